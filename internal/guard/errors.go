@@ -1,6 +1,12 @@
 package guard
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
 
 var (
 	// ErrNoTenant refuses a statement whose context names no tenant and does not say that none is needed.
@@ -8,4 +14,47 @@ var (
 
 	// ErrTenantMismatch refuses a statement that belongs to another tenant than its transaction or its row.
 	ErrTenantMismatch = errors.New("tenancy: tenant mismatch")
+
+	// ErrRole says that the role a statement should run under can't be taken by the login.
+	ErrRole = errors.New("tenancy: role can't be taken")
 )
+
+var (
+	errForeignTx = wrap(ErrTenantMismatch,
+		errors.New("the transaction was begun for another tenant than the statement's context names"))
+	errNoReason = wrap(ErrNoTenant,
+		errors.New("the pool of the bypass client serves that client's methods only"))
+	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")
+	errTxEnded    = errors.New("tenancy: the transaction was already ended by a COMMIT or ROLLBACK in raw SQL")
+)
+
+// wrap says more about a sentinel: the text names both, and errors.Is finds both.
+func wrap(sentinel, detail error) error { return fmt.Errorf("%w: %w", sentinel, detail) }
+
+// roleError explains a failure of the statement that sets tenant and role, which is nearly always about the role.
+func roleError(role, login string, err error) error {
+	const (
+		insufficientPrivilege = "42501"
+		invalidParameterValue = "22023"
+	)
+	if role == "" {
+		return err
+	}
+	quoted := pgx.Identifier{role}.Sanitize()
+	switch sqlState(err) {
+	case insufficientPrivilege:
+		return fmt.Errorf("%w: run GRANT %s TO %s: %w", ErrRole, quoted, pgx.Identifier{login}.Sanitize(), err)
+	case invalidParameterValue:
+		return fmt.Errorf("%w: run CREATE ROLE %s, then grant it to the login: %w", ErrRole, quoted, err)
+	}
+	return err
+}
+
+// sqlState returns the SQLSTATE of an error from the server, and "" for any other.
+func sqlState(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}

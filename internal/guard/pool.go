@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // Config says what the connections of a guarded pool set for every statement.
@@ -24,9 +27,9 @@ type Config struct {
 // Event is what a bypass pool reports of one statement. It holds no SQL and no values.
 type Event struct {
 	Bypass   Bypass
-	Kind     string // the statement's kind as PostgreSQL names it in its command tag, such as "SELECT"
-	Rows     int64  // rows returned or affected
-	Duration time.Duration
+	Kind     string        // the statement's kind as PostgreSQL names it in its command tag, such as "SELECT"
+	Rows     int64         // rows returned or affected
+	Duration time.Duration // from sending to the end of the rows
 	Err      error
 }
 
@@ -34,23 +37,93 @@ type Event struct {
 // transaction, so that inner's limits, lifetimes and statistics go on holding. inner must be a pool of pgx's stdlib.
 // Closing the guarded pool leaves inner open.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
-	panic("TODO")
+	return sql.OpenDB(&connector{cfg: cfg, inner: inner})
 }
 
-// Open returns a guarded pool whose connections are made by c, a connector of pgx's stdlib.
-func Open(c driver.Connector, cfg Config) *sql.DB {
-	panic("TODO")
+// Open returns a guarded pool whose connections are made by direct, a connector of pgx's stdlib.
+func Open(direct driver.Connector, cfg Config) *sql.DB {
+	return sql.OpenDB(&connector{cfg: cfg, direct: direct})
 }
 
 // Of tells whether db is a guarded pool, and its configuration.
 func Of(db *sql.DB) (Config, bool) {
-	panic("TODO")
+	d, ok := db.Driver().(guarded)
+	if !ok {
+		return Config{}, false
+	}
+	return d.cfg, true
 }
 
-// Inner returns the pool that the guarded pool db borrows from; db itself where it does not borrow.
-func Inner(db *sql.DB) *sql.DB { panic("TODO") }
+// Inner returns the pool that the guarded pool db borrows its connections from, and db itself where it does not borrow.
+func Inner(db *sql.DB) *sql.DB {
+	if d, ok := db.Driver().(guarded); ok && d.inner != nil {
+		return d.inner
+	}
+	return db
+}
 
-// Supported tells with an error why db can't be guarded; nil if it can.
+// Supported returns an error that says why db can't be guarded, and nil if it can. It opens a connection only where the
+// pool's driver is wrapped by another.
 func Supported(ctx context.Context, db *sql.DB) error {
-	return errors.New("TODO")
+	if _, ok := db.Driver().(*stdlib.Driver); ok {
+		return nil
+	}
+	c, err := (&connector{inner: db}).Connect(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// connector makes guarded connections, from one of its two sources.
+type connector struct {
+	cfg    Config
+	inner  *sql.DB
+	direct driver.Connector
+}
+
+// guarded is the driver that a guarded pool is recognised by.
+type guarded struct{ *connector }
+
+func (guarded) Open(string) (driver.Conn, error) {
+	return nil, errors.New("tenancy: a guarded pool is opened by Borrow or Open, not by name")
+}
+
+func (k *connector) Driver() driver.Driver { return guarded{k} }
+
+func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	c := &conn{cfg: &k.cfg}
+	if k.direct != nil {
+		dc, err := k.direct.Connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if c.owned, err = unwrap(dc); err != nil {
+			return nil, errors.Join(err, dc.Close())
+		}
+	} else {
+		lent, err := k.inner.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.lent = lent
+	}
+	if err := c.attach(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// unwrap finds pgx's connection below drivers that wrap it, such as those that trace.
+func unwrap(dc any) (*stdlib.Conn, error) {
+	for {
+		switch c := dc.(type) {
+		case *stdlib.Conn:
+			return c, nil
+		case interface{ Raw() driver.Conn }:
+			dc = c.Raw()
+		default:
+			return nil, fmt.Errorf("tenancy: the pool's connections are %T, not those of github.com/jackc/pgx/v5/stdlib", dc)
+		}
+	}
 }

@@ -1,14 +1,31 @@
 package guard
 
-import "context"
+import (
+	"context"
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxTenantBytes bounds a tenant's id. It is far above any real id, and keeps a hostile one from being sent with each
+// statement.
+const maxTenantBytes = 1024
+
+var (
+	errEmptyTenant   = errors.New("the tenant's id is empty")
+	errInvalidTenant = errors.New("the tenant's id must be valid UTF-8 without NUL, of at most 1024 bytes")
+)
 
 type (
 	tenantKey struct{}
 	bypassKey struct{}
 )
 
-// decision is what a context says about the tenant. An empty tenant in a decision means WithoutTenant.
-type decision struct{ tenant string }
+// decision is what a context says about the tenant.
+type decision struct {
+	tenant string // empty for WithoutTenant
+	err    error  // why the id can't be used; every statement under it is refused
+}
 
 // Bypass marks the context of a statement that the bypass client sends. Only a pool opened with Config.Bypass looks
 // at it; to every other pool it means nothing, so a context that escapes from a bypass opens no door.
@@ -21,13 +38,18 @@ type Bypass struct {
 	ReadOnly bool
 }
 
-// WithTenant returns a context whose statements run for the tenant with this id. An empty id decides nothing:
-// statements are refused as if no tenant had been named, also where an outer context named one.
+// WithTenant returns a context whose statements run for the tenant with this id. An id that is empty, longer than 1024
+// bytes, or text that PostgreSQL can't hold is no tenant: every statement under it is refused with ErrNoTenant, also in
+// a transaction that has a tenant.
 func WithTenant(ctx context.Context, id string) context.Context {
-	if id == "" {
-		return context.WithValue(ctx, tenantKey{}, (*decision)(nil))
+	d := &decision{tenant: id}
+	switch {
+	case id == "":
+		d.err = errEmptyTenant
+	case len(id) > maxTenantBytes, strings.ContainsRune(id, 0), !utf8.ValidString(id):
+		d.err = errInvalidTenant
 	}
-	return context.WithValue(ctx, tenantKey{}, &decision{tenant: id})
+	return context.WithValue(ctx, tenantKey{}, d)
 }
 
 // WithoutTenant returns a context whose statements run with no tenant at all: shared tables can be used, and no row of
@@ -36,27 +58,74 @@ func WithoutTenant(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tenantKey{}, &decision{})
 }
 
-// Tenant tells what the context says about the tenant: its id, which is empty for WithoutTenant, and whether there is
-// a decision at all.
+// Tenant tells what the context says about the tenant: its id, which is empty for WithoutTenant, and whether the
+// context carries a decision that statements can run under.
 func Tenant(ctx context.Context) (id string, decided bool) {
-	d := decisionOf(ctx)
-	if d == nil {
+	d, err := decisionOf(ctx)
+	if d == nil || err != nil {
 		return "", false
 	}
 	return d.tenant, true
 }
 
-// WithBypass returns a context for one statement of the bypass client.
+// WithBypass returns a context for statements of the bypass client.
 func WithBypass(ctx context.Context, b Bypass) context.Context {
 	return context.WithValue(ctx, bypassKey{}, &b)
 }
 
-func decisionOf(ctx context.Context) *decision {
+// decisionOf returns nil where ctx says nothing about the tenant, and an error where what it says can't be used.
+func decisionOf(ctx context.Context) (*decision, error) {
 	d, _ := ctx.Value(tenantKey{}).(*decision)
-	return d
+	if d != nil && d.err != nil {
+		return nil, wrap(ErrNoTenant, d.err)
+	}
+	return d, nil
 }
 
 func bypassOf(ctx context.Context) *Bypass {
 	b, _ := ctx.Value(bypassKey{}).(*Bypass)
 	return b
+}
+
+// scope is whom a statement or a transaction works for.
+type scope struct {
+	tenant string  // empty: no tenant
+	bypass *Bypass // not nil on a bypass pool, and only there
+}
+
+func (s scope) readOnly() bool { return s.bypass != nil && s.bypass.ReadOnly }
+
+// scope decides whom a statement with this context works for, or refuses it. Within a transaction a context that says
+// nothing inherits, and one that says something else than the transaction is refused.
+func (c *conn) scope(ctx context.Context) (scope, error) {
+	if c.cfg.Bypass {
+		return c.bypassScope(ctx)
+	}
+	d, err := decisionOf(ctx)
+	switch {
+	case err != nil:
+		return scope{}, err
+	case c.tx == nil && d == nil:
+		return scope{}, ErrNoTenant
+	case c.tx == nil:
+		return scope{tenant: d.tenant}, nil
+	case d != nil && d.tenant != c.tx.scope.tenant:
+		return scope{}, errForeignTx
+	default:
+		return c.tx.scope, nil
+	}
+}
+
+func (c *conn) bypassScope(ctx context.Context) (scope, error) {
+	mark := bypassOf(ctx)
+	switch {
+	case c.tx != nil && mark == nil:
+		return c.tx.scope, nil
+	case mark == nil || mark.Reason == "":
+		return scope{}, errNoReason
+	case c.tx != nil && c.tx.scope.readOnly() && !mark.ReadOnly:
+		return scope{}, errReadOnlyTx
+	default:
+		return scope{bypass: mark}, nil
+	}
 }

@@ -1,0 +1,69 @@
+package guard
+
+import (
+	"container/list"
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// statement is one that the server has described, and prepared if it has a name.
+type statement struct {
+	*pgconn.StatementDescription
+	formats []int16 // result formats, as pgx's stdlib chooses them
+}
+
+// statementName is stable over connections and restarts, so that poolers and pg_stat_statements see one statement.
+func statementName(sql string) string {
+	digest := sha256.Sum256([]byte(sql))
+	return "tenancy_" + hex.EncodeToString(digest[:16])
+}
+
+// cache keeps the statements used last on one connection, as many as its capacity. The zero value keeps none.
+type cache struct {
+	capacity int
+	bySQL    map[string]*list.Element
+	order    list.List // of *statement, the one used last in front
+}
+
+func newCache(capacity int) *cache {
+	return &cache{capacity: capacity, bySQL: make(map[string]*list.Element)}
+}
+
+func (c *cache) get(sql string) *statement {
+	e := c.bySQL[sql]
+	if e == nil {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*statement)
+}
+
+// put keeps s, and returns the statement that had to leave for it, or nil.
+func (c *cache) put(s *statement) (evicted *statement) {
+	if c.order.Len() >= c.capacity {
+		evicted = c.remove(c.order.Back().Value.(*statement).SQL)
+	}
+	c.bySQL[s.SQL] = c.order.PushFront(s)
+	return evicted
+}
+
+func (c *cache) remove(sql string) *statement {
+	e := c.bySQL[sql]
+	if e == nil {
+		return nil
+	}
+	delete(c.bySQL, sql)
+	return c.order.Remove(e).(*statement)
+}
+
+// clear forgets all, and returns the names of those that the server had prepared.
+func (c *cache) clear() (names []string) {
+	for e := c.order.Front(); e != nil; e = e.Next() {
+		names = append(names, e.Value.(*statement).Name)
+	}
+	c.order.Init()
+	clear(c.bySQL)
+	return names
+}

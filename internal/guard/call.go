@@ -1,0 +1,197 @@
+package guard
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// call is one statement on its way: what the caller gave, and what came to be known.
+type call struct {
+	sql      string
+	args     []any
+	prepared bool // by a driver.Stmt
+	exec     bool // rows, if any, are not read
+
+	scope   scope
+	mode    pgx.QueryExecMode
+	formats pgx.QueryResultFormatsByOID // if the caller wants others than stdlib's
+
+	started time.Time
+	ctx     context.Context // for the ends of traces and reports
+}
+
+// open takes the options that pgx allows in front of the arguments, decides how the statement is sent, and starts its
+// trace. The context it returns is the tracer's.
+func (c *conn) open(ctx context.Context, pc *pgx.Conn, q *call, named []driver.NamedValue) (context.Context, error) {
+	if pc.IsClosed() {
+		return ctx, driver.ErrBadConn
+	}
+	q.args = make([]any, len(named))
+	for i, v := range named {
+		q.args[i] = v.Value
+	}
+	if c.cfg.Report != nil {
+		q.started = time.Now()
+	}
+	if c.tracer != nil {
+		ctx = c.tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: q.sql, Args: q.args})
+	}
+	q.ctx = ctx
+
+	q.mode = c.mode
+	var rewriter pgx.QueryRewriter
+options:
+	for len(q.args) > 0 {
+		switch arg := q.args[0].(type) {
+		case pgx.QueryExecMode:
+			q.mode = arg
+		case pgx.QueryResultFormatsByOID:
+			q.formats = arg
+		case pgx.QueryResultFormats: // pgx's stdlib overrides these with formats by OID
+		case pgx.QueryRewriter:
+			rewriter = arg
+		default:
+			break options
+		}
+		q.args = q.args[1:]
+	}
+	if rewriter != nil {
+		var err error
+		if q.sql, q.args, err = rewriter.RewriteQuery(ctx, pc, q.sql, q.args); err != nil {
+			return ctx, fmt.Errorf("rewrite query failed: %w", err)
+		}
+	}
+
+	switch {
+	case q.sql == "":
+		q.mode = pgx.QueryExecModeSimpleProtocol
+	case q.prepared && c.prepared.capacity > 0:
+		q.mode = pgx.QueryExecModeCacheStatement
+	case q.prepared:
+		q.mode = pgx.QueryExecModeDescribeExec
+	case q.exec && len(q.args) == 0: // may be several statements, as in pgx
+		q.mode = pgx.QueryExecModeSimpleProtocol
+	case q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) > 0:
+		// Only pgx can put arguments into SQL text, and it does so in a batch only where that is the connection's mode.
+		// The mode exec does the same as seen by a user, says pgx.
+		q.mode = pgx.QueryExecModeExec
+	}
+	return ctx, nil
+}
+
+// done ends the statement's trace and reports a bypass.
+func (c *conn) done(pc *pgx.Conn, q *call, tag pgconn.CommandTag, err error) {
+	if q.ctx == nil {
+		return // it was never opened
+	}
+	if c.tracer != nil {
+		c.tracer.TraceQueryEnd(q.ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+	if c.cfg.Report != nil && q.scope.bypass != nil {
+		c.cfg.Report(q.ctx, Event{
+			Bypass:   *q.scope.bypass,
+			Kind:     kind(tag),
+			Rows:     tag.RowsAffected(),
+			Duration: time.Since(q.started),
+			Err:      err,
+		})
+	}
+}
+
+// kind is the command in a tag: "INSERT" in "INSERT 0 1", "CREATE TABLE" in "CREATE TABLE".
+func kind(tag pgconn.CommandTag) string {
+	s := tag.String()
+	for i := range len(s) {
+		if s[i] >= '0' && s[i] <= '9' {
+			return s[:max(i-1, 0)]
+		}
+	}
+	return s
+}
+
+// exec runs a statement whose rows nobody reads.
+func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (driver.Result, error) {
+	var err error
+	if q.scope, err = c.scope(ctx); err != nil {
+		return nil, err
+	}
+	q.exec = true
+	var tag pgconn.CommandTag
+	err = c.use(func(pc *pgx.Conn) error {
+		ctx, err := c.open(ctx, pc, &q, args)
+		if err == nil {
+			var a *answer
+			if a, err = c.send(ctx, pc, &q); err == nil {
+				tag, err = a.close()
+				c.forgetAfter(&q, err)
+			}
+		}
+		c.done(pc, &q, tag, err)
+		return retryable(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return driver.RowsAffected(tag.RowsAffected()), nil
+}
+
+// query runs a statement and returns its rows, which are read from the wire as they are asked for.
+func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (driver.Rows, error) {
+	var err error
+	if q.scope, err = c.scope(ctx); err != nil {
+		return nil, err
+	}
+	r := &rows{conn: c, call: q}
+	err = c.use(func(pc *pgx.Conn) error {
+		ctx, err := c.open(ctx, pc, &r.call, args)
+		if err == nil {
+			r.answer, err = c.send(ctx, pc, &r.call)
+		}
+		if err != nil {
+			c.done(pc, &r.call, pgconn.CommandTag{}, err)
+			return retryable(err)
+		}
+		return r.prime(pc)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// stmt is a prepared statement as database/sql knows it. The server prepares it when it is first executed, on each
+// connection that it is executed on.
+type stmt struct {
+	conn  *conn
+	query string
+}
+
+var (
+	_ driver.StmtExecContext  = (*stmt)(nil)
+	_ driver.StmtQueryContext = (*stmt)(nil)
+)
+
+// Close leaves the prepared statement to the connection's cache.
+func (s *stmt) Close() error { return nil }
+
+// NumInput returns -1, for the number of parameters is not known before the first execution.
+func (s *stmt) NumInput() int { return -1 }
+
+// Exec is never called by database/sql, which prefers ExecContext.
+func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, driver.ErrSkip }
+
+// Query is never called by database/sql, which prefers QueryContext.
+func (s *stmt) Query([]driver.Value) (driver.Rows, error) { return nil, driver.ErrSkip }
+
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.conn.exec(ctx, call{sql: s.query, prepared: true}, args)
+}
+
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return s.conn.query(ctx, call{sql: s.query, prepared: true}, args)
+}

@@ -1,0 +1,171 @@
+package guard
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// conn is a connection of a guarded pool: one of pgx's, lent by the inner pool for as long as database/sql holds this
+// one, or owned. database/sql serialises all calls.
+type conn struct {
+	cfg   *Config
+	lent  *sql.Conn    // one of the two is set
+	owned *stdlib.Conn //
+
+	*state     // what is known about the PostgreSQL connection
+	tx     *tx // the explicit transaction under way, or nil
+
+	task   func(*pgx.Conn) error // what use hands to lent.Raw, through a closure that is made once
+	rawUse func(dc any) error
+}
+
+var (
+	_ driver.Conn               = (*conn)(nil)
+	_ driver.ConnBeginTx        = (*conn)(nil)
+	_ driver.ConnPrepareContext = (*conn)(nil)
+	_ driver.ExecerContext      = (*conn)(nil)
+	_ driver.QueryerContext     = (*conn)(nil)
+	_ driver.NamedValueChecker  = (*conn)(nil)
+	_ driver.Pinger             = (*conn)(nil)
+	_ driver.SessionResetter    = (*conn)(nil)
+	_ driver.Validator          = (*conn)(nil)
+)
+
+// use runs task with pgx's connection, within the bounds that (*sql.Conn).Raw draws for a lent one: after a panic, or
+// when task returns driver.ErrBadConn, the inner pool throws the connection away.
+func (c *conn) use(task func(*pgx.Conn) error) error {
+	if c.owned != nil {
+		return task(c.owned.Conn())
+	}
+	c.task = task
+	return c.lent.Raw(c.rawUse)
+}
+
+// attach finds what earlier users of the PostgreSQL connection left for the guard.
+func (c *conn) attach() error {
+	c.rawUse = func(dc any) error {
+		std, err := unwrap(dc)
+		if err != nil {
+			return err
+		}
+		return c.task(std.Conn())
+	}
+	return c.use(func(pc *pgx.Conn) error {
+		c.state = stateOf(pc)
+		return nil
+	})
+}
+
+// Close gives the connection back, or closes it if it is owned. One that is broken, busy or still in a transaction is
+// thrown away: nobody else may meet what it was doing.
+func (c *conn) Close() error {
+	if c.owned != nil {
+		return c.owned.Close()
+	}
+	_ = c.lent.Raw(func(dc any) error {
+		if std, err := unwrap(dc); err == nil && !clean(std.Conn()) {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+	if err := c.lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
+		return err
+	}
+	return nil
+}
+
+// clean reports whether a connection may be used by the next one who comes.
+func clean(pc *pgx.Conn) bool {
+	const idle = 'I'
+	pg := pc.PgConn()
+	return !pg.IsClosed() && !pg.IsBusy() && pg.TxStatus() == idle
+}
+
+// IsValid keeps an owned connection that is clean. A lent one always goes back to the inner pool, whatever limit of
+// idle connections somebody sets on the guarded one: idle, it would block the others who borrow from there.
+func (c *conn) IsValid() bool { return c.owned != nil && clean(c.owned.Conn()) }
+
+// ResetSession is called before an idle connection is used again; the inner pool does the same for a lent one.
+func (c *conn) ResetSession(ctx context.Context) error {
+	if c.owned == nil {
+		return nil
+	}
+	return c.owned.ResetSession(ctx)
+}
+
+// Ping needs no tenant: it sends an empty query.
+func (c *conn) Ping(ctx context.Context) error {
+	return c.use(func(pc *pgx.Conn) error {
+		if err := pc.Ping(ctx); err != nil {
+			_ = pc.Close(ctx)
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+}
+
+// CheckNamedValue lets every value through: pgx converts them, as it does below its own stdlib.
+func (c *conn) CheckNamedValue(*driver.NamedValue) error { return nil }
+
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.exec(ctx, call{sql: query}, args)
+}
+
+func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.query(ctx, call{sql: query}, args)
+}
+
+// Prepare is PrepareContext: nothing is sent, so there is nothing to cancel.
+func (c *conn) Prepare(query string) (driver.Stmt, error) { return &stmt{conn: c, query: query}, nil }
+
+// PrepareContext sends nothing: the first execution prepares the statement, in the transaction of its tenant.
+func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
+	return c.Prepare(query)
+}
+
+// state is what the guard knows about a PostgreSQL connection. It hangs on the connection itself, so that it survives
+// borrowing and return.
+type state struct {
+	mode         pgx.QueryExecMode
+	login        string
+	tracer       pgx.QueryTracer
+	eqb          pgx.ExtendedQueryBuilder
+	prepared     *cache                // of pgx's mode cache_statement
+	described    *cache                // of pgx's mode cache_describe
+	assertions   map[string]*statement // the prepared assertions, by SQL
+	toDeallocate []string              // names of prepared statements that nobody uses any more
+}
+
+const stateKey = "github.com/gormtenancy/tenancy"
+
+func stateOf(pc *pgx.Conn) *state {
+	data := pc.PgConn().CustomData()
+	if s, ok := data[stateKey].(*state); ok {
+		return s
+	}
+	cfg := pc.Config()
+	s := &state{
+		mode:       cfg.DefaultQueryExecMode,
+		login:      cfg.User,
+		tracer:     cfg.Tracer,
+		prepared:   newCache(cfg.StatementCacheCapacity),
+		described:  newCache(cfg.DescriptionCacheCapacity),
+		assertions: make(map[string]*statement),
+	}
+	data[stateKey] = s
+	return s
+}
+
+// retryable turns an error that came before anything was sent into the one by which database/sql takes another
+// connection, as pgx's stdlib does.
+func retryable(err error) error {
+	if err != nil && pgconn.SafeToRetry(err) {
+		return driver.ErrBadConn
+	}
+	return err
+}

@@ -1,0 +1,194 @@
+package guard
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// describe makes the server tell the types of a statement's parameters and columns, and prepare it if the mode wants
+// that. It returns nil in the mode that needs no description. What is known is not asked again.
+func (c *conn) describe(ctx context.Context, pc *pgx.Conn, q *call) (*statement, error) {
+	switch q.mode {
+	case pgx.QueryExecModeExec:
+		return nil, nil //nolint:nilnil // no description is what the mode means
+	case pgx.QueryExecModeCacheStatement:
+		if c.prepared.capacity <= 0 {
+			return nil, errors.New("cannot use QueryExecModeCacheStatement with disabled statement cache")
+		}
+	case pgx.QueryExecModeCacheDescribe:
+		if c.described.capacity <= 0 {
+			return nil, errors.New("cannot use QueryExecModeCacheDescribe with disabled description cache")
+		}
+	case pgx.QueryExecModeDescribeExec:
+	default:
+		return nil, errors.New("unknown QueryExecMode")
+	}
+
+	known := c.cacheOf(q)
+	if known != nil {
+		if st := known.get(q.sql); st != nil {
+			return st, nil
+		}
+	}
+	st, err := c.ask(ctx, pc, q)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		if evicted := known.put(st); evicted != nil {
+			c.deallocate(evicted.Name)
+		}
+	}
+	return st, nil
+}
+
+// cacheOf returns the cache that serves the call, or nil.
+func (c *conn) cacheOf(q *call) *cache {
+	switch q.mode {
+	case pgx.QueryExecModeCacheStatement:
+		return c.prepared
+	case pgx.QueryExecModeCacheDescribe:
+		return c.described
+	default:
+		return nil
+	}
+}
+
+// ask sends one round trip: the begin of a transaction that has not begun yet (so that a statement the server does not
+// understand fails the transaction, as it would without a guard), the names of statements to drop, the assertion if it
+// is to be prepared, and the statement.
+func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, err error) {
+	name := ""
+	if q.mode == pgx.QueryExecModeCacheStatement {
+		name = statementName(q.sql)
+	}
+	if tracer, ok := c.tracer.(pgx.PrepareTracer); ok {
+		ctx = tracer.TracePrepareStart(ctx, pc, pgx.TracePrepareStartData{Name: name, SQL: q.sql})
+		defer func() { tracer.TracePrepareEnd(ctx, pc, pgx.TracePrepareEndData{Err: err}) }()
+	}
+
+	pipeline := pc.PgConn().StartPipeline(ctx)
+	if begin := c.beginSQL(); begin != "" {
+		pipeline.SendQueryParams(begin, nil, nil, nil, nil)
+	}
+	for _, old := range c.toDeallocate {
+		pipeline.SendDeallocate(old)
+	}
+	var prepares []*statement
+	prepare := func(name, sql string) *statement {
+		pipeline.SendPrepare(name, sql, nil)
+		s := &statement{StatementDescription: &pgconn.StatementDescription{Name: name, SQL: sql}}
+		prepares = append(prepares, s)
+		return s
+	}
+	if sql := assertion(q.scope); name != "" && c.assertions[sql] == nil {
+		prepare(statementName(sql), sql)
+	}
+	st = prepare(name, q.sql)
+
+	answered, err := readPrepared(pipeline, prepares)
+	if c.tx != nil && !pgconn.SafeToRetry(err) {
+		c.tx.begun = true
+	}
+	c.toDeallocate = c.toDeallocate[:0]
+	for _, s := range prepares[:answered] {
+		if s != st {
+			c.assertions[s.SQL] = s
+		}
+	}
+	if err != nil {
+		for _, s := range prepares[answered:] {
+			c.deallocate(s.Name) // it may exist: the server can fail between preparing and describing
+		}
+		return nil, err
+	}
+	return st, nil
+}
+
+// readPrepared reads the descriptions in the order in which they were asked for, and returns how many came.
+func readPrepared(pipeline *pgconn.Pipeline, prepares []*statement) (answered int, err error) {
+	err = pipeline.Sync()
+	for err == nil {
+		var result any
+		result, err = pipeline.GetResults()
+		if err != nil || result == nil {
+			break
+		}
+		if sd, ok := result.(*pgconn.StatementDescription); ok {
+			s := prepares[answered]
+			s.ParamOIDs, s.Fields = sd.ParamOIDs, sd.Fields
+			s.formats = stdlibFormats(sd.Fields)
+			answered++
+		}
+	}
+	if closeErr := pipeline.Close(); err == nil {
+		err = closeErr
+	}
+	return answered, err
+}
+
+// resultFormats are the formats in which the server sends the columns.
+func (q *call) resultFormats(st *statement) []int16 {
+	if q.formats == nil {
+		return st.formats
+	}
+	return formatsBy(q.formats, st.Fields)
+}
+
+// deallocate notes a statement for the next round trip that prepares one.
+func (c *conn) deallocate(name string) {
+	if name != "" {
+		c.toDeallocate = append(c.toDeallocate, name)
+	}
+}
+
+// forgetAfter drops from the caches what an error has made doubtful, and tells whether the statement may succeed if it
+// is prepared and sent once more.
+func (c *conn) forgetAfter(q *call, err error) (again bool) {
+	known := c.cacheOf(q)
+	if err == nil || known == nil {
+		return false
+	}
+	const (
+		planChanged      = "0A000" // "cached plan must not change result type"
+		unknownStatement = "26000"
+	)
+	state := sqlState(err)
+	if state == unknownStatement {
+		for _, name := range known.clear() {
+			c.deallocate(name)
+		}
+		for sql, s := range c.assertions {
+			c.deallocate(s.Name)
+			delete(c.assertions, sql)
+		}
+		return true
+	}
+	if !mayBeStale(err) {
+		return false
+	}
+	s := known.remove(q.sql)
+	if s == nil {
+		return false
+	}
+	c.deallocate(s.Name)
+	return state == planChanged
+}
+
+// mayBeStale tells whether an error can come from a description that a migration has outdated: the client could not
+// encode a value, or the server found fault with the statement or its data. A duplicate key, a deadlock or a lost
+// connection says nothing of the kind, and costs no statement its place.
+func mayBeStale(err error) bool {
+	state := sqlState(err)
+	if state == "" {
+		return true
+	}
+	switch state[:2] {
+	case "0A", "22", "26", "42", "XX":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,74 @@
+package guard
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// What travels before every statement, in the same message flow and the same transaction. The role is set each time as
+// well as the tenant: a SET ROLE in raw SQL outlives its statement on a pooled connection, and would lend the admin
+// role to the next tenant. All is local to the transaction, so that nothing stays behind
+// (https://www.postgresql.org/docs/current/functions-admin.html, set_config).
+const (
+	assertSQL         = `SELECT pg_catalog.set_config($1, $2, true), pg_catalog.set_config('role', $3, true)`
+	assertReadOnlySQL = assertSQL + `, pg_catalog.set_config('transaction_read_only', 'on', true)`
+)
+
+// noRole is PostgreSQL's name for the login's own role.
+const noRole = "none"
+
+// role is the role that every statement of the pool runs under.
+func (cfg Config) role() string {
+	if cfg.Role == "" {
+		return noRole
+	}
+	return cfg.Role
+}
+
+// assertion is the SQL that sets the scope.
+func assertion(s scope) string {
+	if s.readOnly() {
+		return assertReadOnlySQL
+	}
+	return assertSQL
+}
+
+// assertionParams are its parameters, in text format.
+func (cfg Config) assertionParams(s scope) [][]byte {
+	return [][]byte{[]byte(cfg.Setting), []byte(s.tenant), []byte(cfg.role())}
+}
+
+// assertionText is the assertion as SQL text, for messages of the simple protocol, which have no parameters.
+func (cfg Config) assertionText(pg *pgconn.PgConn, s scope) (string, error) {
+	if !isASCII(s.tenant) && pg.ParameterStatus("client_encoding") != "UTF8" {
+		// In another encoding a quote may be the second byte of a character.
+		return "", errors.New("tenancy: a tenant's id outside ASCII needs client_encoding UTF8")
+	}
+	return strings.NewReplacer(
+		"$1", quoteLiteral(cfg.Setting),
+		"$2", quoteLiteral(s.tenant),
+		"$3", quoteLiteral(cfg.role()),
+	).Replace(assertion(s)), nil
+}
+
+// quoteLiteral quotes s for SQL text. A backslash escapes in a plain literal where standard_conforming_strings is off,
+// and does not where it is on; in an E literal it always does
+// (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE).
+func quoteLiteral(s string) string {
+	s = strings.ReplaceAll(s, `'`, `''`)
+	if strings.Contains(s, `\`) {
+		return `E'` + strings.ReplaceAll(s, `\`, `\\`) + `'`
+	}
+	return `'` + s + `'`
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,255 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// answer is what the server sends back for one statement: its rows, and after them, up to ReadyForQuery, the outcome
+// of the transaction that the statement was alone in.
+type answer struct {
+	pgx.Rows
+	rest  interface{ Close() error }
+	shift int32 // how far text before the statement moved the positions in error messages
+}
+
+// close reads what is left and returns the command tag, or the first error.
+func (a *answer) close() (pgconn.CommandTag, error) {
+	a.Rows.Close()
+	err := a.Err()
+	if restErr := a.rest.Close(); err == nil {
+		err = restErr
+	}
+	return a.CommandTag(), shifted(err, a.shift)
+}
+
+func shifted(err error, by int32) error {
+	var pgErr *pgconn.PgError
+	if by > 0 && errors.As(err, &pgErr) && pgErr.Position > by {
+		pgErr.Position -= by
+	}
+	return err
+}
+
+// send puts the statement on the wire together with what it needs before it, in one network round trip, and reads the
+// answer up to the statement's own first message.
+func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+	const idle = 'I'
+	wasIdle := pc.PgConn().TxStatus() == idle
+	if wasIdle && c.tx != nil && c.tx.begun {
+		return nil, errTxEnded
+	}
+	a, err := c.sendOnce(ctx, pc, q)
+	if c.forgetAfter(q, err) && wasIdle {
+		// The server knew the statement no longer, or only in a form from before a migration, and did nothing. It is
+		// prepared and sent again, unless a transaction has been lost by this.
+		if err := c.restartTx(ctx, pc); err != nil {
+			return nil, err
+		}
+		return c.sendOnce(ctx, pc, q)
+	}
+	return a, err
+}
+
+func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+	if q.mode == pgx.QueryExecModeSimpleProtocol {
+		if len(q.args) > 0 {
+			return c.sendInterpolated(ctx, pc, q)
+		}
+		return c.sendText(ctx, pc, q)
+	}
+	return c.sendExtended(ctx, pc, q)
+}
+
+// sendExtended uses PostgreSQL's extended protocol: all that comes before one Sync is one transaction
+// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
+func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+	st, err := c.describe(ctx, pc, q)
+	if err != nil {
+		return nil, err
+	}
+
+	// All arguments are encoded before anything is queued, so that a value that does not fit costs nothing.
+	var sd *pgconn.StatementDescription
+	if st != nil {
+		sd = st.StatementDescription
+		if len(sd.ParamOIDs) != len(q.args) {
+			return nil, fmt.Errorf("expected %d arguments, got %d", len(sd.ParamOIDs), len(q.args))
+		}
+	}
+	if err := c.eqb.Build(pc.TypeMap(), sd, q.args); err != nil {
+		return nil, err
+	}
+
+	batch := &pgconn.Batch{}
+	before := 0
+	if begin := c.beginSQL(); begin != "" {
+		batch.ExecParams(begin, nil, nil, nil, nil)
+		before++
+	}
+	if !aborted(pc) {
+		params := c.cfg.assertionParams(q.scope)
+		if known := c.assertions[assertion(q.scope)]; known != nil && q.mode == pgx.QueryExecModeCacheStatement {
+			batch.ExecStatement(known.StatementDescription, params, nil, nil)
+		} else {
+			batch.ExecParams(assertion(q.scope), params, nil, nil, nil)
+		}
+		before++
+	}
+	switch q.mode {
+	case pgx.QueryExecModeCacheStatement:
+		batch.ExecStatement(sd, c.eqb.ParamValues, c.eqb.ParamFormats, q.resultFormats(st))
+	case pgx.QueryExecModeExec:
+		batch.ExecParams(q.sql, c.eqb.ParamValues, nil, c.eqb.ParamFormats, nil)
+	default:
+		batch.ExecParams(q.sql, c.eqb.ParamValues, sd.ParamOIDs, c.eqb.ParamFormats, q.resultFormats(st))
+	}
+
+	results := pc.PgConn().ExecBatch(ctx, batch)
+	if err := c.skip(results, before); err != nil {
+		return nil, err
+	}
+	return firstResult(pc, results, 0)
+}
+
+// sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
+// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
+func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+	text, before, err := c.textBefore(pc, q)
+	if err != nil {
+		return nil, err
+	}
+	shift := int32(utf8.RuneCountInString(text)) //nolint:gosec // PostgreSQL's own positions are 32 bits wide
+	results := pc.PgConn().Exec(ctx, text+q.sql)
+	if err := c.skip(results, before); err != nil {
+		return nil, shifted(err, shift)
+	}
+	if q.exec {
+		return lastResult(pc, results, shift)
+	}
+	return firstResult(pc, results, shift)
+}
+
+// sendInterpolated is sendText for a statement with arguments, which pgx writes into the text.
+func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+	text, before, err := c.textBefore(pc, q)
+	if err != nil {
+		return nil, err
+	}
+	// pgx joins the parts of a batch with two characters.
+	const separator = 2
+	shift := int32(utf8.RuneCountInString(text)) + separator //nolint:gosec // as above
+	batch := &pgx.Batch{}
+	batch.Queue(text)
+	batch.Queue(q.sql, q.args...)
+	results := pc.SendBatch(ctx, batch)
+	for i := range before {
+		if _, err := results.Exec(); err != nil {
+			return nil, shifted(c.began(err, i == before-1, results), shift)
+		}
+	}
+	if err := c.began(nil, false, nil); err != nil {
+		return nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		_ = results.Close()
+		return nil, shifted(err, shift)
+	}
+	return &answer{Rows: rows, rest: results, shift: shift}, nil
+}
+
+// textBefore is what travels before SQL text, and the number of its statements.
+func (c *conn) textBefore(pc *pgx.Conn, q *call) (text string, statements int, err error) {
+	if begin := c.beginSQL(); begin != "" {
+		text = begin + "; "
+		statements++
+	}
+	if !aborted(pc) {
+		assertion, err := c.cfg.assertionText(pc.PgConn(), q.scope)
+		if err != nil {
+			return "", 0, err
+		}
+		text += assertion + "; "
+		statements++
+	}
+	return text, statements, nil
+}
+
+// aborted reports a transaction that failed. The server then takes nothing but its end or a ROLLBACK TO SAVEPOINT,
+// which would not get through behind an assertion.
+func aborted(pc *pgx.Conn) bool { return pc.PgConn().TxStatus() == 'E' }
+
+// skip reads the results of what went before the statement.
+func (c *conn) skip(results *pgconn.MultiResultReader, before int) error {
+	for i := range before {
+		var err error
+		if results.NextResult() {
+			_, err = results.ResultReader().Close()
+		} else {
+			err = results.Close()
+		}
+		if err != nil {
+			return c.began(err, i == before-1, results)
+		}
+	}
+	return c.began(nil, false, nil)
+}
+
+// began notes that the transaction has begun on the server, unless err says that nothing was sent. It closes what is
+// left of the results after an error, and explains one that came from the assertion.
+func (c *conn) began(err error, atAssertion bool, results interface{ Close() error }) error {
+	if c.tx != nil && !pgconn.SafeToRetry(err) {
+		c.tx.begun = true
+	}
+	if err == nil {
+		return nil
+	}
+	_ = results.Close()
+	if atAssertion {
+		return roleError(c.cfg.Role, c.login, err)
+	}
+	return err
+}
+
+// firstResult answers with the first of the results: that of a query.
+func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (*answer, error) {
+	if !results.NextResult() {
+		if err := results.Close(); err != nil {
+			return nil, shifted(err, shift)
+		}
+		return &answer{Rows: noRows{}, rest: results}, nil // empty SQL
+	}
+	return &answer{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
+}
+
+// lastResult reads all results and answers with the last: that of SQL text with several statements.
+func lastResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (*answer, error) {
+	a := &answer{Rows: noRows{}, rest: results, shift: shift}
+	for results.NextResult() {
+		tag, _ := results.ResultReader().Close() // its error is the one of results
+		a.Rows = noRows{tag: tag}
+	}
+	if err := results.Close(); err != nil {
+		return nil, shifted(err, shift)
+	}
+	return a, nil
+}
+
+// noRows is the answer of a statement that has none, or whose rows were read already.
+type noRows struct {
+	pgx.Rows
+	tag pgconn.CommandTag
+}
+
+func (noRows) Close()                                       {}
+func (noRows) Err() error                                   { return nil }
+func (noRows) Next() bool                                   { return false }
+func (noRows) RawValues() [][]byte                          { return nil }
+func (noRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
+func (r noRows) CommandTag() pgconn.CommandTag              { return r.tag }
