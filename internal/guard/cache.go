@@ -12,6 +12,7 @@ import (
 type statement struct {
 	*pgconn.StatementDescription
 	formats []int16 // result formats, as pgx's stdlib chooses them
+	layout  *layout // of the rows of a prepared statement, once some were read
 }
 
 // statementName is stable over connections and restarts, so that poolers and pg_stat_statements see one statement.

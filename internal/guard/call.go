@@ -21,6 +21,8 @@ type call struct {
 	mode    pgx.QueryExecMode
 	formats pgx.QueryResultFormatsByOID // if the caller wants others than stdlib's
 
+	statement *statement // as the server described it, unless the mode does without
+
 	started time.Time
 	ctx     context.Context // for the ends of traces and reports
 }

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -17,8 +18,7 @@ type rows struct {
 	answer *answer
 
 	typeMap *pgtype.Map
-	columns []string
-	values  []valueFunc
+	*layout
 
 	primed  bool // the first row was read ahead
 	ended   bool // the answer was read to its end
@@ -29,16 +29,44 @@ type rows struct {
 
 var _ driver.Rows = (*rows)(nil)
 
+// layout is what the columns of an answer are called, and how they are read. A prepared statement keeps it: the server
+// refuses to run one whose columns have changed, and a connection reads one answer at a time.
+type layout struct {
+	columns []string
+	values  []valueFunc
+}
+
+func (r *rows) newLayout() *layout {
+	fields := r.answer.FieldDescriptions()
+	l := &layout{columns: make([]string, len(fields)), values: make([]valueFunc, len(fields))}
+	for i, f := range fields {
+		l.columns[i] = f.Name
+		l.values[i] = newValueFunc(r.typeMap, f.DataTypeOID, f.Format)
+	}
+	return l
+}
+
 // prime reads the first row ahead, for only then are the columns known, and so are most errors.
 func (r *rows) prime(pc *pgx.Conn) error {
 	r.typeMap = pc.TypeMap()
 	r.readRow = r.read
-	if r.answer.Next() {
-		r.primed = true
-		return nil
+	r.primed = r.answer.Next()
+	r.layout = r.lookUpLayout()
+	if !r.primed {
+		r.end(pc)
 	}
-	r.end(pc)
 	return retryable(r.err)
+}
+
+func (r *rows) lookUpLayout() *layout {
+	st := r.call.statement
+	if st == nil || st.Name == "" || len(st.Fields) == 0 || r.call.formats != nil {
+		return r.newLayout()
+	}
+	if st.layout == nil {
+		st.layout = r.newLayout()
+	}
+	return st.layout
 }
 
 // end reads the outcome.
@@ -53,17 +81,8 @@ func (r *rows) end(pc *pgx.Conn) {
 	r.conn.done(pc, &r.call, tag, err)
 }
 
-// Columns returns the names of the columns.
-func (r *rows) Columns() []string {
-	if r.columns == nil {
-		fields := r.answer.FieldDescriptions()
-		r.columns = make([]string, len(fields))
-		for i := range fields {
-			r.columns[i] = fields[i].Name
-		}
-	}
-	return r.columns
-}
+// Columns returns the names of the columns, in a slice that is the caller's.
+func (r *rows) Columns() []string { return slices.Clone(r.columns) }
 
 // Next reads one row into dest. It returns io.EOF after the last row, once PostgreSQL has committed.
 func (r *rows) Next(dest []driver.Value) error {
@@ -74,9 +93,6 @@ func (r *rows) Next(dest []driver.Value) error {
 func (r *rows) read(pc *pgx.Conn) error {
 	if err := r.advance(pc); err != nil {
 		return err
-	}
-	if r.values == nil {
-		r.values = valueFuncs(r.typeMap, r.answer.FieldDescriptions())
 	}
 	for i, raw := range r.answer.RawValues() {
 		if raw == nil {

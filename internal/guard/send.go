@@ -29,8 +29,11 @@ func (a *answer) close() (pgconn.CommandTag, error) {
 }
 
 func shifted(err error, by int32) error {
+	if by == 0 || err == nil {
+		return err
+	}
 	var pgErr *pgconn.PgError
-	if by > 0 && errors.As(err, &pgErr) && pgErr.Position > by {
+	if errors.As(err, &pgErr) && pgErr.Position > by {
 		pgErr.Position -= by
 	}
 	return err
@@ -73,6 +76,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 	if err != nil {
 		return nil, err
 	}
+	q.statement = st
 
 	// All arguments are encoded before anything is queued, so that a value that does not fit costs nothing.
 	var sd *pgconn.StatementDescription

@@ -48,14 +48,6 @@ func formatsBy(byOID pgx.QueryResultFormatsByOID, fields []pgconn.FieldDescripti
 // valueFunc turns a column's bytes into a value of database/sql.
 type valueFunc func(src []byte) (driver.Value, error)
 
-func valueFuncs(m *pgtype.Map, fields []pgconn.FieldDescription) []valueFunc {
-	funcs := make([]valueFunc, len(fields))
-	for i := range fields {
-		funcs[i] = newValueFunc(m, fields[i].DataTypeOID, fields[i].Format)
-	}
-	return funcs
-}
-
 func newValueFunc(m *pgtype.Map, oid uint32, format int16) valueFunc {
 	switch oid {
 	case pgtype.BoolOID:
