@@ -1,0 +1,185 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// cluster is a server run from binaries on this machine, with data of its own that live as long as it does.
+type cluster struct {
+	kind     string // "local" or "downloaded"
+	bin      string
+	dir      *runDir
+	log      *os.File
+	password string
+	settings []string
+
+	mu      sync.Mutex // guards process and stopped
+	port    int
+	process *process
+	stopped bool
+}
+
+// startCluster makes a new data directory and starts the server in it.
+func startCluster(ctx context.Context, cfg config, bin, kind string) (_ instance, err error) {
+	dir, err := newRunDir(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{kind: kind, bin: bin, dir: dir, password: random(16), settings: cfg.settings}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.stop())
+		}
+	}()
+	c.log, err = os.OpenFile(filepath.Join(dir.path, "log"), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.initialize(ctx); err != nil {
+		return nil, err
+	}
+	// Another process may take the port between its choice and its use.
+	for range 5 {
+		if c.port, err = freePort(); err != nil {
+			return nil, err
+		}
+		if err = c.start(ctx); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	return c, err
+}
+
+func (c *cluster) data() string { return filepath.Join(c.dir.path, "data") }
+
+// initialize runs initdb, which takes most of the time of a start: 0.4 s.
+func (c *cluster) initialize(ctx context.Context) error {
+	secret := filepath.Join(c.dir.path, "password")
+	if err := os.WriteFile(secret, []byte(c.password), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(secret)
+	if err := hand(secret); err != nil {
+		return err
+	}
+	_, err := command(ctx, executable(c.bin, "initdb"), "-D", c.data(), "-U", superuser, "--pwfile", secret,
+		"-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync", "--wal-segsize", "1")
+	return err
+}
+
+const superuser = "postgres"
+
+var errPortTaken = errors.New("the port is taken")
+
+// start starts the postmaster and waits until it takes connections.
+func (c *cluster) start(ctx context.Context) error {
+	args := []string{"-D", c.data(), "-k", c.dir.path, "-p", strconv.Itoa(c.port), "-c", "listen_addresses=127.0.0.1"}
+	for _, setting := range c.settings {
+		args = append(args, "-c", setting)
+	}
+	cmd := exec.Command(executable(c.bin, "postgres"), args...)
+	if err := disguise(cmd); err != nil {
+		return err
+	}
+	logged, err := c.log.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = c.log, c.log
+	if c.process, err = startProcess(cmd); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return poll(ctx, func() (bool, error) {
+		if c.process.ended() {
+			return false, c.whyEnded(logged)
+		}
+		return readPostmaster(c.data()).ready, nil
+	})
+}
+
+// whyEnded tells with the server's own words, from the given offset of its log, why it did not stay.
+func (c *cluster) whyEnded(from int64) error {
+	content, err := os.ReadFile(c.log.Name())
+	if err != nil {
+		return err
+	}
+	said := strings.TrimSpace(string(content[from:]))
+	if strings.Contains(said, "could not create any TCP/IP sockets") {
+		return fmt.Errorf("%w: %s", errPortTaken, said)
+	}
+	return fmt.Errorf("postgres ended at once: %s", said)
+}
+
+func (c *cluster) describe(version string) string {
+	return fmt.Sprintf("%s PostgreSQL %s (%s)", c.kind, version, c.bin)
+}
+
+func (c *cluster) dsn() *url.URL { return serverURL(c.port, c.password) }
+func (c *cluster) owned() bool   { return true }
+
+func (c *cluster) logPath() string { return c.log.Name() }
+
+func (c *cluster) logs(context.Context) (string, error) {
+	content, err := os.ReadFile(c.log.Name())
+	return string(content), err
+}
+
+func (c *cluster) restart(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return errors.New("the server is closed")
+	}
+	if err := c.process.end(ctx, syscall.SIGINT); err != nil {
+		return err
+	}
+	return c.start(ctx)
+}
+
+func (c *cluster) stop() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	var err error
+	if c.process != nil && c.process.Process != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = c.process.end(ctx, syscall.SIGQUIT) // at once: its data go anyway
+	}
+	return errors.Join(err, c.log.Close(), c.dir.remove())
+}
+
+// serverURL is the superuser's login at a port of this machine.
+func serverURL(port int, password string) *url.URL {
+	return &url.URL{
+		Scheme:   "postgres",
+		User:     url.UserPassword(superuser, password),
+		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		Path:     "/postgres",
+		RawQuery: "sslmode=disable",
+	}
+}
+
+// freePort returns a port of 127.0.0.1 that nobody listens at for the moment.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,185 @@
+package pgserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// roles are those of one server, the same for all its databases. Their names are unique, so that several runs can share
+// the server of TENANCY_DSN.
+type roles struct {
+	run               string // what all the names have in common
+	owner, app, admin role
+}
+
+type role struct{ name, password string }
+
+func newRoles() roles {
+	run := random(4)
+	named := func(kind string) role { return role{"tenancy_" + kind + "_" + run, random(16)} }
+	return roles{run: run, owner: named("owner"), app: named("app"), admin: named("admin")}
+}
+
+func (r roles) database(suffix any) string { return fmt.Sprintf("tenancy_%s_%v", r.run, suffix) }
+
+func (r roles) template() string { return r.database("template") }
+
+// prepare makes the roles, and the template of all databases.
+func (s *Server) prepare(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, s.connConfig(""))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	super, err := s.checkRights(ctx, conn)
+	if err != nil {
+		return err
+	}
+	s.roles = newRoles()
+	if super {
+		// Passwords don't belong in a log.
+		if err := run(ctx, conn, "SET log_statement = 'none'; SET log_min_duration_statement = -1"); err != nil {
+			return err
+		}
+	}
+	if err := run(ctx, conn, s.rolesSQL(super)); err != nil {
+		return fmt.Errorf("make the roles: %w", err)
+	}
+	err = run(ctx, conn, "CREATE DATABASE "+s.roles.template()+" OWNER "+s.roles.owner.name)
+	if err != nil {
+		return fmt.Errorf("make the template database: %w", err)
+	}
+	return s.prepareTemplate(ctx, conn)
+}
+
+// checkRights learns the server's version, and whether the login is a superuser's. It returns an error if the login
+// can't make what this package makes.
+func (s *Server) checkRights(ctx context.Context, conn *pgx.Conn) (super bool, err error) {
+	var createRole, createDB bool
+	err = conn.QueryRow(ctx, `SELECT rolsuper, rolcreaterole, rolcreatedb, current_setting('server_version_num')::int
+		FROM pg_roles WHERE rolname = current_user`).Scan(&super, &createRole, &createDB, &s.version)
+	switch {
+	case err != nil:
+		return false, err
+	case s.version < 140000:
+		return false, fmt.Errorf("the server is PostgreSQL %d: 14 or newer is needed", s.version/10000)
+	case super:
+		return true, nil
+	case !createRole || !createDB:
+		return false, fmt.Errorf("the login %s may not create roles and databases: ALTER ROLE %[1]s CREATEROLE CREATEDB",
+			conn.Config().User)
+	case s.version < 150000:
+		return false, fmt.Errorf("the login %s must be a superuser's on PostgreSQL 14, which owns schema public",
+			conn.Config().User)
+	}
+	return false, nil
+}
+
+func (s *Server) rolesSQL(super bool) string {
+	r := s.roles
+	var sql strings.Builder
+	for _, role := range []role{r.owner, r.app, r.admin} {
+		// NOINHERIT is for the application: it may take the admin's role, and has none of its rights until then.
+		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS PASSWORD '%s';\n",
+			role.name, role.password)
+	}
+	fmt.Fprintf(&sql, "GRANT %s TO %s", r.admin.name, r.app.name)
+	if s.version >= 160000 {
+		sql.WriteString(" WITH INHERIT FALSE, SET TRUE")
+	}
+	if !super {
+		// Who is no superuser must be a member to make databases for the owner, and to end sessions.
+		fmt.Fprintf(&sql, ";\nGRANT %s, %s, %s TO CURRENT_USER", r.owner.name, r.app.name, r.admin.name)
+	}
+	return sql.String()
+}
+
+// prepareTemplate makes the owner the owner of schema public, and the only one to create in it.
+func (s *Server) prepareTemplate(ctx context.Context, maintenance *pgx.Conn) error {
+	conn, err := pgx.ConnectConfig(ctx, s.connConfig(s.roles.template()))
+	if err != nil {
+		return err
+	}
+	err = run(ctx, conn, fmt.Sprintf(`ALTER SCHEMA public OWNER TO %s;
+		REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+		GRANT USAGE ON SCHEMA public TO %s, %s`, s.roles.owner.name, s.roles.app.name, s.roles.admin.name))
+	conn.Close(ctx)
+	if err != nil {
+		return fmt.Errorf("prepare the template database: %w", err)
+	}
+	// A session ends shortly after its connection, and nothing can be copied from a database that has one.
+	return poll(ctx, func() (free bool, err error) {
+		err = maintenance.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)",
+			s.roles.template()).Scan(&free)
+		return free, err
+	})
+}
+
+// dropAll drops what was made at a server that is not ours.
+func (s *Server) dropAll() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+	defer cancel()
+	if s.roles.run == "" {
+		return nil
+	}
+	conn, err := pgx.ConnectConfig(ctx, s.connConfig(""))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", s.roles.database(""))
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := run(ctx, conn, dropSQL(name)); err != nil {
+			return err
+		}
+	}
+	return run(ctx, conn, fmt.Sprintf("DROP ROLE IF EXISTS %s, %s, %s",
+		s.roles.app.name, s.roles.admin.name, s.roles.owner.name))
+}
+
+// connConfig is the superuser's login at a database; empty means the maintenance database.
+func (s *Server) connConfig(database string) *pgx.ConnConfig {
+	u := *s.dsn
+	if database != "" {
+		u.Path = "/" + database
+	}
+	cfg, err := pgx.ParseConfig(u.String())
+	if err != nil {
+		panic("pgserver: a login that was well-formed is so no more")
+	}
+	return cfg
+}
+
+// login is the role's at a database of the server.
+func (s *Server) login(role role, database string) Login {
+	u := *s.dsn
+	u.User = url.UserPassword(role.name, role.password)
+	u.Path = "/" + database
+	return Login{Role: role.name, DSN: u.String()}
+}
+
+// run sends SQL without arguments in the simple protocol, which allows several statements.
+func run(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// random returns n random bytes in hexadecimal.
+func random(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,158 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// runDir is the directory of one server: data, log and socket. It is locked for as long as its process lives, so that
+// others can tell a living one from what a killed process left behind.
+type runDir struct {
+	path string
+	lock *os.File
+}
+
+// ownerLock is the file in a runDir that its process keeps locked.
+const ownerLock = "owner.lock"
+
+// newRunDir makes a directory that only this user, and PostgreSQL, may enter. It first removes those of dead processes.
+func newRunDir(ctx context.Context) (*runDir, error) {
+	base, err := runBase()
+	if err != nil {
+		return nil, err
+	}
+	// A directory that is just being made, not yet locked, must not be taken for a leftover.
+	door, err := os.OpenFile(filepath.Join(base, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close()
+	if err := poll(ctx, func() (bool, error) { return tryLock(door) }); err != nil {
+		return nil, fmt.Errorf("wait for %s: %w", door.Name(), err)
+	}
+	sweep(ctx, base)
+
+	path, err := os.MkdirTemp(base, "")
+	if err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(path, ownerLock), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(path))
+	}
+	d := &runDir{path: path, lock: lock}
+	if _, err := tryLock(lock); err != nil {
+		return nil, errors.Join(err, d.remove())
+	}
+	if err := hand(path); err != nil {
+		return nil, errors.Join(err, d.remove())
+	}
+	return d, nil
+}
+
+func (d *runDir) remove() error {
+	return errors.Join(d.lock.Close(), os.RemoveAll(d.path))
+}
+
+// runBase is the directory of this user's servers. Its name is short, for the path of a socket has at most 107 bytes.
+func runBase() (string, error) {
+	temp := os.TempDir()
+	if os.Geteuid() == 0 || len(temp) > 60 {
+		temp = "/tmp" // root's own may be closed to the user that PostgreSQL runs as
+	}
+	base := filepath.Join(temp, "tenancy-pg-"+strconv.Itoa(os.Geteuid()))
+	if err := os.Mkdir(base, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	info, err := os.Lstat(base)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s is not a directory", base)
+	}
+	return base, ours(info)
+}
+
+// sweep stops the servers of dead processes and removes their directories. What resists is left to the next sweep.
+func sweep(ctx context.Context, base string) {
+	entries, _ := os.ReadDir(base)
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			continue
+		}
+		d := &runDir{path: filepath.Join(base, entry.Name())}
+		lock, err := os.OpenFile(filepath.Join(d.path, ownerLock), os.O_RDWR, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			_ = os.RemoveAll(d.path) // its process was killed between making and locking it, or removing it
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		d.lock = lock
+		if dead, err := tryLock(lock); err != nil || !dead {
+			lock.Close()
+			continue
+		}
+		if err := d.stopLeftover(ctx); err != nil {
+			progress("%s: a server left behind does not stop: %v", d.path, err)
+			lock.Close()
+			continue
+		}
+		_ = d.remove()
+	}
+}
+
+// stopLeftover stops the postmaster of a directory, if it still runs.
+func (d *runDir) stopLeftover(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return poll(ctx, func() (bool, error) {
+		postmaster := readPostmaster(filepath.Join(d.path, "data"))
+		if postmaster.pid == 0 {
+			return true, nil
+		}
+		// The number of a dead process may have passed to another one: only a postmaster answers at its socket.
+		conn, err := net.Dial("unix", filepath.Join(d.path, ".s.PGSQL."+postmaster.port))
+		if err != nil {
+			return true, nil
+		}
+		conn.Close()
+		process, err := os.FindProcess(postmaster.pid)
+		if err != nil {
+			return false, err
+		}
+		return false, process.Signal(syscall.SIGQUIT)
+	})
+}
+
+// postmaster is what a running server says of itself in the file postmaster.pid of its data directory.
+type postmaster struct {
+	pid   int
+	port  string
+	ready bool
+}
+
+// readPostmaster returns the zero value if the file isn't there, or not complete.
+func readPostmaster(data string) postmaster {
+	content, _ := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	lines := strings.Split(string(content), "\n")
+	if len(lines) < 4 {
+		return postmaster{}
+	}
+	pid, _ := strconv.Atoi(lines[0])
+	return postmaster{
+		pid:   pid,
+		port:  lines[3],
+		ready: len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready",
+	}
+}

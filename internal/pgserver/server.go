@@ -1,0 +1,132 @@
+package pgserver
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"sync"
+	"sync/atomic"
+)
+
+// Server is a running PostgreSQL with the three roles of this package. Its methods may be used concurrently.
+type Server struct {
+	instance instance
+	dsn      *url.URL
+	version  int
+	roles    roles
+	made     atomic.Int64 // databases made so far, for their names
+
+	close func() error
+}
+
+// instance is what the sources of PostgreSQL have in common.
+type instance interface {
+	// describe names the source for people, given the server's version as people write it.
+	describe(version string) string
+	// dsn is the login that may create roles and databases.
+	dsn() *url.URL
+	// owned tells whether the server ends with its instance, and all that is in it.
+	owned() bool
+	// logs returns all that the server has logged.
+	logs(ctx context.Context) (string, error)
+	// logPath names the file of the log, if it is one.
+	logPath() string
+	// restart stops the server, keeping its data, and starts it at the same address.
+	restart(ctx context.Context) error
+	// stop ends the server and removes its data, if they are the instance's own.
+	stop() error
+}
+
+// Option changes how Start starts a server.
+type Option func(*config)
+
+type config struct {
+	settings []string // for the server, as name=value
+}
+
+// WithStatementLog makes the server log every statement that arrives, also one that is only prepared: a test can then
+// prove that nothing did. A server named by TENANCY_DSN goes on as its owner configured it.
+func WithStatementLog() Option {
+	return func(c *config) {
+		c.settings = append(c.settings, "log_statement=all", "log_min_duration_statement=0")
+	}
+}
+
+// Start gives a real PostgreSQL, from the first source that has one. The context bounds the start, which takes half a
+// second with local binaries and as long as the network needs where something must be fetched; the server lives until
+// Close. If there is no server to be had, the error says of each source why, and what would help.
+func Start(ctx context.Context, opts ...Option) (*Server, error) {
+	cfg := config{settings: []string{
+		// Nothing here has to survive a crash of the machine.
+		"fsync=off",
+		"synchronous_commit=off",
+		"full_page_writes=off",
+		"max_connections=200",
+		"wal_level=replica",
+		"max_wal_size=1GB",
+		"log_checkpoints=off",
+		"log_line_prefix=%m [%p] %q%u@%d ",
+	}}
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	instance, err := provide(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("pgserver: %w", err)
+	}
+	s := &Server{instance: instance, dsn: instance.dsn()}
+	s.close = sync.OnceValue(s.shutdown)
+	if err := s.prepare(ctx); err != nil {
+		s.close()
+		return nil, fmt.Errorf("pgserver: %s: %w", instance.describe("?"), err)
+	}
+	return s, nil
+}
+
+// Source names the source of the server for people, such as "local PostgreSQL 15.18 (/usr/lib/postgresql/15/bin)".
+func (s *Server) Source() string {
+	return s.instance.describe(fmt.Sprintf("%d.%d", s.version/10000, s.version%10000))
+}
+
+// Version is the server's version as PostgreSQL numbers it in server_version_num: 150018 for 15.18.
+func (s *Server) Version() int { return s.version }
+
+// DSN is the login that made the roles and makes the databases, at the maintenance database. It is a superuser's,
+// except perhaps with TENANCY_DSN. It holds a password: don't log it.
+func (s *Server) DSN() string { return s.dsn.String() }
+
+// Logs returns what the server has logged since it was started. Each line about a session names its role and database
+// as role@database. With local or downloaded binaries a statement is in the log before its answer is; Docker needs a
+// moment. The error is ErrNoLogs where the log is out of reach.
+func (s *Server) Logs(ctx context.Context) (string, error) { return s.instance.logs(ctx) }
+
+// LogPath names the file that Logs reads, which lives until Close. It is empty where the log is not a file: with
+// Docker and with TENANCY_DSN.
+func (s *Server) LogPath() string { return s.instance.logPath() }
+
+// Restart stops the server in the orderly way, which ends every session, and starts it again with its data, at the same
+// address. A server named by TENANCY_DSN is not restarted but an error.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.instance.restart(ctx); err != nil {
+		return fmt.Errorf("pgserver: restart: %w", err)
+	}
+	return nil
+}
+
+// Close ends the server, and every session with it. Of a server named by TENANCY_DSN it drops what this package made:
+// databases and roles. Further calls do nothing and return what the first one did.
+func (s *Server) Close() error { return s.close() }
+
+func (s *Server) shutdown() error {
+	var err error
+	if !s.instance.owned() {
+		err = s.dropAll()
+	}
+	if stopErr := s.instance.stop(); err == nil {
+		err = stopErr
+	}
+	if err != nil {
+		return fmt.Errorf("pgserver: close: %w", err)
+	}
+	return nil
+}
