@@ -1,0 +1,66 @@
+package rls
+
+import (
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// dialector is the user's own, with a migrator that respects isolation.
+type dialector struct {
+	gorm.Dialector
+	column string
+}
+
+func (d dialector) Migrator(db *gorm.DB) gorm.Migrator {
+	return migrator{Migrator: d.Dialector.Migrator(db).(postgres.Migrator), column: d.column}
+}
+
+// migrator is GORM's migrator for PostgreSQL, except that it leaves alone what Isolation put on a tenant column. GORM knows
+// of a column only what the struct tags say: it would take away the default and NOT NULL each time, and could not change
+// the type of a column that a policy reads.
+type migrator struct {
+	postgres.Migrator
+	column string
+}
+
+// MigrateColumn adapts an existing column to its field.
+func (m migrator) MigrateColumn(value any, field *schema.Field, live gorm.ColumnType) error {
+	if field.DBName != m.column || field.PrimaryKey || field.IgnoreMigration || isShared(field.Schema) {
+		return m.Migrator.MigrateColumn(value, field, live)
+	}
+	if err := m.retype(value, field, live); err != nil {
+		return err
+	}
+	if err := m.MigrateColumnUnique(value, field, live); err != nil {
+		return err
+	}
+	comment := *field
+	comment.PrimaryKey = true // of a primary key's column GORM adapts nothing but the comment
+	return m.Migrator.MigrateColumn(value, &comment, live)
+}
+
+// retype gives the tenant column the type of its field, where that differs. The policy and the default hold the old type:
+// they must go first, and the plan makes them anew in the same transaction.
+func (m migrator) retype(value any, field *schema.Field, live gorm.ColumnType) error {
+	wanted := m.DataTypeOf(field)
+	canonical := m.DB.Raw("SELECT format_type(to_regtype(?), NULL) || coalesce(substring(? FROM '[(].*[)]'), '')", wanted, wanted)
+	var name string
+	if err := canonical.Scan(&name).Error; err != nil {
+		return err
+	}
+	if is, _ := live.ColumnType(); is == name {
+		return nil
+	}
+	return m.RunWithValue(value, func(stmt *gorm.Statement) error {
+		table, column, typ := m.CurrentTable(stmt), clause.Column{Name: field.DBName}, clause.Expr{SQL: wanted}
+		if err := m.DB.Exec("DROP POLICY IF EXISTS ? ON ?", clause.Column{Name: tenantPolicy}, table).Error; err != nil {
+			return err
+		}
+		if err := m.DB.Exec("ALTER TABLE ? ALTER COLUMN ? DROP DEFAULT", table, column).Error; err != nil {
+			return err
+		}
+		return m.DB.Exec("ALTER TABLE ? ALTER COLUMN ? TYPE ? USING ?::?", table, column, typ, column, typ).Error
+	})
+}

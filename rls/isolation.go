@@ -1,0 +1,86 @@
+package rls
+
+import (
+	"fmt"
+	"regexp"
+)
+
+const (
+	defaultSetting = "app.tenant_id"
+	defaultColumn  = "tenant_id"
+
+	tenantPolicy = "tenant_isolation"
+	adminPolicy  = "tenant_admin"
+
+	// maxIdentifier is the length in bytes at which PostgreSQL cuts an identifier off (NAMEDATALEN - 1).
+	maxIdentifier = 63
+)
+
+// Isolation says how tenants are kept apart in a database. The zero value is complete: it isolates by the column
+// "tenant_id" and the setting "app.tenant_id", and leaves roles alone.
+type Isolation struct {
+	// Setting is the PostgreSQL setting that holds the current tenant. Its name has at least two parts joined by a dot, as
+	// PostgreSQL demands of settings it does not know itself. Empty means "app.tenant_id".
+	Setting string
+
+	// Column is the column that holds the tenant a row belongs to. Empty means "tenant_id".
+	Column string
+
+	// AppRole is the role the application logs in as. It is granted what it needs to work with the rows of the migrated
+	// tables, and nothing else. It must neither own the tables nor be able to escape their policies. Empty means that nothing
+	// is granted.
+	AppRole string
+
+	// AdminRole is a role that sees and changes every tenant's rows, and is granted the same as AppRole. AppRole may be a
+	// member of it, but must not inherit from it. Empty means that no role is exempt.
+	AdminRole string
+}
+
+// customSetting is what PostgreSQL accepts as the name of a setting that it does not know (valid_custom_variable_name in
+// its guc.c).
+var customSetting = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)+$`)
+
+// complete returns i with its defaults filled in, or an error that says what is wrong with it.
+func (i Isolation) complete() (Isolation, error) {
+	if i.Setting == "" {
+		i.Setting = defaultSetting
+	}
+	if i.Column == "" {
+		i.Column = defaultColumn
+	}
+	if !customSetting.MatchString(i.Setting) {
+		return i, fmt.Errorf("rls: setting %q is not a name that PostgreSQL accepts: "+
+			"use letters and digits in two parts joined by a dot, such as %q", i.Setting, defaultSetting)
+	}
+	if len(i.Column) > maxIdentifier {
+		return i, fmt.Errorf("rls: column %q is longer than the %d bytes of a PostgreSQL identifier", i.Column, maxIdentifier)
+	}
+	if i.AppRole != "" && i.AppRole == i.AdminRole {
+		return i, fmt.Errorf("rls: role %q can't be both AppRole and AdminRole: the application would see every tenant's rows",
+			i.AppRole)
+	}
+	return i, nil
+}
+
+// roles returns the roles that are granted something.
+func (i Isolation) roles() []string {
+	roles := make([]string, 0, 2)
+	for _, role := range []string{i.AppRole, i.AdminRole} {
+		if role != "" {
+			roles = append(roles, role)
+		}
+	}
+	return roles
+}
+
+// current is the expression for the current tenant as a value of the type, NULL when there is none. NULLIF is needed
+// because a setting made for one transaction reads as an empty string after it, not as NULL.
+func (i Isolation) current(columnType string) string {
+	return fmt.Sprintf("NULLIF(current_setting(%s, true), '')::%s", literal(i.Setting), columnType)
+}
+
+// predicate is the expression of the tenant's policy. The scalar subquery makes PostgreSQL read the setting once for a
+// statement and not once for a row, and leaves the bare column for an index to match.
+func (i Isolation) predicate(columnType string) string {
+	return fmt.Sprintf("%s = (SELECT %s)", ident(i.Column), i.current(columnType))
+}

@@ -1,0 +1,117 @@
+package rls
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// migrationLock is the key of the advisory lock that lets one migration run at a time in a database: "tenancy" in ASCII.
+const migrationLock int64 = 0x74656e616e6379
+
+// Migrate runs GORM's AutoMigrate for the models and then isolates their tables. It needs the connection of the role that
+// owns the tables: a plain *gorm.DB, or a guarded one, on which a context without a decision about the tenant counts as
+// one without a tenant.
+//
+// A tenant's table gets row level security that is enabled, and forced on its owner too; the policy tenant_isolation, by
+// which rows can be seen and written only while Setting names their tenant; a tenant column that is NOT NULL and defaults
+// to the current tenant; an index that leads with this column, unless there is one; and with an AdminRole the policy
+// tenant_admin, which shows that role every row. Join tables that GORM makes get the tenant column first.
+//
+// AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their
+// schemas, and USAGE and SELECT on their sequences. Other privileges granted to them on these objects are revoked. Grants
+// to other roles, and policies of other names, stay as they are.
+//
+// Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already
+// is left untouched. The changes made are returned in their order; those of AutoMigrate itself are not among them.
+//
+// Migrate fails, and leaves the database as it was, when the isolation or a model is invalid, a role is missing or unsafe
+// (AppRole must not be superuser, have BYPASSRLS, inherit AdminRole, or own a table), a tenant column has a type other
+// than text, varchar, uuid, smallint, integer or bigint, or rows have no tenant. Errors of PostgreSQL can be had with
+// errors.As and *pgconn.PgError; no error text holds a stored value.
+func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]Change, error) {
+	i, err := i.complete()
+	if err != nil {
+		return nil, err
+	}
+	if err := usable(db); err != nil {
+		return nil, fmt.Errorf("rls: %w", err)
+	}
+	if _, decided := guard.Tenant(ctx); !decided {
+		ctx = guard.WithoutTenant(ctx)
+	}
+	var changes []Change
+	// A stricter level would read the catalog as it was before the wait for the lock.
+	level := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	err = db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
+		changes, err = i.migrate(ctx, tx, models)
+		return err
+	}, level)
+	if err != nil {
+		return nil, fmt.Errorf("rls: %w", i.explain(err))
+	}
+	return changes, nil
+}
+
+// usable refuses what Migrate can't work with.
+func usable(db *gorm.DB) error {
+	if db == nil || db.Config == nil || db.Dialector == nil {
+		return errors.New("no database: pass the *gorm.DB of the role that owns the tables")
+	}
+	if _, ok := db.Migrator().(postgres.Migrator); !ok {
+		return fmt.Errorf("dialect %q is not supported: open the database with gorm.io/driver/postgres", db.Name())
+	}
+	if db.DryRun {
+		return errors.New("the *gorm.DB is in DryRun mode, in which nothing can be migrated")
+	}
+	return nil
+}
+
+// migrate does the work of Migrate within a transaction.
+func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Change, error) {
+	conn := tx.Statement.ConnPool
+	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock); err != nil {
+		return nil, err
+	}
+	if err := i.checkRoles(ctx, conn); err != nil {
+		return nil, err
+	}
+
+	session := tx.Session(&gorm.Session{})
+	session.Dialector = dialector{Dialector: tx.Dialector, column: i.Column}
+	m := session.Migrator().(migrator)
+	targets, err := m.targets(models)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.AutoMigrate(models...); err != nil {
+		return nil, err
+	}
+
+	known := patterns{}
+	changes, err := i.survey(ctx, conn, targets, known)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		if _, err := conn.ExecContext(ctx, c.SQL); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.What, i.explain(err))
+		}
+	}
+	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it.
+	left, err := i.survey(ctx, conn, targets, known)
+	if err != nil {
+		return nil, err
+	}
+	if len(left) > 0 {
+		return nil, fmt.Errorf("%s: %s: PostgreSQL took the statement and changed nothing: "+
+			"let the owner of the table and its schema run %s", left[0].Table, left[0].What, left[0].SQL)
+	}
+	return changes, nil
+}

@@ -1,0 +1,155 @@
+package rls
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Change is one step that brings a table closer to what Isolation asks for.
+type Change struct {
+	Table string // the table with its schema, such as "public.invoices"
+	What  string // what the step does, for people, such as "create policy tenant_isolation"
+	SQL   string // the statement that does it
+}
+
+// table is a table as it is, and what it should be.
+type table struct {
+	relation
+	isolated *pattern // nil for a table that tenants share
+	index    string   // the name for an index of the tenant column
+}
+
+var (
+	tablePrivileges    = []string{"SELECT", "INSERT", "UPDATE", "DELETE"}
+	sequencePrivileges = []string{"USAGE", "SELECT"}
+)
+
+// plan returns what is left to do for the tables, in the order to do it. It is empty when there is nothing to do.
+func (i Isolation) plan(tables []table) []Change {
+	var p script
+	for _, t := range tables {
+		p.table = t.String()
+		if t.isolated != nil {
+			i.planColumn(&p, t)
+			i.planPolicies(&p, t)
+		}
+		for _, role := range i.roles() {
+			planGrants(&p, t.relation, role)
+		}
+	}
+	return p.changes
+}
+
+// planColumn sees to it that every row has a tenant. The column is added without its default, which would give the rows
+// that are there already to whatever tenant the migrating connection happens to have set.
+func (i Isolation) planColumn(p *script, t table) {
+	var (
+		live  = column{}
+		alter = "ALTER TABLE " + t.quoted()
+		name  = ident(i.Column)
+	)
+	if t.Column != nil {
+		live = *t.Column
+	} else {
+		p.add("add column "+i.Column, alter+" ADD COLUMN "+name+" "+t.isolated.columnType)
+	}
+	if !live.NotNull {
+		p.add("require "+i.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL")
+	}
+	if live.Default != t.isolated.columnDefault {
+		p.add("set default of "+i.Column, i.setDefault(t.quoted(), t.isolated.columnType))
+	}
+	if !live.Indexed {
+		p.add("index "+i.Column, fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (%s)", ident(t.index), t.quoted(), name))
+	}
+}
+
+// planPolicies sees to it that PostgreSQL applies our policies to the table, to its owner too.
+func (i Isolation) planPolicies(p *script, t table) {
+	for _, name := range []string{tenantPolicy, adminPolicy} {
+		live, exists := t.Policies[name]
+		want, wanted := t.isolated.policies[name]
+		if exists && wanted && live == want {
+			continue
+		}
+		if exists {
+			p.add("drop outdated policy "+name, fmt.Sprintf("DROP POLICY %s ON %s", ident(name), t.quoted()))
+		}
+		if wanted {
+			p.add("create policy "+name, i.createPolicy(name, t.quoted(), t.isolated.columnType))
+		}
+	}
+	if !t.Enabled {
+		p.add("enable row level security", "ALTER TABLE "+t.quoted()+" ENABLE ROW LEVEL SECURITY")
+	}
+	if !t.Forced {
+		p.add("force row level security", "ALTER TABLE "+t.quoted()+" FORCE ROW LEVEL SECURITY")
+	}
+}
+
+// setDefault makes the current tenant the default of the tenant column.
+func (i Isolation) setDefault(table, columnType string) string {
+	return fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s", table, ident(i.Column), i.current(columnType))
+}
+
+// createPolicy makes the policy of this name. The tenant's is for PUBLIC, so that it holds for roles that come later. The
+// admin's is a policy of its own, because permissive policies are joined by OR, and PostgreSQL reduces "… OR true" for that
+// role alone and leaves everyone else's index scans alone.
+func (i Isolation) createPolicy(name, table, columnType string) string {
+	role, condition := "PUBLIC", i.predicate(columnType)
+	if name == adminPolicy {
+		role, condition = ident(i.AdminRole), "true"
+	}
+	return fmt.Sprintf("CREATE POLICY %s ON %s FOR ALL TO %s USING (%s) WITH CHECK (%s)",
+		ident(name), table, role, condition, condition)
+}
+
+// planGrants lets the role read and write the table's rows, and nothing more: TRUNCATE ignores policies, REFERENCES and
+// TRIGGER let a role see rows by other ways.
+func planGrants(p *script, r relation, role string) {
+	if role == r.Owner {
+		return
+	}
+	if !slices.Contains(r.Usable, role) {
+		p.add("grant USAGE on schema to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", ident(r.Schema), ident(role)))
+	}
+	p.grant("TABLE "+r.quoted(), role, r.Grants[role], tablePrivileges)
+	for _, s := range r.Sequences {
+		p.grant("SEQUENCE "+ident(s.Schema, s.Name), role, s.Grants[role], sequencePrivileges)
+	}
+}
+
+// script collects changes.
+type script struct {
+	table   string
+	changes []Change
+}
+
+// add appends a change, unless a table before this one needed the same.
+func (p *script) add(what, sql string) {
+	if !slices.ContainsFunc(p.changes, func(c Change) bool { return c.SQL == sql }) {
+		p.changes = append(p.changes, Change{Table: p.table, What: what, SQL: sql})
+	}
+}
+
+// grant appends what brings the privileges of a role on an object from those it has to those it should have.
+func (p *script) grant(object, role string, has, wanted []string) {
+	if missing := without(wanted, has); missing != "" {
+		p.add("grant "+missing+" to "+role, fmt.Sprintf("GRANT %s ON %s TO %s", missing, object, ident(role)))
+	}
+	if excess := without(has, wanted); excess != "" {
+		p.add("revoke "+excess+" from "+role, fmt.Sprintf("REVOKE %s ON %s FROM %s", excess, object, ident(role)))
+	}
+}
+
+// without lists the privileges that are not among the others.
+func without(privileges, others []string) string {
+	var rest []string
+	for _, privilege := range privileges {
+		if !slices.Contains(others, privilege) {
+			rest = append(rest, privilege)
+		}
+	}
+	return strings.Join(rest, ", ")
+}

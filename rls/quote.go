@@ -1,0 +1,22 @@
+package rls
+
+import (
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ident quotes an identifier, and qualifies it where several parts are given.
+func ident(parts ...string) string {
+	return pgx.Identifier(parts).Sanitize()
+}
+
+// literal quotes a string constant. A string with a backslash becomes an escape string constant, because a plain one means
+// something else while standard_conforming_strings is off (PostgreSQL documentation, "String Constants").
+func literal(s string) string {
+	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		return "E" + strings.ReplaceAll(quoted, `\`, `\\`)
+	}
+	return quoted
+}

@@ -1,0 +1,190 @@
+// Package rls_test tests package rls against a real PostgreSQL.
+package rls_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+func TestMain(m *testing.M) { pgserver.Main(m) }
+
+// insufficientPrivilege is the SQLSTATE of a refusal by a policy, and by missing rights.
+const insufficientPrivilege = "42501"
+
+// database is a fresh database, open as its owner and as the application.
+type database struct {
+	*pgserver.Database
+	owner *gorm.DB
+	app   *sql.DB
+}
+
+func newDatabase(t *testing.T) database {
+	t.Helper()
+	d := pgserver.New(t)
+	app, err := sql.Open("pgx", d.App.DSN)
+	require.NoError(t, err)
+	app.SetMaxOpenConns(1) // one session, so that what a transaction leaves behind would be seen
+	t.Cleanup(func() { require.NoError(t, app.Close()) })
+	return database{Database: d, owner: open(t, d.Owner.DSN, &gorm.Config{}), app: app}
+}
+
+// open opens GORM without its log.
+func open(t *testing.T, dsn string, config *gorm.Config) *gorm.DB {
+	t.Helper()
+	config.Logger = logger.Discard
+	db, err := gorm.Open(postgres.Open(dsn), config)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		pool, err := db.DB()
+		require.NoError(t, err)
+		require.NoError(t, pool.Close())
+	})
+	return db
+}
+
+// isolation is what most tests migrate with: everything else at its default.
+func (d database) isolation() rls.Isolation {
+	return rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+}
+
+// migrate migrates with the usual isolation, as the owner, and returns what the changes did.
+func (d database) migrate(t *testing.T, models ...any) []string {
+	t.Helper()
+	return d.migrateWith(t, d.isolation(), models...)
+}
+
+func (d database) migrateWith(t *testing.T, i rls.Isolation, models ...any) []string {
+	t.Helper()
+	changes, err := i.Migrate(t.Context(), d.owner, models...)
+	require.NoError(t, err)
+	return what(changes)
+}
+
+// what lists what changes did, with the roles' random names replaced.
+func what(changes []rls.Change) []string {
+	list := []string{}
+	for _, c := range changes {
+		list = append(list, c.Table+": "+c.What)
+	}
+	return list
+}
+
+// run runs statements as the owner.
+func (d database) run(t *testing.T, statements ...string) {
+	t.Helper()
+	pool, err := d.owner.DB()
+	require.NoError(t, err)
+	for _, statement := range statements {
+		_, err := pool.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// super runs statements as the superuser.
+func super(t *testing.T, statements ...string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, pgserver.Shared(t).DSN())
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	for _, statement := range statements {
+		_, err := conn.Exec(ctx, statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// begin starts a transaction of the application for a tenant; an empty one leaves the setting alone. It is rolled back
+// with the test, unless it was committed.
+func (d database) begin(t *testing.T, tenant string) tx {
+	t.Helper()
+	transaction, err := d.app.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = transaction.Rollback() })
+	if tenant != "" {
+		_, err = transaction.Exec("SELECT set_config('app.tenant_id', $1, true)", tenant)
+		require.NoError(t, err)
+	}
+	return tx{transaction}
+}
+
+// as runs statements of the application for a tenant, and commits.
+func (d database) as(t *testing.T, tenant string, statements ...string) {
+	t.Helper()
+	tx := d.begin(t, tenant)
+	for _, statement := range statements {
+		require.NoError(t, tx.exec(statement), statement)
+	}
+	require.NoError(t, tx.Commit())
+}
+
+// sees returns the strings that a query of the application finds for a tenant.
+func (d database) sees(t *testing.T, tenant, query string) []string {
+	t.Helper()
+	tx := d.begin(t, tenant)
+	found := tx.strings(t, query)
+	require.NoError(t, tx.Commit())
+	return found
+}
+
+// fails runs a statement of the application for a tenant and returns its error.
+func (d database) fails(t *testing.T, tenant, statement string) error {
+	t.Helper()
+	tx := d.begin(t, tenant)
+	err := tx.exec(statement)
+	require.NoError(t, tx.Rollback())
+	require.Error(t, err, statement)
+	return err
+}
+
+type tx struct{ *sql.Tx }
+
+func (tx tx) exec(statement string) error {
+	_, err := tx.Exec(statement)
+	return err
+}
+
+func (tx tx) strings(t *testing.T, query string) []string {
+	t.Helper()
+	return collect(t, tx, query)
+}
+
+// querier is what *sql.DB and *sql.Tx have in common here.
+type querier interface {
+	Query(query string, args ...any) (*sql.Rows, error)
+}
+
+// collect returns the rows of a query as strings.
+func collect(t *testing.T, db querier, query string, args ...any) []string {
+	t.Helper()
+	rows, err := db.Query(query, args...)
+	require.NoError(t, err)
+	defer rows.Close()
+	found := []string{}
+	for rows.Next() {
+		var value any
+		require.NoError(t, rows.Scan(&value))
+		found = append(found, fmt.Sprint(value))
+	}
+	require.NoError(t, rows.Err())
+	return found
+}
+
+// requireCode requires an error of PostgreSQL with this SQLSTATE.
+func requireCode(t *testing.T, err error, code string) {
+	t.Helper()
+	var pg interface{ SQLState() string }
+	require.ErrorAs(t, err, &pg)
+	require.Equal(t, code, pg.SQLState())
+}
