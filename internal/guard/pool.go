@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -22,6 +23,8 @@ type Config struct {
 	Bypass bool
 	// Report, if not nil, is called after each statement of a bypass pool.
 	Report func(ctx context.Context, e Event)
+	// OnClose, if not nil, is called when the guarded pool has been closed, and its error returned.
+	OnClose func() error
 }
 
 // Event is what a bypass pool reports of one statement. It holds no SQL and no values.
@@ -35,7 +38,7 @@ type Event struct {
 
 // Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by
 // transaction, so that inner's limits, lifetimes and statistics go on holding. inner must be a pool of pgx's stdlib.
-// Closing the guarded pool leaves inner open.
+// Closing the guarded pool leaves inner open, unless Config.OnClose closes it.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	return sql.OpenDB(&connector{cfg: cfg, inner: inner})
 }
@@ -90,6 +93,18 @@ func (guarded) Open(string) (driver.Conn, error) {
 }
 
 func (k *connector) Driver() driver.Driver { return guarded{k} }
+
+// Close is called by (*sql.DB).Close.
+func (k *connector) Close() error {
+	var err error
+	if closer, ok := k.direct.(io.Closer); ok {
+		err = closer.Close()
+	}
+	if k.cfg.OnClose != nil {
+		err = errors.Join(err, k.cfg.OnClose())
+	}
+	return err
+}
 
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	c := &conn{cfg: &k.cfg}

@@ -133,10 +133,22 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, er
 	if err := c.skip(results, before); err != nil {
 		return nil, shifted(err, shift)
 	}
-	if q.exec {
-		return lastResult(pc, results, shift)
+	if !q.exec {
+		return firstResult(pc, results, shift)
 	}
-	return firstResult(pc, results, shift)
+	a, err := lastResult(results, shift)
+	if c.needsNoTransaction(q, err) {
+		return lastResult(pc.PgConn().Exec(ctx, q.sql), 0)
+	}
+	return a, err
+}
+
+// needsNoTransaction tells whether PostgreSQL refused a statement because it can't run in a transaction, and it may run
+// without. Such statements (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE and their like) return no rows, so no
+// policy is needed for them. Whoever sends one works for no tenant.
+func (c *conn) needsNoTransaction(q *call, err error) bool {
+	const activeTransaction = "25001"
+	return sqlState(err) == activeTransaction && c.tx == nil && q.scope == scope{}
 }
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text.
@@ -233,7 +245,7 @@ func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (
 }
 
 // lastResult reads all results and answers with the last: that of SQL text with several statements.
-func lastResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (*answer, error) {
+func lastResult(results *pgconn.MultiResultReader, shift int32) (*answer, error) {
 	a := &answer{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
 		tag, _ := results.ResultReader().Close() // its error is the one of results
