@@ -82,7 +82,7 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		FROM pg_policy WHERE polrelid = c.oid AND polname IN ('` + tenantPolicy + `', '` + adminPolicy + `')),
 	'grants',   (
 		SELECT json_object_agg(role, privileges)
-		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(privilege_type) AS privileges
+		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges
 			FROM aclexplode(c.relacl) WHERE grantee <> 0 GROUP BY grantee) g),
 	'usable',   (
 		SELECT json_agg(rolname) FROM pg_roles
@@ -90,7 +90,7 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 	'sequences', (
 		SELECT json_agg(json_build_object('schema', sn.nspname, 'name', s.relname, 'grants', (
 			SELECT json_object_agg(role, privileges)
-			FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(privilege_type) AS privileges
+			FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges
 				FROM aclexplode(s.relacl) WHERE grantee <> 0 GROUP BY grantee) g)) ORDER BY s.relname)
 		FROM pg_depend d
 		JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'

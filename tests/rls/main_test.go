@@ -72,7 +72,7 @@ func (d database) migrateWith(t *testing.T, i rls.Isolation, models ...any) []st
 	return what(changes)
 }
 
-// what lists what changes did, with the roles' random names replaced.
+// what lists what changes did.
 func what(changes []rls.Change) []string {
 	list := []string{}
 	for _, c := range changes {
@@ -92,11 +92,14 @@ func (d database) run(t *testing.T, statements ...string) {
 	}
 }
 
-// super runs statements as the superuser.
-func super(t *testing.T, statements ...string) {
+// super runs statements as the superuser, in this database.
+func (d database) super(t *testing.T, statements ...string) {
 	t.Helper()
+	config, err := pgx.ParseConfig(pgserver.Shared(t).DSN())
+	require.NoError(t, err)
+	config.Database = d.Name
 	ctx := context.WithoutCancel(t.Context())
-	conn, err := pgx.Connect(ctx, pgserver.Shared(t).DSN())
+	conn, err := pgx.ConnectConfig(ctx, config)
 	require.NoError(t, err)
 	defer conn.Close(ctx)
 	for _, statement := range statements {

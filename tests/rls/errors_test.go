@@ -1,0 +1,172 @@
+package rls_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+func TestRefusedRoles(t *testing.T) {
+	d := newDatabase(t)
+	bypassing := "bypassing_" + d.Name
+	d.super(t, "CREATE ROLE "+bypassing+" BYPASSRLS")
+	t.Cleanup(func() { d.super(t, "DROP ROLE "+bypassing) })
+
+	for name, test := range map[string]struct {
+		isolation rls.Isolation
+		says      []string
+	}{
+		"app missing": {rls.Isolation{AppRole: "nobody"},
+			[]string{`role "nobody" does not exist`, `CREATE ROLE "nobody" LOGIN NOINHERIT`}},
+		"admin missing": {rls.Isolation{AdminRole: `no"body`},
+			[]string{`does not exist`, `CREATE ROLE "no""body" NOLOGIN`}},
+		"superuser": {rls.Isolation{AppRole: d.superuser(t)},
+			[]string{"is a superuser", "NOSUPERUSER"}},
+		"bypassing": {rls.Isolation{AppRole: bypassing},
+			[]string{"has BYPASSRLS", `ALTER ROLE "` + bypassing + `" NOBYPASSRLS`}},
+		// These two are built in, and the first inherits from the second.
+		"inheriting": {rls.Isolation{AppRole: "pg_monitor", AdminRole: "pg_read_all_stats"},
+			[]string{`"pg_monitor" inherits the rights of "pg_read_all_stats"`, "NOINHERIT"}},
+		"owner": {rls.Isolation{AppRole: d.Owner.Role},
+			[]string{"owns table public.notes", "OWNER TO"}},
+		"both": {rls.Isolation{AppRole: d.App.Role, AdminRole: d.App.Role},
+			[]string{"can't be both AppRole and AdminRole"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes, err := test.isolation.Migrate(t.Context(), d.owner, &note{})
+			require.Nil(t, changes)
+			for _, says := range test.says {
+				require.ErrorContains(t, err, says)
+			}
+			require.False(t, d.owner.Migrator().HasTable(&note{}), "all is rolled back")
+		})
+	}
+}
+
+// superuser returns the name of a superuser.
+func (d database) superuser(t *testing.T) string {
+	t.Helper()
+	pool, err := d.owner.DB()
+	require.NoError(t, err)
+	return collect(t, pool, "SELECT rolname FROM pg_roles WHERE rolsuper")[0]
+}
+
+func TestRowsWithoutTenant(t *testing.T) {
+	const says = `table "public"."notes" has rows without a tenant: add the column "tenant_id" if it is missing, ` +
+		`give every row its tenant with UPDATE "public"."notes" SET "tenant_id" = …, and migrate again`
+	type strictNote struct {
+		ID       int64
+		TenantID string `gorm:"not null"`
+	}
+	for name, test := range map[string]struct {
+		by    string
+		table string
+		model any
+	}{
+		"column is there":   {"CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id text, body text)", "notes", &note{}},
+		"column is missing": {"CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "notes", &note{}},
+		"column is NOT NULL in the model": {"CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "notes",
+			&strictNote{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t)
+			d.run(t, test.by, "INSERT INTO notes (body) VALUES ('secret')")
+			_, err := d.isolation().Migrate(t.Context(), d.owner.Table("notes"), test.model)
+			require.ErrorContains(t, err, says)
+
+			d.run(t, "ALTER TABLE notes ADD COLUMN IF NOT EXISTS tenant_id text", "UPDATE notes SET tenant_id = 'acme'")
+			d.migrate(t, &note{})
+			require.Equal(t, []string{"secret"}, d.sees(t, "acme", bodies))
+		})
+	}
+}
+
+// A connection can have a tenant set, by ALTER ROLE or by an earlier statement. Old rows must not become that tenant's.
+func TestOldRowsAreNotGivenToTheMigratingTenant(t *testing.T) {
+	d := newDatabase(t)
+	d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('secret')")
+	pool, err := d.owner.DB()
+	require.NoError(t, err)
+	pool.SetMaxOpenConns(1)
+	d.run(t, "SET app.tenant_id = 'acme'")
+	_, err = d.isolation().Migrate(t.Context(), d.owner, &note{})
+	require.ErrorContains(t, err, "rows without a tenant")
+}
+
+func TestErrorsHoldNoStoredValues(t *testing.T) {
+	d := newDatabase(t)
+	d.migrate(t, &textRow{})
+	d.as(t, "acme", "INSERT INTO rows DEFAULT VALUES")
+	_, err := d.isolation().Migrate(t.Context(), d.owner, &uuidRow{})
+	require.ErrorContains(t, err, "stored values do not fit")
+	require.NotContains(t, err.Error(), "acme")
+	var pg *pgconn.PgError
+	require.ErrorAs(t, err, &pg)
+	require.Equal(t, "22P02", pg.Code)
+	require.Equal(t, []string{"acme"}, d.sees(t, "acme", "SELECT tenant_id FROM rows"), "all is rolled back")
+}
+
+func TestErrorsOfPostgreSQL(t *testing.T) {
+	d := newDatabase(t)
+	db := open(t, d.App.DSN, &gorm.Config{})
+	_, err := d.isolation().Migrate(t.Context(), db, &note{})
+	require.EqualError(t, err, "rls: ERROR: permission denied for schema public (SQLSTATE 42501)")
+
+	require.NoError(t, d.owner.AutoMigrate(&note{}))
+	d.super(t, "ALTER TABLE notes OWNER TO "+d.superuser(t), "GRANT SELECT ON notes TO "+d.Owner.Role)
+	_, err = d.isolation().Migrate(t.Context(), d.owner, &note{})
+	require.EqualError(t, err, "rls: public.notes: require tenant_id: ERROR: must be owner of table notes (SQLSTATE 42501)")
+}
+
+func TestTableThatIsNotMigrated(t *testing.T) {
+	type hidden struct {
+		ID       int64
+		TenantID string `gorm:"-:migration"`
+	}
+	d := newDatabase(t)
+	_, err := d.isolation().Migrate(t.Context(), d.owner, &hidden{})
+	require.ErrorContains(t, err, "table public.hiddens has no column tenant_id")
+	d.run(t, "CREATE TABLE hiddens (id bigserial PRIMARY KEY, tenant_id uuid)")
+	d.migrate(t, &hidden{})
+	require.Empty(t, d.migrate(t, &hidden{}), "a second run")
+}
+
+func TestModelsWithoutATable(t *testing.T) {
+	d := newDatabase(t)
+	for name, model := range map[string]any{
+		"nil":       nil,
+		"text":      "secret",
+		"map":       map[string]any{"body": "secret"},
+		"number":    42,
+		"no fields": &struct{}{},
+		"broken": &struct {
+			ID    int64
+			Notes []struct{ Body string }
+		}{Notes: []struct{ Body string }{{"secret"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := d.isolation().Migrate(t.Context(), d.owner, &note{}, model)
+			require.ErrorContains(t, err, "has no table: pass a pointer to a struct")
+			require.NotContains(t, err.Error(), `"secret"`)
+			require.False(t, d.owner.Migrator().HasTable(&note{}), "all is rolled back")
+		})
+	}
+}
+
+func TestCancelledContext(t *testing.T) {
+	d := newDatabase(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := d.isolation().Migrate(ctx, d.owner, &note{})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestNoModels(t *testing.T) {
+	d := newDatabase(t)
+	require.Empty(t, d.migrate(t))
+}

@@ -1,0 +1,71 @@
+package rls_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+func TestGrantsAreExactlyAsPromised(t *testing.T) {
+	d := newDatabase(t)
+	d.migrate(t, &note{}, &country{})
+	pool, err := d.owner.DB()
+	require.NoError(t, err)
+	for _, table := range []string{"notes", "countries"} {
+		for _, login := range []string{d.App.Role, d.Admin.Role} {
+			require.Equal(t, []string{"DELETE", "INSERT", "SELECT", "UPDATE"}, collect(t, pool,
+				`SELECT privilege FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) privilege
+				WHERE has_table_privilege($1, $2, privilege) ORDER BY 1`, login, table))
+			require.Equal(t, []string{"SELECT", "USAGE"}, collect(t, pool,
+				`SELECT privilege FROM unnest('{SELECT,UPDATE,USAGE}'::text[]) privilege
+				WHERE has_sequence_privilege($1, $2, privilege) ORDER BY 1`, login, table+"_id_seq"))
+			require.Equal(t, []string{"USAGE"}, collect(t, pool,
+				`SELECT privilege FROM unnest('{CREATE,USAGE}'::text[]) privilege
+				WHERE has_schema_privilege($1, 'public', privilege) ORDER BY 1`, login))
+		}
+	}
+	for _, statement := range []string{
+		"TRUNCATE notes",
+		"ALTER TABLE notes DISABLE ROW LEVEL SECURITY",
+		"DROP POLICY tenant_isolation ON notes",
+		"SELECT setval('notes_id_seq', 1)",
+		"CREATE TRIGGER mine AFTER INSERT ON notes EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+	} {
+		requireCode(t, d.fails(t, "acme", statement), insufficientPrivilege)
+	}
+}
+
+func TestWithoutRolesNothingIsGranted(t *testing.T) {
+	d := newDatabase(t)
+	for _, change := range d.migrateWith(t, rls.Isolation{}, &note{}, &country{}) {
+		require.NotContains(t, change, "grant")
+	}
+	requireCode(t, d.fails(t, "acme", "SELECT FROM notes"), insufficientPrivilege)
+}
+
+func TestIdentityAndCompositeSequences(t *testing.T) {
+	type counted struct {
+		ID       int64  `gorm:"primaryKey;generated:identity"`
+		TenantID string `gorm:"primaryKey"`
+		Number   int32  `gorm:"autoIncrement"`
+	}
+	d := newDatabase(t)
+	d.migrate(t, &counted{})
+	require.Empty(t, d.migrate(t, &counted{}), "a second run")
+	d.as(t, "acme", "INSERT INTO counteds DEFAULT VALUES", "INSERT INTO counteds DEFAULT VALUES")
+	require.Equal(t, []string{"1", "2"}, d.sees(t, "acme", "SELECT number FROM counteds ORDER BY 1"))
+}
+
+func TestGrantThatDoesNotTake(t *testing.T) {
+	d := newDatabase(t)
+	// The owner of the table may use the schema, but not hand that on.
+	foreign := fmt.Sprintf("foreign_%s", d.Name)
+	d.super(t, "CREATE SCHEMA "+foreign, fmt.Sprintf("GRANT ALL ON SCHEMA %s TO %s", foreign, d.Owner.Role))
+	_, err := d.isolation().Migrate(t.Context(), d.owner.Table(foreign+".notes"), &note{})
+	require.ErrorContains(t, err, "PostgreSQL took the statement and changed nothing")
+	require.ErrorContains(t, err, "GRANT USAGE ON SCHEMA")
+	require.False(t, d.owner.Migrator().HasTable(foreign+".notes"), "all is rolled back")
+}

@@ -1,0 +1,43 @@
+package rls_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+func TestMigrateOnAGuardedConnection(t *testing.T) {
+	for name, decide := range map[string]func(context.Context) context.Context{
+		"undecided":      func(ctx context.Context) context.Context { return ctx },
+		"without tenant": guard.WithoutTenant,
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t)
+			inner, err := d.owner.DB()
+			require.NoError(t, err)
+			guarded := guard.Borrow(inner, guard.Config{Setting: "app.tenant_id"})
+			t.Cleanup(func() { require.NoError(t, guarded.Close()) })
+			db, err := gorm.Open(postgres.New(postgres.Config{Conn: guarded}), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
+			require.NoError(t, err)
+
+			changes, err := d.isolation().Migrate(decide(t.Context()), db, models...)
+			require.NoError(t, err)
+			require.NotEmpty(t, changes)
+			before := d.snapshot(t)
+			changes, err = d.isolation().Migrate(decide(t.Context()), db, models...)
+			require.NoError(t, err)
+			require.Empty(t, changes)
+			require.Equal(t, before, d.snapshot(t))
+
+			d.as(t, "acme", "INSERT INTO notes (body) VALUES ('of acme')")
+			require.Equal(t, []string{"of acme"}, d.sees(t, "acme", bodies))
+			require.Empty(t, d.sees(t, "globex", bodies))
+		})
+	}
+}

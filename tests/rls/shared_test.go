@@ -1,0 +1,50 @@
+package rls_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// membership has the tenant column, and is read before the tenant is known.
+type membership struct {
+	ID       int64
+	TenantID string
+	Email    string
+}
+
+func (*membership) TenantShared() {}
+
+// bareNote is note without its tenant.
+type bareNote struct {
+	ID   int64
+	Body string
+}
+
+func (bareNote) TableName() string { return "notes" }
+
+func TestSharedTables(t *testing.T) {
+	d := newDatabase(t)
+	for _, change := range d.migrate(t, &membership{}, &country{}) {
+		require.Contains(t, change, "grant")
+	}
+	require.Empty(t, d.migrate(t, &membership{}, &country{}), "a second run")
+	d.as(t, "", "INSERT INTO memberships (tenant_id, email) VALUES ('acme', 'ann')", "INSERT INTO countries (name) VALUES ('Chile')")
+	require.Equal(t, []string{"ann"}, d.sees(t, "globex", "SELECT email FROM memberships"))
+	require.Equal(t, []string{"Chile"}, d.sees(t, "globex", "SELECT name FROM countries"))
+}
+
+func TestTableWithColumnIsATenantsWhateverTheModel(t *testing.T) {
+	t.Run("model without the column", func(t *testing.T) {
+		d := newDatabase(t)
+		require.NoError(t, d.owner.AutoMigrate(&note{}))
+		require.Contains(t, d.migrate(t, &bareNote{}), "public.notes: create policy tenant_isolation")
+		require.Empty(t, d.migrate(t, &bareNote{}), "a second run")
+	})
+	t.Run("two models", func(t *testing.T) {
+		d := newDatabase(t)
+		require.NoError(t, d.owner.AutoMigrate(&note{}))
+		require.Contains(t, d.migrate(t, &note{}, &bareNote{}), "public.notes: create policy tenant_isolation")
+		require.Empty(t, d.migrate(t, &bareNote{}, &note{}), "a second run")
+	})
+}
