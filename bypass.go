@@ -1,0 +1,198 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// Bypass returns the admin client: a *gorm.DB whose statements see and write the rows of every tenant, in the role
+// Config.AdminRole or through Config.AdminDB. It is a capability that you hold: nothing in a context makes another
+// client bypass, and what is called with db instead of it does not. Take it where it is needed, and hand it to nobody.
+//
+// The reason must not be empty. It is reported with each statement to Config.OnBypass and Config.Logger.
+//
+// All of GORM works with it. Rows that name no tenant are created for the tenant in the context, if there is one;
+// otherwise they are refused with ErrNoTenant. Prepared statements of GORM are not used: tenants' clients share them.
+//
+// If there is no admin client to be had, every statement of the result returns the error: ErrNoAdmin without AdminRole
+// and AdminDB, ErrNotInstalled without the plugin, ErrTenantMismatch if db is a tenant's transaction. In a transaction
+// of the admin client itself, the result is that transaction, with another reason; it stays read-only if it was.
+func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
+	tx := db.Session(&gorm.Session{Context: db.Statement.Context})
+	tx.Config.PrepareStmt = false
+	pool, err := newBypass(db, reason, opts)
+	if err != nil {
+		err = explain(db.Statement, "bypass", err)
+		tx.Config.ConnPool, tx.Statement.ConnPool = refusedPool{err: err}, refusedPool{err: err}
+		_ = tx.AddError(err)
+		return tx
+	}
+	tx.Config.ConnPool = pool
+	if inTransaction(tx.Statement.ConnPool) {
+		tx.Statement.ConnPool = plain(tx.Statement.ConnPool)
+	} else {
+		tx.Statement.ConnPool = pool
+	}
+	return tx
+}
+
+// BypassOption narrows what Bypass allows.
+type BypassOption func(*bypassPool)
+
+// BypassReadOnly makes PostgreSQL refuse every write of the client.
+func BypassReadOnly() BypassOption {
+	return func(b *bypassPool) { b.readOnly = true }
+}
+
+// BypassEvent is what a statement of Bypass did. It holds no SQL and no values.
+type BypassEvent struct {
+	Reason   string
+	ReadOnly bool
+	Kind     string        // as PostgreSQL names it in its command tag, such as "SELECT"; empty if it failed
+	Table    string        // as GORM names it; empty for raw SQL
+	Rows     int64         // returned or affected
+	Duration time.Duration // from sending to the end of the rows
+	Failed   bool
+	SQLState string // of the failure, if it was PostgreSQL's; its text may hold values
+}
+
+// bypassPool is the pool in the Config of an admin client, and what makes it one.
+type bypassPool struct {
+	*sql.DB  // guarded, for the admin role
+	reason   string
+	readOnly bool
+}
+
+func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, error) {
+	p, ok := db.Plugins["tenancy"].(*Plugin)
+	if !ok {
+		return nil, ErrNotInstalled
+	}
+	if strings.TrimSpace(reason) == "" {
+		return nil, errors.New("tenancy: Bypass needs a reason")
+	}
+	b := &bypassPool{reason: reason}
+	if outer := bypassOf(db.Config.ConnPool); outer != nil {
+		b.DB, b.readOnly = outer.DB, outer.readOnly
+	} else {
+		if inTransaction(db.Statement.ConnPool) {
+			return nil, because(ErrTenantMismatch, "a transaction belongs to its tenant: begin one with the admin client")
+		}
+		pool, err := p.poolBelow(db)
+		if err != nil {
+			return nil, err
+		}
+		if b.DB, err = pool.admin(); err != nil {
+			return nil, err
+		}
+	}
+	for _, opt := range opts {
+		opt(b)
+	}
+	return b, nil
+}
+
+// poolBelow returns the guarded pool in the Config of db, not one that dbresolver chose for a statement.
+func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
+	switch c := plain(db.Config.ConnPool).(type) {
+	case *sql.DB:
+		return p.pool(db.Statement.Context, c)
+	case refusedPool:
+		return nil, c.err
+	default:
+		return nil, ErrNotInstalled
+	}
+}
+
+// openAdmin makes the guarded pool of the admin clients above below. It runs once for each pool.
+func (p *Plugin) openAdmin(below *pool) (*sql.DB, error) {
+	cfg := guard.Config{Setting: p.config.Setting, Role: p.config.AdminRole, Bypass: true, Report: p.report}
+	switch {
+	case p.config.AdminDB != nil:
+		return guard.Borrow(p.config.AdminDB, cfg), nil
+	case p.config.AdminRole == "":
+		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminRole or Config.AdminDB")
+	case below.inner == below.guarded:
+		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminDB on a pool of OpenDB")
+	default:
+		return guard.Borrow(below.inner, cfg), nil
+	}
+}
+
+// report passes on what the guard says about a statement.
+func (p *Plugin) report(ctx context.Context, e guard.Event) {
+	event := BypassEvent{
+		Reason:   e.Bypass.Reason,
+		ReadOnly: e.Bypass.ReadOnly,
+		Kind:     e.Kind,
+		Table:    e.Bypass.Table,
+		Rows:     e.Rows,
+		Duration: e.Duration,
+		Failed:   e.Err != nil,
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(e.Err, &pgErr) {
+		event.SQLState = pgErr.Code
+	}
+	p.config.Logger.LogAttrs(ctx, slog.LevelInfo, "tenancy: bypass",
+		slog.String("reason", event.Reason), slog.Bool("read_only", event.ReadOnly),
+		slog.String("kind", event.Kind), slog.String("table", event.Table), slog.Int64("rows", event.Rows),
+		slog.Duration("duration", event.Duration), slog.Bool("failed", event.Failed),
+		slog.String("sqlstate", event.SQLState))
+	if p.config.OnBypass != nil {
+		p.config.OnBypass(ctx, event)
+	}
+}
+
+// bypassOf returns the pool of an admin client, and nil for any other.
+func bypassOf(c gorm.ConnPool) *bypassPool {
+	b, _ := plain(c).(*bypassPool)
+	return b
+}
+
+// take puts a statement of the admin client onto its pool: dbresolver may have chosen another, and GORM's prepared
+// statements are those of tenants' clients. It marks the context, without which the pool refuses.
+func (b *bypassPool) take(stmt *gorm.Statement) error {
+	switch c := plain(stmt.ConnPool).(type) {
+	case *sql.Tx, *sql.Conn:
+		if source(c) != b.DB {
+			return because(ErrTenantMismatch, "the admin client got the transaction of another")
+		}
+		stmt.ConnPool = c
+	default:
+		stmt.ConnPool = b
+	}
+	stmt.Context = b.mark(stmt.Context, stmt.Table)
+	return nil
+}
+
+func (b *bypassPool) mark(ctx context.Context, table string) context.Context {
+	return guard.WithBypass(ctx, guard.Bypass{Reason: b.reason, Table: table, ReadOnly: b.readOnly})
+}
+
+// BeginTx makes it a gorm.ConnPoolBeginner: GORM begins transactions without a callback.
+func (b *bypassPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	tx, err := b.DB.BeginTx(b.mark(ctx, ""), opts)
+	if err != nil {
+		return nil, err // and not a nil *sql.Tx in an interface
+	}
+	return tx, nil
+}
+
+// GetDBConn makes it a gorm.GetDBConnector. Statements that are sent through the result itself have no reason, and are
+// refused.
+func (b *bypassPool) GetDBConn() (*sql.DB, error) { return b.DB, nil }
+
+var (
+	_ gorm.ConnPoolBeginner = (*bypassPool)(nil)
+	_ gorm.GetDBConnector   = (*bypassPool)(nil)
+)

@@ -1,0 +1,192 @@
+package tenancy
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
+)
+
+// SharedModel is what a model implements that has the tenant column and is not one tenant's all the same, such as the
+// memberships that are read before the tenant is known. The plugin neither fills in nor checks its tenant column, and
+// does not ask whether its table is isolated. A struct that embeds a shared model is shared too.
+type SharedModel interface {
+	TenantShared()
+}
+
+var (
+	sharedModel = reflect.TypeFor[SharedModel]()
+	scanner     = reflect.TypeFor[sql.Scanner]()
+	uuidBytes   = reflect.TypeFor[[16]byte]()
+)
+
+// tenantColumn is the tenant column of a statement's table.
+type tenantColumn struct {
+	name  string        // "" if the statement's table is known not to be a tenant's
+	field *schema.Field // nil for a table without a model: db.Table("x")
+}
+
+// columnOf finds the tenant column of a statement's table.
+func (p *Plugin) columnOf(stmt *gorm.Statement) tenantColumn {
+	if stmt.Schema == nil {
+		if stmt.Table == "" {
+			return tenantColumn{}
+		}
+		return tenantColumn{name: p.config.Column}
+	}
+	if field := p.fieldOf(stmt.Schema); field != nil {
+		return tenantColumn{name: field.DBName, field: field}
+	}
+	return tenantColumn{}
+}
+
+// fieldOf returns the field of the tenant column, and nil if the model is not a tenant's.
+func (p *Plugin) fieldOf(s *schema.Schema) *schema.Field {
+	if field := s.FieldsByDBName[p.config.Column]; field != nil && !isShared(s) {
+		return field
+	}
+	return nil
+}
+
+func isShared(s *schema.Schema) bool {
+	return s.ModelType.Implements(sharedModel) || reflect.PointerTo(s.ModelType).Implements(sharedModel)
+}
+
+// is reports whether a name in GORM's hands means the tenant column: the column's, qualified or quoted, or the field's.
+// PostgreSQL folds names that are not quoted to lower case, so it errs on the side of caution.
+func (c tenantColumn) is(name string) bool {
+	if c.name == "" {
+		return false
+	}
+	if c.field != nil && name == c.field.Name {
+		return true
+	}
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		name = name[i+1:]
+	}
+	return strings.EqualFold(strings.Trim(name, `"`), c.name)
+}
+
+// value returns the tenant's id as a value that the field's Set takes and the column can hold. It returns false if
+// there is none, as for "acme" and an int64.
+func (c tenantColumn) value(id string) (any, bool) {
+	if c.field == nil {
+		return id, true // pgx sends text for a column of any type
+	}
+	t := c.field.IndirectFieldType
+	if t.Implements(scanner) || reflect.PointerTo(t).Implements(scanner) {
+		if u, ok := parseUUID(id); ok && t.ConvertibleTo(uuidBytes) {
+			id = formatUUID(u) // some types of UUID take no other form
+		}
+		return id, true
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return id, true
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n, err := strconv.ParseInt(id, 10, t.Bits())
+		return n, err == nil && strconv.FormatInt(n, 10) == id
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, err := strconv.ParseUint(id, 10, t.Bits())
+		return n, err == nil && strconv.FormatUint(n, 10) == id
+	case reflect.Array:
+		if t.ConvertibleTo(uuidBytes) {
+			return parseUUID(id)
+		}
+	case reflect.Slice:
+		return []byte(id), t.Elem().Kind() == reflect.Uint8
+	}
+	return nil, false
+}
+
+// holds reports whether a value, read from the column's field, is this tenant's id.
+func (c tenantColumn) holds(value any, id string) bool {
+	have, ok := text(value)
+	if !ok || have == "" {
+		return false
+	}
+	if have == id {
+		return true
+	}
+	// PostgreSQL takes a UUID in several forms and gives back one; text in a text column is compared as it is.
+	if c.field == nil || c.field.IndirectFieldType.Kind() == reflect.String && !strings.EqualFold(string(c.field.DataType), "uuid") {
+		return false
+	}
+	a, okA := parseUUID(have)
+	b, okB := parseUUID(id)
+	return okA && okB && a == b
+}
+
+// isUnset reports whether a value says nothing: nil, the zero value of its type, or one that is NULL or ” to the
+// database.
+func isUnset(value any) bool {
+	if value == nil || reflect.ValueOf(value).IsZero() {
+		return true
+	}
+	have, ok := text(value)
+	return ok && have == ""
+}
+
+// text writes a value as PostgreSQL does for text, whole numbers and UUIDs. It returns false for anything else: nobody
+// knows what that is to the database.
+func text(value any) (string, bool) {
+	switch v := value.(type) {
+	case nil:
+		return "", true
+	case string:
+		return v, true
+	case []byte:
+		return string(v), true
+	case driver.Valuer:
+		if rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer && rv.IsNil() {
+			return "", true
+		}
+		stored, err := v.Value()
+		if _, again := stored.(driver.Valuer); err != nil || again {
+			return "", false
+		}
+		return text(stored)
+	}
+	v := reflect.ValueOf(value)
+	switch {
+	case v.Kind() == reflect.Pointer:
+		if v.IsNil() {
+			return "", true
+		}
+		return text(v.Elem().Interface())
+	case v.Kind() == reflect.String:
+		return v.String(), true
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10), true
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10), true
+	case v.Type().ConvertibleTo(uuidBytes):
+		return formatUUID(v.Convert(uuidBytes).Interface().([16]byte)), true
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8:
+		return string(v.Bytes()), true
+	default:
+		return "", false
+	}
+}
+
+// parseUUID reads a UUID in the forms that PostgreSQL takes
+// (https://www.postgresql.org/docs/current/datatype-uuid.html): 32 digits in either case, with or without dashes and
+// braces.
+func parseUUID(s string) (u [16]byte, ok bool) {
+	s = strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(s, "{"), "}"), "-", "")
+	if len(s) != 32 {
+		return u, false
+	}
+	for i := range u {
+		b, err := strconv.ParseUint(s[2*i:2*i+2], 16, 8)
+		if err != nil {
+			return u, false
+		}
+		u[i] = byte(b)
+	}
+	return u, true
+}

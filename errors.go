@@ -1,0 +1,62 @@
+package tenancy
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// The sentinels below are meant for errors.Is. None of their texts, nor those of the errors that wrap them, holds a
+// tenant's id, a value of a statement or a credential, so that all can be logged.
+var (
+	// ErrNoTenant is returned by a statement whose context says nothing about the tenant, by one that writes to a
+	// tenant's table under WithoutTenant, and by one whose tenant id is empty or can't be sent to PostgreSQL.
+	// Nothing has been sent. Use WithTenant, or WithoutTenant for shared tables.
+	ErrNoTenant = guard.ErrNoTenant
+
+	// ErrTenantMismatch is returned by a statement that would write another tenant's id than its context names, or
+	// that runs in a transaction begun for another tenant. Nothing has been sent.
+	ErrTenantMismatch = guard.ErrTenantMismatch
+
+	// ErrInvalidTenant is returned by a statement whose tenant id can't be stored in the tenant column's Go type, such
+	// as "acme" in an int64. Nothing has been sent.
+	ErrInvalidTenant = errors.New("tenancy: the tenant's id does not fit its column")
+
+	// ErrNotIsolated is returned by the first statement on a tenant's table that PostgreSQL does not isolate for the
+	// role in use: a policy is missing, or the role is exempt from it. Nothing but the question has been sent.
+	ErrNotIsolated = errors.New("tenancy: the table is not isolated")
+
+	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under.
+	ErrUnsafeRole = errors.New("tenancy: unsafe role")
+
+	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole does not exist or can't be taken, and by
+	// statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB.
+	ErrNoAdmin = errors.New("tenancy: no admin role")
+
+	// ErrNotInstalled is returned by functions that need a *gorm.DB with the plugin, and got one without.
+	ErrNotInstalled = errors.New("tenancy: the plugin is not installed on this *gorm.DB")
+)
+
+// Error says which statement was refused. It is found in what GORM returns with errors.As, whatever failed afterwards.
+type Error struct {
+	Op    string // what was refused: "create", "query", "update", "delete", "row", "raw" or "bypass"
+	Table string // the table as GORM names it; empty for raw SQL
+	Err   error  // why: one of the sentinels of this package or an error that wraps one, or PostgreSQL's
+}
+
+// Error returns the reason, the operation and the table; no tenant, no values.
+func (e *Error) Error() string {
+	if e.Table == "" {
+		return fmt.Sprintf("%v (%s)", e.Err, e.Op)
+	}
+	return fmt.Sprintf("%v (%s on %s)", e.Err, e.Op, e.Table)
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// because adds to a sentinel what the reader should know or do.
+func because(sentinel error, format string, args ...any) error {
+	return fmt.Errorf("%w: %s", sentinel, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,96 @@
+package tenancy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// One line of set-up, and each request works for its tenant.
+func Example() {
+	db, err := gorm.Open(postgres.Open(os.Getenv("DATABASE_URL")), &gorm.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := db.Use(tenancy.New(tenancy.Config{AdminRole: "app_admin"})); err != nil {
+		log.Fatal(err)
+	}
+
+	ctx := tenancy.WithTenant(context.Background(), "acme")
+	if err := db.WithContext(ctx).Create(&Patient{Name: "Ann"}).Error; err != nil {
+		log.Fatal(err)
+	}
+	patients, err := gorm.G[Patient](db).Where("name LIKE ?", "A%").Find(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(patients), "of acme's patients")
+}
+
+// The admin client sees the rows of all tenants. Each of its statements is reported with the reason.
+func ExampleBypass() {
+	var db *gorm.DB // with the plugin, and Config.AdminRole
+
+	admin := tenancy.Bypass(db, "nightly invoicing", tenancy.BypassReadOnly())
+	var perTenant []struct {
+		TenantID string
+		Patients int64
+	}
+	err := admin.Model(&Patient{}).Select("tenant_id, count(*) AS patients").Group("tenant_id").Find(&perTenant).Error
+	if errors.Is(err, tenancy.ErrNoAdmin) {
+		log.Fatal(err) // it says which GRANT is missing
+	}
+}
+
+// Each tenant gets a transaction of its own. What fails for one is rolled back, and harms no other.
+func ExampleForEachTenant() {
+	var db *gorm.DB // with the plugin
+	ctx := context.Background()
+
+	err := tenancy.ForEachTenant(ctx, db, []string{"acme", "globex"}, func(ctx context.Context, tx *gorm.DB) error {
+		return tx.Where("created_at < ?", time.Now().AddDate(-10, 0, 0)).Delete(&Note{}).Error
+	}, tenancy.Concurrency(4))
+
+	var failed *tenancy.TenantError
+	if errors.As(err, &failed) {
+		log.Printf("%v", failed) // tells the index in the list; the id is failed.Tenant
+	}
+}
+
+// The id can be text, a number or a UUID. What is unset is no tenant.
+func ExampleWithTenant() {
+	ctx := tenancy.WithTenant(context.Background(), 42)
+	fmt.Println(tenancy.TenantFromContext(ctx))
+
+	ctx = tenancy.WithTenant(ctx, UUID{0x6b, 0xa7, 0xb8, 0x10, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0, 0xc0, 0x4f, 0xd4, 0x30, 0xc8})
+	fmt.Println(tenancy.TenantFromContext(ctx))
+
+	ctx = tenancy.WithTenant(ctx, "")
+	fmt.Println(tenancy.TenantFromContext(ctx))
+	// Output:
+	// 42 true
+	// 6ba7b810-9dad-11d1-80b4-00c04fd430c8 true
+	//  false
+}
+
+// Shared tables, such as one of countries, are read without a tenant.
+func ExampleWithoutTenant() {
+	var db *gorm.DB // with the plugin
+
+	ctx := tenancy.WithoutTenant(context.Background())
+	countries, err := gorm.G[Country](db).Find(ctx)
+	fmt.Println(countries, err)
+}
+
+// A model that has the tenant column and is not one tenant's says so with a method.
+func ExampleSharedModel() {
+	var _ tenancy.SharedModel = Membership{}
+}

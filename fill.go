@@ -1,0 +1,333 @@
+package tenancy
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// fill writes the tenant into every row of a create that leaves its tenant column unset, and refuses rows that name
+// another tenant. The bypass client may name any; what it leaves unset gets the tenant of the context.
+//
+// It takes all forms that GORM's Create does: struct, map, and pointers, slices and arrays of them. What is created
+// with them, the rows of associations and of join tables, is a create of its own to GORM and comes here by itself.
+func (s *statement) fill() error {
+	if s.tenant.name == "" {
+		return nil
+	}
+	f := filler{statement: s}
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	var err error
+	switch dest := s.Dest.(type) {
+	case map[string]any:
+		if dest == nil {
+			dest = map[string]any{}
+			s.Dest = dest
+		}
+		err = f.mapRow(dest)
+	case *map[string]any:
+		err = f.mapRow(*dest)
+	case []map[string]any:
+		err = f.mapRows(dest)
+	case *[]map[string]any:
+		err = f.mapRows(*dest)
+	default:
+		err = f.structs()
+	}
+	if err != nil {
+		return err
+	}
+	f.write()
+	return f.conflict()
+}
+
+// filler is one create at work.
+type filler struct {
+	*statement
+	id    string // "" for a bypass under no tenant, and for a table without a model under none
+	value any    // the id as the column's Go type takes it
+}
+
+func (f *filler) prepare() (err error) {
+	if f.id, err = f.scope(); err != nil {
+		return err
+	}
+	if f.id == "" {
+		if f.bypass != nil || f.tenant.field == nil {
+			return nil
+		}
+		return because(ErrNoTenant, "a tenant's row can't be written under none")
+	}
+	var ok bool
+	if f.value, ok = f.tenant.value(f.id); !ok {
+		return f.misfit()
+	}
+	return nil
+}
+
+func (f *filler) misfit() error {
+	return because(ErrInvalidTenant, "column %s is %s in Go", f.tenant.name, f.tenant.field.FieldType)
+}
+
+func (f *filler) structs() error {
+	rows := f.ReflectValue
+	if f.tenant.field == nil || !rows.IsValid() {
+		return nil // GORM refuses it
+	}
+	// A struct or an array that is passed by value can't be written to: GORM gets a copy that can.
+	if k := rows.Kind(); (k == reflect.Struct || k == reflect.Array) && !rows.CanAddr() {
+		rows = addressable(rows)
+		f.Dest, f.ReflectValue = rows.Addr().Interface(), rows
+	}
+	if k := rows.Kind(); k != reflect.Slice && k != reflect.Array {
+		return f.structRow(rows)
+	}
+	for i := range rows.Len() {
+		if err := f.structRow(rows.Index(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *filler) structRow(row reflect.Value) error {
+	for row.Kind() == reflect.Pointer || row.Kind() == reflect.Interface {
+		row = row.Elem()
+	}
+	if !row.IsValid() || row.Type() != f.Schema.ModelType || !row.CanAddr() {
+		return nil // nil among the rows, or another type than the model's: GORM refuses it
+	}
+	field := f.tenant.field
+	value, zero := field.ValueOf(f.Context, row)
+	if !zero && !isUnset(value) {
+		return f.check(value)
+	}
+	if f.id == "" {
+		return errNoTenantForRow
+	}
+	return f.set(field, row)
+}
+
+// set writes the tenant into a row, and reads it back: what the field made of it must still be the tenant.
+func (f *filler) set(field *schema.Field, row reflect.Value) error {
+	if err := field.Set(f.Context, row, f.value); err != nil {
+		return f.misfit() // err shows the value
+	}
+	if value, _ := field.ValueOf(f.Context, row); !f.tenant.holds(value, f.id) {
+		return f.misfit()
+	}
+	return nil
+}
+
+var errNoTenantForRow = because(ErrNoTenant, "the row names none, and the context neither")
+
+func (f *filler) mapRows(rows []map[string]any) error {
+	for i := range rows {
+		if rows[i] == nil {
+			rows[i] = map[string]any{}
+		}
+		if err := f.mapRow(rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *filler) mapRow(row map[string]any) error {
+	named := false
+	for key, value := range row {
+		if !f.tenant.is(key) {
+			continue
+		}
+		if isUnset(value) {
+			delete(row, key)
+			continue
+		}
+		if err := f.check(value); err != nil {
+			return err
+		}
+		named = true
+	}
+	switch {
+	case named:
+	case f.tenant.field == nil && !f.plugin.isTenantTable(f.statement):
+		// Nobody knows that this table has the column. If it does, its default fills it in.
+	case f.id == "":
+		return errNoTenantForRow
+	default:
+		row[f.tenant.name] = f.value
+	}
+	return nil
+}
+
+// check refuses a value of the tenant column that is not the tenant's, or that nobody knows before the database does.
+func (f *filler) check(value any) error {
+	if f.bypass != nil || f.id != "" && f.tenant.holds(value, f.id) {
+		return nil
+	}
+	return because(ErrTenantMismatch, "column %s is set to something else than the context's tenant", f.tenant.name)
+}
+
+// write keeps Select and Omit from leaving the tenant column out.
+func (f *filler) write() {
+	if f.tenant.field == nil && !f.plugin.isTenantTable(f.statement) {
+		return
+	}
+	if len(f.Selects) > 0 && !slices.ContainsFunc(f.Selects, f.tenant.is) {
+		f.Selects = append(slices.Clone(f.Selects), f.tenant.name)
+	}
+	if slices.ContainsFunc(f.Omits, f.tenant.is) {
+		f.Omits = slices.DeleteFunc(slices.Clone(f.Omits), f.tenant.is)
+	}
+}
+
+// conflict checks what an upsert does to the row that is there already.
+func (f *filler) conflict() error {
+	onConflict, _ := f.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
+	return f.assignments(onConflict.DoUpdates)
+}
+
+func (f *filler) assignments(set clause.Set) error {
+	for _, a := range set {
+		if !f.tenant.is(a.Column.Name) {
+			continue
+		}
+		if column, ok := a.Value.(clause.Column); ok && column.Table == "excluded" && f.tenant.is(column.Name) {
+			continue // the value of the row that was to be inserted, which has been checked
+		}
+		if err := f.check(a.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAssignments refuses an update that would move rows to another tenant, and fills in the tenant where Save would
+// write an unset column.
+func (s *statement) checkAssignments() error {
+	if s.tenant.name == "" {
+		return nil
+	}
+	f := filler{statement: s}
+	set, _ := s.Clauses["SET"].Expression.(clause.Set)
+	if slices.ContainsFunc(set, func(a clause.Assignment) bool { return s.tenant.is(a.Column.Name) }) {
+		if err := f.prepare(); err != nil {
+			return err
+		}
+		if err := f.assignments(set); err != nil {
+			return err
+		}
+	}
+	dest := reflect.ValueOf(s.Dest)
+	for dest.Kind() == reflect.Pointer {
+		dest = dest.Elem()
+	}
+	if !dest.IsValid() {
+		return nil
+	}
+	if row, ok := dest.Interface().(map[string]any); ok {
+		return f.updateMap(row)
+	}
+	if dest.Kind() == reflect.Struct {
+		return f.updateStruct(dest)
+	}
+	return nil
+}
+
+func (f *filler) updateMap(row map[string]any) error {
+	for key, value := range row {
+		if !f.tenant.is(key) {
+			continue
+		}
+		if value == nil && len(row) > 1 && allNil(row) {
+			// GORM takes an association apart by setting its whole foreign key to NULL. Where that is composite, as it
+			// should be, the tenant is part of it, and has to stay.
+			row = maps.Clone(row)
+			delete(row, key)
+			f.Dest = row
+			continue
+		}
+		if err := f.prepare(); err != nil {
+			return err
+		}
+		if err := f.check(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func allNil(row map[string]any) bool {
+	for _, value := range row {
+		if value != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *filler) updateStruct(row reflect.Value) error {
+	field := f.fieldIn(row.Type())
+	if field == nil {
+		return nil
+	}
+	value, zero := field.ValueOf(f.Context, row)
+	unset := zero || isUnset(value)
+	switch selected, written := f.selects(field); {
+	case unset && !selected, !written:
+		return nil // GORM leaves it out
+	}
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	if !unset {
+		return f.check(value)
+	}
+	if f.id == "" {
+		return errNoTenantForRow
+	}
+	if !row.CanAddr() {
+		row = addressable(row)
+		f.Dest = row.Addr().Interface()
+	}
+	return f.set(field, row)
+}
+
+// fieldIn returns the field of the tenant column in a struct that an update takes its values from. It need not be the
+// model.
+func (f *filler) fieldIn(t reflect.Type) *schema.Field {
+	if f.Schema == nil {
+		return nil // GORM refuses it
+	}
+	if t == f.Schema.ModelType {
+		return f.tenant.field
+	}
+	other := gorm.Statement{DB: f.DB}
+	if err := other.Parse(reflect.New(t).Interface()); err != nil {
+		return nil // GORM refuses it
+	}
+	return other.Schema.LookUpField(f.tenant.name)
+}
+
+// selects reports whether an update names the field in Select, and whether it writes the field if it is not zero.
+func (f *filler) selects(field *schema.Field) (selected, written bool) {
+	if len(f.Selects)+len(f.Omits) == 0 {
+		return false, field.Updatable
+	}
+	columns, restricted := f.SelectAndOmitColumns(false, true)
+	selected, named := columns[field.DBName]
+	return selected, selected || !named && !restricted
+}
+
+// addressable returns a copy of v that can be written to.
+func addressable(v reflect.Value) reflect.Value {
+	c := reflect.New(v.Type()).Elem()
+	c.Set(v)
+	return c
+}

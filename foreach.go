@@ -1,0 +1,134 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// ForEachTenant calls fn once for each of the tenants, each time in a transaction of its own that belongs to that
+// tenant. It is committed when fn returns nil, and rolled back when fn returns an error or panics. Everything that fn
+// sees and writes is that tenant's: work on all tenants needs no bypass.
+//
+// It returns when all calls have, with one TenantError for each tenant that failed, joined in the order of tenants. A
+// panic is a PanicError of its tenant and harms no other. When ctx ends, tenants whose turn has not come are left out,
+// and the cause is joined to the errors. An id that is no tenant (see WithTenant) fails with ErrNoTenant, without fn.
+//
+// db must have the plugin, or the result is ErrNotInstalled, and be neither in a transaction nor the client of Bypass.
+// One tenant is served at a time, unless Concurrency says otherwise.
+func ForEachTenant[T ID](
+	ctx context.Context, db *gorm.DB, tenants []T, fn func(ctx context.Context, tx *gorm.DB) error, opts ...ForEachOption,
+) error {
+	if _, ok := db.Plugins["tenancy"].(*Plugin); !ok {
+		return ErrNotInstalled
+	}
+	if bypassOf(db.Config.ConnPool) != nil || inTransaction(db.Statement.ConnPool) {
+		return because(ErrTenantMismatch, "ForEachTenant begins a transaction for each tenant, and needs a *gorm.DB "+
+			"outside of one that does not bypass")
+	}
+	cfg := forEach{concurrency: 1}
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var (
+		errs    = make([]error, len(tenants), len(tenants)+1)
+		turns   = make(chan struct{}, cfg.concurrency)
+		all     sync.WaitGroup
+		leftOut bool
+	)
+	for i, tenant := range tenants {
+		select {
+		case turns <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			leftOut = true
+			break
+		}
+		all.Add(1)
+		go func() {
+			defer func() { <-turns; all.Done() }()
+			if err := callForTenant(WithTenant(ctx, tenant), db, fn); err != nil {
+				errs[i] = &TenantError{Index: i, Tenant: formatID(tenant), Err: err}
+				if cfg.stopAtError {
+					stop(errStopped)
+				}
+			}
+		}()
+	}
+	all.Wait()
+	if cause := context.Cause(ctx); leftOut && !errors.Is(cause, errStopped) {
+		errs = append(errs, cause)
+	}
+	return errors.Join(errs...)
+}
+
+var errStopped = errors.New("tenancy: another tenant has failed")
+
+// callForTenant is fn for one tenant. It runs on a goroutine of its own, and lets nothing out of it.
+func callForTenant(ctx context.Context, db *gorm.DB, fn func(context.Context, *gorm.DB) error) (err error) {
+	if _, decided := guard.Tenant(ctx); !decided {
+		return ErrNoTenant
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			err = &PanicError{Value: recover(), Stack: debug.Stack()}
+		}
+	}()
+	err = db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(ctx, tx) })
+	returned = true
+	return err
+}
+
+// ForEachOption changes how ForEachTenant works.
+type ForEachOption func(*forEach)
+
+type forEach struct {
+	concurrency int
+	stopAtError bool
+}
+
+// Concurrency lets up to n tenants be served at once, each of which takes a connection. Less than 1 means 1, which is
+// the default.
+func Concurrency(n int) ForEachOption {
+	return func(f *forEach) { f.concurrency = max(n, 1) }
+}
+
+// StopAtError makes the first error the last: tenants that are being served have their context cancelled, and those
+// whose turn has not come are left out.
+func StopAtError() ForEachOption {
+	return func(f *forEach) { f.stopAtError = true }
+}
+
+// TenantError is an error of ForEachTenant. The tenant's id is in a field, and not in the text.
+type TenantError struct {
+	Index  int    // of the tenant in the list
+	Tenant string // its id, as WithTenant writes it
+	Err    error
+}
+
+// Error returns the index and the text of Err.
+func (e *TenantError) Error() string { return fmt.Sprintf("tenant %d of the list: %v", e.Index, e.Err) }
+
+// Unwrap returns Err.
+func (e *TenantError) Unwrap() error { return e.Err }
+
+// PanicError is a panic in the function that was given to ForEachTenant. Value and Stack may hold anything, and are not
+// in the text.
+type PanicError struct {
+	Value any    // what was given to panic; nil if the goroutine was ended, as by runtime.Goexit
+	Stack []byte // of the goroutine that panicked
+}
+
+// Error says that there was a panic.
+func (e *PanicError) Error() string { return "tenancy: panic in the function of ForEachTenant" }

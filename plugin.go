@@ -1,0 +1,160 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// Config says how tenants are isolated. Its zero value is the strictest: the setting and the column have their usual
+// names, there is no bypass, and everything is checked.
+type Config struct {
+	// Setting is the PostgreSQL setting that the policies read; "app.tenant_id" if empty. It must be identifiers joined
+	// by dots, as PostgreSQL demands of a custom parameter
+	// (https://www.postgresql.org/docs/current/runtime-config-custom.html), of at most 63 bytes.
+	Setting string
+
+	// Column is the tenant column; "tenant_id" if empty. A model that has it is a tenant's, unless it is a SharedModel.
+	Column string
+
+	// AppRole is the role that each statement runs under (SET LOCAL ROLE, in the same round trip). Empty means the
+	// login's own role.
+	AppRole string
+
+	// AdminRole is the role that Bypass takes (SET LOCAL ROLE, in the same round trip). The login must be a member of
+	// it that does not inherit from it. Empty means no bypass, unless there is an AdminDB.
+	AdminRole string
+
+	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. It stays open when others close.
+	AdminDB *sql.DB
+
+	// Logger gets a record for each statement of Bypass, and warnings; slog.Default() if nil.
+	Logger *slog.Logger
+
+	// OnBypass, if not nil, is called after each statement of Bypass with what it did, on the goroutine that sent it.
+	OnBypass func(context.Context, BypassEvent)
+
+	// DangerouslyAllowUnsafeRole skips the question whether any policy applies to the role in use, and whether the
+	// admin role can be taken. Initialize sends nothing then.
+	DangerouslyAllowUnsafeRole bool
+
+	// DangerouslySkipProof trusts that each tenant's table is isolated, without asking PostgreSQL.
+	DangerouslySkipProof bool
+
+	// DangerouslyWarnOnly asks, and answers a table that is not isolated with a warning to Logger only.
+	DangerouslyWarnOnly bool
+}
+
+// Plugin isolates the tenants of every *gorm.DB it is installed on with (*gorm.DB).Use. It is safe for concurrent use,
+// and keeps nothing of a statement: only pools, and what PostgreSQL has said about tables.
+type Plugin struct {
+	config  Config
+	pools   sync.Map   // *pool by *sql.DB, guarded and not
+	opening sync.Mutex // held while a pool is added
+}
+
+var _ gorm.Plugin = (*Plugin)(nil)
+
+// New returns the plugin. Initialize validates cfg.
+func New(cfg Config) *Plugin {
+	return &Plugin{config: cfg.withDefaults()}
+}
+
+// Name returns the key under which GORM keeps the plugin.
+func (p *Plugin) Name() string { return "tenancy" }
+
+// Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
+// be called again. It returns an error if cfg is invalid, db is not PostgreSQL below pgx, or PostgreSQL says that the
+// roles are unsafe (ErrUnsafeRole) or missing (ErrNoAdmin); db is not usable then.
+//
+// From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
+// nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
+// once for each table whether PostgreSQL isolates it. And PostgreSQL's policies decide what it sees.
+func (p *Plugin) Initialize(db *gorm.DB) error {
+	if err := p.config.validate(); err != nil {
+		return fmt.Errorf("tenancy: invalid Config: %w", err)
+	}
+	if name := db.Name(); name != "postgres" {
+		return fmt.Errorf("tenancy: row-level security needs PostgreSQL; the dialect is %q", name)
+	}
+	pool, err := p.install(db)
+	if err != nil {
+		return fmt.Errorf("tenancy: guard the connection pool: %w", err)
+	}
+	if err := p.register(db); err != nil {
+		return err
+	}
+	if p.config.DangerouslyAllowUnsafeRole {
+		return nil
+	}
+	return p.checkRoles(db.Statement.Context, pool)
+}
+
+// register puts the callbacks into all six processors of GORM, in the order that
+// https://gorm.io/docs/write_plugins.html describes. They come after dbresolver's, whichever is registered first,
+// because that one stands before "*"; and before the transaction begins, so that a refused statement costs nothing.
+func (p *Plugin) register(db *gorm.DB) error {
+	const begin, end = "gorm:begin_transaction", "gorm:commit_or_rollback_transaction"
+	create, query, update := db.Callback().Create(), db.Callback().Query(), db.Callback().Update()
+	del, row, raw := db.Callback().Delete(), db.Callback().Row(), db.Callback().Raw()
+	if create.Get("tenancy:create") != nil {
+		return nil
+	}
+	for _, c := range []struct {
+		on interface {
+			Register(string, func(*gorm.DB)) error
+		}
+		name string
+		fn   func(*gorm.DB)
+	}{
+		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create},
+		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
+		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", note},
+		{create.After("*"), "tenancy:settle", p.settle},
+
+		{query.Before("gorm:query"), "tenancy:query", p.query},
+		{query.After("*"), "tenancy:settle", p.settle},
+
+		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update},
+		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
+		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", note},
+		{update.After("*"), "tenancy:settle", p.settle},
+
+		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
+		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
+		{del.After("*"), "tenancy:settle", p.settle},
+
+		{row.Before("gorm:row"), "tenancy:row", p.row},
+		{row.After("*"), "tenancy:settle", p.settle},
+
+		{raw.Before("gorm:raw"), "tenancy:raw", p.raw},
+		{raw.After("*"), "tenancy:settle", p.settle},
+	} {
+		if err := c.on.Register(c.name, c.fn); err != nil {
+			return fmt.Errorf("tenancy: register the callback %s: %w", c.name, err)
+		}
+	}
+	return p.followResolver(db)
+}
+
+// first returns the first of the names that a callback is registered under. GORM leaves out the callbacks of its
+// default transaction where that is switched off, and puts at the end whatever stands before a name that is missing.
+func first(processor interface{ Get(string) func(*gorm.DB) }, names ...string) string {
+	for _, name := range names {
+		if processor.Get(name) != nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// guardConfig is what the guarded pools of tenants' statements set.
+func (p *Plugin) guardConfig() guard.Config {
+	return guard.Config{Setting: p.config.Setting, Role: p.config.AppRole}
+}

@@ -1,0 +1,268 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// OpenDB returns a guarded pool whose connections connector makes, a connector of github.com/jackc/pgx/v5/stdlib. Use it
+// where GORM is to be given a pool, and the pool is to be guarded before GORM sees it:
+//
+//	pool := tenancy.OpenDB(connector, cfg)
+//	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
+//	err = db.Use(tenancy.New(cfg))
+//
+// The plugin recognises the pool, and wants the same Setting and AppRole. Its bypass needs Config.AdminDB: there is no
+// pool below this one that AdminRole's statements could borrow connections from.
+func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
+	return guard.Open(connector, New(cfg).guardConfig())
+}
+
+// Pool returns the pool below the guarded one that db uses: the one whose limits and lifetimes hold, whose Stats count,
+// and which Close closes. Statements sent through it are not guarded: PostgreSQL's policies show them no tenant's row.
+// It returns db's guarded pool where there is none below (OpenDB), and an error where db has no pool of database/sql.
+func Pool(db *gorm.DB) (*sql.DB, error) {
+	pool := db.Config.ConnPool
+	if b := bypassOf(pool); b != nil {
+		return guard.Inner(b.DB), nil
+	}
+	if c, ok := pool.(gorm.GetDBConnector); ok {
+		sqlDB, err := c.GetDBConn()
+		if err != nil {
+			return nil, err
+		}
+		return guard.Inner(sqlDB), nil
+	}
+	if sqlDB, ok := pool.(*sql.DB); ok {
+		return guard.Inner(sqlDB), nil
+	}
+	return nil, gorm.ErrInvalidDB
+}
+
+// pool is a guarded pool, and what hangs on it.
+type pool struct {
+	guarded  *sql.DB
+	inner    *sql.DB // what guarded borrows from, or guarded itself
+	proofs   proofs
+	prepare  sync.Once
+	prepared *gorm.PreparedStmtDB // by preparedFor
+	admin    func() (*sql.DB, error)
+}
+
+// pool returns the guarded pool for db, which may be guarded already. There is one for each db, made when it is first
+// seen: a pool of database/sql has a goroutine of its own.
+func (p *Plugin) pool(ctx context.Context, db *sql.DB) (*pool, error) {
+	if known, ok := p.pools.Load(db); ok {
+		return known.(*pool), nil
+	}
+	p.opening.Lock()
+	defer p.opening.Unlock()
+	if known, ok := p.pools.Load(db); ok {
+		return known.(*pool), nil
+	}
+
+	want := p.guardConfig()
+	added := &pool{guarded: db, inner: guard.Inner(db)}
+	if have, ok := guard.Of(db); !ok {
+		if err := guard.Supported(ctx, db); err != nil {
+			return nil, err
+		}
+		added.guarded = guard.Borrow(db, want)
+	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role {
+		return nil, errors.New("the pool is guarded already, with another Setting or AppRole than the plugin's")
+	}
+	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added) })
+	for _, key := range []*sql.DB{db, added.guarded, added.inner} {
+		p.pools.Store(key, added)
+	}
+	return added, nil
+}
+
+// install replaces the pool of db by its guarded one.
+func (p *Plugin) install(db *gorm.DB) (*pool, error) {
+	ctx := db.Statement.Context
+	switch c := db.Config.ConnPool.(type) {
+	case *sql.DB:
+		pool, err := p.pool(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		db.Config.ConnPool, db.Statement.ConnPool = pool.guarded, pool.guarded
+		return pool, p.guardStore(db)
+	case *gorm.PreparedStmtDB:
+		pool, err := p.guardPrepared(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		db.Statement.ConnPool = c
+		return pool, p.guardStore(db)
+	default:
+		return nil, fmt.Errorf("%T is not a *sql.DB of pgx", c)
+	}
+}
+
+// guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements
+// that were prepared on the pool below would go on running there.
+func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB) (*pool, error) {
+	below, ok := c.ConnPool.(*sql.DB)
+	if !ok {
+		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB of pgx", c.ConnPool)
+	}
+	pool, err := p.pool(ctx, below)
+	if err == nil && below != pool.guarded {
+		c.ConnPool = pool.guarded
+		c.Close()
+	}
+	return pool, err
+}
+
+// guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one. Asking GORM
+// for it would make one, and start a goroutine that nothing ends.
+func (p *Plugin) guardStore(db *gorm.DB) error {
+	field := reflect.ValueOf(db.Config).Elem().FieldByName("cacheStore")
+	if !field.IsValid() || field.Type() != reflect.TypeFor[*sync.Map]() || field.IsNil() {
+		return nil
+	}
+	store, _ := (*sync.Map)(field.UnsafePointer()).Load("preparedStmt")
+	if prepared, ok := store.(*gorm.PreparedStmtDB); ok {
+		_, err := p.guardPrepared(db.Statement.Context, prepared)
+		return err
+	}
+	return nil
+}
+
+// followResolver makes dbresolver's choice a guarded pool in the moment it is made. Mostly the callbacks after it come
+// early enough; not where dbresolver.Use or dbresolver.Write choose the pool for a transaction that begins right away.
+func (p *Plugin) followResolver(db *gorm.DB) error {
+	const name = "gorm:db_resolver"
+	quiet := db.Logger
+	db.Logger = quietLogger{quiet} // GORM reports each replaced callback
+	defer func() { db.Logger = quiet }()
+
+	create, query, update := db.Callback().Create(), db.Callback().Query(), db.Callback().Update()
+	del, row, raw := db.Callback().Delete(), db.Callback().Row(), db.Callback().Raw()
+	for _, c := range []struct {
+		choose  func(*gorm.DB)
+		replace interface {
+			Replace(string, func(*gorm.DB)) error
+		}
+	}{
+		{create.Get(name), create.Before("*")},
+		{query.Get(name), query.Before("*")},
+		{update.Get(name), update.Before("*")},
+		{del.Get(name), del.Before("*")},
+		{row.Get(name), row.Before("*")},
+		{raw.Get(name), raw.Before("*")},
+	} {
+		if c.choose == nil {
+			continue // no dbresolver, or it comes later: then its replicas are initialized one by one
+		}
+		if err := c.replace.Replace(name, func(db *gorm.DB) {
+			c.choose(db)
+			if _, err := p.takePool(db); err != nil {
+				_ = db.AddError(err)
+			}
+		}); err != nil {
+			return fmt.Errorf("tenancy: replace the callback %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// takePool sees to it that the statement goes through a guarded pool, and returns which.
+func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
+	stmt := db.Statement
+	switch c := stmt.ConnPool.(type) {
+	case *sql.DB:
+		pool, err := p.pool(stmt.Context, c)
+		if err == nil && c != pool.guarded {
+			stmt.ConnPool = pool.guarded
+		}
+		return pool, err
+	case *gorm.PreparedStmtDB:
+		below, err := c.GetDBConn()
+		if err != nil {
+			return nil, err
+		}
+		pool, err := p.pool(stmt.Context, below)
+		if err == nil && below != pool.guarded {
+			stmt.ConnPool = pool.preparedFor(db)
+		}
+		return pool, err
+	default:
+		return p.poolOf(c)
+	}
+}
+
+// poolOf returns the guarded pool that a transaction or a connection comes from.
+func (p *Plugin) poolOf(c gorm.ConnPool) (*pool, error) {
+	if refused, ok := c.(refusedPool); ok {
+		return nil, refused.err
+	}
+	if known, ok := p.pools.Load(source(c)); ok && known.(*pool).guarded == source(c) {
+		return known.(*pool), nil
+	}
+	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+
+		"is installed", c)
+}
+
+// preparedFor returns a store of prepared statements for the guarded pool that replaces one of dbresolver's.
+func (p *pool) preparedFor(db *gorm.DB) *gorm.PreparedStmtDB {
+	p.prepare.Do(func() {
+		p.prepared = gorm.NewPreparedStmtDB(p.guarded, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+	})
+	return p.prepared
+}
+
+// source returns the pool that a transaction or a connection comes from, and nil for anything else. database/sql does
+// not tell; GORM reads the same field in (*gorm.DB).DB.
+func source(c gorm.ConnPool) *sql.DB {
+	switch c := plain(c).(type) {
+	case *sql.Tx:
+		return ownerOf(c, txOwner)
+	case *sql.Conn:
+		return ownerOf(c, connOwner)
+	default:
+		return nil
+	}
+}
+
+// plain returns what is below GORM's prepared statements.
+func plain(c gorm.ConnPool) gorm.ConnPool {
+	for {
+		switch wrapper := c.(type) {
+		case *gorm.PreparedStmtDB:
+			c = wrapper.ConnPool
+		case *gorm.PreparedStmtTX:
+			c = wrapper.Tx
+		default:
+			return c
+		}
+	}
+}
+
+var txOwner, connOwner = ownerField[sql.Tx](), ownerField[sql.Conn]()
+
+func ownerField[T any]() []int {
+	field, ok := reflect.TypeFor[T]().FieldByName("db")
+	if !ok || field.Type != reflect.TypeFor[*sql.DB]() {
+		return nil // another Go than we know: nothing is recognised as guarded, so everything is refused
+	}
+	return field.Index
+}
+
+func ownerOf[T any](v *T, field []int) *sql.DB {
+	if v == nil || field == nil {
+		return nil
+	}
+	return (*sql.DB)(reflect.ValueOf(v).Elem().FieldByIndex(field).UnsafePointer())
+}

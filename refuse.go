@@ -1,0 +1,131 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// This file is about how a refusal reaches the caller.
+
+// refusalKey is where a statement keeps the refusal that must not get lost, in GORM's settings of that one statement.
+const refusalKey = "tenancy:refusal"
+
+// refuse ends a statement with err, if there is one, before anything is sent.
+func refuse(db *gorm.DB, op string, err error) {
+	if err != nil {
+		_ = db.AddError(explain(db.Statement, op, err))
+		note(db)
+	}
+}
+
+// explain adds to err which statement was refused.
+func explain(stmt *gorm.Statement, op string, err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &Error{Op: op, Table: stmt.Table, Err: err}
+}
+
+// note remembers a refusal, of this statement or of one for its associations. GORM's AddError keeps of older errors
+// only the text, so that a rollback that fails later would hide it.
+func note(db *gorm.DB) {
+	if db.Error != nil && isRefusal(db.Error) {
+		db.InstanceSet(refusalKey, db.Error)
+	}
+}
+
+func isRefusal(err error) bool {
+	var known *Error
+	return errors.As(err, &known) || errors.Is(err, ErrNoTenant) || errors.Is(err, ErrTenantMismatch)
+}
+
+// settle is the last of our callbacks. It brings back a refusal that a later error hides.
+func (p *Plugin) settle(db *gorm.DB) {
+	if refused, ok := db.Statement.ConnPool.(refusedPool); ok && refused.instead != nil {
+		db.Statement.ConnPool = refused.instead // the caller may go on with this statement
+	}
+	if db.Error == nil {
+		return
+	}
+	if errors.Is(db.Error, guard.ErrRole) && !errors.Is(db.Error, ErrNoAdmin) && bypassOf(db.Config.ConnPool) != nil {
+		db.Error = fmt.Errorf("%w: %w", ErrNoAdmin, db.Error)
+	}
+	if v, ok := db.InstanceGet(refusalKey); ok {
+		if refusal, ok := v.(error); ok && !errors.Is(db.Error, refusal) {
+			db.Error = hiding{error: db.Error, hidden: refusal}
+		}
+	}
+	if db.Statement.Result != nil {
+		db.Statement.Result.Error = db.Error
+	}
+}
+
+// hiding is an error whose text tells of another one that its chain does not.
+type hiding struct {
+	error
+	hidden error
+}
+
+func (h hiding) Unwrap() []error { return []error{h.hidden, h.error} }
+
+// refusedPool answers every statement with the same error. It stands in where an error in GORM's db.Error would not do:
+// (*gorm.DB).Row returns nil then, and Scan on that panics.
+type refusedPool struct {
+	err     error
+	instead gorm.ConnPool // what it stands in for during one statement, or nil
+}
+
+func (r refusedPool) PrepareContext(context.Context, string) (*sql.Stmt, error) { return nil, r.err }
+
+func (r refusedPool) ExecContext(context.Context, string, ...any) (sql.Result, error) {
+	return nil, r.err
+}
+
+func (r refusedPool) QueryContext(context.Context, string, ...any) (*sql.Rows, error) {
+	return nil, r.err
+}
+
+// QueryRowContext returns a row whose Scan returns the error. Only database/sql can make one: its pools look at the
+// context before anything else, so that one without connections will do.
+func (r refusedPool) QueryRowContext(ctx context.Context, query string, _ ...any) *sql.Row {
+	return noConnections.QueryRowContext(refusedContext{ctx, r.err}, query)
+}
+
+// BeginTx makes it a gorm.ConnPoolBeginner.
+func (r refusedPool) BeginTx(context.Context, *sql.TxOptions) (gorm.ConnPool, error) {
+	return nil, r.err
+}
+
+// GetDBConn makes it a gorm.GetDBConnector.
+func (r refusedPool) GetDBConn() (*sql.DB, error) { return nil, r.err }
+
+var (
+	_ gorm.ConnPoolBeginner = refusedPool{}
+	_ gorm.GetDBConnector   = refusedPool{}
+
+	noConnections sql.DB
+	done          = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+)
+
+// refusedContext is a context that has ended, with our error.
+type refusedContext struct {
+	context.Context
+	err error
+}
+
+func (refusedContext) Done() <-chan struct{} { return done }
+func (c refusedContext) Err() error          { return c.err }
+
+// quietLogger leaves out what GORM has to say about callbacks.
+type quietLogger struct{ logger.Interface }
+
+func (quietLogger) Info(context.Context, string, ...any) {}
+func (quietLogger) Warn(context.Context, string, ...any) {}

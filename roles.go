@@ -1,0 +1,82 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// oldestServer is what PostgreSQL 14 reports as server_version_num.
+const oldestServer = 140000
+
+// rolesSQL asks about the role that statements run under, and about the admin role, $1.
+//
+// Whoever is a superuser or has BYPASSRLS is exempt from policies
+// (https://www.postgresql.org/docs/current/ddl-rowsecurity.html). SET ROLE looks at what the login is a member of, and
+// since PostgreSQL 16 at the SET option of that membership; USAGE means that the privileges are there without SET ROLE
+// (https://www.postgresql.org/docs/current/functions-info.html, pg_has_role).
+const rolesSQL = `
+SELECT current_setting('server_version_num')::int,
+       me.rolname::text, session_user::text, me.rolsuper, me.rolbypassrls,
+       admin.oid IS NOT NULL,
+       coalesce(pg_catalog.pg_has_role(me.oid, admin.oid, 'USAGE'), false),
+       coalesce(pg_catalog.pg_has_role(session_user, admin.oid,
+           CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END), false)
+FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles admin ON admin.rolname = $1
+WHERE me.rolname = current_user`
+
+// checkRoles refuses roles that no policy applies to, in one query under the very role of every statement.
+func (p *Plugin) checkRoles(ctx context.Context, pool *pool) error {
+	var (
+		version                               int
+		role, login                           string
+		super, bypassRLS                      bool
+		adminExists, adminInherited, adminSet bool
+	)
+	err := pool.guarded.QueryRowContext(guard.WithoutTenant(ctx), rolesSQL, p.config.AdminRole).Scan(
+		&version, &role, &login, &super, &bypassRLS, &adminExists, &adminInherited, &adminSet)
+	if err != nil {
+		return fmt.Errorf("tenancy: ask PostgreSQL about the roles: %w", err)
+	}
+	admin := quote(p.config.AdminRole)
+	switch {
+	case version < oldestServer:
+		return fmt.Errorf("tenancy: needs PostgreSQL 14 or later; server_version_num is %d", version)
+	case super:
+		return because(ErrUnsafeRole, "no policy applies to %s, a superuser: connect as another role, or set "+
+			"Config.AppRole to one", quote(role))
+	case bypassRLS:
+		return because(ErrUnsafeRole, "no policy applies to %s: run ALTER ROLE %[1]s NOBYPASSRLS, or connect as "+
+			"another role", quote(role))
+	case p.config.AdminRole == "":
+		return nil
+	case !adminExists:
+		return because(ErrNoAdmin, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", admin, grant(version, admin, login))
+	case adminInherited:
+		return because(ErrUnsafeRole, "%s inherits from %s, so that every statement would bypass: run %s",
+			quote(role), admin, noInherit(version, admin, role))
+	case !adminSet:
+		return because(ErrNoAdmin, "%s can't take the role %s: run %s", quote(login), admin, grant(version, admin, login))
+	}
+	return nil
+}
+
+// grant is the SQL by which login can take the role admin, and has none of its privileges before.
+func grant(version int, admin, login string) string {
+	if version >= 160000 {
+		return fmt.Sprintf("GRANT %s TO %s WITH INHERIT FALSE, SET TRUE", admin, quote(login))
+	}
+	return fmt.Sprintf("GRANT %s TO %s; ALTER ROLE %[2]s NOINHERIT", admin, quote(login))
+}
+
+func noInherit(version int, admin, role string) string {
+	if version >= 160000 {
+		return fmt.Sprintf("GRANT %s TO %s WITH INHERIT FALSE", admin, quote(role))
+	}
+	return fmt.Sprintf("ALTER ROLE %s NOINHERIT", quote(role))
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
