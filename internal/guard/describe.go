@@ -158,13 +158,7 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 	)
 	state := sqlState(err)
 	if state == unknownStatement {
-		for _, name := range known.clear() {
-			c.deallocate(name)
-		}
-		for sql, s := range c.assertions {
-			c.deallocate(s.Name)
-			delete(c.assertions, sql)
-		}
+		c.forgetAll()
 		return true
 	}
 	if !mayBeStale(err) {
@@ -176,6 +170,17 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 	}
 	c.deallocate(s.Name)
 	return state == planChanged
+}
+
+// forgetAll drops every statement, for somebody has deallocated some, or all, behind the guard's back.
+func (c *conn) forgetAll() {
+	for _, name := range c.prepared.clear() {
+		c.deallocate(name)
+	}
+	for sql, s := range c.assertions {
+		c.deallocate(s.Name)
+		delete(c.assertions, sql)
+	}
 }
 
 // mayBeStale tells whether an error can come from a description that a migration has outdated: the client could not

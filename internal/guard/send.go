@@ -136,9 +136,9 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, er
 	if !q.exec {
 		return firstResult(pc, results, shift)
 	}
-	a, err := lastResult(results, shift)
+	a, err := c.lastResult(results, shift)
 	if c.needsNoTransaction(q, err) {
-		return lastResult(pc.PgConn().Exec(ctx, q.sql), 0)
+		return c.lastResult(pc.PgConn().Exec(ctx, q.sql), 0)
 	}
 	return a, err
 }
@@ -245,11 +245,14 @@ func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (
 }
 
 // lastResult reads all results and answers with the last: that of SQL text with several statements.
-func lastResult(results *pgconn.MultiResultReader, shift int32) (*answer, error) {
+func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (*answer, error) {
 	a := &answer{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
 		tag, _ := results.ResultReader().Close() // its error is the one of results
 		a.Rows = noRows{tag: tag}
+		if s := tag.String(); s == "DEALLOCATE ALL" || s == "DISCARD ALL" {
+			c.forgetAll()
+		}
 	}
 	if err := results.Close(); err != nil {
 		return nil, shifted(err, shift)
