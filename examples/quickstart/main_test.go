@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestReadme starts the quickstart as the README says, sends the requests that it prints, and compares all with what
+// the README shows.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	shown := regexp.MustCompile(`(?m)^\$ (curl .*)\n(.*)$`).FindAllStringSubmatch(string(readme), -1)
+	require.NotEmpty(t, shown, "curl lines in README.md")
+
+	addr, commands := start(t)
+	require.Len(t, commands, len(shown), "as many requests printed as shown")
+	for i, command := range commands {
+		require.Equal(t, shown[i][1], strings.ReplaceAll(command, addr, "localhost:8080"))
+		require.Equal(t, shown[i][2], curl(t, command))
+	}
+}
+
+// TestBadRequests touches nothing.
+func TestBadRequests(t *testing.T) {
+	addr, _ := start(t)
+	for name, headers := range map[string]http.Header{
+		"no tenant":       {},
+		"empty tenant":    {"X-Tenant-Id": {""}},
+		"two tenants":     {"X-Tenant-Id": {"acme", "globex"}},
+		"upper case":      {"X-Tenant-Id": {"ACME"}},
+		"SQL":             {"X-Tenant-Id": {"acme' OR '1'='1"}},
+		"path":            {"X-Tenant-Id": {"../acme"}},
+		"not ASCII":       {"X-Tenant-Id": {"acmé"}},
+		"very long":       {"X-Tenant-Id": {strings.Repeat("a", 10_000)}},
+		"list of tenants": {"X-Tenant-Id": {"acme,globex"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				status, body := send(t, method, "http://"+addr+"/users", headers, `{"name":"Eve"}`)
+				require.Equal(t, http.StatusBadRequest, status)
+				require.JSONEq(t, `{"error":"send one X-Tenant-Id header of lower-case letters, digits and hyphens"}`, body)
+			}
+		})
+	}
+	for _, body := range []string{``, `{`, `[]`, `{"name":""}`, `{"name":7}`, `{"name":"` + strings.Repeat("a", 1<<17) + `"}`} {
+		status, _ := send(t, http.MethodPost, "http://"+addr+"/users", http.Header{"X-Tenant-Id": {"acme"}}, body)
+		require.Equal(t, http.StatusBadRequest, status)
+	}
+	status, body := send(t, http.MethodPost, "http://"+addr+"/users", http.Header{"X-Tenant-Id": {"acme"}},
+		`{"name":"Ann","tenant":"globex","TenantID":"globex","id":99}`)
+	require.Equal(t, http.StatusCreated, status)
+	require.JSONEq(t, `{"id":1,"tenant":"acme","name":"Ann"}`, body, "only the name is taken from the body")
+}
+
+// start runs the program, and returns its address and the commands it prints. At the end it presses Ctrl-C.
+func start(t *testing.T) (addr string, commands []string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "quickstart")
+	build, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
+	require.NoError(t, err, "%s", build)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0")
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+		_, _ = io.Copy(io.Discard, stdout)
+		require.NoError(t, cmd.Wait(), "ends cleanly on Ctrl-C")
+	})
+
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if rest, ok := strings.CutPrefix(line, "Serving on http://"); ok {
+			addr, _, _ = strings.Cut(rest, " ")
+		}
+		if strings.HasPrefix(line, "curl ") {
+			commands = append(commands, line)
+		}
+		if strings.HasPrefix(line, "Stop with") {
+			return addr, commands
+		}
+	}
+	t.Fatal("the quickstart ended before it served")
+	return "", nil
+}
+
+// curl does what the command of that name would, as far as the quickstart uses it.
+func curl(t *testing.T, command string) string {
+	t.Helper()
+	words := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(command, -1)
+	for i, w := range words {
+		words[i] = strings.Trim(w, "'")
+	}
+	method, headers, body, url := http.MethodGet, http.Header{}, "", ""
+	for i := 1; i < len(words); i++ {
+		switch words[i] {
+		case "-s":
+		case "-X":
+			i++
+			method = words[i]
+		case "-H":
+			i++
+			key, value, _ := strings.Cut(words[i], ": ")
+			headers.Add(key, value)
+		case "-d":
+			i++
+			body = words[i]
+		default:
+			url = words[i]
+		}
+	}
+	_, answer := send(t, method, url, headers, body)
+	return strings.TrimSpace(answer)
+}
+
+func send(t *testing.T, method, url string, headers http.Header, body string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header = headers.Clone()
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "application/json", resp.Header.Get("Content-Type"), fmt.Sprintf("%s %s", method, url))
+	return resp.StatusCode, string(all)
+}
