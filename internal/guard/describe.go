@@ -90,8 +90,8 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	st = prepare(name, q.sql)
 
 	answered, err := readPrepared(pipeline, prepares)
-	if c.tx != nil && !pgconn.SafeToRetry(err) {
-		c.tx.begun = true
+	if !pgconn.SafeToRetry(err) {
+		c.began()
 	}
 	c.toDeallocate = c.toDeallocate[:0]
 	for _, s := range prepares[:answered] {

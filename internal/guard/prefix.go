@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -40,17 +41,23 @@ func (cfg Config) assertionParams(s scope) [][]byte {
 	return [][]byte{[]byte(cfg.Setting), []byte(s.tenant), []byte(cfg.role())}
 }
 
-// assertionText is the assertion as SQL text, for messages of the simple protocol, which have no parameters.
-func (cfg Config) assertionText(pg *pgconn.PgConn, s scope) (string, error) {
+// assertionText is the assertion as SQL text, for messages of the simple protocol, which have no parameters, and the
+// number of its statements. It reads no table and no snapshot, so that SET TRANSACTION can come after it.
+func (cfg Config) assertionText(pg *pgconn.PgConn, s scope) (text string, statements int, err error) {
 	if !isASCII(s.tenant) && pg.ParameterStatus("client_encoding") != "UTF8" {
 		// In another encoding a quote may be the second byte of a character.
-		return "", errors.New("tenancy: a tenant's id outside ASCII needs client_encoding UTF8")
+		return "", 0, errors.New("tenancy: a tenant's id outside ASCII needs client_encoding UTF8")
 	}
-	return strings.NewReplacer(
-		"$1", quoteLiteral(cfg.Setting),
-		"$2", quoteLiteral(s.tenant),
-		"$3", quoteLiteral(cfg.role()),
-	).Replace(assertion(s)), nil
+	role := noRole
+	if cfg.Role != "" {
+		role = pgx.Identifier{cfg.Role}.Sanitize()
+	}
+	setting := pgx.Identifier(strings.Split(cfg.Setting, ".")).Sanitize()
+	text = "SET LOCAL " + setting + " = " + quoteLiteral(s.tenant) + "; SET LOCAL ROLE " + role + "; "
+	if s.readOnly() {
+		return text + "SET LOCAL transaction_read_only = on; ", 3, nil
+	}
+	return text, 2, nil
 }
 
 // quoteLiteral quotes s for SQL text. A backslash escapes in a plain literal where standard_conforming_strings is off,

@@ -91,10 +91,10 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 	}
 
 	batch := &pgconn.Batch{}
-	before := 0
+	before := prefix{}
 	if begin := c.beginSQL(); begin != "" {
 		batch.ExecParams(begin, nil, nil, nil, nil)
-		before++
+		before.begins = 1
 	}
 	if !aborted(pc) {
 		params := c.cfg.assertionParams(q.scope)
@@ -103,7 +103,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 		} else {
 			batch.ExecParams(assertion(q.scope), params, nil, nil, nil)
 		}
-		before++
+		before.asserts = 1
 	}
 	switch q.mode {
 	case pgx.QueryExecModeCacheStatement:
@@ -124,12 +124,12 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
-	text, before, err := c.textBefore(pc, q)
+	before, err := c.textBefore(pc, q)
 	if err != nil {
 		return nil, err
 	}
-	shift := int32(utf8.RuneCountInString(text)) //nolint:gosec // PostgreSQL's own positions are 32 bits wide
-	results := pc.PgConn().Exec(ctx, text+q.sql)
+	shift := before.width()
+	results := pc.PgConn().Exec(ctx, before.text+q.sql)
 	if err := c.skip(results, before); err != nil {
 		return nil, shifted(err, shift)
 	}
@@ -153,25 +153,22 @@ func (c *conn) needsNoTransaction(q *call, err error) bool {
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text.
 func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
-	text, before, err := c.textBefore(pc, q)
+	before, err := c.textBefore(pc, q)
 	if err != nil {
 		return nil, err
 	}
-	// pgx joins the parts of a batch with two characters.
-	const separator = 2
-	shift := int32(utf8.RuneCountInString(text)) + separator //nolint:gosec // as above
+	const separator = 2 // characters, by which pgx joins the parts of a batch
+	shift := before.width() + separator
 	batch := &pgx.Batch{}
-	batch.Queue(text)
+	batch.Queue(before.text)
 	batch.Queue(q.sql, q.args...)
 	results := pc.SendBatch(ctx, batch)
-	for i := range before {
+	for i := range before.statements() {
 		if _, err := results.Exec(); err != nil {
-			return nil, shifted(c.began(err, i == before-1, results), shift)
+			return nil, shifted(c.failed(err, before, i, results), shift)
 		}
 	}
-	if err := c.began(nil, false, nil); err != nil {
-		return nil, err
-	}
+	c.began()
 	rows, err := results.Query()
 	if err != nil {
 		_ = results.Close()
@@ -180,21 +177,27 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*an
 	return &answer{Rows: rows, rest: results, shift: shift}, nil
 }
 
-// textBefore is what travels before SQL text, and the number of its statements.
-func (c *conn) textBefore(pc *pgx.Conn, q *call) (text string, statements int, err error) {
+// prefix is what travels before a statement.
+type prefix struct {
+	text            string // in the simple protocol
+	begins, asserts int    // the number of statements that begin a transaction, and that set the scope
+}
+
+func (p prefix) statements() int { return p.begins + p.asserts }
+
+// width is by how much the text moves positions in what follows it. PostgreSQL counts characters, in 32 bits.
+func (p prefix) width() int32 { return int32(utf8.RuneCountInString(p.text)) } //nolint:gosec // as said
+
+func (c *conn) textBefore(pc *pgx.Conn, q *call) (p prefix, err error) {
 	if begin := c.beginSQL(); begin != "" {
-		text = begin + "; "
-		statements++
+		p.text, p.begins = begin+"; ", 1
 	}
 	if !aborted(pc) {
-		assertion, err := c.cfg.assertionText(pc.PgConn(), q.scope)
-		if err != nil {
-			return "", 0, err
-		}
-		text += assertion + "; "
-		statements++
+		var text string
+		text, p.asserts, err = c.cfg.assertionText(pc.PgConn(), q.scope)
+		p.text += text
 	}
-	return text, statements, nil
+	return p, err
 }
 
 // aborted reports a transaction that failed. The server then takes nothing but its end or a ROLLBACK TO SAVEPOINT,
@@ -202,8 +205,8 @@ func (c *conn) textBefore(pc *pgx.Conn, q *call) (text string, statements int, e
 func aborted(pc *pgx.Conn) bool { return pc.PgConn().TxStatus() == 'E' }
 
 // skip reads the results of what went before the statement.
-func (c *conn) skip(results *pgconn.MultiResultReader, before int) error {
-	for i := range before {
+func (c *conn) skip(results *pgconn.MultiResultReader, before prefix) error {
+	for i := range before.statements() {
 		var err error
 		if results.NextResult() {
 			_, err = results.ResultReader().Close()
@@ -211,23 +214,28 @@ func (c *conn) skip(results *pgconn.MultiResultReader, before int) error {
 			err = results.Close()
 		}
 		if err != nil {
-			return c.began(err, i == before-1, results)
+			return c.failed(err, before, i, results)
 		}
 	}
-	return c.began(nil, false, nil)
+	c.began()
+	return nil
 }
 
-// began notes that the transaction has begun on the server, unless err says that nothing was sent. It closes what is
-// left of the results after an error, and explains one that came from the assertion.
-func (c *conn) began(err error, atAssertion bool, results interface{ Close() error }) error {
-	if c.tx != nil && !pgconn.SafeToRetry(err) {
+// began notes that the transaction under way has begun on the server.
+func (c *conn) began() {
+	if c.tx != nil {
 		c.tx.begun = true
 	}
-	if err == nil {
-		return nil
+}
+
+// failed closes the results after the n-th statement of a prefix has failed, and explains the error if that statement
+// was to set the scope.
+func (c *conn) failed(err error, before prefix, n int, results interface{ Close() error }) error {
+	if !pgconn.SafeToRetry(err) {
+		c.began()
 	}
 	_ = results.Close()
-	if atAssertion {
+	if n >= before.begins {
 		return roleError(c.cfg.Role, c.login, err)
 	}
 	return err
