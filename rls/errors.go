@@ -3,6 +3,7 @@ package rls
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -36,7 +37,7 @@ func (i Isolation) explain(err error) error {
 		return serverError{cause: err, text: fmt.Sprintf(
 			"table %[1]s has rows without a tenant: add the column %[2]s if it is missing, give every row its tenant with "+
 				"UPDATE %[1]s SET %[2]s = …, and migrate again", ident(pg.SchemaName, pg.TableName), ident(pg.ColumnName))}
-	case pg.Code[:2] == classDataException:
+	case strings.HasPrefix(pg.Code, classDataException):
 		return serverError{cause: err, text: fmt.Sprintf(
 			"stored values do not fit the new definition of their column (SQLSTATE %s)", pg.Code)}
 	}

@@ -27,7 +27,7 @@ var (
 
 // plan returns what is left to do for the tables, in the order to do it. It is empty when there is nothing to do.
 func (i Isolation) plan(tables []table) []Change {
-	var p script
+	p := script{planned: map[string]bool{}}
 	for _, t := range tables {
 		p.table = t.String()
 		if t.isolated != nil {
@@ -122,15 +122,18 @@ func planGrants(p *script, r relation, role string) {
 
 // script collects changes.
 type script struct {
-	table   string
+	table   string          // the one that is planned for
+	planned map[string]bool // the statements so far
 	changes []Change
 }
 
-// add appends a change, unless a table before this one needed the same.
+// add appends a change, unless a table before this one needed the same, as tables of one schema do.
 func (p *script) add(what, sql string) {
-	if !slices.ContainsFunc(p.changes, func(c Change) bool { return c.SQL == sql }) {
-		p.changes = append(p.changes, Change{Table: p.table, What: what, SQL: sql})
+	if p.planned[sql] {
+		return
 	}
+	p.planned[sql] = true
+	p.changes = append(p.changes, Change{Table: p.table, What: what, SQL: sql})
 }
 
 // grant appends what brings the privileges of a role on an object from those it has to those it should have.

@@ -39,8 +39,9 @@ func (i Isolation) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 	case bypasses:
 		return fmt.Errorf("role %q has BYPASSRLS, so no policy applies to it: ALTER ROLE %s NOBYPASSRLS", i.AppRole, role)
 	case inherits.Bool:
-		return fmt.Errorf("role %q inherits the rights of %q and would see every tenant's rows: ALTER ROLE %s NOINHERIT, "+
-			"and grant the membership anew", i.AppRole, i.AdminRole, role)
+		admin := ident(i.AdminRole)
+		return fmt.Errorf("role %q inherits the rights of %q and would see every tenant's rows: "+
+			"REVOKE %[4]s FROM %[3]s; ALTER ROLE %[3]s NOINHERIT; GRANT %[4]s TO %[3]s", i.AppRole, i.AdminRole, role, admin)
 	}
 	return nil
 }

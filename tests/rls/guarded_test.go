@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -23,7 +24,8 @@ func TestMigrateOnAGuardedConnection(t *testing.T) {
 			require.NoError(t, err)
 			guarded := guard.Borrow(inner, guard.Config{Setting: "app.tenant_id"})
 			t.Cleanup(func() { require.NoError(t, guarded.Close()) })
-			db, err := gorm.Open(postgres.New(postgres.Config{Conn: guarded}), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
+			db, err := gorm.Open(postgres.New(postgres.Config{Conn: guarded}),
+				&gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
 			require.NoError(t, err)
 
 			changes, err := d.isolation().Migrate(decide(t.Context()), db, models...)
@@ -40,4 +42,20 @@ func TestMigrateOnAGuardedConnection(t *testing.T) {
 			require.Empty(t, d.sees(t, "globex", bodies))
 		})
 	}
+}
+
+func TestMigrateWithThePlugin(t *testing.T) {
+	d := newDatabase(t)
+	require.NoError(t, d.owner.AutoMigrate(models...), "tables of the time before the plugin")
+	db := open(t, d.Owner.DSN, &gorm.Config{})
+	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
+
+	changes, err := d.isolation().Migrate(t.Context(), db, models...)
+	require.NoError(t, err)
+	require.NotEmpty(t, changes)
+	before := d.snapshot(t)
+	changes, err = d.isolation().Migrate(t.Context(), db, models...)
+	require.NoError(t, err)
+	require.Empty(t, changes)
+	require.Equal(t, before, d.snapshot(t))
 }

@@ -8,6 +8,7 @@ import (
 
 func TestIndexLeadsWithTheTenantColumn(t *testing.T) {
 	const added = "public.logs: index tenant_id"
+	d := newDatabase(t)
 	for name, test := range map[string]struct {
 		by   string // makes the table, before the migration
 		made bool   // whether the migration must make an index
@@ -29,8 +30,7 @@ func TestIndexLeadsWithTheTenantColumn(t *testing.T) {
 				ID       int64
 				TenantID string
 			}
-			d := newDatabase(t)
-			d.run(t, test.by)
+			d.run(t, "DROP TABLE IF EXISTS logs", test.by)
 			if test.made {
 				require.Contains(t, d.migrate(t, &log{}), added)
 			} else {
