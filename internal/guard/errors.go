@@ -25,6 +25,7 @@ var (
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")
+	errTxFailed   = errors.New("tenancy: the transaction failed with its first statement")
 	errTxEnded    = errors.New("tenancy: the transaction was already ended by a COMMIT or ROLLBACK in raw SQL")
 )
 

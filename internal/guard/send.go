@@ -45,7 +45,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error)
 	const idle = 'I'
 	wasIdle := pc.PgConn().TxStatus() == idle
 	if wasIdle && c.tx != nil && c.tx.begun {
-		return nil, errTxEnded
+		return nil, c.tx.over()
 	}
 	a, err := c.sendOnce(ctx, pc, q)
 	if c.forgetAfter(q, err) && wasIdle {
@@ -54,7 +54,11 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error)
 		if err := c.restartTx(ctx, pc); err != nil {
 			return nil, err
 		}
-		return c.sendOnce(ctx, pc, q)
+		a, err = c.sendOnce(ctx, pc, q)
+	}
+	if err != nil && c.tx != nil && c.tx.begun && pc.PgConn().TxStatus() == idle {
+		// SQL text that can't be parsed takes the BEGIN before it along.
+		c.tx.failed = true
 	}
 	return a, err
 }

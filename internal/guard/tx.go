@@ -18,6 +18,8 @@ type tx struct {
 	scope scope
 	begin string
 	begun bool
+
+	failed bool // by its first statement, in such a way that the server knows of no transaction
 }
 
 // rollbackTimeout bounds how long a broken network can hold a transaction that is to be thrown away.
@@ -89,6 +91,14 @@ func (c *conn) restartTx(ctx context.Context, pc *pgx.Conn) error {
 	return pc.PgConn().Exec(ctx, "rollback").Close()
 }
 
+// over says why the transaction takes no more statements, though the server has not aborted it.
+func (t *tx) over() error {
+	if t.failed {
+		return errTxFailed
+	}
+	return errTxEnded
+}
+
 // Commit commits what was sent, if anything was.
 func (t *tx) Commit() error {
 	c := t.conn
@@ -98,6 +108,9 @@ func (t *tx) Commit() error {
 	}
 	return c.use(func(pc *pgx.Conn) error {
 		if pc.PgConn().TxStatus() == 'I' && !pc.IsClosed() {
+			if t.failed {
+				return pgx.ErrTxCommitRollback
+			}
 			return errTxEnded
 		}
 		tag, err := pc.Exec(t.ctx, "commit")

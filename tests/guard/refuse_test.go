@@ -1,0 +1,114 @@
+package guard_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// TestRefusals sends statements that the guard refuses, and sees that nothing arrives.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for name, ctx := range map[string]context.Context{
+		"no decision":   context.Background(),
+		"empty":         guard.WithTenant(context.Background(), ""),
+		"NUL":           guard.WithTenant(context.Background(), "a\x00b"),
+		"invalid UTF-8": guard.WithTenant(context.Background(), "a\xffb"),
+		"too long":      guard.WithTenant(context.Background(), strings.Repeat("x", 2048)),
+		"bypass mark":   guard.WithBypass(context.Background(), guard.Bypass{Reason: "nobody looks at it"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			for _, direct := range []bool{false, true} {
+				for _, mode := range modes {
+					p := w.app(t, way{mode: mode, direct: direct})
+					require.NoError(t, p.PingContext(ctx), "a ping needs no tenant")
+					before := w.arrived(t, w.App)
+					refuseAll(ctx, t, p)
+					require.Equal(t, before, w.arrived(t, w.App), "nothing may arrive")
+					p.requireFree(t)
+					require.Greater(t, len(w.arrived(t, w.App)), len(before), "the log would have shown it")
+				}
+			}
+		})
+	}
+}
+
+func refuseAll(ctx context.Context, t *testing.T, p *pool) {
+	t.Helper()
+	const query = `SELECT body FROM notes`
+	refused := func(err error) {
+		t.Helper()
+		require.ErrorIs(t, err, guard.ErrNoTenant)
+	}
+	for _, prepared := range []bool{false, true} {
+		way := way{prepared: prepared}
+		_, err := way.query(ctx, t, p, query)
+		refused(err)
+		_, err = way.query(ctx, t, p, query+` WHERE id = $1`, 1)
+		refused(err)
+		_, err = way.exec(ctx, t, p, `DELETE FROM notes`)
+		refused(err)
+		_, err = way.exec(ctx, t, p, `DELETE FROM notes WHERE id = $1`, 1)
+		refused(err)
+	}
+	_, err := p.BeginTx(ctx, nil)
+	refused(err)
+	var body string
+	refused(p.QueryRowContext(ctx, query).Scan(&body))
+	conn, err := p.Conn(ctx)
+	require.NoError(t, err)
+	_, err = conn.ExecContext(ctx, `SET app.tenant_id = 'a'`)
+	refused(err)
+	_, err = conn.BeginTx(ctx, nil)
+	refused(err)
+	refused(conn.Raw(func(dc any) error {
+		_, err := dc.(copier).CopyFrom(ctx, []string{"shared"}, []string{"id"}, nil)
+		return err
+	}))
+	require.NoError(t, conn.Close())
+
+}
+
+// TestNoInheritance: a context that says nothing inherits its transaction's tenant; one that says nonsense does not.
+func TestNoInheritance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.app(t, way{mode: pgx.QueryExecModeCacheStatement})
+	tx, err := p.BeginTx(tenant(t, "a"), nil)
+	require.NoError(t, err)
+	defer tx.Rollback()
+	require.Equal(t, []string{"a1", "a2"}, p.notesOf(context.Background(), t, tx))
+	_, err = tx.QueryContext(tenant(t, ""), `SELECT body FROM notes`)
+	require.ErrorIs(t, err, guard.ErrNoTenant)
+	require.Equal(t, []string{"a1", "a2"}, p.notesOf(context.Background(), t, tx), "nothing was lost by it")
+}
+
+// TestEmptyTransaction sees that a transaction without a statement costs nothing.
+func TestEmptyTransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx, cancel := context.WithCancel(tenant(t, "a"))
+		defer cancel()
+		require.NoError(t, p.PingContext(ctx))
+		before := w.arrived(t, w.App)
+		for range 3 {
+			tx, err := p.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			require.NoError(t, tx.Commit())
+			tx, err = p.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			require.NoError(t, tx.Rollback())
+		}
+		require.Equal(t, before, w.arrived(t, w.App))
+		p.requireFree(t)
+	})
+}
