@@ -85,7 +85,7 @@ var errPortTaken = errors.New("the port is taken")
 
 // start starts the postmaster and waits until it takes connections.
 func (c *cluster) start(ctx context.Context) error {
-	args := []string{"-D", c.data(), "-k", c.dir.path, "-p", strconv.Itoa(c.port), "-c", "listen_addresses=127.0.0.1"}
+	args := []string{"-D", c.data(), "-k", c.dir.path, "-p", strconv.Itoa(c.port), "-c", "listen_addresses=" + loopback}
 	for _, setting := range c.settings {
 		args = append(args, "-c", setting)
 	}
@@ -103,7 +103,7 @@ func (c *cluster) start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return poll(ctx, func() (bool, error) {
+	return poll(ctx, often, func() (bool, error) {
 		if c.process.ended() {
 			return false, c.whyEnded(logged)
 		}
@@ -128,7 +128,7 @@ func (c *cluster) describe(version string) string {
 	return fmt.Sprintf("%s PostgreSQL %s (%s)", c.kind, version, c.bin)
 }
 
-func (c *cluster) dsn() *url.URL { return serverURL(c.port, c.password) }
+func (c *cluster) dsn() *url.URL { return serverURL(loopback, c.port, c.password) }
 func (c *cluster) owned() bool   { return true }
 
 func (c *cluster) logPath() string { return c.log.Name() }
@@ -163,20 +163,22 @@ func (c *cluster) stop() error {
 	return errors.Join(err, c.log.Close(), c.dir.remove())
 }
 
-// serverURL is the superuser's login at a port of this machine.
-func serverURL(port int, password string) *url.URL {
+const loopback = "127.0.0.1"
+
+// serverURL is the superuser's login at the maintenance database.
+func serverURL(host string, port int, password string) *url.URL {
 	return &url.URL{
 		Scheme:   "postgres",
 		User:     url.UserPassword(superuser, password),
-		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		Host:     net.JoinHostPort(host, strconv.Itoa(port)),
 		Path:     "/postgres",
 		RawQuery: "sslmode=disable",
 	}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens at for the moment.
+// freePort returns a port of this machine that nobody listens at for the moment.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", loopback+":0")
 	if err != nil {
 		return 0, err
 	}

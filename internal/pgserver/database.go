@@ -37,12 +37,15 @@ func (l Login) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, l.Role) }
 // cleanupTime is the time that cleaning up may take, when the context of the work is over already.
 const cleanupTime = 30 * time.Second
 
-// NewDatabase makes a fresh database, in about 20 ms.
+// NewDatabase makes a fresh database, in about 15 ms.
 func (s *Server) NewDatabase(ctx context.Context) (*Database, error) {
 	name := s.roles.database(s.made.Add(1))
-	err := s.maintain(ctx, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s",
-		name, s.roles.template(), s.roles.owner.name))
-	if err != nil {
+	sql := fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, s.roles.template(), s.roles.owner.name)
+	if s.instance.owned() && s.version >= 150000 {
+		// The strategy of old is twice as fast where a checkpoint writes nothing through to the disk.
+		sql += " STRATEGY file_copy"
+	}
+	if err := s.maintain(ctx, sql); err != nil {
 		return nil, fmt.Errorf("pgserver: make a database: %w", err)
 	}
 	return &Database{

@@ -3,10 +3,129 @@ package pgserver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
 
-const repository = "https://repo1.maven.org/maven2"
+// downloads are the versions that can be fetched.
+var downloads = map[string]embeddedpostgres.PostgresVersion{
+	"14": embeddedpostgres.V14,
+	"15": embeddedpostgres.V15,
+	"16": embeddedpostgres.V16,
+	"17": embeddedpostgres.V17,
+	"18": embeddedpostgres.V18,
+}
 
-func startDownload(context.Context, config) (instance, error) {
-	return nil, errors.New("not yet supported")
+// repository is where binaries are downloaded from.
+var repository = "https://repo1.maven.org/maven2"
+
+// startDownload runs binaries that it downloads once and keeps.
+func startDownload(ctx context.Context, cfg config) (instance, error) {
+	version, ok := downloads[fetchedMajor()]
+	if !ok {
+		return nil, fmt.Errorf("there is no download of PostgreSQL %s", fetchedMajor())
+	}
+	cache, err := downloadCache()
+	if err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(cache, string(version), "bin")
+	if !has(bin, "initdb") {
+		if err := download(ctx, version, cache); err != nil {
+			return nil, fmt.Errorf("PostgreSQL %s from %s: %w", version, repository, err)
+		}
+	}
+	if err := suitable(ctx, bin); err != nil {
+		return nil, err
+	}
+	return startCluster(ctx, cfg, bin, "downloaded")
+}
+
+// downloadCache is a directory that outlives the run. The user that PostgreSQL runs as can't enter root's own.
+func downloadCache() (string, error) {
+	dir := "/var/cache"
+	if os.Geteuid() != 0 {
+		var err error
+		if dir, err = os.UserCacheDir(); err != nil {
+			return "", err
+		}
+	}
+	dir = filepath.Join(dir, "tenancy-pg")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// download fetches a version into the directory cache/version. Several processes may do so at once: one prevails.
+func download(ctx context.Context, version embeddedpostgres.PostgresVersion, cache string) error {
+	progress("downloading PostgreSQL %s from %s", version, repository)
+	begun := time.Now()
+	report := time.NewTicker(5 * time.Second)
+	defer report.Stop()
+	done := make(chan error, 1)
+	// The library knows no context: when this one ends, the download is left to itself.
+	go func() { done <- fetch(version, cache) }()
+	for {
+		select {
+		case err := <-done:
+			if err == nil {
+				progress("downloaded in %s", time.Since(begun).Round(100*time.Millisecond))
+			}
+			return err
+		case <-report.C:
+			progress("still downloading, for %s now", time.Since(begun).Round(time.Second))
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// fetch lets the library download and extract the binaries, and no more: it would run them with its own ideas of users,
+// ports and logs.
+func fetch(version embeddedpostgres.PostgresVersion, cache string) error {
+	work, err := os.MkdirTemp(cache, "fetching-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	// Its only door is Start, which would go on to run a server. With data that look like a cluster's and are none, it
+	// fails at exactly that, after all that is wanted here.
+	data, extracted := filepath.Join(work, "data"), filepath.Join(work, "extracted")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(version), 0o600); err != nil {
+		return err
+	}
+	err = embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+		Version(version).
+		BinaryRepositoryURL(repository).
+		CachePath(filepath.Join(work, "archive")).
+		BinariesPath(extracted).
+		RuntimePath(filepath.Join(work, "runtime")).
+		DataPath(data).
+		Port(uint32(port)).
+		Logger(io.Discard)).Start()
+	switch {
+	case err == nil:
+		return errors.New("the library started a server in no data directory")
+	case !strings.HasPrefix(err.Error(), "could not start postgres"):
+		return err
+	}
+	if err := os.Chmod(extracted, 0o755); err != nil {
+		return err
+	}
+	kept := filepath.Join(cache, string(version))
+	if err := os.Rename(extracted, kept); err != nil && !has(filepath.Join(kept, "bin"), "initdb") {
+		return err
+	}
+	return nil
 }

@@ -62,6 +62,9 @@ func candidates(ctx context.Context) []string {
 		}
 	}
 	if path, err := exec.LookPath("postgres"); err == nil {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			path = target // a link in PATH may stand alone, without initdb beside it
+		}
 		add(filepath.Dir(path))
 	}
 	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {

@@ -97,9 +97,12 @@ func (p *process) end(ctx context.Context, sig os.Signal) error {
 	}
 }
 
+// often is how often to poll what costs next to nothing to ask.
+const often = 2 * time.Millisecond
+
 // poll calls ready until it returns true or an error, or the context ends.
-func poll(ctx context.Context, ready func() (bool, error)) error {
-	tick := time.NewTicker(2 * time.Millisecond)
+func poll(ctx context.Context, every time.Duration, ready func() (bool, error)) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if ok, err := ready(); ok || err != nil {

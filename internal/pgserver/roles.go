@@ -114,7 +114,7 @@ func (s *Server) prepareTemplate(ctx context.Context, maintenance *pgx.Conn) err
 		return fmt.Errorf("prepare the template database: %w", err)
 	}
 	// A session ends shortly after its connection, and nothing can be copied from a database that has one.
-	return poll(ctx, func() (free bool, err error) {
+	return poll(ctx, often, func() (free bool, err error) {
 		err = maintenance.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)",
 			s.roles.template()).Scan(&free)
 		return free, err

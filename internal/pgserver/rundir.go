@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,7 +26,22 @@ const ownerLock = "owner.lock"
 
 // newRunDir makes a directory that only this user, and PostgreSQL, may enter. It first removes those of dead processes.
 func newRunDir(ctx context.Context) (*runDir, error) {
-	base, err := runBase()
+	var failed []error
+	for _, parent := range []string{memory(), temporary()} {
+		if parent == "" {
+			continue
+		}
+		d, err := newRunDirIn(ctx, parent)
+		if err == nil {
+			return d, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, errors.Join(failed...)
+}
+
+func newRunDirIn(ctx context.Context, parent string) (*runDir, error) {
+	base, err := runBase(parent)
 	if err != nil {
 		return nil, err
 	}
@@ -35,11 +51,15 @@ func newRunDir(ctx context.Context) (*runDir, error) {
 		return nil, err
 	}
 	defer door.Close()
-	if err := poll(ctx, func() (bool, error) { return tryLock(door) }); err != nil {
+	if err := poll(ctx, often, func() (bool, error) { return tryLock(door) }); err != nil {
 		return nil, fmt.Errorf("wait for %s: %w", door.Name(), err)
 	}
 	sweep(ctx, base)
-
+	if parent == memory() {
+		if err := room(base); err != nil {
+			return nil, err
+		}
+	}
 	path, err := os.MkdirTemp(base, "")
 	if err != nil {
 		return nil, err
@@ -62,14 +82,24 @@ func (d *runDir) remove() error {
 	return errors.Join(d.lock.Close(), os.RemoveAll(d.path))
 }
 
-// runBase is the directory of this user's servers. Its name is short, for the path of a socket has at most 107 bytes.
-func runBase() (string, error) {
+// temporary is the parent of this user's servers on disk. It is short, for the path of a socket has at most 107 bytes.
+func temporary() string {
 	temp := os.TempDir()
-	if os.Geteuid() == 0 || len(temp) > 60 {
-		temp = "/tmp" // root's own may be closed to the user that PostgreSQL runs as
+	if runtime.GOOS != "windows" && (os.Geteuid() == 0 || len(temp) > 60) {
+		return "/tmp" // root's own may be closed to the user that PostgreSQL runs as
 	}
-	base := filepath.Join(temp, "tenancy-pg-"+strconv.Itoa(os.Geteuid()))
-	if err := os.Mkdir(base, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+	return temp
+}
+
+// runBase is the directory of this user's servers.
+func runBase(parent string) (string, error) {
+	base := filepath.Join(parent, "tenancy-pg-"+strconv.Itoa(os.Geteuid()))
+	if err := os.Mkdir(base, 0o711); err == nil {
+		err = os.Chmod(base, 0o711) // whatever the umask: PostgreSQL has to pass
+		if err != nil {
+			return "", err
+		}
+	} else if !errors.Is(err, os.ErrExist) {
 		return "", err
 	}
 	info, err := os.Lstat(base)
@@ -116,7 +146,7 @@ func sweep(ctx context.Context, base string) {
 func (d *runDir) stopLeftover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return poll(ctx, func() (bool, error) {
+	return poll(ctx, often, func() (bool, error) {
 		postmaster := readPostmaster(filepath.Join(d.path, "data"))
 		if postmaster.pid == 0 {
 			return true, nil

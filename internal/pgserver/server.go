@@ -63,7 +63,7 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 		"full_page_writes=off",
 		"max_connections=200",
 		"wal_level=replica",
-		"max_wal_size=1GB",
+		"max_wal_size=256MB",
 		"log_checkpoints=off",
 		"log_line_prefix=%m [%p] %q%u@%d ",
 	}}
@@ -104,8 +104,8 @@ func (s *Server) Logs(ctx context.Context) (string, error) { return s.instance.l
 // Docker and with TENANCY_DSN.
 func (s *Server) LogPath() string { return s.instance.logPath() }
 
-// Restart stops the server in the orderly way, which ends every session, and starts it again with its data, at the same
-// address. A server named by TENANCY_DSN is not restarted but an error.
+// Restart stops the server, which ends every session, and starts it again with its data, at the same address. A server
+// named by TENANCY_DSN is not restarted: that is an error.
 func (s *Server) Restart(ctx context.Context) error {
 	if err := s.instance.restart(ctx); err != nil {
 		return fmt.Errorf("pgserver: restart: %w", err)
