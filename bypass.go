@@ -33,7 +33,9 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	if err != nil {
 		err = explain(db.Statement, "bypass", err)
 		tx.Config.ConnPool, tx.Statement.ConnPool = refusedPool{err: err}, refusedPool{err: err}
-		_ = tx.AddError(err)
+		if !errors.Is(err, ErrNotInstalled) { // without our callback, an error here makes Row return nil
+			_ = tx.AddError(err)
+		}
 		return tx
 	}
 	tx.Config.ConnPool = pool
@@ -143,11 +145,15 @@ func (p *Plugin) report(ctx context.Context, e guard.Event) {
 	if errors.As(e.Err, &pgErr) {
 		event.SQLState = pgErr.Code
 	}
-	p.config.Logger.LogAttrs(ctx, slog.LevelInfo, "tenancy: bypass",
+	attrs := []slog.Attr{
 		slog.String("reason", event.Reason), slog.Bool("read_only", event.ReadOnly),
 		slog.String("kind", event.Kind), slog.String("table", event.Table), slog.Int64("rows", event.Rows),
-		slog.Duration("duration", event.Duration), slog.Bool("failed", event.Failed),
-		slog.String("sqlstate", event.SQLState))
+		slog.Duration("duration", event.Duration),
+	}
+	if event.Failed {
+		attrs = append(attrs, slog.Bool("failed", true), slog.String("sqlstate", event.SQLState))
+	}
+	p.config.Logger.LogAttrs(ctx, slog.LevelInfo, "tenancy: bypass", attrs...)
 	if p.config.OnBypass != nil {
 		p.config.OnBypass(ctx, event)
 	}

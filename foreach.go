@@ -57,12 +57,12 @@ func ForEachTenant[T ID](
 		all.Add(1)
 		go func() {
 			defer func() { <-turns; all.Done() }()
-			if err := callForTenant(WithTenant(ctx, tenant), db, fn); err != nil {
+			callForTenant(WithTenant(ctx, tenant), db, fn, func(err error) {
 				errs[i] = &TenantError{Index: i, Tenant: formatID(tenant), Err: err}
 				if cfg.stopAtError {
 					stop(errStopped)
 				}
-			}
+			})
 		}()
 	}
 	all.Wait()
@@ -74,20 +74,24 @@ func ForEachTenant[T ID](
 
 var errStopped = errors.New("tenancy: another tenant has failed")
 
-// callForTenant is fn for one tenant. It runs on a goroutine of its own, and lets nothing out of it.
-func callForTenant(ctx context.Context, db *gorm.DB, fn func(context.Context, *gorm.DB) error) (err error) {
+// callForTenant calls fn for one tenant, and fail with the error. It runs on a goroutine of its own, and lets no panic
+// out of it; runtime.Goexit, which tests call, ends that goroutine without a panic and without a return.
+func callForTenant(ctx context.Context, db *gorm.DB, fn func(context.Context, *gorm.DB) error, fail func(error)) {
 	if _, decided := guard.Tenant(ctx); !decided {
-		return ErrNoTenant
+		fail(ErrNoTenant)
+		return
 	}
 	returned := false
 	defer func() {
 		if !returned {
-			err = &PanicError{Value: recover(), Stack: debug.Stack()}
+			fail(&PanicError{Value: recover(), Stack: debug.Stack()})
 		}
 	}()
-	err = db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(ctx, tx) })
+	err := db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(ctx, tx) })
 	returned = true
-	return err
+	if err != nil {
+		fail(err)
+	}
 }
 
 // ForEachOption changes how ForEachTenant works.

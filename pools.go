@@ -76,6 +76,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB) (*pool, error) {
 		if err := guard.Supported(ctx, db); err != nil {
 			return nil, err
 		}
+		want.OnClose = func() error { return p.close(added) }
 		added.guarded = guard.Borrow(db, want)
 	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role {
 		return nil, errors.New("the pool is guarded already, with another Setting or AppRole than the plugin's")
@@ -85,6 +86,19 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB) (*pool, error) {
 		p.pools.Store(key, added)
 	}
 	return added, nil
+}
+
+// close ends what hangs on a guarded pool, after the pool itself: an application closes what (*gorm.DB).DB returns, and
+// knows no other.
+func (p *Plugin) close(closed *pool) error {
+	for _, key := range []*sql.DB{closed.guarded, closed.inner} {
+		p.pools.Delete(key)
+	}
+	var err error
+	if admin, _ := closed.admin(); admin != nil {
+		err = admin.Close()
+	}
+	return errors.Join(err, closed.inner.Close())
 }
 
 // install replaces the pool of db by its guarded one.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
@@ -118,13 +119,17 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key string) error {
 	return err
 }
 
+// once makes pgx send a question that is not asked again in one round trip, without preparing it first. The guard takes
+// it for the mode exec, unless simple is the connection's mode.
+const once = pgx.QueryExecModeSimpleProtocol
+
 // ask puts the question to PostgreSQL, under the role and on the connection of the statement that wants to know.
 func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, table string) (verdict, error) {
 	var (
 		active    sql.NullBool
 		hasColumn bool
 	)
-	err := pool.QueryRowContext(ctx, proofSQL, table, p.config.Column).Scan(&active, &hasColumn)
+	err := pool.QueryRowContext(ctx, proofSQL, once, table, p.config.Column).Scan(&active, &hasColumn)
 	switch {
 	case err != nil:
 		return unknown, err
@@ -140,7 +145,7 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, table string) (ver
 		name, kind, role   string
 		exempt, rowSecures bool
 	)
-	err = pool.QueryRowContext(ctx, leakSQL, table, p.config.Column).Scan(&name, &kind, &role, &exempt, &rowSecures)
+	err = pool.QueryRowContext(ctx, leakSQL, once, table, p.config.Column).Scan(&name, &kind, &role, &exempt, &rowSecures)
 	if errors.Is(err, sql.ErrNoRows) {
 		return isolated, nil // a view that is as good as its tables
 	}
