@@ -35,11 +35,11 @@ func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []str
 	}
 	err = c.use(func(pc *pgx.Conn) error {
 		// The scope is set by an empty statement; COPY is not a message that could travel with it.
-		set := call{scope: q.scope, exec: true}
+		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
 		ctx, err := c.open(ctx, pc, &q, nil)
 		if err == nil {
 			var a *answer
-			if a, err = c.sendText(ctx, pc, &set); err == nil {
+			if a, err = c.send(ctx, pc, &set); err == nil {
 				_, err = a.close()
 			}
 		}

@@ -41,13 +41,23 @@ func (cfg Config) assertionParams(s scope) [][]byte {
 	return [][]byte{[]byte(cfg.Setting), []byte(s.tenant), []byte(cfg.role())}
 }
 
+// checkEncoding refuses a tenant's id whose bytes the server would take for another text: perhaps another tenant's id,
+// and in some encodings a quote can be the second byte of a character. Raw SQL may have changed the encoding.
+func (s scope) checkEncoding(pg *pgconn.PgConn) error {
+	if isASCII(s.tenant) {
+		return nil
+	}
+	switch pg.ParameterStatus("client_encoding") {
+	case "UTF8", "SQL_ASCII": // the latter means that no bytes are changed
+		return nil
+	default:
+		return errors.New("tenancy: a tenant's id outside ASCII needs client_encoding UTF8")
+	}
+}
+
 // assertionText is the assertion as SQL text, for messages of the simple protocol, which have no parameters, and the
 // number of its statements. It reads no table and no snapshot, so that SET TRANSACTION can come after it.
-func (cfg Config) assertionText(pg *pgconn.PgConn, s scope) (text string, statements int, err error) {
-	if !isASCII(s.tenant) && pg.ParameterStatus("client_encoding") != "UTF8" {
-		// In another encoding a quote may be the second byte of a character.
-		return "", 0, errors.New("tenancy: a tenant's id outside ASCII needs client_encoding UTF8")
-	}
+func (cfg Config) assertionText(s scope) (text string, statements int) {
 	role := noRole
 	if cfg.Role != "" {
 		role = pgx.Identifier{cfg.Role}.Sanitize()
@@ -55,9 +65,9 @@ func (cfg Config) assertionText(pg *pgconn.PgConn, s scope) (text string, statem
 	setting := pgx.Identifier(strings.Split(cfg.Setting, ".")).Sanitize()
 	text = "SET LOCAL " + setting + " = " + quoteLiteral(s.tenant) + "; SET LOCAL ROLE " + role + "; "
 	if s.readOnly() {
-		return text + "SET LOCAL transaction_read_only = on; ", 3, nil
+		return text + "SET LOCAL transaction_read_only = on; ", 3
 	}
-	return text, 2, nil
+	return text, 2
 }
 
 // quoteLiteral quotes s for SQL text. A backslash escapes in a plain literal where standard_conforming_strings is off,

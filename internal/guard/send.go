@@ -47,6 +47,9 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error)
 	if wasIdle && c.tx != nil && c.tx.begun {
 		return nil, c.tx.over()
 	}
+	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
+		return nil, err
+	}
 	a, err := c.sendOnce(ctx, pc, q)
 	if c.forgetAfter(q, err) && wasIdle {
 		// The server knew the statement no longer, or only in a form from before a migration, and did nothing. It is
@@ -128,10 +131,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
-	before, err := c.textBefore(pc, q)
-	if err != nil {
-		return nil, err
-	}
+	before := c.textBefore(pc, q)
 	shift := before.width()
 	results := pc.PgConn().Exec(ctx, before.text+q.sql)
 	if err := c.skip(results, before); err != nil {
@@ -157,10 +157,7 @@ func (c *conn) needsNoTransaction(q *call, err error) bool {
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text.
 func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
-	before, err := c.textBefore(pc, q)
-	if err != nil {
-		return nil, err
-	}
+	before := c.textBefore(pc, q)
 	const separator = 2 // characters, by which pgx joins the parts of a batch
 	shift := before.width() + separator
 	batch := &pgx.Batch{}
@@ -192,16 +189,16 @@ func (p prefix) statements() int { return p.begins + p.asserts }
 // width is by how much the text moves positions in what follows it. PostgreSQL counts characters, in 32 bits.
 func (p prefix) width() int32 { return int32(utf8.RuneCountInString(p.text)) } //nolint:gosec // as said
 
-func (c *conn) textBefore(pc *pgx.Conn, q *call) (p prefix, err error) {
+func (c *conn) textBefore(pc *pgx.Conn, q *call) (p prefix) {
 	if begin := c.beginSQL(); begin != "" {
 		p.text, p.begins = begin+"; ", 1
 	}
 	if !aborted(pc) {
 		var text string
-		text, p.asserts, err = c.cfg.assertionText(pc.PgConn(), q.scope)
+		text, p.asserts = c.cfg.assertionText(q.scope)
 		p.text += text
 	}
-	return p, err
+	return p
 }
 
 // aborted reports a transaction that failed. The server then takes nothing but its end or a ROLLBACK TO SAVEPOINT,
