@@ -1,0 +1,172 @@
+package roundtrip
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/wire"
+)
+
+// database is a migrated database with the rows of two tenants, behind a proxy that counts.
+type database struct {
+	*pgserver.Database
+	proxy *wire.Proxy
+}
+
+func newDatabase(t testing.TB) *database {
+	t.Helper()
+	d := &database{Database: pgserver.New(t)}
+	d.proxy, _ = wire.Start(t, d.App.DSN)
+	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(
+		t.Context(), d.client(t, d.pool(t, d.Owner.DSN, pgx.QueryExecModeExec), options{}), models...)
+	require.NoError(t, err)
+
+	admin := d.client(t, d.pool(t, d.Admin.DSN, pgx.QueryExecModeExec), options{})
+	require.NoError(t, admin.Create(&Country{Code: "NO", Name: "Norway"}).Error)
+	for _, name := range []string{tenant, "other"} {
+		require.NoError(t, seed(admin, name))
+	}
+	return d
+}
+
+// counted is how many round trips do takes.
+func (d *database) counted(t testing.TB, do func() error) int {
+	t.Helper()
+	before := d.proxy.RoundTrips()
+	require.NoError(t, do())
+	return int(d.proxy.RoundTrips() - before)
+}
+
+// connector connects through the proxy. Stock pgx pings a connection that has been idle for a second, guarded or not;
+// on a slow machine that would be a round trip too many.
+func (d *database) connector(t testing.TB, dsn string, mode pgx.QueryExecMode) (*pgx.ConnConfig, stdlib.OptionOpenDB) {
+	t.Helper()
+	dsn, err := d.proxy.DSN(dsn)
+	require.NoError(t, err)
+	cfg, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	cfg.DefaultQueryExecMode = mode
+	return cfg, stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })
+}
+
+// pool has one connection, so that there is no second one to hide a round trip on, or to be cold.
+func (d *database) pool(t testing.TB, dsn string, mode pgx.QueryExecMode) *sql.DB {
+	t.Helper()
+	cfg, quiet := d.connector(t, dsn, mode)
+	pool := stdlib.OpenDB(*cfg, quiet)
+	pool.SetMaxOpenConns(1)
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	return pool
+}
+
+// options are those of GORM that change how many round trips a statement takes.
+type options struct {
+	prepare bool // gorm.Config.PrepareStmt
+	begin   bool // writes begin a transaction, as by default: not gorm.Config.SkipDefaultTransaction
+}
+
+func (o options) String() string {
+	switch {
+	case o.prepare && o.begin:
+		return "default transaction, prepared"
+	case o.prepare:
+		return "prepared"
+	case o.begin:
+		return "default transaction"
+	}
+	return "skip default transaction"
+}
+
+// client is GORM without the plugin.
+func (d *database) client(t testing.TB, pool *sql.DB, o options) *gorm.DB {
+	t.Helper()
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
+		Logger:                 logger.Discard,
+		PrepareStmt:            o.prepare,
+		SkipDefaultTransaction: !o.begin,
+	})
+	require.NoError(t, err)
+	return db
+}
+
+// opener is one of the clients that are compared.
+type opener struct {
+	name string
+	open func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB
+}
+
+// plain is GORM alone, in a role that no policy holds back.
+var plain = opener{"plain", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
+	return d.client(t, d.pool(t, d.Admin.DSN, mode), o)
+}}
+
+// guarded are the two ways to come by a guarded pool.
+var guarded = []opener{
+	{"borrowed", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
+		db := d.client(t, d.pool(t, d.App.DSN, mode), o)
+		use(t, db, tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)})
+		return db
+	}},
+	{"direct", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
+		cfg, quiet := d.connector(t, d.App.DSN, mode)
+		config := tenancy.Config{AdminDB: d.pool(t, d.Admin.DSN, mode), Logger: slog.New(slog.DiscardHandler)}
+		pool := tenancy.OpenDB(stdlib.GetConnector(*cfg, quiet), config)
+		pool.SetMaxOpenConns(1)
+		db := d.client(t, pool, o)
+		use(t, db, config)
+		return db
+	}},
+}
+
+// use installs the plugin, and closes the guarded pools with the test: the tenants' and the admin client's.
+func use(t testing.TB, db *gorm.DB, config tenancy.Config) {
+	t.Helper()
+	require.NoError(t, db.Use(tenancy.New(config)))
+	t.Cleanup(func() {
+		for _, client := range []*gorm.DB{tenancy.Bypass(db, "to close its pool"), db} {
+			pool, err := client.DB()
+			require.NoError(t, err)
+			require.NoError(t, pool.Close())
+		}
+	})
+}
+
+// neverIdle makes every statement and every transaction open a connection.
+func neverIdle(t testing.TB, db *gorm.DB) {
+	t.Helper()
+	for _, client := range []*gorm.DB{db, tenancy.Bypass(db, "to find the pool")} {
+		if pool, err := tenancy.Pool(client); err == nil {
+			pool.SetMaxIdleConns(-1)
+		}
+	}
+}
+
+// modeName is a mode as a DSN's default_query_exec_mode writes it.
+func modeName(mode pgx.QueryExecMode) string { return strings.ReplaceAll(mode.String(), " ", "_") }
+
+// forTenant, forOther and forNone are the contexts of statements.
+func forTenant() context.Context { return tenancy.WithTenant(context.Background(), tenant) }
+func forOther() context.Context  { return tenancy.WithTenant(context.Background(), "other") }
+func forNone() context.Context   { return tenancy.WithoutTenant(context.Background()) }
+
+// rows checks how many there are: a statement that reached nothing would be cheap.
+func rows(tx *gorm.DB, want int64) error {
+	if tx.Error == nil && tx.RowsAffected != want {
+		return fmt.Errorf("%d rows, want %d", tx.RowsAffected, want)
+	}
+	return tx.Error
+}
