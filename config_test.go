@@ -1,0 +1,138 @@
+package tenancy_test
+
+import (
+	"context"
+	"database/sql"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+func TestConfigIsValidated(t *testing.T) {
+	long := strings.Repeat("x", 64)
+	for _, c := range []struct {
+		cfg   tenancy.Config
+		wrong string // the field; empty if nothing is wrong
+	}{
+		{tenancy.Config{}, ""},
+		{tenancy.Config{Setting: "my_app.Tenant$1"}, ""},
+		{tenancy.Config{Setting: "a.b.c"}, ""},
+		{tenancy.Config{Setting: "tenant_id"}, "Setting"},
+		{tenancy.Config{Setting: "app."}, "Setting"},
+		{tenancy.Config{Setting: ".tenant"}, "Setting"},
+		{tenancy.Config{Setting: "app..tenant"}, "Setting"},
+		{tenancy.Config{Setting: "1app.tenant"}, "Setting"},
+		{tenancy.Config{Setting: "app.tenant-id"}, "Setting"},
+		{tenancy.Config{Setting: "app.tenant id"}, "Setting"},
+		{tenancy.Config{Setting: "app.tenant\n"}, "Setting"},
+		{tenancy.Config{Setting: "app.tenant'; DROP TABLE x; --"}, "Setting"},
+		{tenancy.Config{Setting: "app." + long}, "Setting"},
+		{tenancy.Config{Column: `Organisation "Ü"`}, ""},
+		{tenancy.Config{Column: "a\x00b"}, "Column"},
+		{tenancy.Config{Column: "\xff"}, "Column"},
+		{tenancy.Config{Column: long}, "Column"},
+		{tenancy.Config{AdminRole: "admin role"}, ""},
+		{tenancy.Config{AdminRole: "a\x00b"}, "AdminRole"},
+		{tenancy.Config{AdminRole: long}, "AdminRole"},
+		{tenancy.Config{AdminRole: "NONE"}, "AdminRole"},
+		{tenancy.Config{AppRole: "none"}, "AppRole"},
+		{tenancy.Config{AppRole: long}, "AppRole"},
+		{tenancy.Config{AppRole: "app", AdminRole: "app"}, "AdminRole and AppRole"},
+		{tenancy.Config{AdminRole: "admin", AdminDB: new(sql.DB)}, "AdminRole and AdminDB"},
+		{tenancy.Config{DangerouslySkipProof: true, DangerouslyWarnOnly: true}, "DangerouslySkipProof"},
+	} {
+		cfg := c.cfg
+		cfg.DangerouslyAllowUnsafeRole = true
+		err := plain(t).Use(tenancy.New(cfg))
+		if c.wrong == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, c.wrong)
+	}
+}
+
+type mysql struct{ gorm.Dialector }
+
+func (mysql) Name() string { return "mysql" }
+
+func TestUnsuitableDatabases(t *testing.T) {
+	p := tenancy.New(tenancy.Config{DangerouslyAllowUnsafeRole: true})
+	require.Equal(t, "tenancy", p.Name())
+
+	db := plain(t)
+	db.Dialector = mysql{db.Dialector}
+	require.ErrorContains(t, db.Use(p), `"mysql"`)
+
+	db = plain(t)
+	db.ConnPool = new(sql.Tx)
+	require.ErrorContains(t, db.Use(p), "*sql.Tx is not")
+
+	db = plain(t, func(c *gorm.Config) { c.PrepareStmt = true })
+	db.ConnPool.(*gorm.PreparedStmtDB).ConnPool = new(sql.Tx)
+	require.ErrorContains(t, db.Use(p), "*sql.Tx, not")
+}
+
+// Whoever looks at no error is refused all the same.
+func TestInstalledTwice(t *testing.T) {
+	db := open(t, tenancy.Config{})
+	guarded := db.ConnPool
+	require.ErrorIs(t, db.Use(tenancy.New(tenancy.Config{})), gorm.ErrRegistered)
+	require.NoError(t, db.Plugins["tenancy"].Initialize(db), "again")
+	require.Same(t, guarded, db.ConnPool)
+
+	ofAnother := tenancy.New(tenancy.Config{Setting: "app.other", DangerouslyAllowUnsafeRole: true})
+	require.ErrorContains(t, ofAnother.Initialize(db), "another Setting")
+}
+
+// Plugins can be given to gorm.Open as well, which initializes them.
+func TestInstalledByOpen(t *testing.T) {
+	pool, err := plain(t).DB()
+	require.NoError(t, err)
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
+		DisableAutomaticPing: true,
+		Logger:               logger.Discard,
+		Plugins:              map[string]gorm.Plugin{"tenancy": tenancy.New(tenancy.Config{DangerouslyAllowUnsafeRole: true})},
+	})
+	require.NoError(t, err)
+	require.ErrorIs(t, db.Find(&[]Patient{}).Error, tenancy.ErrNoTenant)
+	guarded, err := db.DB()
+	require.NoError(t, err)
+	require.NotSame(t, pool, guarded)
+	below, err := tenancy.Pool(db)
+	require.NoError(t, err)
+	require.Same(t, pool, below)
+	require.NoError(t, guarded.Close())
+	require.ErrorContains(t, pool.PingContext(context.Background()), "closed", "closed with the one above")
+}
+
+// What was prepared below the guard, before the plugin came, must not be used any more.
+func TestPreparedStatementsAreGuarded(t *testing.T) {
+	db := plain(t, func(c *gorm.Config) { c.PrepareStmt = true })
+	prepared := db.ConnPool.(*gorm.PreparedStmtDB)
+	session := plain(t)
+	sessions := session.Session(&gorm.Session{PrepareStmt: true}).ConnPool.(*gorm.PreparedStmtDB)
+
+	p := tenancy.New(tenancy.Config{DangerouslyAllowUnsafeRole: true})
+	require.NoError(t, db.Use(p))
+	require.NoError(t, session.Use(p))
+	require.Same(t, prepared, db.ConnPool, "the plugin looks inside")
+	again := session.Session(&gorm.Session{PrepareStmt: true}).ConnPool.(*gorm.PreparedStmtDB)
+	require.Same(t, sessions.Mux, again.Mux)
+	inTx := session.Session(&gorm.Session{Context: context.Background()})
+	inTx.Statement.ConnPool = (*sql.Tx)(nil)
+	kept := inTx.Session(&gorm.Session{PrepareStmt: true}).ConnPool.(*gorm.PreparedStmtTX).PreparedStmtDB
+	for _, store := range []*gorm.PreparedStmtDB{prepared, again, kept} {
+		below, err := store.GetDBConn()
+		require.NoError(t, err)
+		require.NotEqual(t, reflect.TypeFor[*stdlib.Driver](), reflect.TypeOf(below.Driver()))
+	}
+}

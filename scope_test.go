@@ -1,0 +1,48 @@
+package tenancy_test
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+func TestTenantFromContext(t *testing.T) {
+	type (
+		text   string
+		number int64
+	)
+	ctx := context.Background()
+	for _, c := range []struct {
+		ctx  context.Context
+		want string // empty: none
+	}{
+		{ctx, ""},
+		{tenancy.WithTenant(ctx, "acme"), "acme"},
+		{tenancy.WithTenant(ctx, text("Ünïcode 'quoted' \\")), "Ünïcode 'quoted' \\"},
+		{tenancy.WithTenant(ctx, 42), "42"},
+		{tenancy.WithTenant(ctx, number(-42)), "-42"},
+		{tenancy.WithTenant(ctx, uint64(math.MaxUint64)), "18446744073709551615"},
+		{tenancy.WithTenant(ctx, uint8(7)), "7"},
+		{tenancy.WithTenant(ctx, [16]byte{0xab, 15: 1}), "ab000000-0000-0000-0000-000000000001"},
+		{tenancy.WithTenant(ctx, UUID{0xab, 15: 1}), "ab000000-0000-0000-0000-000000000001"},
+		{tenancy.WithTenant(tenancy.WithTenant(ctx, "acme"), "globex"), "globex"},
+		{tenancy.WithTenant(tenancy.WithTenant(ctx, "acme"), ""), ""},
+		{tenancy.WithTenant(ctx, text("")), ""},
+		{tenancy.WithTenant(ctx, number(0)), ""},
+		{tenancy.WithTenant(ctx, UUID{}), ""},
+		{tenancy.WithTenant(ctx, "a\x00b"), ""},
+		{tenancy.WithTenant(ctx, "\xff"), ""},
+		{tenancy.WithTenant(ctx, strings.Repeat("x", 1025)), ""},
+		{tenancy.WithoutTenant(tenancy.WithTenant(ctx, "acme")), ""},
+		{tenancy.WithTenant(tenancy.WithoutTenant(ctx), "acme"), "acme"},
+	} {
+		id, ok := tenancy.TenantFromContext(c.ctx)
+		require.Equal(t, c.want, id)
+		require.Equal(t, c.want != "", ok)
+	}
+}
