@@ -84,7 +84,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		prepares = append(prepares, s)
 		return s
 	}
-	if sql := assertion(q.scope); name != "" && c.assertions[sql] == nil {
+	if sql := assertion(q.scope); name != "" && c.assertions[sql] == nil && !aborted(pc) {
 		prepare(statementName(sql), sql)
 	}
 	st = prepare(name, q.sql)
@@ -155,6 +155,7 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 	const (
 		planChanged      = "0A000" // "cached plan must not change result type"
 		unknownStatement = "26000"
+		formatsChanged   = "08P01" // "bind message has 2 result formats but query has 3 columns"
 	)
 	state := sqlState(err)
 	if state == unknownStatement {
@@ -169,7 +170,7 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 		return false
 	}
 	c.deallocate(s.Name)
-	return state == planChanged
+	return state == planChanged || state == formatsChanged
 }
 
 // forgetAll drops every statement, for somebody has deallocated some, or all, behind the guard's back.
@@ -192,7 +193,7 @@ func mayBeStale(err error) bool {
 		return true
 	}
 	switch state[:2] {
-	case "0A", "22", "26", "42", "XX":
+	case "08", "0A", "22", "26", "42", "XX":
 		return true
 	}
 	return false

@@ -1,0 +1,298 @@
+package guard_test
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+func begin(ctx context.Context, t *testing.T, p *pool, opts *sql.TxOptions) *sql.Tx {
+	t.Helper()
+	tx, err := p.BeginTx(ctx, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback() })
+	return tx
+}
+
+// TestTxOptions: isolation and read-only are in force, and gone afterwards.
+func TestTxOptions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const show = `SELECT current_setting('transaction_isolation') || '|' || current_setting('transaction_read_only')`
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		for level, want := range map[sql.IsolationLevel]string{
+			sql.LevelDefault: "read committed", sql.LevelReadUncommitted: "read uncommitted",
+			sql.LevelReadCommitted: "read committed", sql.LevelRepeatableRead: "repeatable read",
+			sql.LevelSnapshot: "repeatable read", sql.LevelSerializable: "serializable",
+		} {
+			for _, readOnly := range []bool{false, true} {
+				tx := begin(ctx, t, p, &sql.TxOptions{Isolation: level, ReadOnly: readOnly})
+				_, err := way.exec(ctx, t, tx, `UPDATE notes SET body = body`)
+				if readOnly {
+					require.ErrorContains(t, err, "25006", "no write may come through, not even the first statement")
+					require.NoError(t, tx.Rollback())
+					tx = begin(ctx, t, p, &sql.TxOptions{Isolation: level, ReadOnly: true})
+					want += "|on"
+				} else {
+					require.NoError(t, err)
+				}
+				if !readOnly {
+					require.Equal(t, want+"|off", way.one(ctx, t, tx, show))
+				} else {
+					require.Equal(t, want, way.one(ctx, t, tx, show))
+				}
+				require.NoError(t, tx.Commit())
+			}
+		}
+		for _, level := range []sql.IsolationLevel{sql.LevelWriteCommitted, sql.LevelLinearizable, 42} {
+			_, err := p.BeginTx(ctx, &sql.TxOptions{Isolation: level})
+			require.ErrorContains(t, err, "unsupported isolation")
+		}
+		require.Equal(t, "read committed|off", way.one(ctx, t, p, show))
+		p.requireFree(t)
+	})
+}
+
+// TestReassertion: what user SQL changes within a transaction holds for no other statement.
+func TestReassertion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		tx := begin(ctx, t, p, nil)
+		want := "a|" + w.App.Role
+		_, err := tx.ExecContext(ctx, `SAVEPOINT before`)
+		require.NoError(t, err)
+		for _, trap := range []string{
+			`SET LOCAL app.tenant_id = 'b'`,
+			`SET app.tenant_id = 'b'`,
+			`RESET app.tenant_id`,
+			`SET LOCAL ROLE ` + w.Admin.Role,
+			`SET LOCAL ROLE ` + w.Admin.Role + `; SAVEPOINT admin`,
+			`ROLLBACK TO SAVEPOINT admin`,
+			`ROLLBACK TO SAVEPOINT before`,
+			`RESET ROLE`,
+			`RESET ALL`,
+		} {
+			_, err := way.exec(ctx, t, tx, trap)
+			if way.prepared && err != nil {
+				require.ErrorContains(t, err, "42601", "several statements can't be prepared")
+				_, err = tx.ExecContext(ctx, `ROLLBACK TO SAVEPOINT before; `+trap)
+			}
+			require.NoError(t, err, trap)
+			require.Equal(t, want, way.one(ctx, t, tx, currentSQL), trap)
+			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx), trap)
+		}
+		require.NoError(t, tx.Commit())
+		require.Equal(t, want, way.one(ctx, t, p, currentSQL))
+		p.requireFree(t)
+	})
+}
+
+// TestSavepoints: a failed statement aborts the transaction, which takes nothing but its end or a ROLLBACK TO SAVEPOINT.
+func TestSavepoints(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		tx := begin(ctx, t, p, nil)
+		exec := func(sql string, args ...any) error {
+			_, err := way.exec(ctx, t, tx, sql, args...)
+			return err
+		}
+		require.NoError(t, exec(`INSERT INTO notes (body) VALUES ('kept')`))
+		require.NoError(t, exec(`SAVEPOINT sp`))
+		require.NoError(t, exec(`INSERT INTO notes (body) VALUES ($1)`, "dropped"))
+		require.ErrorContains(t, exec(`INSERT INTO notes (body) VALUES ($1)`, "dropped"), "23505")
+		require.ErrorContains(t, exec(`SELECT 1`), "25P02")
+		require.ErrorContains(t, exec(`SELECT $1::int`, 1), "25P02")
+		_, err := way.query(ctx, t, tx, `SELECT body FROM notes`)
+		require.ErrorContains(t, err, "25P02")
+		require.NoError(t, exec(`ROLLBACK TO SAVEPOINT sp`))
+		require.Equal(t, []string{"a1", "a2", "kept"}, way.notesOf(ctx, t, tx))
+		require.ErrorContains(t, exec(`SELEC 1`), "42601")
+		rows, err := way.query(ctx, t, tx, `ROLLBACK TO SAVEPOINT sp`)
+		require.NoError(t, err, "as a query")
+		require.NoError(t, rows.Close())
+		require.NoError(t, exec(`RELEASE SAVEPOINT sp`))
+		require.NoError(t, tx.Commit())
+		require.Equal(t, []string{"a1", "a2", "kept"}, p.notes(ctx, t))
+		_, err = p.ExecContext(ctx, `DELETE FROM notes WHERE body = 'kept'`)
+		require.NoError(t, err)
+		p.requireFree(t)
+	})
+}
+
+// TestForgottenInAbortedTx: the assertion has to be prepared again after DEALLOCATE ALL, but an aborted transaction does
+// not allow it; ROLLBACK TO SAVEPOINT must come through all the same.
+func TestForgottenInAbortedTx(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		require.Equal(t, []string{"a1", "a2"}, p.notes(ctx, t))
+		tx := begin(ctx, t, p, nil)
+		_, err := tx.ExecContext(ctx, `SAVEPOINT sp; DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$`)
+		require.NoError(t, err)
+		for range 2 {
+			rows, err := way.query(ctx, t, tx, `SELECT body FROM notes ORDER BY body`)
+			if err == nil {
+				require.NoError(t, rows.Close())
+				_, err = way.exec(ctx, t, tx, `SELECT 1/$1::int`, 0)
+			}
+			require.Error(t, err)
+			rows, err = way.query(ctx, t, tx, `ROLLBACK TO SAVEPOINT sp`)
+			require.NoError(t, err)
+			require.NoError(t, rows.Close())
+		}
+		require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
+		require.NoError(t, tx.Commit())
+		p.requireFree(t)
+	})
+}
+
+// TestRawEnd: after a COMMIT or ROLLBACK in raw SQL a transaction takes nothing more.
+func TestRawEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		for _, end := range []string{`COMMIT`, `ROLLBACK`, `ABORT`, `END`} {
+			for _, first := range []bool{true, false} {
+				p := w.app(t, way)
+				ctx := tenant(t, "a")
+				tx := begin(ctx, t, p, nil)
+				if !first {
+					require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
+				}
+				_, err := way.exec(ctx, t, tx, end)
+				require.NoError(t, err)
+				before := w.arrived(t, w.App)
+				_, err = way.query(ctx, t, tx, `SELECT body FROM notes`)
+				require.ErrorContains(t, err, "already ended")
+				_, err = way.exec(ctx, t, tx, `DELETE FROM notes`)
+				require.ErrorContains(t, err, "already ended")
+				require.ErrorContains(t, tx.Commit(), "already ended")
+				require.Equal(t, before, w.arrived(t, w.App))
+				p.requireFree(t)
+
+				tx = begin(ctx, t, p, nil)
+				_, err = way.exec(ctx, t, tx, end)
+				require.NoError(t, err)
+				require.NoError(t, tx.Rollback())
+				p.requireFree(t)
+				require.NoError(t, p.Close())
+			}
+		}
+	})
+}
+
+// TestCommitOfAborted gives the error of pgx.
+func TestCommitOfAborted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		for _, sql := range []string{`SELECT 1/0`, `SELEC 1`, `SELECT nothing`} {
+			for _, first := range []bool{true, false} {
+				tx := begin(ctx, t, p, nil)
+				if !first {
+					_, err := way.exec(ctx, t, tx, `DELETE FROM notes`)
+					require.NoError(t, err)
+				}
+				_, err := way.exec(ctx, t, tx, sql)
+				require.Error(t, err)
+				require.ErrorIs(t, tx.Commit(), pgx.ErrTxCommitRollback)
+				p.requireFree(t)
+			}
+		}
+	})
+}
+
+// TestDeferredConstraint: what PostgreSQL only finds at the commit is seen, wherever the commit is.
+func TestDeferredConstraint(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const orphan = "23503"
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		_, err := way.exec(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
+		require.ErrorContains(t, err, orphan)
+		_, err = way.exec(ctx, t, p, `INSERT INTO children VALUES (1, $1)`, 9)
+		require.ErrorContains(t, err, orphan)
+
+		const returning = `INSERT INTO children SELECT g, 9 FROM generate_series(1, 3) g RETURNING id`
+		rows, err := way.query(ctx, t, p, returning)
+		require.NoError(t, err)
+		n := 0
+		for rows.Next() {
+			n++
+		}
+		require.Equal(t, 3, n)
+		require.ErrorContains(t, rows.Err(), orphan, "at the end of the rows")
+
+		rows, err = way.query(ctx, t, p, returning)
+		require.NoError(t, err)
+		require.True(t, rows.Next())
+		require.ErrorContains(t, rows.Close(), orphan, "at an early close")
+
+		rows, err = way.query(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
+		if err == nil {
+			require.False(t, rows.Next())
+			err = rows.Err()
+		}
+		require.ErrorContains(t, err, orphan, "without rows")
+
+		tx := begin(ctx, t, p, nil)
+		_, err = way.exec(ctx, t, tx, `INSERT INTO children VALUES (1, 9)`)
+		require.NoError(t, err)
+		require.ErrorContains(t, tx.Commit(), orphan)
+		require.Equal(t, "0", way.one(ctx, t, p, `SELECT count(*)::text FROM children`))
+		p.requireFree(t)
+	})
+}
+
+// TestPinned: a transaction belongs to the tenant it was begun for.
+func TestPinned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		a, b, none := tenant(t, "a"), tenant(t, "b"), guard.WithoutTenant(context.Background())
+		for begun, tests := range map[context.Context]struct {
+			want  []string
+			other []context.Context
+		}{
+			a:    {[]string{"a1", "a2"}, []context.Context{b, none}},
+			none: {nil, []context.Context{a, b}},
+		} {
+			tx := begin(begun, t, p, nil)
+			for range 2 { // before and after BEGIN is sent
+				for _, other := range tests.other {
+					_, err := way.query(other, t, tx, `SELECT body FROM notes`)
+					require.ErrorIs(t, err, guard.ErrTenantMismatch)
+					require.NotErrorIs(t, err, guard.ErrNoTenant)
+					_, err = way.exec(other, t, tx, `DELETE FROM notes`)
+					require.ErrorIs(t, err, guard.ErrTenantMismatch)
+				}
+				require.Equal(t, tests.want, way.notesOf(begun, t, tx))
+				require.Equal(t, tests.want, way.notesOf(context.Background(), t, tx), "no decision inherits")
+				bypassing := guard.WithBypass(context.Background(), guard.Bypass{Reason: "x"})
+				require.Equal(t, tests.want, way.notesOf(bypassing, t, tx), "a bypass opens no door here")
+			}
+			require.NoError(t, tx.Commit())
+		}
+		p.requireFree(t)
+	})
+}
