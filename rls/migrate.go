@@ -56,9 +56,6 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]C
 	if err != nil {
 		return nil, fmt.Errorf("rls: %w", i.explain(err))
 	}
-	if prepared, ok := db.ConnPool.(*gorm.PreparedStmtDB); ok && len(changes) > 0 {
-		prepared.Reset() // of statements planned for the tables as they were, as GORM's migrator does
-	}
 	return changes, nil
 }
 

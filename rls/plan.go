@@ -112,11 +112,11 @@ func planGrants(p *script, r relation, role string) {
 		return
 	}
 	if !slices.Contains(r.Usable, role) {
-		p.add("grant USAGE on schema to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", ident(r.Schema), ident(role)))
+		p.add("grant USAGE on schema "+r.Schema+" to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", ident(r.Schema), ident(role)))
 	}
-	p.grant("TABLE "+r.quoted(), role, r.Grants[role], tablePrivileges)
+	p.grant("", "TABLE "+r.quoted(), role, r.Grants[role], tablePrivileges)
 	for _, s := range r.Sequences {
-		p.grant("SEQUENCE "+ident(s.Schema, s.Name), role, s.Grants[role], sequencePrivileges)
+		p.grant(" on "+s.Name, "SEQUENCE "+ident(s.Schema, s.Name), role, s.Grants[role], sequencePrivileges)
 	}
 }
 
@@ -136,13 +136,14 @@ func (p *script) add(what, sql string) {
 	p.changes = append(p.changes, Change{Table: p.table, What: what, SQL: sql})
 }
 
-// grant appends what brings the privileges of a role on an object from those it has to those it should have.
-func (p *script) grant(object, role string, has, wanted []string) {
+// grant appends what brings the privileges of a role on an object from those it has to those it should have. People are
+// told which object it is by on, which is empty for the table itself.
+func (p *script) grant(on, object, role string, has, wanted []string) {
 	if missing := without(wanted, has); missing != "" {
-		p.add("grant "+missing+" to "+role, fmt.Sprintf("GRANT %s ON %s TO %s", missing, object, ident(role)))
+		p.add("grant "+missing+on+" to "+role, fmt.Sprintf("GRANT %s ON %s TO %s", missing, object, ident(role)))
 	}
 	if excess := without(has, wanted); excess != "" {
-		p.add("revoke "+excess+" from "+role, fmt.Sprintf("REVOKE %s ON %s FROM %s", excess, object, ident(role)))
+		p.add("revoke "+excess+on+" from "+role, fmt.Sprintf("REVOKE %s ON %s FROM %s", excess, object, ident(role)))
 	}
 }
 

@@ -128,9 +128,9 @@ func TestWhatIsBrokenByHandIsMended(t *testing.T) {
 		"too many rights": {"GRANT TRUNCATE, TRIGGER, REFERENCES ON notes TO " + app,
 			[]string{"revoke REFERENCES, TRIGGER, TRUNCATE from " + app}},
 		"admin's rights":   {"REVOKE DELETE ON notes FROM " + admin, []string{"grant DELETE to " + admin}},
-		"sequence":         {"REVOKE USAGE ON notes_id_seq FROM " + app, []string{"grant USAGE to " + app}},
-		"sequence's reset": {"GRANT UPDATE ON notes_id_seq TO " + app, []string{"revoke UPDATE from " + app}},
-		"schema":           {"REVOKE USAGE ON SCHEMA public FROM PUBLIC, " + app, []string{"grant USAGE on schema to " + app}},
+		"sequence":         {"REVOKE USAGE ON notes_id_seq FROM " + app, []string{"grant USAGE on notes_id_seq to " + app}},
+		"sequence's reset": {"GRANT UPDATE ON notes_id_seq TO " + app, []string{"revoke UPDATE on notes_id_seq from " + app}},
+		"schema":           {"REVOKE USAGE ON SCHEMA public FROM PUBLIC, " + app, []string{"grant USAGE on schema public to " + app}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.run(t, test.by)

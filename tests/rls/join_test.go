@@ -127,15 +127,6 @@ func TestJoinModelOfTheUsersOwn(t *testing.T) {
 	})
 }
 
-// GORM reads a table it migrates with SELECT *, a statement that it keeps prepared, before the column is added.
-func TestJoinTableOfBeforeWithPreparedStatements(t *testing.T) {
-	d := newDatabase(t)
-	d.owner = open(t, d.Owner.DSN, &gorm.Config{PrepareStmt: true})
-	require.NoError(t, d.owner.AutoMigrate(&user{}))
-	require.Contains(t, d.migrate(t, &user{}), "public.friends: add column tenant_id")
-	require.Empty(t, d.migrate(t, &user{}), "a second run")
-}
-
 func TestJoinRowsWithoutTenant(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.owner.AutoMigrate(&user{}))

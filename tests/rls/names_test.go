@@ -35,7 +35,7 @@ func TestOtherSchema(t *testing.T) {
 		"billing.invoices: create policy tenant_isolation",
 		"billing.items: create policy tenant_isolation",
 		"billing.invoice_items: create policy tenant_isolation",
-		"billing.invoices: grant USAGE on schema to " + d.App.Role,
+		"billing.invoices: grant USAGE on schema billing to " + d.App.Role,
 	} {
 		require.Contains(t, changes, what)
 	}

@@ -23,6 +23,15 @@ type bareNote struct {
 
 func (bareNote) TableName() string { return "notes" }
 
+// sharedNote says that notes are shared.
+type sharedNote struct {
+	ID       int64
+	TenantID string
+}
+
+func (sharedNote) TableName() string { return "notes" }
+func (sharedNote) TenantShared()     {}
+
 func TestSharedTables(t *testing.T) {
 	d := newDatabase(t)
 	for _, change := range d.migrate(t, &membership{}, &country{}) {
@@ -46,5 +55,11 @@ func TestTableWithColumnIsATenantsWhateverTheModel(t *testing.T) {
 		require.NoError(t, d.owner.AutoMigrate(&note{}))
 		require.Contains(t, d.migrate(t, &note{}, &bareNote{}), "public.notes: create policy tenant_isolation")
 		require.Empty(t, d.migrate(t, &bareNote{}, &note{}), "a second run")
+	})
+	t.Run("models that disagree", func(t *testing.T) {
+		for _, models := range [][]any{{&note{}, &sharedNote{}}, {&sharedNote{}, &note{}}} {
+			d := newDatabase(t)
+			require.Contains(t, d.migrate(t, models...), "public.notes: create policy tenant_isolation")
+		}
 	})
 }

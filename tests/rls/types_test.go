@@ -76,6 +76,7 @@ func TestColumnTypes(t *testing.T) {
 			plan := strings.Join(tx.strings(t, "EXPLAIN SELECT * FROM rows"), "\n")
 			require.Contains(t, plan, "Index Cond: ", "the policy's predicate uses the index")
 			require.Contains(t, plan, "InitPlan", "the setting is read once")
+			require.NoError(t, tx.Rollback())
 
 			require.Empty(t, d.migrate(t, test.model), "a second run")
 		})
