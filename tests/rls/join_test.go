@@ -130,8 +130,12 @@ func TestJoinModelOfTheUsersOwn(t *testing.T) {
 func TestJoinRowsWithoutTenant(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.owner.AutoMigrate(&user{}))
-	d.run(t, "INSERT INTO users (id, tenant_id) VALUES (1, 'acme')", "INSERT INTO friends VALUES (1, 1)")
-	_, err := rls.Isolation{}.Migrate(t.Context(), d.owner, &user{})
+	pool, err := d.owner.DB()
+	require.NoError(t, err)
+	pool.SetMaxOpenConns(1)
+	d.run(t, "INSERT INTO users (id, tenant_id) VALUES (1, 'acme')", "INSERT INTO friends VALUES (1, 1)",
+		"SET app.tenant_id = 'globex'") // which must not become the tenant of the old row
+	_, err = rls.Isolation{}.Migrate(t.Context(), d.owner, &user{})
 	require.ErrorContains(t, err, `table "public"."friends" has rows without a tenant`)
 
 	d.run(t, "ALTER TABLE friends ADD tenant_id text", "UPDATE friends SET tenant_id = 'acme'")
