@@ -76,7 +76,9 @@ func TestTorture(t *testing.T) {
 			require.Zero(t, c.crossed.Load(), "rows that crossed")
 			require.Positive(t, c.survived.Load())
 			t.Logf("%d rounds went well, %d failed as they were made to", c.survived.Load(), c.failed.Load())
-			require.Zero(t, c.inner.Stats().InUse, "connections in use")
+			// database/sql rolls back a cancelled transaction on a goroutine of its own.
+			require.Eventually(t, func() bool { return c.inner.Stats().InUse == 0 }, 10*time.Second, time.Millisecond,
+				"connections in use")
 
 			for tenant := range tenants { // and the pool still serves everybody
 				ctx := tenancy.WithTenant(context.Background(), name(tenant))
