@@ -40,25 +40,24 @@ func main() {
 	addr := flag.String("addr", "localhost:8080", "address to serve on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *addr); err != nil {
+	err := run(ctx, *addr)
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, addr string) error {
+func run(ctx context.Context, addr string) (err error) {
 	server, err := pgserver.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer server.Close()
+	defer func() { err = errors.Join(err, server.Close()) }() // and drop what was made
 	database, err := server.NewDatabase(ctx)
 	if err != nil {
 		return err
 	}
-	defer database.Drop(context.WithoutCancel(ctx))
-
-	if err := migrate(ctx, database); err != nil {
+	if err = migrate(ctx, database); err != nil {
 		return err
 	}
 	db, err := open(database.App.DSN)
