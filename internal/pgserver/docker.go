@@ -205,4 +205,10 @@ func (c *container) restart(ctx context.Context) error {
 	return c.awaitReady(ctx)
 }
 
-func (c *container) stop() error { return c.pool.Purge(c.resource) }
+func (c *container) stop() error {
+	err := c.pool.Purge(c.resource)
+	if gone := new(docker.NoSuchContainer); errors.As(err, &gone) {
+		return nil // it has expired
+	}
+	return err
+}

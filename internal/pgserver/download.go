@@ -47,17 +47,22 @@ func startDownload(ctx context.Context, cfg config) (instance, error) {
 	return startCluster(ctx, cfg, bin, "downloaded")
 }
 
-// downloadCache is a directory that outlives the run. The user that PostgreSQL runs as can't enter root's own.
+// downloadCache is a directory that outlives the run.
 func downloadCache() (string, error) {
-	dir := "/var/cache"
-	if os.Geteuid() != 0 {
-		var err error
-		if dir, err = os.UserCacheDir(); err != nil {
-			return "", err
-		}
+	parent, err := cacheParent()
+	if err != nil {
+		return "", err
 	}
-	dir = filepath.Join(dir, "tenancy-pg")
+	dir := filepath.Join(parent, "tenancy-pg")
 	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// cacheParent is where programs keep what they can fetch again. The user that PostgreSQL runs as can't enter root's own.
+var cacheParent = func() (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/cache", nil
+	}
+	return os.UserCacheDir()
 }
 
 // download fetches a version into the directory cache/version. Several processes may do so at once: one prevails.

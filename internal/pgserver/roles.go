@@ -85,10 +85,11 @@ func (s *Server) rolesSQL(super bool) string {
 	r := s.roles
 	var sql strings.Builder
 	for _, role := range []role{r.owner, r.app, r.admin} {
-		// NOINHERIT is for the application: it may take the admin's role, and has none of its rights until then.
-		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOBYPASSRLS PASSWORD '%s';\n",
+		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD '%s';\n",
 			role.name, role.password)
 	}
+	// The application may take the admin's role, and has none of its rights until then.
+	fmt.Fprintf(&sql, "ALTER ROLE %s NOINHERIT;\n", r.app.name)
 	fmt.Fprintf(&sql, "GRANT %s TO %s", r.admin.name, r.app.name)
 	if s.version >= 160000 {
 		sql.WriteString(" WITH INHERIT FALSE, SET TRUE")

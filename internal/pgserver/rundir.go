@@ -152,17 +152,25 @@ func (d *runDir) stopLeftover(ctx context.Context) error {
 			return true, nil
 		}
 		// The number of a dead process may have passed to another one: only a postmaster answers at its socket.
-		conn, err := net.Dial("unix", filepath.Join(d.path, ".s.PGSQL."+postmaster.port))
-		if err != nil {
+		if !postmasterAnswers(d.path, postmaster.port) {
 			return true, nil
 		}
-		conn.Close()
 		process, err := os.FindProcess(postmaster.pid)
 		if err != nil {
 			return false, err
 		}
 		return false, process.Signal(syscall.SIGQUIT)
 	})
+}
+
+// postmasterAnswers tells whether a server listens at the socket in dir.
+func postmasterAnswers(dir, port string) bool {
+	conn, err := net.Dial("unix", filepath.Join(dir, ".s.PGSQL."+port))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // postmaster is what a running server says of itself in the file postmaster.pid of its data directory.

@@ -1,0 +1,84 @@
+package pgserver
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func TestExternalServerIsLeftAsItWas(t *testing.T) {
+	host := started(t)
+	conn := connect(t, host.DSN())
+	things := func() []string {
+		rows, err := conn.Query(t.Context(), `SELECT rolname::text FROM pg_roles UNION ALL
+			SELECT datname::text FROM pg_database ORDER BY 1`)
+		require.NoError(t, err)
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return names
+	}
+	before := things()
+
+	s := borrowed(t, host.DSN())
+	require.Equal(t, "TENANCY_DSN", s.Source())
+	require.Equal(t, host.Version(), s.Version())
+	d, err := s.NewDatabase(t.Context())
+	require.NoError(t, err)
+	execute(t, connect(t, d.Owner.DSN), "CREATE TABLE t ()")
+	connect(t, d.App.DSN)
+	require.Len(t, things(), len(before)+5, "three roles, a template and a database")
+
+	require.Empty(t, s.LogPath())
+	_, err = s.Logs(t.Context())
+	require.ErrorIs(t, err, ErrNoLogs)
+	require.ErrorContains(t, s.Restart(t.Context()), "not ours to restart")
+
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	require.Equal(t, before, things())
+}
+
+func TestExternalLoginNeedsItsRights(t *testing.T) {
+	host := started(t)
+	conn := connect(t, host.DSN())
+	execute(t, conn, "CREATE ROLE plain LOGIN PASSWORD 'secret'; CREATE ROLE maker LOGIN CREATEROLE CREATEDB PASSWORD 'secret'",
+		pgx.QueryExecModeSimpleProtocol)
+	as := func(role string) string {
+		u, err := url.Parse(host.DSN())
+		require.NoError(t, err)
+		u.User = url.UserPassword(role, "secret")
+		return u.String()
+	}
+
+	t.Setenv("TENANCY_DSN", as("plain"))
+	_, err := Start(t.Context())
+	require.ErrorContains(t, err, "TENANCY_DSN: the login plain may not create roles and databases")
+	require.ErrorContains(t, err, "ALTER ROLE plain CREATEROLE CREATEDB")
+
+	if host.Version() < 150000 {
+		t.Setenv("TENANCY_DSN", as("maker"))
+		_, err := Start(t.Context())
+		require.ErrorContains(t, err, "must be a superuser's")
+		return
+	}
+	s := borrowed(t, as("maker"))
+	d, err := s.NewDatabase(t.Context())
+	require.NoError(t, err)
+	execute(t, connect(t, d.Owner.DSN), "CREATE TABLE t ()")
+	app := connect(t, d.App.DSN)
+	execute(t, app, "SET ROLE "+d.Admin.Role)
+	require.NoError(t, d.Drop(t.Context()), "with the application still connected")
+	require.NoError(t, s.Close())
+}
+
+// borrowed starts with the given TENANCY_DSN.
+func borrowed(t *testing.T, dsn string) *Server {
+	t.Helper()
+	t.Setenv("TENANCY_DSN", dsn)
+	s, err := Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
