@@ -57,9 +57,10 @@ func (c *conn) cacheOf(q *call) *cache {
 	}
 }
 
-// ask sends one round trip: the begin of a transaction that has not begun yet (so that a statement the server does not
-// understand fails the transaction, as it would without a guard), the names of statements to drop, the assertion if it
-// is to be prepared, and the statement.
+// ask sends one round trip: the names of statements to drop, the begin of a transaction that has not begun yet (so that
+// a statement the server does not understand fails the transaction, as it would without a guard), the assertion (names
+// are resolved with the rights and the search path of the role), that once more if it is to be prepared, and the
+// statement.
 func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, err error) {
 	name := ""
 	if q.mode == pgx.QueryExecModeCacheStatement {
@@ -71,11 +72,17 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	}
 
 	pipeline := pc.PgConn().StartPipeline(ctx)
-	if begin := c.beginSQL(); begin != "" {
-		pipeline.SendQueryParams(begin, nil, nil, nil, nil)
-	}
 	for _, old := range c.toDeallocate {
 		pipeline.SendDeallocate(old)
+	}
+	before := len(c.toDeallocate)
+	if begin := c.beginSQL(); begin != "" {
+		pipeline.SendQueryParams(begin, nil, nil, nil, nil)
+		before++
+	}
+	asserts := !aborted(pc)
+	if asserts {
+		pipeline.SendQueryParams(assertion(q.scope), c.cfg.assertionParams(q.scope), nil, nil, nil)
 	}
 	var prepares []*statement
 	prepare := func(name, sql string) *statement {
@@ -84,12 +91,15 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		prepares = append(prepares, s)
 		return s
 	}
-	if sql := assertion(q.scope); name != "" && c.assertions[sql] == nil && !aborted(pc) {
+	if sql := assertion(q.scope); name != "" && asserts && c.assertions[sql] == nil {
 		prepare(statementName(sql), sql)
 	}
 	st = prepare(name, q.sql)
 
-	answered, err := readPrepared(pipeline, prepares)
+	results, answered, err := readPrepared(pipeline, prepares)
+	if asserts && results == before {
+		err = roleError(c.cfg.Role, c.login, err)
+	}
 	if !pgconn.SafeToRetry(err) {
 		c.began()
 	}
@@ -108,26 +118,30 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	return st, nil
 }
 
-// readPrepared reads the descriptions in the order in which they were asked for, and returns how many came.
-func readPrepared(pipeline *pgconn.Pipeline, prepares []*statement) (answered int, err error) {
-	err = pipeline.Sync()
-	for err == nil {
+// readPrepared reads the results, of which the descriptions come in the order in which they were asked for. It returns
+// how many results came before an error, and how many descriptions.
+func readPrepared(pipeline *pgconn.Pipeline, prepares []*statement) (results, answered int, err error) {
+	for err = pipeline.Sync(); err == nil; results++ {
 		var result any
-		result, err = pipeline.GetResults()
-		if err != nil || result == nil {
+		if result, err = pipeline.GetResults(); err != nil || result == nil {
 			break
 		}
-		if sd, ok := result.(*pgconn.StatementDescription); ok {
+		switch r := result.(type) {
+		case *pgconn.ResultReader:
+			if _, err = r.Close(); err != nil {
+				results-- // it came, and failed
+			}
+		case *pgconn.StatementDescription:
 			s := prepares[answered]
-			s.ParamOIDs, s.Fields = sd.ParamOIDs, sd.Fields
-			s.formats = stdlibFormats(sd.Fields)
+			s.ParamOIDs, s.Fields = r.ParamOIDs, r.Fields
+			s.formats = stdlibFormats(r.Fields)
 			answered++
 		}
 	}
 	if closeErr := pipeline.Close(); err == nil {
 		err = closeErr
 	}
-	return answered, err
+	return results, answered, err
 }
 
 // resultFormats are the formats in which the server sends the columns.

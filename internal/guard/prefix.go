@@ -1,8 +1,12 @@
 package guard
 
 import (
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,18 +60,32 @@ func (s scope) checkEncoding(pg *pgconn.PgConn) error {
 }
 
 // assertionText is the assertion as SQL text, for messages of the simple protocol, which have no parameters, and the
-// number of its statements. It reads no table and no snapshot, so that SET TRANSACTION can come after it.
-func (cfg Config) assertionText(s scope) (text string, statements int) {
+// number of its statements. The tenant's id stands in it as given: quoted, or as a placeholder. It reads no table and no
+// snapshot, so that SET TRANSACTION can come after it.
+func (cfg Config) assertionText(s scope, tenant string) (text string, statements int) {
 	role := noRole
 	if cfg.Role != "" {
 		role = pgx.Identifier{cfg.Role}.Sanitize()
 	}
 	setting := pgx.Identifier(strings.Split(cfg.Setting, ".")).Sanitize()
-	text = "SET LOCAL " + setting + " = " + quoteLiteral(s.tenant) + "; SET LOCAL ROLE " + role + "; "
+	text = "SET LOCAL " + setting + " = " + tenant + "; SET LOCAL ROLE " + role + "; "
 	if s.readOnly() {
 		return text + "SET LOCAL transaction_read_only = on; ", 3
 	}
 	return text, 2
+}
+
+// hidden is a tenant's id among arguments, where tracers print what they see.
+type hidden struct{ tenant string }
+
+func (h hidden) Value() (driver.Value, error) { return h.tenant, nil }
+
+// Format serves every verb, so that none shows the field.
+func (h hidden) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "(tenant)") }
+
+// interpolatedWidth is the number of characters that pgx writes for s: quotes, those within doubled, and spaces around.
+func interpolatedWidth(s string) int32 {
+	return int32(utf8.RuneCountInString(s) + strings.Count(s, "'") + len(` '' `)) //nolint:gosec // an id is short
 }
 
 // quoteLiteral quotes s for SQL text. A backslash escapes in a plain literal where standard_conforming_strings is off,

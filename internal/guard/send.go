@@ -131,7 +131,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
-	before := c.textBefore(pc, q)
+	before := c.textBefore(pc, q, quoteLiteral(q.scope.tenant))
 	shift := before.width()
 	results := pc.PgConn().Exec(ctx, before.text+q.sql)
 	if err := c.skip(results, before); err != nil {
@@ -155,17 +155,30 @@ func (c *conn) needsNoTransaction(q *call, err error) bool {
 	return sqlState(err) == activeTransaction && c.tx == nil && q.scope == scope{}
 }
 
-// sendInterpolated is sendText for a statement with arguments, which pgx writes into the text.
+// sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
+// id too, for a tracer of batches sees the text.
 func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
-	before := c.textBefore(pc, q)
-	const separator = 2 // characters, by which pgx joins the parts of a batch
+	const (
+		placeholder = "$1"
+		separator   = 2 // characters, by which pgx joins the parts of a batch
+	)
+	before := c.textBefore(pc, q, placeholder)
 	shift := before.width() + separator
 	batch := &pgx.Batch{}
-	batch.Queue(before.text)
+	if before.asserts > 0 {
+		shift += interpolatedWidth(q.scope.tenant) - int32(len(placeholder))
+		batch.Queue(before.text, hidden{q.scope.tenant})
+	} else {
+		batch.Queue(before.text)
+	}
 	batch.Queue(q.sql, q.args...)
 	results := pc.SendBatch(ctx, batch)
 	for i := range before.statements() {
 		if _, err := results.Exec(); err != nil {
+			if sqlState(err) == "" && !pc.IsClosed() {
+				_ = results.Close()
+				return nil, err // an argument can't be written into text: nothing was sent
+			}
 			return nil, shifted(c.failed(err, before, i, results), shift)
 		}
 	}
@@ -189,13 +202,14 @@ func (p prefix) statements() int { return p.begins + p.asserts }
 // width is by how much the text moves positions in what follows it. PostgreSQL counts characters, in 32 bits.
 func (p prefix) width() int32 { return int32(utf8.RuneCountInString(p.text)) } //nolint:gosec // as said
 
-func (c *conn) textBefore(pc *pgx.Conn, q *call) (p prefix) {
+// textBefore is the prefix of SQL text, with the tenant's id as it is to stand there.
+func (c *conn) textBefore(pc *pgx.Conn, q *call, tenant string) (p prefix) {
 	if begin := c.beginSQL(); begin != "" {
 		p.text, p.begins = begin+"; ", 1
 	}
 	if !aborted(pc) {
 		var text string
-		text, p.asserts = c.cfg.assertionText(q.scope)
+		text, p.asserts = c.cfg.assertionText(q.scope, tenant)
 		p.text += text
 	}
 	return p

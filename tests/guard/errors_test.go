@@ -113,6 +113,17 @@ func TestErrorsInTransaction(t *testing.T) {
 				requireSame(t, run(stock, first, sql), run(p, first, sql), sql)
 			}
 			requireSame(t, run(stock, first, "SELECT 1/$1::int", 0), run(p, first, "SELECT 1/$1::int", 0), "argument")
+
+			// A value that can't be encoded fails nothing but its own statement.
+			tx, err := p.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			if !first {
+				require.Equal(t, "1", way.one(ctx, t, tx, "SELECT 1"))
+			}
+			_, err = way.exec(ctx, t, tx, "SELECT $1::int", make(chan int))
+			require.Error(t, err)
+			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
+			require.NoError(t, tx.Commit())
 		}
 		p.requireFree(t)
 	})
