@@ -107,7 +107,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 	switch c := plain(db.Config.ConnPool).(type) {
 	case *sql.DB:
-		return p.pool(db.Statement.Context, c)
+		return p.pool(db.Statement.Context, c, nil)
 	case refusedPool:
 		return nil, c.err
 	default:
@@ -165,8 +165,33 @@ func bypassOf(c gorm.ConnPool) *bypassPool {
 	return b
 }
 
+// mark lets a statement of an admin client pass the guard of its pool, which refuses others. It comes before the
+// callbacks of plugins for tracing: what they put into the context they expect to find there, on top, when it is over.
+func mark(db *gorm.DB) {
+	b := bypassOf(db.Config.ConnPool)
+	if b == nil {
+		return
+	}
+	m := marked{b, db.Statement.Table}
+	if db.Statement.Context.Value(markedKey{}) != m { // or it would grow with each use of the same statement
+		db.Statement.Context = context.WithValue(b.mark(db.Statement.Context, m.table), markedKey{}, m)
+	}
+}
+
+// marked is what mark has done to a context.
+type marked struct {
+	by    *bypassPool
+	table string
+}
+
+type markedKey struct{}
+
+func (b *bypassPool) mark(ctx context.Context, table string) context.Context {
+	return guard.WithBypass(ctx, guard.Bypass{Reason: b.reason, Table: table, ReadOnly: b.readOnly})
+}
+
 // take puts a statement of the admin client onto its pool: dbresolver may have chosen another, and GORM's prepared
-// statements are those of tenants' clients. It marks the context, without which the pool refuses.
+// statements are those of tenants' clients.
 func (b *bypassPool) take(stmt *gorm.Statement) error {
 	switch c := plain(stmt.ConnPool).(type) {
 	case *sql.Tx, *sql.Conn:
@@ -177,12 +202,7 @@ func (b *bypassPool) take(stmt *gorm.Statement) error {
 	default:
 		stmt.ConnPool = b
 	}
-	stmt.Context = b.mark(stmt.Context, stmt.Table)
 	return nil
-}
-
-func (b *bypassPool) mark(ctx context.Context, table string) context.Context {
-	return guard.WithBypass(ctx, guard.Bypass{Reason: b.reason, Table: table, ReadOnly: b.readOnly})
 }
 
 // BeginTx makes it a gorm.ConnPoolBeginner: GORM begins transactions without a callback.

@@ -40,7 +40,7 @@ var (
 
 // Error says which statement was refused. It is found in what GORM returns with errors.As, whatever failed afterwards.
 type Error struct {
-	Op    string // what was refused: "create", "query", "update", "delete", "row", "raw" or "bypass"
+	Op    string // what was refused: "create", "query", "update", "delete", "row", "raw", "bypass" or "resolve"
 	Table string // the table as GORM names it; empty for raw SQL
 	Err   error  // why: one of the sentinels of this package or an error that wraps one, or PostgreSQL's
 }

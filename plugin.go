@@ -113,26 +113,32 @@ func (p *Plugin) register(db *gorm.DB) error {
 		name string
 		fn   func(*gorm.DB)
 	}{
+		{create.Before("*"), "tenancy:mark", mark},
 		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
 		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", note},
 		{create.After("*"), "tenancy:settle", p.settle},
 
+		{query.Before("*"), "tenancy:mark", mark},
 		{query.Before("gorm:query"), "tenancy:query", p.query},
 		{query.After("*"), "tenancy:settle", p.settle},
 
+		{update.Before("*"), "tenancy:mark", mark},
 		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
 		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", note},
 		{update.After("*"), "tenancy:settle", p.settle},
 
+		{del.Before("*"), "tenancy:mark", mark},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
 		{del.After("*"), "tenancy:settle", p.settle},
 
+		{row.Before("*"), "tenancy:mark", mark},
 		{row.Before("gorm:row"), "tenancy:row", p.row},
 		{row.After("*"), "tenancy:settle", p.settle},
 
+		{raw.Before("*"), "tenancy:mark", mark},
 		{raw.Before("gorm:raw"), "tenancy:raw", p.raw},
 		{raw.After("*"), "tenancy:settle", p.settle},
 	} {

@@ -56,11 +56,16 @@ type pool struct {
 	prepare  sync.Once
 	prepared *gorm.PreparedStmtDB // by preparedFor
 	admin    func() (*sql.DB, error)
+	chosen   []*pool // for pools of dbresolver that are chosen in place of this one
 }
 
 // pool returns the guarded pool for db, which may be guarded already. There is one for each db, made when it is first
 // seen: a pool of database/sql has a goroutine of its own.
-func (p *Plugin) pool(ctx context.Context, db *sql.DB) (*pool, error) {
+//
+// main is nil for the pool of a *gorm.DB itself. Closing the guarded one closes that too: an application closes what
+// (*gorm.DB).DB returns, and knows no other. A pool of dbresolver, chosen in place of main, it closes by itself; the
+// guarded one for it ends with main.
+func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error) {
 	if known, ok := p.pools.Load(db); ok {
 		return known.(*pool), nil
 	}
@@ -70,35 +75,46 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB) (*pool, error) {
 		return known.(*pool), nil
 	}
 
-	want := p.guardConfig()
 	added := &pool{guarded: db, inner: guard.Inner(db)}
+	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added) })
+	want := p.guardConfig()
 	if have, ok := guard.Of(db); !ok {
 		if err := guard.Supported(ctx, db); err != nil {
 			return nil, err
 		}
-		want.OnClose = func() error { return p.close(added) }
+		want.OnClose = func() error { return p.close(added, main == nil) }
 		added.guarded = guard.Borrow(db, want)
+		if main != nil {
+			main.chosen = append(main.chosen, added)
+		}
 	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role {
 		return nil, errors.New("the pool is guarded already, with another Setting or AppRole than the plugin's")
 	}
-	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added) })
 	for _, key := range []*sql.DB{db, added.guarded, added.inner} {
 		p.pools.Store(key, added)
 	}
 	return added, nil
 }
 
-// close ends what hangs on a guarded pool, after the pool itself: an application closes what (*gorm.DB).DB returns, and
-// knows no other.
-func (p *Plugin) close(closed *pool) error {
-	for _, key := range []*sql.DB{closed.guarded, closed.inner} {
-		p.pools.Delete(key)
+// close ends what hangs on a guarded pool, after the pool itself.
+func (p *Plugin) close(closed *pool, andInner bool) error {
+	p.opening.Lock()
+	chosen := closed.chosen
+	p.pools.Delete(closed.guarded)
+	p.pools.Delete(closed.inner)
+	p.opening.Unlock()
+
+	var errs []error
+	for _, c := range chosen {
+		errs = append(errs, c.guarded.Close())
 	}
-	var err error
 	if admin, _ := closed.admin(); admin != nil {
-		err = admin.Close()
+		errs = append(errs, admin.Close())
 	}
-	return errors.Join(err, closed.inner.Close())
+	if andInner {
+		errs = append(errs, closed.inner.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // install replaces the pool of db by its guarded one.
@@ -106,19 +122,19 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 	ctx := db.Statement.Context
 	switch c := db.Config.ConnPool.(type) {
 	case *sql.DB:
-		pool, err := p.pool(ctx, c)
+		pool, err := p.pool(ctx, c, nil)
 		if err != nil {
 			return nil, err
 		}
 		db.Config.ConnPool, db.Statement.ConnPool = pool.guarded, pool.guarded
-		return pool, p.guardStore(db)
+		return pool, p.guardStore(db, pool)
 	case *gorm.PreparedStmtDB:
-		pool, err := p.guardPrepared(ctx, c)
+		pool, err := p.guardPrepared(ctx, c, nil)
 		if err != nil {
 			return nil, err
 		}
 		db.Statement.ConnPool = c
-		return pool, p.guardStore(db)
+		return pool, p.guardStore(db, pool)
 	default:
 		return nil, fmt.Errorf("%T is not a *sql.DB of pgx", c)
 	}
@@ -126,12 +142,12 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 
 // guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements
 // that were prepared on the pool below would go on running there.
-func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB) (*pool, error) {
+func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main *pool) (*pool, error) {
 	below, ok := c.ConnPool.(*sql.DB)
 	if !ok {
 		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB of pgx", c.ConnPool)
 	}
-	pool, err := p.pool(ctx, below)
+	pool, err := p.pool(ctx, below, main)
 	if err == nil && below != pool.guarded {
 		c.ConnPool = pool.guarded
 		c.Close()
@@ -139,16 +155,16 @@ func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB) (*po
 	return pool, err
 }
 
-// guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one. Asking GORM
-// for it would make one, and start a goroutine that nothing ends.
-func (p *Plugin) guardStore(db *gorm.DB) error {
+// guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one; dbresolver
+// leaves that of a replica there. Asking GORM for it would make one, and start a goroutine that nothing ends.
+func (p *Plugin) guardStore(db *gorm.DB, main *pool) error {
 	field := reflect.ValueOf(db.Config).Elem().FieldByName("cacheStore")
 	if !field.IsValid() || field.Type() != reflect.TypeFor[*sync.Map]() || field.IsNil() {
 		return nil
 	}
 	store, _ := (*sync.Map)(field.UnsafePointer()).Load("preparedStmt")
 	if prepared, ok := store.(*gorm.PreparedStmtDB); ok {
-		_, err := p.guardPrepared(db.Statement.Context, prepared)
+		_, err := p.guardPrepared(db.Statement.Context, prepared, main)
 		return err
 	}
 	return nil
@@ -182,9 +198,7 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 		}
 		if err := c.replace.Replace(name, func(db *gorm.DB) {
 			c.choose(db)
-			if _, err := p.takePool(db); err != nil {
-				_ = db.AddError(err)
-			}
+			refuse(db, "resolve", p.takeChosen(db))
 		}); err != nil {
 			return fmt.Errorf("tenancy: replace the callback %s: %w", name, err)
 		}
@@ -192,12 +206,21 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 	return nil
 }
 
+// takeChosen sees to it that what dbresolver has chosen is guarded.
+func (p *Plugin) takeChosen(db *gorm.DB) error {
+	if b := bypassOf(db.Config.ConnPool); b != nil {
+		return b.take(db.Statement)
+	}
+	_, err := p.takePool(db)
+	return err
+}
+
 // takePool sees to it that the statement goes through a guarded pool, and returns which.
 func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 	stmt := db.Statement
 	switch c := stmt.ConnPool.(type) {
 	case *sql.DB:
-		pool, err := p.pool(stmt.Context, c)
+		pool, err := p.guardedFor(db, c)
 		if err == nil && c != pool.guarded {
 			stmt.ConnPool = pool.guarded
 		}
@@ -207,7 +230,7 @@ func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		pool, err := p.pool(stmt.Context, below)
+		pool, err := p.guardedFor(db, below)
 		if err == nil && below != pool.guarded {
 			stmt.ConnPool = pool.preparedFor(db)
 		}
@@ -217,12 +240,25 @@ func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 	}
 }
 
+// guardedFor returns the guarded pool for one that a statement of db is about to use.
+func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
+	if known, ok := p.pools.Load(c); ok {
+		return known.(*pool), nil
+	}
+	main, err := p.poolBelow(db)
+	if err != nil {
+		return nil, err
+	}
+	return p.pool(db.Statement.Context, c, main)
+}
+
 // poolOf returns the guarded pool that a transaction or a connection comes from.
 func (p *Plugin) poolOf(c gorm.ConnPool) (*pool, error) {
 	if refused, ok := c.(refusedPool); ok {
 		return nil, refused.err
 	}
-	if known, ok := p.pools.Load(source(c)); ok && known.(*pool).guarded == source(c) {
+	from := source(c)
+	if known, ok := p.pools.Load(from); ok && known.(*pool).guarded == from {
 		return known.(*pool), nil
 	}
 	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+

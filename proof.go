@@ -237,7 +237,7 @@ type proofs struct {
 }
 
 // maxProofs bounds the memory for applications that make up table names. What is not remembered is asked again.
-const maxProofs = 4096
+const maxProofs = 1024
 
 func (p *proofs) of(table string) verdict {
 	if known := p.known.Load(); known != nil {

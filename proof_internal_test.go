@@ -1,0 +1,63 @@
+package tenancy
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+)
+
+// What is remembered costs a statement nothing.
+func TestRememberedProofAllocatesNothing(t *testing.T) {
+	type Patient struct {
+		ID       int64
+		TenantID string
+	}
+	cfg, err := pgx.ParseConfig("postgres://nobody@127.0.0.1:1/nothing")
+	require.NoError(t, err)
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDB(*cfg)}), &gorm.Config{DisableAutomaticPing: true})
+	require.NoError(t, err)
+	p := New(Config{DangerouslyAllowUnsafeRole: true})
+	require.NoError(t, db.Use(p))
+	guarded, err := db.DB()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, guarded.Close()) })
+	pool, err := p.pool(t.Context(), guarded, nil)
+	require.NoError(t, err)
+	pool.proofs.remember("patients", isolated)
+
+	tx := db.WithContext(WithTenant(context.Background(), "acme")).Model(&Patient{}).Where("id = 1")
+	require.NoError(t, tx.Statement.Parse(&Patient{}))
+	require.Zero(t, testing.AllocsPerRun(100, func() { p.query(tx) }))
+	require.NoError(t, tx.Error)
+}
+
+func TestTableNames(t *testing.T) {
+	for given, want := range map[string]string{
+		`"patients"`:           `"patients"`,
+		`patients AS p`:        `patients`,
+		`"s"."Pa.tients" p`:    `"s"."Pa.tients"`,
+		` s.patients, doctors`: `s.patients`,
+		`(SELECT 1) AS x`:      ``,
+	} {
+		var got string
+		if m := identifier.FindStringSubmatch(given); m != nil {
+			got = m[1]
+		}
+		require.Equal(t, want, got)
+	}
+}
+
+func TestProofsAreBounded(t *testing.T) {
+	var p proofs
+	for i := range 3 * maxProofs / 2 {
+		p.remember(string(rune('a'+i)), isolated)
+	}
+	require.Len(t, *p.known.Load(), maxProofs)
+	require.Equal(t, isolated, p.of("a"))
+	require.Equal(t, unknown, p.of("nobody asked"))
+}
