@@ -75,12 +75,12 @@ type variant struct {
 
 var variants = []variant{
 	{"plain", func(t testing.TB, dsn string, op operation) func() error {
-		db := open(t, dsn, op.skipTx).WithContext(context.Background())
+		db := open(t, dsn, op.skipTx).WithContext(request(t))
 		return func() error { return op.plain(db) }
 	}},
 	// wrapper is what most applications do that have policies: a transaction for each statement.
 	{"wrapper", func(t testing.TB, dsn string, op operation) func() error {
-		db := open(t, dsn, op.skipTx).WithContext(context.Background())
+		db := open(t, dsn, op.skipTx).WithContext(request(t))
 		return func() error {
 			return db.Transaction(func(tx *gorm.DB) error {
 				if err := tx.Exec("SELECT set_config('app.tenant_id', ?, true)", tenant).Error; err != nil {
@@ -105,6 +105,14 @@ var variants = []variant{
 func guarded(t testing.TB, db *gorm.DB, op operation) func() error {
 	t.Helper()
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
-	db = db.WithContext(tenancy.WithTenant(context.Background(), tenant))
+	db = db.WithContext(tenancy.WithTenant(request(t), tenant))
 	return func() error { return op.guarded(db) }
+}
+
+// request is a context that can be cancelled, as that of an HTTP request: database/sql and pgx watch such a context, and
+// not the background's.
+func request(t testing.TB) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	return ctx
 }
