@@ -70,7 +70,7 @@ func New(cfg Config) *Plugin {
 func (p *Plugin) Name() string { return "tenancy" }
 
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
-// be called again. It returns an error if cfg is invalid, db is not PostgreSQL below pgx, or PostgreSQL says that the
+// be called again. It returns an error if Config is invalid, db is not PostgreSQL below pgx, or PostgreSQL says that the
 // roles are unsafe (ErrUnsafeRole) or missing (ErrNoAdmin); db is not usable then.
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
