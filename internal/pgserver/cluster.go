@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -93,22 +94,28 @@ func (c *cluster) start(ctx context.Context) error {
 	if err := disguise(cmd); err != nil {
 		return err
 	}
-	logged, err := c.log.Seek(0, 2)
+	logged, err := c.log.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
 	cmd.Stdout, cmd.Stderr = c.log, c.log
-	if c.process, err = startProcess(cmd); err != nil {
+	process, err := startProcess(cmd)
+	if err != nil {
 		return err
 	}
+	c.process = process
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return poll(ctx, often, func() (bool, error) {
-		if c.process.ended() {
+	err = poll(ctx, often, func() (bool, error) {
+		if process.ended() {
 			return false, c.whyEnded(logged)
 		}
 		return readPostmaster(c.data()).ready, nil
 	})
+	if err != nil {
+		return fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	return nil
 }
 
 // whyEnded tells with the server's own words, from the given offset of its log, why it did not stay.
@@ -121,7 +128,7 @@ func (c *cluster) whyEnded(from int64) error {
 	if strings.Contains(said, "could not create any TCP/IP sockets") {
 		return fmt.Errorf("%w: %s", errPortTaken, said)
 	}
-	return fmt.Errorf("postgres ended at once: %s", said)
+	return fmt.Errorf("it ended at once: %s", said)
 }
 
 func (c *cluster) describe(version string) string {
@@ -155,7 +162,7 @@ func (c *cluster) stop() error {
 	defer c.mu.Unlock()
 	c.stopped = true
 	var err error
-	if c.process != nil && c.process.Process != nil {
+	if c.process != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		err = c.process.end(ctx, syscall.SIGQUIT) // at once: its data go anyway

@@ -13,13 +13,22 @@ import (
 type external struct{ url *url.URL }
 
 func externalServer(dsn string) (instance, error) {
-	if _, err := pgx.ParseConfig(dsn); err != nil {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
 		return nil, errors.New("TENANCY_DSN is malformed: want postgres://user:password@host:port/database")
 	}
 	u, err := url.Parse(dsn)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
 		return nil, errors.New("TENANCY_DSN must be a URL: postgres://user:password@host:port/database")
 	}
+	// A login may hide among the parameters, where it would prevail over those of the roles, or in the environment.
+	u.User = url.UserPassword(cfg.User, cfg.Password)
+	u.Path = "/" + cfg.Database
+	parameters := u.Query()
+	for _, name := range []string{"user", "password", "dbname", "database"} {
+		parameters.Del(name)
+	}
+	u.RawQuery = parameters.Encode()
 	return external{u}, nil
 }
 

@@ -73,6 +73,25 @@ func TestExternalLoginNeedsItsRights(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+func TestExternalLoginDoesNotShineThroughThoseOfTheRoles(t *testing.T) {
+	t.Setenv("PGUSER", "environment")
+	t.Setenv("PGDATABASE", "environment")
+	for dsn, want := range map[string]string{
+		"postgres://me:p@host/db?sslmode=disable":                         "postgres://me:p@host/db?sslmode=disable",
+		"postgres://host/?user=me&password=p&dbname=db&connect_timeout=1": "postgres://me:p@host/db?connect_timeout=1",
+		"postgresql://host:5433":                                          "postgresql://environment:@host:5433/environment",
+	} {
+		instance, err := externalServer(dsn)
+		require.NoError(t, err)
+		require.Equal(t, want, instance.dsn().String())
+		s := &Server{dsn: instance.dsn()}
+		cfg, err := pgx.ParseConfig(s.login(role{"app", "secret"}, "fresh").DSN)
+		require.NoError(t, err)
+		require.Equal(t, []string{"app", "secret", "fresh"}, []string{cfg.User, cfg.Password, cfg.Database})
+		require.Equal(t, "fresh", s.connConfig("fresh").Database)
+	}
+}
+
 // borrowed starts with the given TENANCY_DSN.
 func borrowed(t *testing.T, dsn string) *Server {
 	t.Helper()

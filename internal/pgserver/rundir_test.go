@@ -46,6 +46,13 @@ func TestSweepSparesTheLiving(t *testing.T) {
 	require.DirExists(t, one.instance.(*cluster).dir.path)
 }
 
+func TestDiskServesWhereMemoryHasNoRoom(t *testing.T) {
+	d, err := newRunDirIn(t.Context(), temporary())
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(d.path, temporary()))
+	require.NoError(t, d.remove())
+}
+
 func TestSocketPathIsShort(t *testing.T) {
 	t.Setenv("TMPDIR", "/"+strings.Repeat("long/", 20))
 	require.Equal(t, "/tmp", temporary())

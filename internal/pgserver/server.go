@@ -2,6 +2,7 @@ package pgserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"sync"
@@ -77,8 +78,8 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	s := &Server{instance: instance, dsn: instance.dsn()}
 	s.close = sync.OnceValue(s.shutdown)
 	if err := s.prepare(ctx); err != nil {
-		s.close()
-		return nil, fmt.Errorf("pgserver: %s: %w", instance.describe("?"), err)
+		err = fmt.Errorf("pgserver: %s: %w", instance.describe("?"), err)
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
@@ -122,9 +123,7 @@ func (s *Server) shutdown() error {
 	if !s.instance.owned() {
 		err = s.dropAll()
 	}
-	if stopErr := s.instance.stop(); err == nil {
-		err = stopErr
-	}
+	err = errors.Join(err, s.instance.stop())
 	if err != nil {
 		return fmt.Errorf("pgserver: close: %w", err)
 	}

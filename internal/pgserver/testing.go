@@ -38,7 +38,9 @@ func Run(m *testing.M, opts ...Option) int {
 		select {
 		case <-finished:
 		case <-ctx.Done():
-			closeShared()
+			if err := closeShared(); err != nil {
+				progress("%v", err)
+			}
 			os.Exit(130) // as a shell says of a program ended by Ctrl-C
 		}
 	}()
