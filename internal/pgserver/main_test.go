@@ -45,18 +45,20 @@ func hold() {
 }
 
 // holder runs this test program again, prepared by the caller, and returns the first line it prints: the directory of
-// the server it holds.
+// the server it holds until the end of the test.
 func holder(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	cmd.Stderr = os.Stderr
-	_, err := cmd.StdinPipe()
+	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+		_ = in.Close() // which ends it, unless it has been ended already
+		patience := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
+		patience.Stop()
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
