@@ -117,8 +117,8 @@ func kind(tag pgconn.CommandTag) string {
 }
 
 // exec runs a statement whose rows nobody reads.
-func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (driver.Result, error) {
-	var err error
+func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Result, err error) {
+	defer recovered(&err)
 	if q.scope, err = c.scope(ctx); err != nil {
 		return nil, err
 	}
@@ -143,8 +143,8 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (driv
 }
 
 // query runs a statement and returns its rows, which are read from the wire as they are asked for.
-func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (driver.Rows, error) {
-	var err error
+func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Rows, err error) {
+	defer recovered(&err)
 	if q.scope, err = c.scope(ctx); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,6 +29,15 @@ var (
 	errTxFailed   = errors.New("tenancy: the transaction failed with its first statement")
 	errTxEnded    = errors.New("tenancy: the transaction was already ended by a COMMIT or ROLLBACK in raw SQL")
 )
+
+// recovered turns a panic in what a user's code does for a statement, such as a driver.Valuer among its arguments, into
+// an error. database/sql would keep the connection of a panicking query for ever, and the Rollback of its transaction
+// would wait for it.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("tenancy: panic: %v\n\n%s", p, debug.Stack())
+	}
+}
 
 // wrap says more about a sentinel: the text names both, and errors.Is finds both.
 func wrap(sentinel, detail error) error { return fmt.Errorf("%w: %w", sentinel, detail) }

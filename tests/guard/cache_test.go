@@ -116,11 +116,9 @@ func TestMigrationBetween(t *testing.T) {
 	eachWay(t, func(t *testing.T, way way) {
 		p := w.app(t, way)
 		ctx := tenant(t, "a")
-		fresh := func(sql string, args ...any) string {
-			// What somebody sees who has never seen the table otherwise.
-			stock := open(t, config(t, w.App, way.mode))
-			defer stock.Close()
-			return dump(way.query(ctx, t, stock, sql, args...))([]string{"any"})
+		stock := open(t, config(t, w.App, pgx.QueryExecModeDescribeExec))
+		fresh := func(sql string, args ...any) string { // what somebody sees who has no memory
+			return dump(stock.QueryContext(ctx, sql, args...))([]string{"any"})
 		}
 		for _, change := range changes {
 			for _, s := range statements {

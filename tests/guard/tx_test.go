@@ -176,13 +176,13 @@ func TestRawEnd(t *testing.T) {
 				}
 				_, err := way.exec(ctx, t, tx, end)
 				require.NoError(t, err)
-				before := w.arrived(t, w.App)
+				before := p.sent.Load()
 				_, err = way.query(ctx, t, tx, `SELECT body FROM notes`)
 				require.ErrorContains(t, err, "already ended")
 				_, err = way.exec(ctx, t, tx, `DELETE FROM notes`)
 				require.ErrorContains(t, err, "already ended")
 				require.ErrorContains(t, tx.Commit(), "already ended")
-				require.Equal(t, before, w.arrived(t, w.App))
+				require.Equal(t, before, p.sent.Load(), "nothing may be sent")
 				p.requireFree(t)
 
 				tx = begin(ctx, t, p, nil)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,8 +113,7 @@ func (w *world) asOwner(t *testing.T, sql string) {
 	require.NoError(t, err)
 }
 
-// arrived returns what the server has logged about statements of this login in this database. The pings by which pgx's
-// stdlib tests idle connections don't count.
+// arrived returns what the server has logged about statements of this login in this database. Pings don't count.
 func (w *world) arrived(t *testing.T, login pgserver.Login) []string {
 	t.Helper()
 	log, err := pgserver.Shared(t).Logs(t.Context())
@@ -137,10 +138,13 @@ func config(t *testing.T, login pgserver.Login, mode pgx.QueryExecMode) *pgx.Con
 	return cfg
 }
 
+// noPing keeps pgx's stdlib from testing a connection that was idle, so that all that is sent is somebody's wish.
+var noPing = stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })
+
 // open opens a plain pool of one connection.
 func open(t *testing.T, cfg *pgx.ConnConfig) *sql.DB {
 	t.Helper()
-	db := stdlib.OpenDB(*cfg)
+	db := stdlib.OpenDB(*cfg, noPing)
 	t.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(1)
 	return db
@@ -150,15 +154,16 @@ func open(t *testing.T, cfg *pgx.ConnConfig) *sql.DB {
 type pool struct {
 	*sql.DB
 	way
-	inner *sql.DB // the lender; nil if the pool owns its connection
+	inner *sql.DB       // the lender; nil if the pool owns its connection
+	sent  *atomic.Int64 // bytes
 }
 
 func guarded(t *testing.T, w way, pgxConfig *pgx.ConnConfig, cfg guard.Config) *pool {
 	t.Helper()
 	cfg.Setting = setting
-	p := &pool{way: w}
+	p := &pool{way: w, sent: countSent(pgxConfig)}
 	if w.direct {
-		p.DB = guard.Open(stdlib.GetConnector(*pgxConfig), cfg)
+		p.DB = guard.Open(stdlib.GetConnector(*pgxConfig, noPing), cfg)
 		p.SetMaxOpenConns(1)
 	} else {
 		p.inner = open(t, pgxConfig)
@@ -166,6 +171,26 @@ func guarded(t *testing.T, w way, pgxConfig *pgx.ConnConfig, cfg guard.Config) *
 	}
 	t.Cleanup(func() { _ = p.DB.Close() })
 	return p
+}
+
+// countSent counts the bytes that connections made by this configuration send.
+func countSent(cfg *pgx.ConnConfig) *atomic.Int64 {
+	n, dial := new(atomic.Int64), cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		return countingConn{c, n}, err
+	}
+	return n
+}
+
+type countingConn struct {
+	net.Conn
+	sent *atomic.Int64
+}
+
+func (c countingConn) Write(b []byte) (int, error) {
+	c.sent.Add(int64(len(b)))
+	return c.Conn.Write(b)
 }
 
 func (w *world) app(t *testing.T, way way) *pool {
