@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 
@@ -56,7 +57,8 @@ type pool struct {
 	prepare  sync.Once
 	prepared *gorm.PreparedStmtDB // by preparedFor
 	admin    func() (*sql.DB, error)
-	chosen   []*pool // for pools of dbresolver that are chosen in place of this one
+	chosen   []*pool     // for pools of dbresolver that are chosen in place of this one
+	safe     atomic.Bool // its roles are, says PostgreSQL, or the Config
 }
 
 // pool returns the guarded pool for db, which may be guarded already. There is one for each db, made when it is first
@@ -76,6 +78,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 	}
 
 	added := &pool{guarded: db, inner: guard.Inner(db)}
+	added.safe.Store(p.config.DangerouslyAllowUnsafeRole)
 	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added) })
 	want := p.guardConfig()
 	if have, ok := guard.Of(db); !ok {
@@ -198,7 +201,10 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 		}
 		if err := c.replace.Replace(name, func(db *gorm.DB) {
 			c.choose(db)
-			refuse(db, "resolve", p.takeChosen(db))
+			// An error in db would not keep GORM from beginning a transaction, which nobody would end then.
+			if err := p.takeChosen(db); err != nil {
+				db.Statement.ConnPool = refusedPool{err: explain(db.Statement, "resolve", err)}
+			}
 		}); err != nil {
 			return fmt.Errorf("tenancy: replace the callback %s: %w", name, err)
 		}
@@ -236,30 +242,39 @@ func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 		}
 		return pool, err
 	default:
-		return p.poolOf(c)
+		return p.poolOf(stmt.Context, c)
 	}
 }
 
-// guardedFor returns the guarded pool for one that a statement of db is about to use.
+// guardedFor returns the guarded pool for one that a statement of db is about to use. Without a decision about the
+// tenant nothing will be sent, so nothing is asked about the roles.
 func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
-	if known, ok := p.pools.Load(c); ok {
-		return known.(*pool), nil
+	ctx := db.Statement.Context
+	known, ok := p.pools.Load(c)
+	if !ok {
+		main, err := p.poolBelow(db)
+		if err != nil {
+			return nil, err
+		}
+		if known, err = p.pool(ctx, c, main); err != nil {
+			return nil, err
+		}
 	}
-	main, err := p.poolBelow(db)
-	if err != nil {
-		return nil, err
+	pool := known.(*pool)
+	if _, decided := guard.Tenant(ctx); pool.safe.Load() || !decided {
+		return pool, nil
 	}
-	return p.pool(db.Statement.Context, c, main)
+	return pool, p.trust(guard.WithoutTenant(ctx), pool, pool.guarded)
 }
 
 // poolOf returns the guarded pool that a transaction or a connection comes from.
-func (p *Plugin) poolOf(c gorm.ConnPool) (*pool, error) {
+func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 	if refused, ok := c.(refusedPool); ok {
 		return nil, refused.err
 	}
 	from := source(c)
 	if known, ok := p.pools.Load(from); ok && known.(*pool).guarded == from {
-		return known.(*pool), nil
+		return known.(*pool), p.trust(ctx, known.(*pool), plain(c))
 	}
 	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+
 		"is installed", c)

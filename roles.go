@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
@@ -28,15 +29,32 @@ SELECT current_setting('server_version_num')::int,
 FROM pg_catalog.pg_roles me LEFT JOIN pg_catalog.pg_roles admin ON admin.rolname = $1
 WHERE me.rolname = current_user`
 
-// checkRoles refuses roles that no policy applies to, in one query under the very role of every statement.
+// trust asks about the roles of a pool that is seen for the first time: one of dbresolver's, with a login of its own,
+// that was not initialized.
+func (p *Plugin) trust(ctx context.Context, pool *pool, through gorm.ConnPool) error {
+	if pool.safe.Load() {
+		return nil
+	}
+	err := p.askRoles(ctx, through)
+	pool.safe.Store(err == nil)
+	return err
+}
+
+// checkRoles refuses roles that no policy applies to, or that Bypass can't take.
 func (p *Plugin) checkRoles(ctx context.Context, pool *pool) error {
+	pool.safe.Store(false)
+	return p.trust(guard.WithoutTenant(ctx), pool, pool.guarded)
+}
+
+// askRoles puts the question to PostgreSQL, in one query under the very role of every statement.
+func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 	var (
 		version                               int
 		role, login                           string
 		super, bypassRLS                      bool
 		adminExists, adminInherited, adminSet bool
 	)
-	err := pool.guarded.QueryRowContext(guard.WithoutTenant(ctx), rolesSQL, p.config.AdminRole).Scan(
+	err := through.QueryRowContext(ctx, rolesSQL, p.config.AdminRole).Scan(
 		&version, &role, &login, &super, &bypassRLS, &adminExists, &adminInherited, &adminSet)
 	if err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the roles: %w", err)

@@ -48,5 +48,5 @@ func TestInheritedAdmin(t *testing.T) {
 	db, err := d.use(t, d.login(t, "exempt"), tenancy.Config{})
 	require.Error(t, err)
 	require.ErrorIs(t, db.Find(&[]Patient{}).Error, tenancy.ErrNoTenant)
-	require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrNotIsolated)
+	require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeRole)
 }

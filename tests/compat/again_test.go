@@ -1,0 +1,184 @@
+package compat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
+	"gorm.io/plugin/opentelemetry/tracing"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// TestAgain installs the plugin more than once, or not by Use.
+func TestAgain(t *testing.T) {
+	d := newDatabase(t)
+	pool := func(t *testing.T) gorm.Dialector {
+		pool, err := sql.Open("pgx", d.dsn)
+		require.NoError(t, err)
+		return postgres.New(postgres.Config{Conn: pool})
+	}
+	for _, s := range []struct {
+		name string
+		open func(t *testing.T, config gorm.Config) []*gorm.DB
+	}{
+		{"Use twice", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			db := open(t, postgres.Open(d.dsn), config)
+			plugin := tenancy.New(d.config())
+			require.NoError(t, db.Use(plugin))
+			require.ErrorIs(t, db.Use(plugin), gorm.ErrRegistered)
+			require.ErrorIs(t, db.Use(tenancy.New(d.config())), gorm.ErrRegistered)
+			return []*gorm.DB{db}
+		}},
+		{"Initialize again", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			db := open(t, postgres.Open(d.dsn), config)
+			plugin := tenancy.New(d.config())
+			require.NoError(t, db.Use(plugin))
+			before := db.Config.ConnPool
+			require.NoError(t, plugin.Initialize(db))
+			require.NoError(t, tenancy.New(d.config()).Initialize(db))
+			require.Equal(t, before, db.Config.ConnPool)
+			return []*gorm.DB{db}
+		}},
+		{"Config.Plugins", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			config.Plugins = map[string]gorm.Plugin{"tenancy": tenancy.New(d.config())}
+			db := open(t, postgres.Open(d.dsn), config)
+			require.ErrorIs(t, db.Use(tenancy.New(d.config())), gorm.ErrRegistered)
+			return []*gorm.DB{db}
+		}},
+		{"Config.Plugins with others, in no order", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
+			config.Plugins = map[string]gorm.Plugin{
+				"tenancy":       tenancy.New(d.config()),
+				resolver.Name(): resolver,
+				"otelgorm":      tracing.NewPlugin(tracing.WithoutMetrics()),
+			}
+			return []*gorm.DB{open(t, postgres.Open(d.dsn), config)}
+		}},
+		{"one plugin for two clients of one pool", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			plugin, dialect := tenancy.New(d.config()), pool(t)
+			one, two := open(t, dialect, config), open(t, dialect, config)
+			require.NoError(t, one.Use(plugin))
+			require.NoError(t, two.Use(plugin))
+			onePool, err := one.DB()
+			require.NoError(t, err)
+			twoPool, err := two.DB()
+			require.NoError(t, err)
+			require.Same(t, onePool, twoPool)
+			return []*gorm.DB{one, two}
+		}},
+		{"two plugins for two clients of one pool", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			dialect := pool(t)
+			one, two := open(t, dialect, config), open(t, dialect, config)
+			require.NoError(t, one.Use(tenancy.New(d.config())))
+			require.NoError(t, two.Use(tenancy.New(d.config())))
+			return []*gorm.DB{one, two}
+		}},
+		{"a client of a pool that is guarded", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			one := open(t, postgres.Open(d.dsn), config)
+			require.NoError(t, one.Use(tenancy.New(d.config())))
+			guarded, err := one.DB()
+			require.NoError(t, err)
+			two := open(t, postgres.New(postgres.Config{Conn: guarded}), config)
+			require.NoError(t, two.Use(tenancy.New(d.config())))
+			return []*gorm.DB{one, two}
+		}},
+		{"a pool that is guarded before GORM sees it", func(t *testing.T, config gorm.Config) []*gorm.DB {
+			connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
+			require.NoError(t, err)
+			cfg := d.config()
+			db := open(t, postgres.New(postgres.Config{Conn: tenancy.OpenDB(connector, cfg)}), config)
+			require.NoError(t, db.Use(tenancy.New(cfg)))
+			return []*gorm.DB{db}
+		}},
+	} {
+		for _, c := range configs[:2] {
+			t.Run(s.name+", "+c.name, func(t *testing.T) {
+				for _, db := range s.open(t, c.config) {
+					requireGuarded(t, d, db, nothing)
+				}
+			})
+		}
+	}
+}
+
+// TestSharedStatements sends the same SQL through the tenants' clients and the admin's, all with GORM's one store of
+// prepared statements.
+func TestSharedStatements(t *testing.T) {
+	d := newDatabase(t)
+	for _, prepare := range []bool{false, true} {
+		for _, limit := range []int{0, 1} { // with one connection all meet the same server-side statements
+			t.Run(fmt.Sprintf("PrepareStmt %t, %d connections", prepare, limit), func(t *testing.T) {
+				db := open(t, postgres.Open(d.dsn), gorm.Config{PrepareStmt: prepare})
+				// Statements that the store has from before the plugin run on the pool below it.
+				early := db.Session(&gorm.Session{PrepareStmt: true})
+				require.NoError(t, early.Find(&[]Note{}).Error)
+				require.NoError(t, db.Use(tenancy.New(d.config())))
+				below, err := tenancy.Pool(db)
+				require.NoError(t, err)
+				below.SetMaxOpenConns(limit)
+
+				w := d.newWorld(t)
+				foreign := tenancy.WithTenant(context.Background(), w.other)
+				everyone := append(ids(w.mine), ids(w.theirs)...)
+				session := &gorm.Session{PrepareStmt: true}
+				clients := []struct {
+					name string
+					db   *gorm.DB
+					want []int64
+				}{
+					{"me", db.WithContext(w.ctx()).Session(session), ids(w.mine)},
+					{"bypass", tenancy.Bypass(db, "test").Session(session), everyone},
+					{"other", db.Session(session).WithContext(foreign), ids(w.theirs)},
+					{"bypass of a session", tenancy.Bypass(db.Session(session), "test"), everyone},
+					{"bypass for me", tenancy.Bypass(db.Session(session), "test").Session(session).WithContext(w.ctx()), everyone},
+					{"no tenant", db.Session(session).WithContext(tenancy.WithoutTenant(context.Background())), nil},
+				}
+				ask := func(i int) error {
+					c := clients[i%len(clients)]
+					var notes []Note
+					find := func(tx *gorm.DB) error {
+						return tx.Where("tenant_id IN ?", []string{w.me, w.other}).Order("id").Find(&notes).Error
+					}
+					var err error
+					if i%4 == 3 {
+						err = c.db.Transaction(find)
+					} else {
+						err = find(c.db)
+					}
+					if err := cmpErr(err, ids(notes), c.want); err != nil {
+						return fmt.Errorf("%s: %w", c.name, err)
+					}
+					return nil
+				}
+				for i := range 5 * len(clients) {
+					require.NoError(t, ask(i))
+				}
+				require.ErrorIs(t, db.Session(session).Find(&[]Note{}).Error, tenancy.ErrNoTenant)
+				require.ErrorIs(t, early.Find(&[]Note{}).Error, tenancy.ErrNoTenant, "the session from before the plugin")
+
+				errs := make([]error, 8)
+				var all sync.WaitGroup
+				for g := range errs {
+					all.Add(1)
+					go func() {
+						defer all.Done()
+						for i := range 5 * len(clients) {
+							errs[g] = errors.Join(errs[g], ask(g+i))
+						}
+					}()
+				}
+				all.Wait()
+				require.NoError(t, errors.Join(errs...))
+			})
+		}
+	}
+}

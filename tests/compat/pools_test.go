@@ -1,0 +1,110 @@
+package compat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// opener is a way to give GORM its pool.
+type opener struct {
+	name    string
+	dialect func(t testing.TB, dsn string) gorm.Dialector
+}
+
+var openers = []opener{
+	{"a DSN", func(_ testing.TB, dsn string) gorm.Dialector {
+		return postgres.Open(dsn)
+	}},
+	{"a DSN with PreferSimpleProtocol", func(_ testing.TB, dsn string) gorm.Dialector {
+		return postgres.New(postgres.Config{DSN: dsn, PreferSimpleProtocol: true})
+	}},
+	{"a DSN with the driver's name", func(_ testing.TB, dsn string) gorm.Dialector {
+		return postgres.New(postgres.Config{DSN: dsn, DriverName: "pgx"})
+	}},
+	{"stdlib.OpenDB", func(t testing.TB, dsn string) gorm.Dialector {
+		cfg, err := pgx.ParseConfig(dsn)
+		require.NoError(t, err)
+		return postgres.New(postgres.Config{Conn: stdlib.OpenDB(*cfg)})
+	}},
+	{"sql.Open", func(t testing.TB, dsn string) gorm.Dialector {
+		pool, err := sql.Open("pgx", dsn)
+		require.NoError(t, err)
+		return postgres.New(postgres.Config{Conn: pool})
+	}},
+	{"stdlib.OpenDBFromPool", func(t testing.TB, dsn string) gorm.Dialector {
+		pool, err := pgxpool.New(context.Background(), dsn)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)})
+	}},
+}
+
+// configs are what an application may set in gorm.Config.
+var configs = []struct {
+	name   string
+	config gorm.Config
+}{
+	{"defaults", gorm.Config{}},
+	{"PrepareStmt", gorm.Config{PrepareStmt: true}},
+	{"TranslateError", gorm.Config{TranslateError: true}},
+	{"DefaultContextTimeout", gorm.Config{DefaultContextTimeout: time.Minute}},
+	{"all of them", gorm.Config{PrepareStmt: true, TranslateError: true, DefaultContextTimeout: time.Minute, SkipDefaultTransaction: true}},
+}
+
+// open is gorm.Open, and the end of the pool with the test.
+func open(t testing.TB, dialect gorm.Dialector, config gorm.Config) *gorm.DB {
+	t.Helper()
+	config.Logger = logger.Discard
+	db, err := gorm.Open(dialect, &config)
+	require.NoError(t, err)
+	t.Cleanup(func() { closePool(t, db) })
+	return db
+}
+
+func TestPools(t *testing.T) {
+	d := newDatabase(t)
+	for _, o := range openers {
+		for _, c := range configs {
+			t.Run(fmt.Sprintf("%s, %s", o.name, c.name), func(t *testing.T) {
+				db := open(t, o.dialect(t, d.dsn), c.config)
+				require.NoError(t, db.Use(tenancy.New(d.config())))
+				requireGuarded(t, d, db, nothing)
+
+				// What the configuration is for still works.
+				w := d.newWorld(t)
+				err := db.WithContext(w.ctx()).Create(&Note{ID: w.mine[0].ID}).Error
+				require.Error(t, err)
+				require.Equal(t, c.config.TranslateError, errors.Is(err, gorm.ErrDuplicatedKey))
+			})
+		}
+	}
+}
+
+// TestContextTimeout is GORM's own deadline, which holds for a statement that comes without one.
+func TestContextTimeout(t *testing.T) {
+	d := newDatabase(t)
+	w := d.newWorld(t)
+	db := open(t, postgres.Open(d.dsn), gorm.Config{DefaultContextTimeout: 100 * time.Millisecond})
+	require.NoError(t, db.Use(tenancy.New(d.config())))
+	require.ErrorIs(t, db.WithContext(w.ctx()).Exec("SELECT pg_sleep(20)").Error, context.DeadlineExceeded)
+
+	ctx, cancel := context.WithTimeout(w.ctx(), time.Minute)
+	defer cancel()
+	var n int64
+	require.NoError(t, db.WithContext(ctx).Model(&Order{}).Count(&n).Error, "the next statement")
+	require.EqualValues(t, 1, n)
+}

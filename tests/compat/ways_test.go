@@ -1,0 +1,218 @@
+package compat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// way sends SQL in one way, for the tenant w.me, and returns an error if it saw or did what it must not. Rows that it
+// writes are looked for elsewhere: where reads go to a replica, they may not be there yet.
+type way struct {
+	name string
+	run  func(db *gorm.DB, w *world) error
+}
+
+var ways = []way{
+	{"Find", func(db *gorm.DB, w *world) error {
+		var notes []Note
+		err := db.Find(&notes, "text IN ?", []string{"one", "two", "three"}).Error
+		return cmpErr(err, ids(notes), ids(w.mine))
+	}},
+	{"First of another tenant", func(db *gorm.DB, w *world) error {
+		return wantErr(db.First(&Note{}, w.theirs[0].ID).Error, gorm.ErrRecordNotFound)
+	}},
+	{"Count", func(db *gorm.DB, w *world) error {
+		var n int64
+		err := db.Model(&Order{}).Count(&n).Error
+		return cmpErr(err, n, 1)
+	}},
+	{"Rows", func(db *gorm.DB, w *world) error {
+		rows, err := db.Model(&Order{}).Select("tenant_id").Rows()
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		return onlyMine(rows, w)
+	}},
+	{"Row", func(db *gorm.DB, w *world) error {
+		var n int
+		err := db.Model(&Order{}).Select("count(*)").Row().Scan(&n)
+		return cmpErr(err, n, 1)
+	}},
+	{"Raw", func(db *gorm.DB, w *world) error {
+		var tenants []string
+		err := db.Raw("SELECT DISTINCT tenant_id FROM notes").Scan(&tenants).Error
+		return cmpErr(err, tenants, []string{w.me})
+	}},
+	{"generics", func(db *gorm.DB, w *world) error {
+		orders, err := gorm.G[Order](db).Find(db.Statement.Context)
+		if err != nil {
+			return err
+		}
+		return cmpErr(nil, len(orders), 1)
+	}},
+	{"DB", func(db *gorm.DB, w *world) error {
+		pool, err := db.DB()
+		if err != nil {
+			return err
+		}
+		rows, err := pool.QueryContext(db.Statement.Context, "SELECT tenant_id FROM orders")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		return onlyMine(rows, w)
+	}},
+	{"Connection", func(db *gorm.DB, w *world) error {
+		return db.Connection(func(tx *gorm.DB) error {
+			var n int64
+			err := tx.Model(&Order{}).Count(&n).Error
+			return cmpErr(err, n, 1)
+		})
+	}},
+	{"Transaction", func(db *gorm.DB, w *world) error {
+		return db.Transaction(func(tx *gorm.DB) error {
+			if err := tx.Create(&Order{Item: "in a transaction"}).Error; err != nil {
+				return err
+			}
+			var n int64
+			if err := cmpErr(tx.Model(&Order{}).Count(&n).Error, n, 2); err != nil {
+				return err
+			}
+			err := tx.WithContext(tenancy.WithTenant(context.Background(), w.other)).First(&Note{}).Error
+			if err := wantErr(err, tenancy.ErrTenantMismatch); err != nil {
+				return err
+			}
+			return tx.Delete(&Order{}, "item = ?", "in a transaction").Error
+		})
+	}},
+	{"Create fills in the tenant", func(db *gorm.DB, w *world) error {
+		n := Note{Text: "new"}
+		err := db.Create(&n).Error
+		return cmpErr(err, n.TenantID, w.me)
+	}},
+	{"Create for another tenant", func(db *gorm.DB, w *world) error {
+		return wantErr(db.Create(&Note{TenantID: w.other}).Error, tenancy.ErrTenantMismatch)
+	}},
+	{"Create of a map for another tenant", func(db *gorm.DB, w *world) error {
+		err := db.Model(&Note{}).Create(map[string]any{"tenant_id": w.other, "text": "x"}).Error
+		return wantErr(err, tenancy.ErrTenantMismatch)
+	}},
+	{"Save for another tenant", func(db *gorm.DB, w *world) error {
+		n := w.theirs[0]
+		n.Text = "taken"
+		return wantErr(db.Save(&n).Error, tenancy.ErrTenantMismatch)
+	}},
+	{"Update of another tenant's row", func(db *gorm.DB, w *world) error {
+		tx := db.Model(&Note{}).Where("id = ?", w.theirs[0].ID).Update("text", "changed")
+		return cmpErr(tx.Error, tx.RowsAffected, 0)
+	}},
+	{"Update to another tenant", func(db *gorm.DB, w *world) error {
+		return wantErr(db.Model(&w.mine[0]).Update("tenant_id", w.other).Error, tenancy.ErrTenantMismatch)
+	}},
+	{"Update of all rows", func(db *gorm.DB, w *world) error {
+		tx := db.Model(&Order{}).Where("true").Update("item", "changed")
+		return cmpErr(tx.Error, tx.RowsAffected, 1)
+	}},
+	{"Delete of another tenant's row", func(db *gorm.DB, w *world) error {
+		tx := db.Delete(&Note{}, w.theirs[0].ID)
+		return cmpErr(tx.Error, tx.RowsAffected, 0)
+	}},
+	{"Exec INSERT for another tenant", func(db *gorm.DB, w *world) error {
+		err := db.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'x')", w.other).Error
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Code == "42501" {
+			return nil
+		}
+		return wantErr(err, errors.New("insufficient_privilege"))
+	}},
+	{"Exec UPDATE of all rows", func(db *gorm.DB, w *world) error {
+		tx := db.Exec("UPDATE orders SET item = 'by SQL'")
+		return cmpErr(tx.Error, tx.RowsAffected, 1)
+	}},
+}
+
+// onlyMine reads tenants to the end.
+func onlyMine(rows *sql.Rows, w *world) error {
+	n := 0
+	for ; rows.Next(); n++ {
+		var tenant string
+		if err := cmpErr(rows.Scan(&tenant), tenant, ""); err != nil && tenant != w.me {
+			return err
+		}
+	}
+	return cmpErr(rows.Err(), n, 1)
+}
+
+func cmpErr[T any](err error, got, want T) error {
+	if err == nil && fmt.Sprint(got) != fmt.Sprint(want) {
+		return fmt.Errorf("got %v, want %v", got, want)
+	}
+	return err
+}
+
+// wantErr turns the error that is wanted into none, and leaves others that refuse what they are.
+func wantErr(err, want error) error {
+	switch {
+	case err == nil:
+		return fmt.Errorf("no error, want %v", want)
+	case errors.Is(err, want):
+		return nil
+	default:
+		return err
+	}
+}
+
+// requireGuarded runs all ways, with and without a tenant.
+func requireGuarded(t *testing.T, d *database, db *gorm.DB, sync func(testing.TB)) {
+	t.Helper()
+	w := d.newWorld(t)
+	sync(t)
+	before := d.state(t, w.other)
+	for _, way := range ways {
+		require.NoError(t, way.run(db.WithContext(w.ctx()), w), way.name)
+	}
+	require.Equal(t, before, d.state(t, w.other), "the other tenant's rows")
+	created := slices.ContainsFunc(d.state(t, w.me), func(row string) bool {
+		return row != "" && slices.Contains([]string{"notes", "order"}, row[:5])
+	})
+	require.True(t, created)
+	var n int64
+	require.NoError(t, d.admin.Model(&Note{}).Where("tenant_id = ? AND text = 'new'", w.me).Count(&n).Error)
+	require.EqualValues(t, 1, n, "what was created for the tenant")
+
+	for _, way := range ways {
+		// A connection that was idle for a second is pinged before its next use; this one was not.
+		require.NoError(t, db.WithContext(w.ctx()).Exec("SELECT 1").Error)
+		sent := d.traffic.RoundTrips()
+		err := way.run(db.WithContext(context.Background()), w)
+		require.ErrorIs(t, err, tenancy.ErrNoTenant, way.name)
+		require.Equal(t, sent, d.traffic.RoundTrips(), "%s: round trips without a tenant", way.name)
+	}
+}
+
+func nothing(testing.TB) {}
+
+// TestWithoutThePlugin runs the same ways without the plugin, on a connection that no policy holds back, so that a way
+// that would pass there too is known to prove nothing.
+func TestWithoutThePlugin(t *testing.T) {
+	d := newDatabase(t)
+	for _, way := range ways {
+		w := d.newWorld(t)
+		before := d.state(t, w.other)
+		err := way.run(d.admin.WithContext(w.ctx()), w)
+		if err == nil {
+			require.NotEqual(t, before, d.state(t, w.other), "passes without the plugin: %s", way.name)
+		}
+	}
+}
