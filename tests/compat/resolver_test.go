@@ -70,7 +70,7 @@ type place struct {
 }
 
 var places = []place{
-	{"Find", true, func(db *gorm.DB, here string) (bool, error) { return pluck(db, here) }},
+	{"Find", true, pluck},
 	{"Raw", true, func(db *gorm.DB, here string) (at bool, err error) {
 		return at, db.Raw("SELECT " + here + " FROM notes LIMIT 1").Scan(&at).Error
 	}},

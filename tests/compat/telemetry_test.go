@@ -108,9 +108,7 @@ func TestTracing(t *testing.T) {
 						}
 						names = append(names, span.Name())
 						below[span.SpanContext().SpanID()] = true
-						if parent := span.Parent().SpanID(); name == "tenant" || !below[parent] {
-							require.Equal(t, root.SpanContext().SpanID(), parent, "%s, %s: parent", name, s.name)
-						}
+						require.Equal(t, root.SpanContext().SpanID(), span.Parent().SpanID(), "%s, %s: parent", name, s.name)
 						require.Equal(t, codes.Unset, span.Status().Code)
 					}
 					require.Equal(t, s.want, names, "%s, %s", name, s.name)

@@ -1,0 +1,209 @@
+package compat
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// TestClose closes what db.DB() returns, as an application does, and looks what is left.
+func TestClose(t *testing.T) {
+	d := newDatabase(t)
+	use := func(t *testing.T, config gorm.Config, cfg tenancy.Config, plugins ...gorm.Plugin) *gorm.DB {
+		config.Logger = logger.Discard
+		db, err := gorm.Open(postgres.Open(d.dsn), &config)
+		require.NoError(t, err)
+		for _, plugin := range plugins {
+			require.NoError(t, db.Use(plugin))
+		}
+		if _, ok := db.Plugins["tenancy"]; !ok {
+			require.NoError(t, db.Use(tenancy.New(cfg)))
+		}
+		return db
+	}
+	bypass := func(t *testing.T, db *gorm.DB) {
+		var n int64
+		require.NoError(t, tenancy.Bypass(db, "test").Model(&Note{}).Count(&n).Error)
+		require.Positive(t, n)
+	}
+	replica := func() *dbresolver.DBResolver {
+		return dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
+	}
+	for _, s := range []struct {
+		name string
+		run  func(t *testing.T) (*gorm.DB, func()) // with what an application closes besides
+	}{
+		{"not used", func(t *testing.T) (*gorm.DB, func()) {
+			return use(t, gorm.Config{}, d.config()), func() {}
+		}},
+		{"bypass used", func(t *testing.T) (*gorm.DB, func()) {
+			db := use(t, gorm.Config{}, d.config())
+			bypass(t, db)
+			return db, func() {}
+		}},
+		{"PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
+			db := use(t, gorm.Config{PrepareStmt: true}, d.config())
+			bypass(t, db)
+			return db, func() {}
+		}},
+		{"AdminDB, which stays open", func(t *testing.T) (*gorm.DB, func()) {
+			admin, err := sql.Open("pgx", d.Admin.DSN)
+			require.NoError(t, err)
+			cfg := d.config()
+			cfg.AdminRole, cfg.AdminDB = "", admin
+			db := use(t, gorm.Config{}, cfg)
+			bypass(t, db)
+			return db, func() {
+				require.NoError(t, admin.Ping())
+				require.NoError(t, admin.Close())
+			}
+		}},
+		{"pgxpool, which stays open", func(t *testing.T) (*gorm.DB, func()) {
+			pool, err := pgxpool.New(t.Context(), d.dsn)
+			require.NoError(t, err)
+			db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), &gorm.Config{})
+			require.NoError(t, err)
+			require.NoError(t, db.Use(tenancy.New(d.config())))
+			bypass(t, db)
+			return db, func() {
+				require.NoError(t, pool.Ping(context.Background()))
+				pool.Close()
+			}
+		}},
+		{"dbresolver before", func(t *testing.T) (*gorm.DB, func()) {
+			resolver := replica()
+			db := use(t, gorm.Config{}, d.config(), resolver)
+			bypass(t, db)
+			return db, func() { closeAll(t, resolver) }
+		}},
+		{"dbresolver before, PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
+			resolver := replica()
+			db := use(t, gorm.Config{PrepareStmt: true}, d.config(), resolver)
+			bypass(t, db)
+			return db, func() { closeAll(t, resolver) }
+		}},
+		{"dbresolver after", func(t *testing.T) (*gorm.DB, func()) {
+			resolver := replica()
+			db := use(t, gorm.Config{}, d.config(), tenancy.New(d.config()), resolver)
+			bypass(t, db)
+			return db, func() { closeAll(t, resolver) }
+		}},
+		{"dbresolver after, PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
+			resolver := replica()
+			db := use(t, gorm.Config{PrepareStmt: true}, d.config(), tenancy.New(d.config()), resolver)
+			bypass(t, db)
+			return db, func() { closeAll(t, resolver) }
+		}},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			w := d.newWorld(t)
+			others := goleak.IgnoreCurrent()
+			db, closeRest := s.run(t)
+			tx := db.WithContext(w.ctx())
+			require.NoError(t, tx.Create(&Note{}).Error)
+			require.NoError(t, tx.First(&Note{}).Error)
+			inner, err := tenancy.Pool(db)
+			require.NoError(t, err)
+			require.NoError(t, inner.Ping())
+
+			closePool(t, db)
+			closePool(t, db)
+			require.ErrorContains(t, inner.Ping(), "database is closed")
+			require.Zero(t, inner.Stats().OpenConnections)
+			require.ErrorContains(t, tx.Create(&Note{}).Error, "database is closed")
+			closeRest()
+			require.Eventually(t, func() bool { return d.traffic.Connections() == 0 }, 10*time.Second, time.Millisecond,
+				"connections that are left")
+			require.NoError(t, goleak.Find(append(endless, others)...))
+		})
+	}
+}
+
+// TestLimits sets limits on what db.DB() returns, after the plugin is installed.
+func TestLimits(t *testing.T) {
+	d := newDatabase(t)
+	w := d.newWorld(t)
+	ctx, cancel := context.WithTimeout(w.ctx(), time.Minute)
+	defer cancel()
+
+	// setUp returns the client, the pool that an application sees, and the one below.
+	setUp := func(t *testing.T) (db *gorm.DB, pool, inner *sql.DB) {
+		db = open(t, postgres.Open(d.dsn), gorm.Config{})
+		require.NoError(t, db.Use(tenancy.New(d.config())))
+		pool, err := db.DB()
+		require.NoError(t, err)
+		inner, err = tenancy.Pool(db)
+		require.NoError(t, err)
+		return db.WithContext(ctx), pool, inner
+	}
+	order := func(db *gorm.DB) error { return db.First(&Order{}).Error }
+
+	t.Run("the limit holds", func(t *testing.T) {
+		db, pool, inner := setUp(t)
+		pool.SetMaxOpenConns(2)
+		var all sync.WaitGroup
+		errs := make([]error, 16)
+		for i := range errs {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				for range 10 {
+					errs[i] = errors.Join(errs[i], db.Transaction(func(tx *gorm.DB) error {
+						if inUse := inner.Stats().InUse; inUse > 2 {
+							return errors.New("more connections than the limit")
+						}
+						return order(tx)
+					}))
+				}
+			}()
+		}
+		all.Wait()
+		require.NoError(t, errors.Join(errs...))
+		require.Equal(t, 2, pool.Stats().MaxOpenConnections)
+		require.Zero(t, inner.Stats().InUse)
+	})
+
+	t.Run("bypass within a transaction", func(t *testing.T) {
+		db, pool, inner := setUp(t)
+		pool.SetMaxOpenConns(1) // of tenants' connections
+		require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
+			if err := order(tx); err != nil {
+				return err
+			}
+			return order(tenancy.Bypass(db, "test"))
+		}))
+		require.Zero(t, inner.Stats().InUse)
+	})
+
+	t.Run("nothing idle is kept from others", func(t *testing.T) {
+		db, pool, inner := setUp(t)
+		pool.SetMaxIdleConns(10)
+		pool.SetConnMaxIdleTime(time.Hour)
+		pool.SetConnMaxLifetime(time.Hour)
+		inner.SetMaxOpenConns(1)
+		for range 5 {
+			require.NoError(t, order(db))
+			require.Zero(t, pool.Stats().Idle)
+			require.Zero(t, inner.Stats().InUse)
+			require.NoError(t, order(tenancy.Bypass(db, "test")))
+			require.NoError(t, db.Transaction(order))
+			require.NoError(t, inner.PingContext(ctx))
+		}
+		require.Equal(t, 1, inner.Stats().OpenConnections)
+		require.Zero(t, inner.Stats().MaxIdleClosed+inner.Stats().MaxLifetimeClosed, "the connection was used again")
+	})
+}
