@@ -1,0 +1,188 @@
+package rls
+
+import (
+	"fmt"
+	"hash/crc32"
+	"strings"
+)
+
+// Codes of keys.
+const (
+	UniqueWithoutTenant         Code = "unique-without-tenant"
+	ForeignKeyWithoutTenant     Code = "foreign-key-without-tenant"
+	ForeignKeyCascadesToTenants Code = "foreign-key-cascades"
+)
+
+// unique is a unique index, or a unique or exclusion constraint, on a tenant's table.
+type unique struct {
+	OID        int64 // of the table
+	Name       string
+	Constraint bool
+	Method     string // of the index, such as btree
+	Definition string // of the constraint, or of the index from its first column on, as PostgreSQL writes it
+
+	table *tenantTable
+}
+
+// Of a partition's indexes, those made with its parent's are mended there. Primary keys are left out: see Check.
+const uniquesQuery = `
+SELECT json_agg(json_build_object(
+	'oid',        t.oid::bigint,
+	'name',       ix.relname,
+	'constraint', con.oid IS NOT NULL,
+	'method',     am.amname,
+	'definition', coalesce(pg_get_constraintdef(con.oid), substr(pg_get_indexdef(ix.oid), 1 + length(format(
+		'CREATE UNIQUE INDEX %I ON %s%I.%I USING %I (', ix.relname, CASE ix.relkind WHEN 'I' THEN 'ONLY ' END,
+		t.nspname, t.relname, am.amname))))) ORDER BY t.nspname, ix.relname)
+FROM tenants t
+JOIN pg_index x ON x.indrelid = t.oid
+JOIN pg_class ix ON ix.oid = x.indexrelid
+JOIN pg_am am ON am.oid = ix.relam
+LEFT JOIN pg_constraint con ON con.conindid = ix.oid AND con.conrelid = t.oid AND con.contype IN ('u', 'x')
+WHERE (x.indisunique OR x.indisexclusion) AND NOT x.indisprimary AND NOT ix.relispartition
+	AND t.attnum <> ALL ((x.indkey::int2[])[0:x.indnkeyatts - 1])`
+
+func (u unique) String() string {
+	if u.Constraint {
+		return fmt.Sprintf("constraint %s on %s", u.Name, u.table)
+	}
+	return fmt.Sprintf("index %s.%s", u.table.Schema, u.Name)
+}
+
+var uniqueRules = []rule[unique]{{
+	code: UniqueWithoutTenant, severity: Medium,
+	found: func(*checker, unique) bool { return true },
+	problem: "It holds across tenants: from a conflict each tenant learns which values others have, and by taking a value first " +
+		"keeps others from using it.",
+	fix: func(_ *checker, u unique) []string {
+		with := u.table.Name
+		if strings.HasPrefix(u.Definition, "EXCLUDE ") {
+			with += " WITH ="
+		}
+		if u.Constraint {
+			head, columns, _ := strings.Cut(u.Definition, "(")
+			name := ident(u.Name)
+			return []string{u.table.alter(fmt.Sprintf("DROP CONSTRAINT %s, ADD CONSTRAINT %s %s(%s, %s",
+				name, name, head, with, columns))}
+		}
+		return []string{
+			"DROP INDEX " + ident(u.table.Schema, u.Name),
+			fmt.Sprintf("CREATE UNIQUE INDEX %s ON %s USING %s (%s, %s",
+				ident(u.Name), u.table.quoted(), u.Method, with, u.Definition),
+		}
+	},
+}}
+
+// foreignKey is a foreign key between tenants' tables that does not hold the tenant column.
+type foreignKey struct {
+	Child, Parent      int64 // oids
+	Name               string
+	Columns            []string
+	ReferencedColumns  []string
+	OnUpdate, OnDelete string // as in pg_constraint
+	Tail               string // MATCH FULL, DEFERRABLE and so on
+	Keyed              bool   // the parent has a unique index for the key with the tenant column
+
+	child, parent *tenantTable
+}
+
+// A foreign key is no hole while another between the same columns holds the tenant as well.
+const foreignKeysQuery = `
+WITH fks AS (
+	SELECT con.oid, con.conrelid, con.confrelid, con.conname, con.confupdtype, con.confdeltype, con.confmatchtype,
+		con.condeferrable, con.condeferred, con.convalidated, c.nspname, p.attnum AS parentattnum,
+		c.attnum || '-' || p.attnum AS tenant,
+		ARRAY(SELECT k || '-' || f FROM unnest(con.conkey, con.confkey) pair (k, f)) AS pairs,
+		con.conkey, con.confkey
+	FROM pg_constraint con
+	JOIN tenants c ON c.oid = con.conrelid
+	JOIN tenants p ON p.oid = con.confrelid
+	WHERE con.contype = 'f' AND con.conparentid = 0
+)
+SELECT json_agg(json_build_object(
+	'child',             conrelid::bigint,
+	'parent',            confrelid::bigint,
+	'name',              conname,
+	'columns',           (
+		SELECT json_agg(quote_ident(attname) ORDER BY n)
+		FROM unnest(conkey) WITH ORDINALITY k (attnum, n) JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = k.attnum),
+	'referencedcolumns', (
+		SELECT json_agg(quote_ident(attname) ORDER BY n)
+		FROM unnest(confkey) WITH ORDINALITY k (attnum, n) JOIN pg_attribute a ON a.attrelid = confrelid AND a.attnum = k.attnum),
+	'onupdate',          confupdtype,
+	'ondelete',          confdeltype,
+	'tail',              CASE WHEN condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN condeferred THEN ' INITIALLY DEFERRED' ELSE '' END,
+	'keyed',             EXISTS (
+		SELECT FROM pg_index x
+		WHERE x.indrelid = confrelid AND x.indisunique AND x.indisvalid AND x.indimmediate AND x.indpred IS NULL AND x.indexprs IS NULL
+			AND x.indnkeyatts = cardinality(confkey) + 1
+			AND (x.indkey::int2[])[0:x.indnkeyatts - 1] @> (confkey || parentattnum)
+	)) ORDER BY nspname, conname)
+FROM fks
+WHERE tenant <> ALL (pairs) AND NOT EXISTS (
+	SELECT FROM fks other
+	WHERE other.conrelid = fks.conrelid AND other.confrelid = fks.confrelid
+		AND other.convalidated AND fks.tenant = ANY (other.pairs) AND other.pairs @> fks.pairs)`
+
+func (k foreignKey) String() string { return fmt.Sprintf("constraint %s on %s", k.Name, k.child) }
+
+// cascades tells whether a change of the parent reaches the child.
+func (k foreignKey) cascades() bool { return strings.ContainsAny(k.OnDelete+k.OnUpdate, "cnd") }
+
+var foreignKeyRules = []rule[foreignKey]{
+	{
+		code: ForeignKeyCascadesToTenants, severity: High,
+		found: func(_ *checker, k foreignKey) bool { return k.cascades() },
+		problem: "It does not hold the tenant, and checks of foreign keys ask no policy: a row of one tenant can point at one of " +
+			"another in %s, and is changed or deleted with it.",
+		detail: func(_ *checker, k foreignKey) string { return k.parent.String() },
+		fix:    func(c *checker, k foreignKey) []string { return k.composite(c.version) },
+	},
+	{
+		code: ForeignKeyWithoutTenant, severity: Medium,
+		found: func(_ *checker, k foreignKey) bool { return !k.cascades() },
+		problem: "It does not hold the tenant, and checks of foreign keys ask no policy: each tenant can point at rows of others in " +
+			"%s, learns from it which exist, and keeps their owners from deleting them.",
+		detail: func(_ *checker, k foreignKey) string { return k.parent.String() },
+		fix:    func(c *checker, k foreignKey) []string { return k.composite(c.version) },
+	},
+}
+
+// actions are the words for pg_constraint's confupdtype and confdeltype.
+var actions = map[string]string{"r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+
+// composite replaces the foreign key by one with the tenant column.
+func (k foreignKey) composite(version int) []string {
+	var steps []string
+	columns, referenced := join(k.Columns), join(k.ReferencedColumns)
+	if !k.Keyed {
+		steps = append(steps, fmt.Sprintf("CREATE UNIQUE INDEX IF NOT EXISTS %s ON %s (%s, %s)",
+			ident(indexName("uq", k.parent.relation, append([]string{k.parent.Name}, k.ReferencedColumns...)...)),
+			k.parent.quoted(), k.parent.Name, referenced))
+	}
+	var on string
+	if action := actions[k.OnUpdate]; action != "" && action[0] != 'S' { // the tenant must not be set to anything
+		on += " ON UPDATE " + action
+	}
+	switch action := actions[k.OnDelete]; {
+	case action == "":
+	case action[0] != 'S':
+		on += " ON DELETE " + action
+	case version >= 150000: // where the columns to set can be named
+		on += fmt.Sprintf(" ON DELETE %s (%s)", action, columns)
+	}
+	name := ident(k.Name)
+	return append(steps, k.child.alter(fmt.Sprintf(
+		"DROP CONSTRAINT %s, ADD CONSTRAINT %s FOREIGN KEY (%s, %s) REFERENCES %s (%s, %s)%s%s",
+		name, name, k.child.Name, columns, k.parent.quoted(), k.parent.Name, referenced, on, k.Tail)))
+}
+
+// indexName makes a name for an index. One that is too long is cut, and ends in a digest of what was cut.
+func indexName(prefix string, r relation, columns ...string) string {
+	name := prefix + "_" + r.Table + "_" + strings.Join(columns, "_")
+	if len(name) <= maxIdentifier {
+		return name
+	}
+	digest := fmt.Sprintf("_%08x", crc32.ChecksumIEEE([]byte(name)))
+	return strings.ToValidUTF8(name[:maxIdentifier-len(digest)], "") + digest
+}

@@ -1,0 +1,262 @@
+package rls
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Codes of tenants' tables.
+const (
+	TableNotEnabled        Code = "table-not-enabled"
+	TableNotForced         Code = "table-not-forced"
+	TableWithoutPolicy     Code = "table-without-policy"
+	PartitionExposed       Code = "partition-exposed"
+	ParentExposes          Code = "parent-exposes"
+	ColumnNullable         Code = "tenant-column-nullable"
+	ColumnDefault          Code = "tenant-column-default"
+	ColumnType             Code = "tenant-column-type"
+	ColumnNotIndexed       Code = "tenant-column-not-indexed"
+	ForeignTableAccessible Code = "foreign-table-accessible"
+)
+
+// tenantTable is a tenant's table.
+type tenantTable struct {
+	relation
+	OID        int64
+	Name       string // the tenant column, quoted as PostgreSQL quotes it
+	Child      bool   // a partition, or inherits from another tenant's table
+	Accessible bool   // by the application, directly
+	Policed    bool   // a permissive policy applies to the application
+	Excess     map[string][]string
+
+	wanted string // the type the tenant column should have
+}
+
+var tablesQuery = `
+SELECT json_agg(json_build_object(
+	'oid',        t.oid::bigint,
+	'schema',     t.nspname,
+	'table',      t.relname,
+	'owner',      pg_get_userbyid(t.relowner),
+	'enabled',    t.relrowsecurity,
+	'forced',     t.relforcerowsecurity,
+	'name',       quote_ident(t.attname),
+	'child',      EXISTS (
+		SELECT FROM pg_inherits i JOIN tenants p ON p.oid = i.inhparent
+		WHERE i.inhrelid = t.oid AND p.relkind <> 'f'),
+	'accessible', NOT app.rolsuper AND (has_any_column_privilege(app.oid, t.oid, 'SELECT, INSERT, UPDATE')
+		OR has_table_privilege(app.oid, t.oid, 'DELETE')),
+	'policed',    EXISTS (
+		SELECT FROM pg_policy WHERE polrelid = t.oid AND polpermissive AND polroles && ARRAY(SELECT oid FROM self)),
+	'excess',     ` + grantsOf("t.relacl", "t.relowner") + `,
+	'column',     json_build_object(
+		'type',    format_type(t.atttypid, NULL),
+		'notnull', t.attnotnull,
+		'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = t.oid AND adnum = t.attnum),
+		'indexed', EXISTS (
+			SELECT FROM pg_index x
+			JOIN pg_class ix ON ix.oid = x.indexrelid
+			JOIN pg_am am ON am.oid = ix.relam
+			WHERE x.indrelid = t.oid AND x.indkey[0] = t.attnum
+				AND x.indisvalid AND x.indpred IS NULL AND am.amname = 'btree'))
+) ORDER BY t.nspname, t.relname)
+FROM tenants t, app WHERE t.relkind <> 'f'`
+
+// regular tells whether the policies of the table itself matter. Those of a partition don't while it is read through its
+// parent only ("Row Security Policies").
+func (t *tenantTable) regular() bool { return !t.Child || t.Enabled }
+
+// exposed tells whether the table is read around the policies of its parent.
+func (t *tenantTable) exposed() bool { return t.Child && t.Accessible && !t.Enabled }
+
+func (t *tenantTable) alter(action string) string { return "ALTER TABLE " + t.quoted() + " " + action }
+
+var tableRules = []rule[*tenantTable]{
+	{
+		code: TableNotEnabled, severity: Critical,
+		found:   func(_ *checker, t *tenantTable) bool { return !t.Child && !t.Enabled },
+		problem: "Row level security is off, and with it every policy: each tenant reads and changes the rows of all.",
+		fix:     func(_ *checker, t *tenantTable) []string { return []string{t.alter("ENABLE ROW LEVEL SECURITY")} },
+	},
+	{
+		code: TableNotForced, severity: High,
+		found: func(_ *checker, t *tenantTable) bool { return t.regular() && !t.Forced },
+		problem: "Policies do not apply to the owner (%s): what a tenant reaches with the owner's rights, as through its views, " +
+			"functions and logins, shows the rows of all.",
+		detail: func(_ *checker, t *tenantTable) string { return t.Owner },
+		fix:    func(_ *checker, t *tenantTable) []string { return []string{t.alter("FORCE ROW LEVEL SECURITY")} },
+	},
+	{
+		code: TableWithoutPolicy, severity: Medium,
+		found: func(_ *checker, t *tenantTable) bool { return t.regular() && !t.Policed },
+		problem: "No policy lets the application in: it sees no row at all, and whoever repairs that by switching row level " +
+			"security off shows every tenant the rows of all.",
+		fix: func(c *checker, t *tenantTable) []string { return c.policies(t) },
+	},
+	{
+		code: PartitionExposed, severity: Critical,
+		found: func(_ *checker, t *tenantTable) bool { return t.exposed() },
+		problem: "The policies of the parent do not apply to a partition or child that is named directly, and the application " +
+			"may do that: each tenant reads and changes the rows of all in it.",
+		fix: func(c *checker, t *tenantTable) []string { return c.isolate(t) },
+	},
+}
+
+var columnRules = []rule[*tenantTable]{
+	{
+		code: ColumnType, severity: Medium,
+		found: func(_ *checker, t *tenantTable) bool { return t.Column.Type != t.wanted },
+		problem: "The tenant column is %s: ids that differ in one type can be equal in another, as 7 and 07 are, and give one " +
+			"tenant the rows of another.",
+		detail: func(_ *checker, t *tenantTable) string { return t.Column.Type + " and not " + t.wanted },
+		fix:    (*checker).retype,
+	},
+	{
+		code: ColumnNullable, severity: Medium,
+		found: func(_ *checker, t *tenantTable) bool { return !t.Column.NotNull },
+		problem: "A row without a tenant is seen by none and escapes composite foreign keys: give every row its tenant, and then " +
+			"demand it.",
+		fix: func(_ *checker, t *tenantTable) []string {
+			return []string{t.alter("ALTER COLUMN " + t.Name + " SET NOT NULL")}
+		},
+	},
+	{
+		code: ColumnDefault, severity: Low,
+		found: func(c *checker, t *tenantTable) bool {
+			return (t.regular() || t.Accessible) && t.Column.Default != c.writtenDefault(t.wanted)
+		},
+		problem: "The default is not the current tenant: rows inserted without naming a tenant are refused, or are another's.",
+		fix:     func(c *checker, t *tenantTable) []string { return []string{c.setDefault(t.quoted(), t.wanted)} },
+	},
+	{
+		code: ColumnNotIndexed, severity: Medium,
+		found: func(_ *checker, t *tenantTable) bool { return !t.Column.Indexed },
+		problem: "No index leads with the tenant column: each statement of the smallest tenant reads the rows of all, and a " +
+			"tenant with many rows slows everyone down.",
+		fix: func(c *checker, t *tenantTable) []string { return []string{c.index(t)} },
+	},
+}
+
+// index makes an index of the tenant column.
+func (c *checker) index(t *tenantTable) string {
+	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (%s)", ident(indexName("idx", t.relation, c.Column)), t.quoted(), t.Name)
+}
+
+// policies makes the policies anew, whatever there is by their names.
+func (c *checker) policies(t *tenantTable) []string {
+	steps := []string{
+		fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(tenantPolicy), t.quoted()),
+		c.createPolicy(tenantPolicy, t.quoted(), t.wanted),
+	}
+	if c.AdminRole != "" {
+		steps = append(steps,
+			fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(adminPolicy), t.quoted()),
+			c.createPolicy(adminPolicy, t.quoted(), t.wanted))
+	}
+	return steps
+}
+
+// isolate makes the policies and switches them on.
+func (c *checker) isolate(t *tenantTable) []string {
+	return append(c.policies(t), t.alter("ENABLE ROW LEVEL SECURITY"), t.alter("FORCE ROW LEVEL SECURITY"))
+}
+
+// retype changes the type of the tenant column. Default and policies hold the old one and must go first.
+func (c *checker) retype(t *tenantTable) []string {
+	var steps []string
+	policed := false
+	for _, p := range c.catalog.Policies {
+		if p.OID == t.OID {
+			policed = true
+			steps = append(steps, p.drop())
+		}
+	}
+	steps = append(steps,
+		t.alter("ALTER COLUMN "+t.Name+" DROP DEFAULT"),
+		t.alter(fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %[1]s::%[2]s", t.Name, t.wanted)),
+		c.setDefault(t.quoted(), t.wanted))
+	if policed {
+		steps = append(steps, c.policies(t)...)
+	}
+	return steps
+}
+
+// expectTypes decides which type the tenant column of each table should have: the one that most tables of its schema have.
+func expectTypes(tables []*tenantTable) {
+	counts := map[string]map[string]int{}
+	for _, t := range tables {
+		if counts[t.Schema] == nil {
+			counts[t.Schema] = map[string]int{}
+		}
+		if slices.Contains(columnTypes, t.Column.Type) {
+			counts[t.Schema][t.Column.Type]++
+		}
+	}
+	for _, t := range tables {
+		t.wanted = columnTypes[0]
+		for _, columnType := range columnTypes {
+			if counts[t.Schema][columnType] > counts[t.Schema][t.wanted] {
+				t.wanted = columnType
+			}
+		}
+	}
+}
+
+// parent is a table that is no tenant's and has a tenant's table for a child.
+type parent struct {
+	relation
+	Child string // quoted
+}
+
+const parentsQuery = `
+SELECT json_agg(json_build_object(
+	'schema', n.nspname,
+	'table',  p.relname,
+	'child',  quote_ident(t.nspname) || '.' || quote_ident(t.relname)))
+FROM pg_inherits i
+JOIN tenants t ON t.oid = i.inhrelid
+JOIN pg_class p ON p.oid = i.inhparent AND p.oid NOT IN (SELECT oid FROM tenants)
+JOIN pg_namespace n ON n.oid = p.relnamespace, app
+WHERE NOT t.relispartition AND NOT app.rolsuper AND (has_any_column_privilege(app.oid, p.oid, 'SELECT, UPDATE')
+	OR has_table_privilege(app.oid, p.oid, 'DELETE'))`
+
+var parentRules = []rule[parent]{{
+	code: ParentExposes, severity: Critical,
+	found: func(*checker, parent) bool { return true },
+	problem: "It is no tenant's table, but a tenant's table (%s) inherits from it: who queries the parent gets the rows of all " +
+		"tenants from the child, whose policies do not apply then.",
+	detail: func(_ *checker, p parent) string { return p.Child },
+	fix: func(_ *checker, p parent) []string {
+		return []string{fmt.Sprintf("ALTER TABLE %s NO INHERIT %s", p.Child, p.quoted())}
+	},
+}}
+
+// foreignTable is a tenant's table on another server.
+type foreignTable struct {
+	relation
+	Grantees []string // by whose rights the application has access, quoted
+}
+
+const foreignTablesQuery = `
+SELECT json_agg(json_build_object(
+	'schema',   t.nspname,
+	'table',    t.relname,
+	'grantees', (
+		SELECT json_agg(DISTINCT self.name) FROM (
+			SELECT t.relacl AS acl
+			UNION ALL SELECT a.attacl FROM pg_attribute a WHERE a.attrelid = t.oid
+		) acls, aclexplode(acl) e JOIN self ON self.oid = e.grantee)))
+FROM tenants t WHERE t.relkind = 'f'`
+
+var foreignTableRules = []rule[foreignTable]{{
+	code: ForeignTableAccessible, severity: Critical,
+	found: func(_ *checker, t foreignTable) bool { return len(t.Grantees) > 0 },
+	problem: "A foreign table can't have policies, and its server is asked with one login for all: each tenant reads the rows " +
+		"of all.",
+	fix: func(_ *checker, t foreignTable) []string {
+		return []string{fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", t.quoted(), join(t.Grantees))}
+	},
+}}
+
+func join(names []string) string { return strings.Join(names, ", ") }
