@@ -123,10 +123,8 @@ func (p *Plugin) openAdmin(below *pool) (*sql.DB, error) {
 		return guard.Borrow(p.config.AdminDB, cfg), nil
 	case p.config.AdminRole == "":
 		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminRole or Config.AdminDB")
-	case below.inner == below.guarded:
-		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminDB on a pool of OpenDB")
 	default:
-		return guard.Borrow(below.inner, cfg), nil
+		return guard.Beside(below.guarded, cfg), nil
 	}
 }
 

@@ -93,8 +93,8 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 		return s, err
 	}
 	// Within a transaction a context that says nothing inherits; the guard knows from whom.
-	if _, decided := guard.Tenant(s.Context); !decided && !inTransaction(s.ConnPool) {
-		return s, ErrNoTenant
+	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
+		return s, err
 	}
 	return s, p.prove(&s, pool)
 }

@@ -34,6 +34,9 @@ var (
 	// statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB.
 	ErrNoAdmin = errors.New("tenancy: no admin role")
 
+	// ErrRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.
+	ErrRole = guard.ErrRole
+
 	// ErrNotInstalled is returned by functions that need a *gorm.DB with the plugin, and got one without.
 	ErrNotInstalled = errors.New("tenancy: the plugin is not installed on this *gorm.DB")
 )
@@ -55,6 +58,10 @@ func (e *Error) Error() string {
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
+
+// PanicError is a panic in the function that was given to ForEachTenant, or in code that GORM's statements run on their
+// way to the wire, such as a driver.Valuer: it becomes an error, for it would cost a connection otherwise.
+type PanicError = guard.PanicError
 
 // because adds to a sentinel what the reader should know or do.
 func because(sentinel error, format string, args ...any) error {

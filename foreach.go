@@ -77,14 +77,14 @@ var errStopped = errors.New("tenancy: another tenant has failed")
 // callForTenant calls fn for one tenant, and fail with the error. It runs on a goroutine of its own, and lets no panic
 // out of it; runtime.Goexit, which tests call, ends that goroutine without a panic and without a return.
 func callForTenant(ctx context.Context, db *gorm.DB, fn func(context.Context, *gorm.DB) error, fail func(error)) {
-	if _, decided := guard.Tenant(ctx); !decided {
-		fail(ErrNoTenant)
+	if err := guard.CheckTenant(ctx); err != nil {
+		fail(err)
 		return
 	}
 	returned := false
 	defer func() {
 		if !returned {
-			fail(&PanicError{Value: recover(), Stack: debug.Stack()})
+			fail(&PanicError{In: "the function of ForEachTenant", Value: recover(), Stack: debug.Stack()})
 		}
 	}()
 	err := db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(ctx, tx) })
@@ -126,13 +126,3 @@ func (e *TenantError) Error() string { return fmt.Sprintf("tenant %d of the list
 
 // Unwrap returns Err.
 func (e *TenantError) Unwrap() error { return e.Err }
-
-// PanicError is a panic in the function that was given to ForEachTenant. Value and Stack may hold anything, and are not
-// in the text.
-type PanicError struct {
-	Value any    // what was given to panic; nil if the goroutine was ended, as by runtime.Goexit
-	Stack []byte // of the goroutine that panicked
-}
-
-// Error says that there was a panic.
-func (e *PanicError) Error() string { return "tenancy: panic in the function of ForEachTenant" }

@@ -22,8 +22,8 @@ import (
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
 //	err = db.Use(tenancy.New(cfg))
 //
-// The plugin recognises the pool, and wants the same Setting and AppRole. Its bypass needs Config.AdminDB: there is no
-// pool below this one that AdminRole's statements could borrow connections from.
+// The plugin recognises the pool, and wants the same Setting and AppRole. Bypass has connections of its own then, beside
+// those of the pool and its limits.
 func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
 }
@@ -85,7 +85,6 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 		if err := guard.Supported(ctx, db); err != nil {
 			return nil, err
 		}
-		want.OnClose = func() error { return p.close(added, main == nil) }
 		added.guarded = guard.Borrow(db, want)
 		if main != nil {
 			main.chosen = append(main.chosen, added)
@@ -93,6 +92,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role {
 		return nil, errors.New("the pool is guarded already, with another Setting or AppRole than the plugin's")
 	}
+	guard.OnClose(added.guarded, func() error { return p.close(added, main == nil) })
 	for _, key := range []*sql.DB{db, added.guarded, added.inner} {
 		p.pools.Store(key, added)
 	}
@@ -114,7 +114,7 @@ func (p *Plugin) close(closed *pool, andInner bool) error {
 	if admin, _ := closed.admin(); admin != nil {
 		errs = append(errs, admin.Close())
 	}
-	if andInner {
+	if andInner && closed.inner != closed.guarded {
 		errs = append(errs, closed.inner.Close())
 	}
 	return errors.Join(errs...)

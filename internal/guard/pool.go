@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -23,8 +24,6 @@ type Config struct {
 	Bypass bool
 	// Report, if not nil, is called after each statement of a bypass pool.
 	Report func(ctx context.Context, e Event)
-	// OnClose, if not nil, is called when the guarded pool has been closed, and its error returned.
-	OnClose func() error
 }
 
 // Event is what a bypass pool reports of one statement. It holds no SQL and no values.
@@ -38,7 +37,7 @@ type Event struct {
 
 // Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by
 // transaction, so that inner's limits, lifetimes and statistics go on holding. inner must be a pool of pgx's stdlib.
-// Closing the guarded pool leaves inner open, unless Config.OnClose closes it.
+// Closing the guarded pool leaves inner open.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	return sql.OpenDB(&connector{cfg: cfg, inner: inner})
 }
@@ -46,6 +45,20 @@ func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 // Open returns a guarded pool whose connections are made by direct, a connector of pgx's stdlib.
 func Open(direct driver.Connector, cfg Config) *sql.DB {
 	return sql.OpenDB(&connector{cfg: cfg, direct: direct})
+}
+
+// Beside returns another guarded pool, whose connections come from where those of the guarded pool db come from.
+func Beside(db *sql.DB, cfg Config) *sql.DB {
+	k := db.Driver().(guarded).connector //nolint:forcetypeassert // a precondition
+	return sql.OpenDB(&connector{cfg: cfg, inner: k.inner, direct: k.direct, beside: true})
+}
+
+// OnClose has f called when the guarded pool db has been closed. (*sql.DB).Close returns its error.
+func OnClose(db *sql.DB, f func() error) {
+	k := db.Driver().(guarded).connector //nolint:forcetypeassert // a precondition
+	k.closing.Lock()
+	defer k.closing.Unlock()
+	k.onClose = append(k.onClose, f)
 }
 
 // Of tells whether db is a guarded pool, and its configuration.
@@ -83,6 +96,10 @@ type connector struct {
 	cfg    Config
 	inner  *sql.DB
 	direct driver.Connector
+	beside bool // the source is another's
+
+	closing sync.Mutex
+	onClose []func() error
 }
 
 // guarded is the driver that a guarded pool is recognised by.
@@ -97,11 +114,14 @@ func (k *connector) Driver() driver.Driver { return guarded{k} }
 // Close is called by (*sql.DB).Close.
 func (k *connector) Close() error {
 	var err error
-	if closer, ok := k.direct.(io.Closer); ok {
+	if closer, ok := k.direct.(io.Closer); ok && !k.beside {
 		err = closer.Close()
 	}
-	if k.cfg.OnClose != nil {
-		err = errors.Join(err, k.cfg.OnClose())
+	k.closing.Lock()
+	onClose := k.onClose
+	k.closing.Unlock()
+	for _, f := range onClose {
+		err = errors.Join(err, f())
 	}
 	return err
 }

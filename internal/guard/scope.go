@@ -68,6 +68,15 @@ func Tenant(ctx context.Context) (id string, decided bool) {
 	return d.tenant, true
 }
 
+// CheckTenant returns nil where the context carries such a decision, and an ErrNoTenant that says why not elsewhere.
+func CheckTenant(ctx context.Context) error {
+	d, err := decisionOf(ctx)
+	if d == nil && err == nil {
+		return ErrNoTenant
+	}
+	return err
+}
+
 // WithBypass returns a context for statements of the bypass client.
 func WithBypass(ctx context.Context, b Bypass) context.Context {
 	return context.WithValue(ctx, bypassKey{}, &b)
