@@ -7,22 +7,45 @@ import (
 	"gorm.io/gorm/schema"
 )
 
+// session returns a session of db whose migrator respects isolation.
+//
+// Foreign keys and unique constraints are left to the plan, which makes them under the names that GORM would have given
+// them: a later AutoMigrate, the user's own too, finds them there and makes none that ignore tenants.
+func (i Isolation) session(db *gorm.DB) *gorm.DB {
+	state := &state{
+		tenants: map[*schema.Schema]bool{},
+		related: !db.DisableForeignKeyConstraintWhenMigrating && !db.IgnoreRelationshipsWhenMigrating,
+	}
+	session := db.Session(&gorm.Session{})
+	session.Dialector = dialector{Dialector: db.Dialector, column: i.Column, state: state}
+	session.DisableForeignKeyConstraintWhenMigrating = true
+	return session
+}
+
+// state is what the migrators of one session have in common.
+type state struct {
+	tenants map[*schema.Schema]bool // the models whose tables are tenants'
+	related bool                    // relations become foreign keys
+}
+
 // dialector is the user's own, with a migrator that respects isolation.
 type dialector struct {
 	gorm.Dialector
 	column string
+	*state
 }
 
 func (d dialector) Migrator(db *gorm.DB) gorm.Migrator {
-	return migrator{Migrator: d.Dialector.Migrator(db).(postgres.Migrator), column: d.column}
+	return migrator{Migrator: d.Dialector.Migrator(db).(postgres.Migrator), column: d.column, state: d.state}
 }
 
-// migrator is GORM's migrator for PostgreSQL, except that it leaves alone what Isolation put on a tenant column. GORM knows
+// migrator is GORM's migrator for PostgreSQL, except that it leaves alone what Isolation put on a tenant's table. GORM knows
 // of a column only what the struct tags say: it would take away the default and NOT NULL each time, and could not change
 // the type of a column that a policy reads.
 type migrator struct {
 	postgres.Migrator
 	column string
+	*state
 }
 
 // MigrateColumn adapts an existing column to its field.
@@ -33,12 +56,33 @@ func (m migrator) MigrateColumn(value any, field *schema.Field, live gorm.Column
 	if err := m.retype(value, field, live); err != nil {
 		return err
 	}
-	if err := m.MigrateColumnUnique(value, field, live); err != nil {
-		return err
-	}
 	comment := *field
 	comment.PrimaryKey = true // of a primary key's column GORM adapts nothing but the comment
 	return m.Migrator.MigrateColumn(value, &comment, live)
+}
+
+// MigrateColumnUnique makes or drops the unique constraint of one column, except for those that the plan makes. GORM does
+// not see that they are there, because they have two columns.
+func (m migrator) MigrateColumnUnique(value any, field *schema.Field, live gorm.ColumnType) error {
+	if field.Unique && field.DBName != m.column {
+		name := m.DB.NamingStrategy.UniqueName(field.Schema.Table, field.DBName)
+		if m.tenants[field.Schema] || m.HasConstraint(value, name) {
+			return nil
+		}
+	}
+	return m.Migrator.MigrateColumnUnique(value, field, live)
+}
+
+// CreateIndex makes an index that a tag asks for, except for those that the plan makes.
+func (m migrator) CreateIndex(value any, name string) error {
+	_, s, err := m.parse(value)
+	if err != nil {
+		return err
+	}
+	if index := s.LookIndex(name); index != nil && m.tenants[s] && m.widens(index) {
+		return nil
+	}
+	return m.Migrator.CreateIndex(value, name)
 }
 
 // retype gives the tenant column the type of its field, where that differs. The policy and the default hold the old type:

@@ -17,6 +17,11 @@ type relation struct {
 	Grants               map[string][]string // role to the privileges granted to it directly
 	Usable               []string            // those of the roles asked about that may use the schema
 	Sequences            []sequence          // those the table's columns own
+	Partitioned          bool
+	Primary              []string      // the columns of the primary key
+	Uniques              []uniqueIndex // all that is unique, the primary key too
+	ForeignKeys          map[string]liveForeignKey
+	Version              int // of the server, as server_version_num
 }
 
 // column is the tenant column of a table.
@@ -36,6 +41,23 @@ type policy struct {
 	CheckOption string
 }
 
+// uniqueIndex is a unique index.
+type uniqueIndex struct {
+	Name       string
+	Columns    []string // "" is an expression
+	Constraint bool     // the index belongs to a constraint of the same name
+	Whole      bool     // foreign keys can refer to it: neither partial, nor of expressions, nor deferrable
+}
+
+// liveForeignKey is a foreign key constraint. Actions are letters, see pg_constraint.confdeltype.
+type liveForeignKey struct {
+	Schema, Table      string // the one it refers to
+	Columns, Keys      []string
+	OnDelete, OnUpdate string
+	Nulled             []string // the columns that ON DELETE SET NULL is about, empty for all
+	Valid              bool
+}
+
 // sequence feeds a column of its table.
 type sequence struct {
 	Schema, Name string
@@ -43,7 +65,10 @@ type sequence struct {
 }
 
 // quoted returns the qualified name of the table for use in SQL.
-func (r relation) quoted() string { return ident(r.Schema, r.Table) }
+func (r relation) quoted() string { return r.sibling(r.Table) }
+
+// sibling returns the qualified name of an object in the table's schema.
+func (r relation) sibling(name string) string { return ident(r.Schema, name) }
 
 // String returns the qualified name of the table for people.
 func (r relation) String() string { return r.Schema + "." + r.Table }
@@ -96,7 +121,41 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
 		JOIN pg_namespace sn ON sn.oid = s.relnamespace
 		WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-			AND d.refobjid = c.oid AND d.deptype IN ('a', 'i'))
+			AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')),
+	'partitioned', c.relkind = 'p',
+	'version', current_setting('server_version_num')::int,
+	'primary', (
+		SELECT json_agg(attname ORDER BY position)
+		FROM pg_index, unnest(indkey) WITH ORDINALITY k (attnum, position)
+		JOIN pg_attribute a USING (attnum)
+		WHERE indrelid = c.oid AND indisprimary AND attrelid = c.oid AND position <= indnkeyatts),
+	'uniques', (
+		SELECT json_agg(json_build_object('name', ix.relname,
+			'columns',    (
+				SELECT json_agg(coalesce(attname, '') ORDER BY position)
+				FROM unnest(indkey) WITH ORDINALITY k (attnum, position)
+				LEFT JOIN pg_attribute a ON attrelid = c.oid AND a.attnum = k.attnum
+				WHERE position <= indnkeyatts),
+			'constraint', EXISTS (SELECT FROM pg_constraint WHERE conindid = ix.oid AND contype IN ('p', 'u', 'x')),
+			'whole',      indisvalid AND indimmediate AND indpred IS NULL AND indexprs IS NULL) ORDER BY ix.relname)
+		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid
+		WHERE indrelid = c.oid AND indisunique),
+	'foreignkeys', (
+		SELECT json_object_agg(conname, json_build_object('schema', pn.nspname, 'table', p.relname,
+			'columns',  (SELECT json_agg(attname ORDER BY position)
+				FROM unnest(conkey) WITH ORDINALITY k (attnum, position)
+				JOIN pg_attribute a USING (attnum) WHERE attrelid = conrelid),
+			'keys',     (SELECT json_agg(attname ORDER BY position)
+				FROM unnest(confkey) WITH ORDINALITY k (attnum, position)
+				JOIN pg_attribute a USING (attnum) WHERE attrelid = confrelid),
+			'ondelete', confdeltype, 'onupdate', confupdtype, 'valid', convalidated,
+			'nulled',   (SELECT json_agg(attname)
+				FROM jsonb_path_query(to_jsonb(con), '$.confdelsetcols[*]') k (attnum) -- from PostgreSQL 15 on
+				JOIN pg_attribute a ON a.attnum::text = k.attnum::text WHERE attrelid = conrelid)))
+		FROM pg_constraint con
+		JOIN pg_class p ON p.oid = confrelid
+		JOIN pg_namespace pn ON pn.oid = p.relnamespace
+		WHERE conrelid = c.oid AND contype = 'f')
 ) END::text
 FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, position)
 LEFT JOIN pg_class c ON c.oid = to_regclass(asked.name)

@@ -12,6 +12,7 @@ import (
 const (
 	classDataException = "22"
 	codeNotNull        = "23502"
+	codeForeignKey     = "23503"
 )
 
 // serverError is an error of PostgreSQL in words that are safe to log.
@@ -42,4 +43,14 @@ func (i Isolation) explain(err error) error {
 			"stored values do not fit the new definition of their column (SQLSTATE %s)", pg.Code)}
 	}
 	return serverError{cause: err, text: pg.Error()}
+}
+
+// explainChange says of an error what to do about the rows that stand in the way of a change.
+func (i Isolation) explainChange(c Change, err error) error {
+	var pg *pgconn.PgError
+	if c.misfits == "" || !errors.As(err, &pg) || pg.Code != codeForeignKey {
+		return i.explain(err)
+	}
+	return serverError{cause: err, text: "the table has rows that refer to a row of another tenant, or to none: " +
+		"correct or delete what this query finds, and migrate again: " + c.misfits}
 }

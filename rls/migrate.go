@@ -24,6 +24,15 @@ const migrationLock int64 = 0x74656e616e6379
 // to the current tenant; an index that leads with this column, unless there is one; and with an AdminRole the policy
 // tenant_admin, which shows that role every row. Join tables that GORM makes get the tenant column first.
 //
+// Foreign keys and unique constraints are checked by PostgreSQL without regard to policies, so they get the tenant column
+// too. The primary key becomes unique together with it, for foreign keys to refer to. A relation between two tenants'
+// models gets a foreign key (tenant_id, x_id) in place of GORM's: no row can then refer to another tenant's, and no cascade
+// delete one. What the tags unique and uniqueIndex name is unique within a tenant; clause.OnConflict must name the tenant
+// column as well, to match. All have the names that GORM gives them, so that its AutoMigrate does not bring back its own,
+// and those that are there already without the tenant column are replaced. ON DELETE SET NULL and SET DEFAULT spare the
+// tenant column, for which PostgreSQL 15 is needed; on PostgreSQL 14 they become NO ACTION, as they do everywhere for
+// ON UPDATE.
+//
 // AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their
 // schemas, and USAGE and SELECT on their sequences. Other privileges granted to them on these objects are revoked. Grants
 // to other roles, and policies of other names, stay as they are.
@@ -83,11 +92,12 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 		return nil, err
 	}
 
-	session := tx.Session(&gorm.Session{})
-	session.Dialector = dialector{Dialector: tx.Dialector, column: i.Column}
-	m := session.Migrator().(migrator)
+	m := i.session(tx).Migrator().(migrator)
 	targets, err := m.targets(models)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.constraints(models, targets); err != nil {
 		return nil, err
 	}
 	if err := m.AutoMigrate(models...); err != nil {
@@ -101,7 +111,7 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 	}
 	for _, c := range changes {
 		if _, err := conn.ExecContext(ctx, c.SQL); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.What, i.explain(err))
+			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.What, i.explainChange(c, err))
 		}
 	}
 	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it.

@@ -16,6 +16,9 @@ type target struct {
 	tenant bool     // a model has the tenant column and is not shared
 	shared bool     // a model says TenantShared
 	sides  []string // of a join table: the names of the tenants' tables it joins
+
+	uniques    []uniqueness
+	references []reference
 }
 
 // isTenant tells whether the rows of the table belong to tenants. A tenant column that only the table has counts as well:

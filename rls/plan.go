@@ -11,13 +11,27 @@ type Change struct {
 	Table string // the table with its schema, such as "public.invoices"
 	What  string // what the step does, for people, such as "create policy tenant_isolation"
 	SQL   string // the statement that does it
+
+	held    string // the condition under which there is nothing to do, for statements that can't say so themselves
+	misfits string // the query that finds the rows which keep the statement from succeeding
 }
+
+// unless notes when the change is there already.
+func (c *Change) unless(condition string) { c.held = condition }
 
 // table is a table as it is, and what it should be.
 type table struct {
 	relation
-	isolated *pattern // nil for a table that tenants share
-	index    string   // the name for an index of the tenant column
+	name       string       // what the models call it, quoted as GORM quotes it in statements
+	fresh      bool         // it has no rows
+	isolated   *pattern     // nil for a table that tenants share
+	index      string       // the name for an index of the tenant column
+	uniques    []uniqueness // what tags of the models ask for
+	references []reference  // what relations of the models ask for
+
+	resolved []resolved // the references, with the tables at their other ends
+	referred [][]string // the columns that other tables refer to
+	checked  bool       // rows of the table are needed to check foreign keys
 }
 
 var (
@@ -27,18 +41,33 @@ var (
 
 // plan returns what is left to do for the tables, in the order to do it. It is empty when there is nothing to do.
 func (i Isolation) plan(tables []table) []Change {
-	p := script{planned: map[string]bool{}}
-	for _, t := range tables {
-		p.table = t.String()
-		if t.isolated != nil {
-			i.planColumn(&p, t)
-			i.planPolicies(&p, t)
-		}
-		for _, role := range i.roles() {
-			planGrants(&p, t.relation, role)
+	tables = slices.Clone(tables)
+	i.resolve(tables)
+	p := script{planned: map[string]*Change{}}
+	for _, step := range []func(*script, *table){
+		i.planOutdated,
+		func(p *script, t *table) {
+			if t.isolated != nil {
+				i.planColumn(p, *t)
+				i.planUniques(p, *t)
+			}
+		},
+		func(p *script, t *table) { i.planMissing(p, *t) },
+		func(p *script, t *table) {
+			if t.isolated != nil {
+				i.planPolicies(p, *t)
+			}
+			for _, role := range i.roles() {
+				planGrants(p, t.relation, role)
+			}
+		},
+	} {
+		for n := range tables {
+			p.table = tables[n].String()
+			step(&p, &tables[n])
 		}
 	}
-	return p.changes
+	return p.list()
 }
 
 // planColumn sees to it that every row has a tenant. The column is added without its default, which would give the rows
@@ -52,16 +81,13 @@ func (i Isolation) planColumn(p *script, t table) {
 	if t.Column != nil {
 		live = *t.Column
 	} else {
-		p.add("add column "+i.Column, alter+" ADD COLUMN "+name+" "+t.isolated.columnType)
+		p.add("add column "+i.Column, alter+" ADD COLUMN IF NOT EXISTS "+name+" "+t.isolated.columnType)
 	}
 	if !live.NotNull {
 		p.add("require "+i.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL")
 	}
 	if live.Default != t.isolated.columnDefault {
 		p.add("set default of "+i.Column, i.setDefault(t.quoted(), t.isolated.columnType))
-	}
-	if !live.Indexed {
-		p.add("index "+i.Column, fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (%s)", ident(t.index), t.quoted(), name))
 	}
 }
 
@@ -74,7 +100,7 @@ func (i Isolation) planPolicies(p *script, t table) {
 			continue
 		}
 		if exists {
-			p.add("drop outdated policy "+name, fmt.Sprintf("DROP POLICY %s ON %s", ident(name), t.quoted()))
+			p.add("drop outdated policy "+name, fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(name), t.quoted()))
 		}
 		if wanted {
 			p.add("create policy "+name, i.createPolicy(name, t.quoted(), t.isolated.columnType))
@@ -122,18 +148,29 @@ func planGrants(p *script, r relation, role string) {
 
 // script collects changes.
 type script struct {
-	table   string          // the one that is planned for
-	planned map[string]bool // the statements so far
-	changes []Change
+	table   string             // the one that is planned for
+	planned map[string]*Change // by statement
+	changes []*Change
 }
 
 // add appends a change, unless a table before this one needed the same, as tables of one schema do.
-func (p *script) add(what, sql string) {
-	if p.planned[sql] {
-		return
+func (p *script) add(what, sql string) *Change {
+	if change := p.planned[sql]; change != nil {
+		return change
 	}
-	p.planned[sql] = true
-	p.changes = append(p.changes, Change{Table: p.table, What: what, SQL: sql})
+	change := &Change{Table: p.table, What: what, SQL: sql}
+	p.planned[sql] = change
+	p.changes = append(p.changes, change)
+	return change
+}
+
+// list returns the changes.
+func (p *script) list() []Change {
+	var list []Change
+	for _, change := range p.changes {
+		list = append(list, *change)
+	}
+	return list
 }
 
 // grant appends what brings the privileges of a role on an object from those it has to those it should have. People are

@@ -11,6 +11,15 @@ func ident(parts ...string) string {
 	return pgx.Identifier(parts).Sanitize()
 }
 
+// identList quotes identifiers and joins them by commas.
+func identList(names []string) string {
+	quoted := make([]string, len(names))
+	for n, name := range names {
+		quoted[n] = ident(name)
+	}
+	return strings.Join(quoted, ", ")
+}
+
 // literal quotes a string constant. A string with a backslash becomes an escape string constant, because a plain one means
 // something else while standard_conforming_strings is off (PostgreSQL documentation, "String Constants").
 func literal(s string) string {

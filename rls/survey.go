@@ -30,7 +30,7 @@ func (i Isolation) survey(ctx context.Context, conn gorm.ConnPool, targets []*ta
 			return nil, fmt.Errorf("role %q owns table %s, and an owner can switch isolation off: "+
 				"let the migrating role own it: ALTER TABLE %s OWNER TO …", i.AppRole, live, live.quoted())
 		}
-		tables[n] = table{relation: live, index: t.index}
+		tables[n] = table{relation: live, name: t.name, index: t.index, uniques: t.uniques, references: t.references}
 		if !t.isTenant(live) {
 			continue
 		}

@@ -120,7 +120,7 @@ func TestWhatIsBrokenByHandIsMended(t *testing.T) {
 		"no default":      {"ALTER TABLE notes ALTER tenant_id DROP DEFAULT", []string{"set default of tenant_id"}},
 		"other default":   {"ALTER TABLE notes ALTER tenant_id SET DEFAULT 'acme'", []string{"set default of tenant_id"}},
 		"nullable":        {"ALTER TABLE notes ALTER tenant_id DROP NOT NULL", []string{"require tenant_id"}},
-		"no index":        {"DROP INDEX idx_notes_tenant_id", []string{"index tenant_id"}},
+		"no index":        {"DROP INDEX uni_notes_tenant_id_id", []string{"make unique tenant_id, id"}},
 		"no admin policy": {"DROP POLICY tenant_admin ON notes", []string{"create policy tenant_admin"}},
 		"admin policy for all": {"ALTER POLICY tenant_admin ON notes TO PUBLIC",
 			[]string{"drop outdated policy tenant_admin", "create policy tenant_admin"}},

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -106,6 +106,17 @@ func (d database) super(t *testing.T, statements ...string) {
 		_, err := conn.Exec(ctx, statement)
 		require.NoError(t, err, statement)
 	}
+}
+
+// admin opens a connection that sees every tenant's rows.
+func (d database) admin(t *testing.T) *sql.DB {
+	t.Helper()
+	config, err := pgx.ParseConfig(d.App.DSN)
+	require.NoError(t, err)
+	config.RuntimeParams["role"] = d.Admin.Role
+	pool := stdlib.OpenDB(*config)
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	return pool
 }
 
 // begin starts a transaction of the application for a tenant; an empty one leaves the setting alone. It is rolled back

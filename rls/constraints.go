@@ -1,0 +1,141 @@
+package rls
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// constraints notes on the targets, which are the tables of the models, what the models ask to be unique and what they
+// refer to. The session learns which models are tenants'.
+func (m migrator) constraints(models []any, targets []*target) error {
+	tables := make(map[string]*target, len(targets))
+	for _, t := range targets {
+		tables[t.name] = t
+	}
+	for _, model := range append(slices.Clone(models), m.ReorderModels(models, true)...) {
+		name, s, err := m.parse(model)
+		if err != nil {
+			return err
+		}
+		t := tables[name]
+		if t.tenant || len(t.sides) > 0 {
+			m.tenants[s] = true
+		}
+		if err := m.constrain(t, model); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// constrain notes on a table what one of its models asks for.
+func (m migrator) constrain(t *target, model any) error {
+	return m.RunWithValue(model, func(stmt *gorm.Statement) error {
+		for _, u := range m.uniques(stmt) {
+			if !slices.ContainsFunc(t.uniques, func(other uniqueness) bool { return other.name == u.name }) {
+				t.uniques = append(t.uniques, u)
+			}
+		}
+		for _, r := range m.references(stmt) {
+			if !slices.ContainsFunc(t.references, func(other reference) bool { return other.name == r.name }) {
+				t.references = append(t.references, r)
+			}
+		}
+		return nil
+	})
+}
+
+// uniques returns what the tags of a model ask to be unique, as far as it would be unique among tenants.
+func (m migrator) uniques(stmt *gorm.Statement) []uniqueness {
+	var (
+		s    = stmt.Schema
+		list []uniqueness
+	)
+	tagged := s.ParseUniqueConstraints()
+	for _, name := range slices.Sorted(maps.Keys(tagged)) {
+		if column := tagged[name].Field.DBName; column != m.column {
+			list = append(list, uniqueness{name: cut(name, maxIdentifier), constraint: true, columns: []string{column}})
+		}
+	}
+	for _, index := range s.ParseIndexes() {
+		if !m.widens(index) {
+			continue
+		}
+		u := uniqueness{name: cut(index.Name, maxIdentifier)}
+		for _, field := range index.Fields {
+			column := field.DBName
+			if field.Expression != "" {
+				column = ""
+			}
+			u.columns = append(u.columns, column)
+		}
+		for _, element := range m.BuildIndexOptions(index.Fields, stmt) {
+			u.elements = append(u.elements, element.(clause.Expr).SQL)
+		}
+		if index.Type != "" {
+			u.using = " USING " + index.Type
+		}
+		if index.Option != "" && !concurrently(index) {
+			u.suffix += " " + index.Option
+		}
+		if index.Where != "" {
+			u.suffix += " WHERE " + index.Where
+		}
+		list = append(list, u)
+	}
+	return list
+}
+
+// widens tells whether an index is unique without the tenant column.
+func (m migrator) widens(index *schema.Index) bool {
+	return index.Class == "UNIQUE" &&
+		!slices.ContainsFunc(index.Fields, func(o schema.IndexOption) bool { return o.DBName == m.column && o.Expression == "" })
+}
+
+// references returns the foreign keys that a model's table should have, as GORM would make them.
+func (m migrator) references(stmt *gorm.Statement) []reference {
+	if !m.related {
+		return nil
+	}
+	var (
+		s    = stmt.Schema
+		list []reference
+	)
+	relations := s.Relationships.Relations
+	for _, name := range slices.Sorted(maps.Keys(relations)) {
+		if relations[name].Field.IgnoreMigration {
+			continue
+		}
+		c := relations[name].ParseConstraint()
+		if c == nil || c.Schema != s {
+			continue
+		}
+		list = append(list, reference{
+			name:     cut(c.Name, maxIdentifier),
+			columns:  names(c.ForeignKeys),
+			parent:   stmt.Quote(c.ReferenceSchema.Table),
+			keys:     names(c.References),
+			onDelete: action(c.OnDelete),
+			onUpdate: action(c.OnUpdate),
+		})
+	}
+	return list
+}
+
+func names(fields []*schema.Field) []string {
+	list := make([]string, len(fields))
+	for n, field := range fields {
+		list[n] = field.DBName
+	}
+	return list
+}
+
+// concurrently tells whether the tag of an index asks for CONCURRENTLY, which GORM takes for an option of the index.
+func concurrently(index *schema.Index) bool {
+	return strings.EqualFold(strings.TrimSpace(index.Option), "CONCURRENTLY")
+}

@@ -1,0 +1,99 @@
+package rls
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// CreateTable makes the tables of models, as GORM's migrator does, except for what the plan makes: foreign keys, and what is
+// unique of a tenant's table.
+func (m migrator) CreateTable(values ...any) error {
+	for _, value := range m.ReorderModels(values, false) {
+		err := m.RunWithValue(value, func(stmt *gorm.Statement) error {
+			return m.createTable(value, stmt)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m migrator) createTable(value any, stmt *gorm.Statement) error {
+	s, db := stmt.Schema, m.DB.Session(&gorm.Session{})
+	lines, vars := m.columns(s)
+	for _, constraint := range m.localConstraints(s) {
+		sql, values := constraint.Build()
+		lines, vars = append(lines, sql), append(vars, values...)
+	}
+	sql := "CREATE TABLE IF NOT EXISTS ? (\n\t" + strings.Join(lines, ",\n\t") + "\n)"
+	if options, ok := m.DB.Get("gorm:table_options"); ok {
+		sql += fmt.Sprint(options)
+	}
+	if err := db.Exec(sql, append([]any{m.CurrentTable(stmt)}, vars...)...).Error; err != nil {
+		return err
+	}
+	for _, index := range s.ParseIndexes() {
+		if err := db.Migrator().CreateIndex(value, index.Name); err != nil {
+			return err
+		}
+	}
+	for _, name := range s.DBNames {
+		if err := m.comment(stmt, s.FieldsByDBName[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// columns returns the definitions of the columns and of the primary key.
+func (m migrator) columns(s *schema.Schema) (lines []string, vars []any) {
+	keyed := false
+	for _, name := range s.DBNames {
+		field := s.FieldsByDBName[name]
+		if field.IgnoreMigration {
+			continue
+		}
+		keyed = keyed || strings.Contains(strings.ToUpper(m.DataTypeOf(field)), "PRIMARY KEY")
+		lines, vars = append(lines, "? ?"), append(vars, clause.Column{Name: name}, m.FullDataTypeOf(field))
+	}
+	if !keyed && len(s.PrimaryFields) > 0 {
+		key := make([]any, len(s.PrimaryFields))
+		for n, field := range s.PrimaryFields {
+			key[n] = clause.Column{Name: field.DBName}
+		}
+		lines, vars = append(lines, "PRIMARY KEY ?"), append(vars, key)
+	}
+	return lines, vars
+}
+
+// localConstraints returns the unique and check constraints that the plan does not make, in the order of their names.
+func (m migrator) localConstraints(s *schema.Schema) []schema.ConstraintInterface {
+	var list []schema.ConstraintInterface
+	uniques, checks := s.ParseUniqueConstraints(), s.ParseCheckConstraints()
+	for _, name := range slices.Sorted(maps.Keys(uniques)) {
+		if unique := uniques[name]; !m.tenants[s] || unique.Field.DBName == m.column {
+			list = append(list, &unique)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(checks)) {
+		check := checks[name]
+		list = append(list, &check)
+	}
+	return list
+}
+
+// comment writes the comment of a column's tag.
+func (m migrator) comment(stmt *gorm.Statement, field *schema.Field) error {
+	if field.Comment == "" {
+		return nil
+	}
+	return m.DB.Session(&gorm.Session{}).Exec("COMMENT ON COLUMN ?.? IS ?", m.CurrentTable(stmt),
+		clause.Column{Name: field.DBName}, clause.Expr{SQL: m.Explain("$1", field.Comment)}).Error
+}
