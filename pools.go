@@ -99,12 +99,11 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 	return added, nil
 }
 
-// close ends what hangs on a guarded pool, after the pool itself.
+// close ends what hangs on a guarded pool, after the pool itself. The closed pool stays known, so that no statement that
+// comes too late opens another.
 func (p *Plugin) close(closed *pool, andInner bool) error {
 	p.opening.Lock()
 	chosen := closed.chosen
-	p.pools.Delete(closed.guarded)
-	p.pools.Delete(closed.inner)
 	p.opening.Unlock()
 
 	var errs []error

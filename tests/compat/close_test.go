@@ -72,6 +72,16 @@ func TestClose(t *testing.T) {
 				require.NoError(t, admin.Close())
 			}
 		}},
+		{"OpenDB", func(t *testing.T) (*gorm.DB, func()) {
+			connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
+			require.NoError(t, err)
+			pool := tenancy.OpenDB(connector, d.config())
+			db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
+			require.NoError(t, err)
+			require.NoError(t, db.Use(tenancy.New(d.config())))
+			bypass(t, db)
+			return db, func() {}
+		}},
 		{"pgxpool, which stays open", func(t *testing.T) (*gorm.DB, func()) {
 			pool, err := pgxpool.New(t.Context(), d.dsn)
 			require.NoError(t, err)
@@ -125,6 +135,8 @@ func TestClose(t *testing.T) {
 			require.ErrorContains(t, inner.Ping(), "database is closed")
 			require.Zero(t, inner.Stats().OpenConnections)
 			require.ErrorContains(t, tx.Create(&Note{}).Error, "database is closed")
+			late := tenancy.Bypass(db, "too late").WithContext(w.ctx())
+			require.Error(t, late.First(&Note{}).Error)
 			closeRest()
 			require.Eventually(t, func() bool { return d.traffic.Connections() == 0 }, 10*time.Second, time.Millisecond,
 				"connections that are left")
