@@ -233,6 +233,10 @@ func mapped[T any]() destination {
 var typeMap = pgtype.NewMap() // for one goroutine
 
 var destinations = map[string]destination{
+	// Since Go 1.27 pgx scans into these without an adapter; before, database/sql refuses them.
+	"direct []int64": into[[]int64](), "direct []string": into[[]string](), "direct map": into[map[string]any](),
+	"direct range": into[pgtype.Range[pgtype.Date]](), "direct prefix": into[netip.Prefix](),
+	"direct bytes": into[pgtype.FlatArray[byte]](), "named": into[weekday](), "direct float": into[celsius](),
 	"any": into[any](), "string": into[string](), "bytes": into[[]byte](), "bool": into[bool](), "int": into[int](), "int64": into[int64](),
 	"uint32": into[uint32](), "float64": into[float64](), "time": into[time.Time](),
 	"NullString": into[sql.NullString](), "NullInt64": into[sql.NullInt64](), "NullFloat64": into[sql.NullFloat64](),
