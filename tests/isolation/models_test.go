@@ -56,7 +56,11 @@ type (
 )
 
 func (h *Hooked) BeforeCreate(tx *gorm.DB) error {
-	return tx.Create(&Visit{PatientID: 1, Note: "by hook"}).Error
+	var patient Patient
+	if err := tx.First(&patient).Error; err != nil {
+		return err
+	}
+	return tx.Create(&Visit{PatientID: patient.ID, Note: "by hook"}).Error
 }
 
 func (h *Hooked) AfterFind(tx *gorm.DB) error {
