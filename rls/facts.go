@@ -63,13 +63,13 @@ app AS (
 admin AS (
 	SELECT oid FROM pg_roles WHERE rolname = $3
 ),
--- Whose privileges the application has without SET ROLE: those of PUBLIC (0), its own, and those it inherits. Of a
--- superuser, who has all anyway, only what was granted is of interest.
+-- Whose privileges the application has without SET ROLE: those of PUBLIC (0), its own, and those it inherits. That a
+-- superuser has them all, and what comes with inheriting the admin role, are findings of their own.
 self AS (
 	SELECT 0::oid AS oid, 'PUBLIC' AS name
 	UNION ALL
 	SELECT r.oid, quote_ident(r.rolname) FROM pg_roles r, app
-	WHERE r.oid = app.oid OR NOT app.rolsuper AND pg_has_role(app.oid, r.oid, 'USAGE')
+	WHERE r.oid = app.oid OR NOT app.rolsuper AND pg_has_role(app.oid, r.oid, 'USAGE') AND r.oid NOT IN (SELECT oid FROM admin)
 ),
 -- Roles to whom no tenant's policy applies, whatever the table.
 above AS (
@@ -115,6 +115,20 @@ func grantsOf(acl, owner string) string {
 		SELECT e.privilege_type, json_agg(DISTINCT self.name) AS names
 		FROM aclexplode(` + acl + `) e JOIN self ON self.oid = e.grantee
 		WHERE e.grantee <> ` + owner + ` GROUP BY 1) g)`
+}
+
+// granteesOf is the SQL for by whose rights the application has access to the rows of a relation.
+func granteesOf(relation string) string {
+	return `(SELECT json_agg(DISTINCT self.name) FROM (
+		SELECT ` + relation + `.relacl AS acl
+		UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = ` + relation + `.oid AND attacl IS NOT NULL
+		) acls, aclexplode(acl) e JOIN self ON self.oid = e.grantee)`
+}
+
+// accessible is the SQL for whether there are any. Two roles of PostgreSQL's own need no grant ("Predefined Roles").
+func accessible(relation string) string {
+	return `(EXISTS (SELECT FROM self WHERE name IN ('pg_read_all_data', 'pg_write_all_data')) OR ` +
+		granteesOf(relation) + ` IS NOT NULL)`
 }
 
 // preludeQuery looks names up as the connection would, before search_path is taken out of its hands, and asks which of the

@@ -55,7 +55,6 @@ func expressionOf(tree string) string {
 			JOIN pg_proc f ON f.oid = called[1]::oid AND f.provolatile = 'v')) END`
 }
 
-// Policies for the admin role are left out even if the application inherits it: that is a finding of its own.
 var policiesQuery = `
 SELECT json_agg(json_build_object(
 	'oid',        t.oid::bigint,
@@ -65,7 +64,7 @@ SELECT json_agg(json_build_object(
 	'using',      ` + expressionOf("p.polqual") + `,
 	'check',      ` + expressionOf("p.polwithcheck") + `) ORDER BY t.nspname, t.relname, p.polname)
 FROM tenants t JOIN pg_policy p ON p.polrelid = t.oid
-WHERE p.polroles && ARRAY(SELECT oid FROM self WHERE oid NOT IN (SELECT oid FROM admin))`
+WHERE p.polroles && ARRAY(SELECT oid FROM self)`
 
 func (p livePolicy) String() string { return fmt.Sprintf("policy %s on %s", p.Name, p.table) }
 
@@ -191,19 +190,22 @@ var policyRules = []rule[livePolicy]{
 
 // replacePolicy takes a policy away, and makes ours if there is none.
 func (c *checker) replacePolicy(p livePolicy) []string {
-	steps := []string{p.drop()}
 	if p.ours {
-		return steps
+		return []string{p.drop()}
 	}
-	return append(steps, c.policies(p.table)...)
+	steps := c.policies(p.table)
+	if !slices.Contains(steps, p.drop()) {
+		steps = append([]string{p.drop()}, steps...)
+	}
+	return steps
 }
 
 // writtenPredicate is how PostgreSQL writes the predicate of the tenant's policy. It is known and not asked for, as
 // Migrate does, because that would take the right to make a temporary table, and a server that may write. The tests
 // compare it with what PostgreSQL says.
 func (c *checker) writtenPredicate(t *tenantTable) string {
-	current := c.writtenDefault(t.wanted)
-	if t.wanted == "character varying" { // which has no operators of its own
+	current := c.writtenDefault(t.Column.Type)
+	if t.Column.Type == "character varying" { // which has no operators of its own
 		return fmt.Sprintf(`((%s)::text = (( SELECT %s AS "nullif"))::text)`, t.Name, current)
 	}
 	return fmt.Sprintf(`(%s = ( SELECT %s AS "nullif"))`, t.Name, current)

@@ -27,12 +27,12 @@ SELECT json_build_object(
 	'inheritsfrom', (
 		SELECT json_agg(quote_ident(r.rolname))
 		FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
-		WHERE m.member = app.oid AND NOT rolsuper
+		WHERE m.member = app.oid AND NOT app.rolsuper
 			AND pg_has_role(app.oid, (SELECT oid FROM admin), 'USAGE')
 			AND pg_has_role(m.roleid, (SELECT oid FROM admin), 'USAGE')),
 	'owns',         (
 		SELECT json_agg(quote_ident(nspname) || '.' || quote_ident(relname) ORDER BY nspname, relname)
-		FROM tenants WHERE NOT rolsuper AND pg_has_role(app.oid, relowner, 'USAGE')),
+		FROM tenants WHERE NOT app.rolsuper AND pg_has_role(app.oid, relowner, 'USAGE')),
 	'heir',         (
 		SELECT quote_ident(r.rolname)
 		FROM pg_roles r

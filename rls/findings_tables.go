@@ -45,8 +45,7 @@ SELECT json_agg(json_build_object(
 	'child',      EXISTS (
 		SELECT FROM pg_inherits i JOIN tenants p ON p.oid = i.inhparent
 		WHERE i.inhrelid = t.oid AND p.relkind <> 'f'),
-	'accessible', NOT app.rolsuper AND (has_any_column_privilege(app.oid, t.oid, 'SELECT, INSERT, UPDATE')
-		OR has_table_privilege(app.oid, t.oid, 'DELETE')),
+	'accessible', ` + accessible("t") + `,
 	'policed',    EXISTS (
 		SELECT FROM pg_policy WHERE polrelid = t.oid AND polpermissive AND polroles && ARRAY(SELECT oid FROM self)),
 	'excess',     ` + grantsOf("t.relacl", "t.relowner") + `,
@@ -61,7 +60,7 @@ SELECT json_agg(json_build_object(
 			WHERE x.indrelid = t.oid AND x.indkey[0] = t.attnum
 				AND x.indisvalid AND x.indpred IS NULL AND am.amname = 'btree'))
 ) ORDER BY t.nspname, t.relname)
-FROM tenants t, app WHERE t.relkind <> 'f'`
+FROM tenants t WHERE t.relkind <> 'f'`
 
 // regular tells whether the policies of the table itself matter. Those of a partition don't while it is read through its
 // parent only ("Row Security Policies").
@@ -124,7 +123,7 @@ var columnRules = []rule[*tenantTable]{
 	{
 		code: ColumnDefault, severity: Low,
 		found: func(c *checker, t *tenantTable) bool {
-			return (t.regular() || t.Accessible) && t.Column.Default != c.writtenDefault(t.wanted)
+			return (t.regular() || t.Accessible) && t.Column.Default != c.writtenDefault(t.Column.Type)
 		},
 		problem: "The default is not the current tenant: rows inserted without naming a tenant are refused, or are another's.",
 		fix:     func(c *checker, t *tenantTable) []string { return []string{c.setDefault(t.quoted(), t.wanted)} },
@@ -209,7 +208,7 @@ type parent struct {
 	Child string // quoted
 }
 
-const parentsQuery = `
+var parentsQuery = `
 SELECT json_agg(json_build_object(
 	'schema', n.nspname,
 	'table',  p.relname,
@@ -217,9 +216,8 @@ SELECT json_agg(json_build_object(
 FROM pg_inherits i
 JOIN tenants t ON t.oid = i.inhrelid
 JOIN pg_class p ON p.oid = i.inhparent AND p.oid NOT IN (SELECT oid FROM tenants)
-JOIN pg_namespace n ON n.oid = p.relnamespace, app
-WHERE NOT t.relispartition AND NOT app.rolsuper AND (has_any_column_privilege(app.oid, p.oid, 'SELECT, UPDATE')
-	OR has_table_privilege(app.oid, p.oid, 'DELETE'))`
+JOIN pg_namespace n ON n.oid = p.relnamespace
+WHERE NOT t.relispartition AND ` + accessible("p")
 
 var parentRules = []rule[parent]{{
 	code: ParentExposes, severity: Critical,
@@ -238,15 +236,11 @@ type foreignTable struct {
 	Grantees []string // by whose rights the application has access, quoted
 }
 
-const foreignTablesQuery = `
+var foreignTablesQuery = `
 SELECT json_agg(json_build_object(
 	'schema',   t.nspname,
 	'table',    t.relname,
-	'grantees', (
-		SELECT json_agg(DISTINCT self.name) FROM (
-			SELECT t.relacl AS acl
-			UNION ALL SELECT a.attacl FROM pg_attribute a WHERE a.attrelid = t.oid
-		) acls, aclexplode(acl) e JOIN self ON self.oid = e.grantee)))
+	'grantees', ` + granteesOf("t") + `))
 FROM tenants t WHERE t.relkind = 'f'`
 
 var foreignTableRules = []rule[foreignTable]{{

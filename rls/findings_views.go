@@ -31,11 +31,7 @@ SELECT json_agg(json_build_object(
 		WHERE option_name = 'security_invoker' AND option_value::bool),
 	'ownerbypasses', r.bypassed,
 	'heir',          quote_ident(r.heir),
-	'grantees',      (
-		SELECT json_agg(DISTINCT self.name) FROM (
-			SELECT v.relacl AS acl
-			UNION ALL SELECT a.attacl FROM pg_attribute a WHERE a.attrelid = v.oid
-		) acls, aclexplode(acl) e JOIN self ON self.oid = e.grantee),
+	'grantees',      ` + granteesOf("v") + `,
 	'reads',         r.names) ORDER BY n.nspname, v.relname)
 FROM app, (
 	SELECT reads.reader, json_agg(DISTINCT t.nspname || '.' || t.relname) AS names, min(pg_get_userbyid(t.relowner)) AS heir,
@@ -45,8 +41,8 @@ FROM app, (
 ) r
 JOIN pg_class v ON v.oid = r.reader AND v.relkind IN ('v', 'm')
 JOIN pg_namespace n ON n.oid = v.relnamespace
-WHERE NOT app.rolsuper AND has_schema_privilege(app.oid, n.oid, 'USAGE')
-	AND (has_any_column_privilege(app.oid, v.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(app.oid, v.oid, 'DELETE'))`
+WHERE v.relowner NOT IN (SELECT oid FROM self)
+	AND has_schema_privilege(app.oid, n.oid, 'USAGE') AND ` + accessible("v")
 
 // bypassed is the SQL for whether no policy of a table applies to a role ("Row Security Policies").
 func bypassed(role, table string) string {
@@ -62,7 +58,10 @@ var viewRules = []rule[view]{
 		problem: "It holds a copy of rows of %s to which no policy applies: each tenant reads those of all. Let only the admin role " +
 			"read it.",
 		detail: func(_ *checker, v view) string { return some(v.Reads) },
-		fix: func(_ *checker, v view) []string {
+		fix: func(c *checker, v view) []string {
+			if len(v.Grantees) == 0 {
+				return []string{asSuperuser, fmt.Sprintf("REVOKE pg_read_all_data FROM %s", ident(c.AppRole))}
+			}
 			return []string{fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", v.quoted(), join(v.Grantees))}
 		},
 	},

@@ -2,7 +2,6 @@ package rls
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,8 +45,6 @@ type Finding struct {
 	// Fix is the SQL that mends it, complete, for the role that owns the object. Where a superuser is needed, it begins with
 	// a comment that says so. It is empty where no SQL can help: Problem then says what to do.
 	Fix string
-
-	steps []string // the statements of Fix, each with its semicolon
 }
 
 // String returns the finding in one line.
@@ -87,27 +84,19 @@ func (r Report) Err() error {
 	if len(list) == 1 {
 		noun = "finding"
 	}
-	return errors.New(fmt.Sprintf("rls: %d %s: ", len(list), noun) + strings.Join(list, ", "))
+	return fmt.Errorf("rls: %d %s: %s", len(list), noun, strings.Join(list, ", "))
 }
 
 // SQL returns the fixes of all findings as one script. Its order is the one in which they work: a foreign key is replaced
-// before the unique constraint it needed, and policies exist before row level security is switched on. A statement that
-// several findings ask for appears once.
+// before the unique constraint it needed, and policies exist before row level security is switched on. Where several
+// findings ask for the same, it is done again, which does no harm.
 func (r Report) SQL() string {
 	ordered := slices.Clone(r.Findings)
 	slices.SortStableFunc(ordered, func(a, b Finding) int { return cmp.Compare(ranks()[a.Code], ranks()[b.Code]) })
-	var (
-		script strings.Builder
-		seen   = map[string]bool{}
-	)
+	var script strings.Builder
 	for _, f := range ordered {
-		fresh := slices.DeleteFunc(slices.Clone(f.steps), func(step string) bool {
-			known := seen[step]
-			seen[step] = !strings.HasPrefix(step, "--")
-			return known
-		})
-		if len(fresh) > 0 {
-			fmt.Fprintf(&script, "-- %s: %s\n%s\n\n", f.Code, oneLine(f.Object), strings.Join(fresh, "\n"))
+		if f.Fix != "" {
+			fmt.Fprintf(&script, "-- %s: %s\n%s\n\n", f.Code, oneLine(f.Object), f.Fix)
 		}
 	}
 	return strings.TrimSuffix(script.String(), "\n")

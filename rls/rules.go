@@ -25,13 +25,15 @@ func (r rule[F]) finding(c *checker, fact F) Finding {
 		f.Problem = fmt.Sprintf(r.problem, r.detail(c, fact))
 	}
 	if r.fix != nil {
-		for _, step := range r.fix(c, fact) {
-			if !strings.HasPrefix(step, "--") {
-				step += ";"
+		var script strings.Builder
+		for _, statement := range r.fix(c, fact) {
+			script.WriteString(statement)
+			if !strings.HasPrefix(statement, "--") {
+				script.WriteString(";")
 			}
-			f.steps = append(f.steps, step)
+			script.WriteString("\n")
 		}
-		f.Fix = strings.Join(f.steps, "\n")
+		f.Fix = strings.TrimSuffix(script.String(), "\n")
 	}
 	return f
 }

@@ -75,8 +75,12 @@ func (d database) fill(text string) string {
 	if d.version >= 150000 {
 		invoker = " WITH (security_invoker = true)"
 	}
+	super, _ := url.Parse(d.super)
+	password, _ := super.User.Password()
 	return strings.NewReplacer("{app}", d.role, "{admin}", d.Admin.Role, "{owner}", d.Owner.Role,
-		"{security_invoker}", invoker).Replace(text)
+		"{security_invoker}", invoker,
+		"{here}", fmt.Sprintf("host '%s', port '%s', dbname '%s'", super.Hostname(), super.Port(), d.Name),
+		"{superuser}", fmt.Sprintf("user '%s', password '%s'", super.User.Username(), password)).Replace(text)
 }
 
 // connect opens a connection that ends with the test.

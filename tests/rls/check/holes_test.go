@@ -1,0 +1,555 @@
+package check_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// hole is a way to spoil the clean database.
+type hole struct {
+	code   rls.Code
+	object string
+	open   string // run by the owner, or by the superuser if it begins with superuser
+	opts   []rls.CheckOption
+	mended []rls.CheckOption // instead of opts, where no SQL can mend the hole
+	attack attack            // nil where there is nothing to attack
+}
+
+// superuser is the comment before what the owner can't run, as in a fix.
+const superuser = "-- as a superuser"
+
+// attack tells whether it succeeds.
+type attack func(t *testing.T, d database) bool
+
+// leaks is an attack that gets a text to see that is none of its tenant's business.
+func leaks(text, statements string) attack { return leaksTo(application, "globex", text, statements) }
+
+func leaksTo(login login, tenant, text, statements string) attack {
+	return func(t *testing.T, d database) bool {
+		lines, err := d.try(t, login(d), tenant, statements)
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) {
+			return false
+		}
+		require.NoError(t, err)
+		return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, text) })
+	}
+}
+
+// does is an attack that may do something.
+func does(statements string) attack {
+	return leaksTo(application, "globex", "done", statements+"; SELECT 'done'")
+}
+
+func doesAs(login login, statements string) attack {
+	return leaksTo(login, "globex", "done", statements+"; SELECT 'done'")
+}
+
+// fails is an attack that learns something from an error.
+func fails(code, statements string) attack {
+	return func(t *testing.T, d database) bool {
+		_, err := d.try(t, d.app, "globex", statements)
+		var refused *pgconn.PgError
+		return errors.As(err, &refused) && refused.Code == code
+	}
+}
+
+// scans is an attack on the time of others: the query reads the rows of all tenants even if PostgreSQL avoids that where
+// it can.
+func scans(tenant, query string) attack {
+	return func(t *testing.T, d database) bool {
+		lines, err := d.try(t, d.app, tenant, "SET LOCAL enable_seqscan = off; EXPLAIN "+query)
+		require.NoError(t, err)
+		return !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "Index Cond: (tenant_id = ") })
+	}
+}
+
+// login chooses who attacks.
+type login func(database) string
+
+func application(d database) string { return d.app }
+func owner(d database) string       { return d.Owner.DSN }
+func admin(d database) string       { return d.Admin.DSN }
+
+const (
+	ofAcme   = "of acme"
+	allNotes = "SELECT body FROM notes"
+	current  = "(SELECT NULLIF(current_setting('app.tenant_id', true), ''))"
+)
+
+// holes are all that can be found, by name.
+var holes = map[string]hole{
+	// The application's role.
+	"superuser": {
+		code: rls.RoleSuperuser, object: "role {app}",
+		open:   superuser + "\nALTER ROLE {app} SUPERUSER",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"bypassrls": {
+		code: rls.RoleBypassesRLS, object: "role {app}",
+		open:   superuser + "\nALTER ROLE {app} BYPASSRLS",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"inherits the admin role": {
+		code: rls.RoleInheritsAdmin, object: "role {app}",
+		open:   superuser + "\nREVOKE {admin} FROM {app}; ALTER ROLE {app} INHERIT; GRANT {admin} TO {app}",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"owns a table": {
+		code: rls.RoleOwnsTables, object: "role {app}",
+		open:   superuser + "\nALTER TABLE notes OWNER TO {app}",
+		attack: leaks(ofAcme, "ALTER TABLE notes DISABLE ROW LEVEL SECURITY; "+allNotes),
+	},
+
+	// Tables.
+	"not enabled": {
+		code: rls.TableNotEnabled, object: "public.notes",
+		open:   "ALTER TABLE notes DISABLE ROW LEVEL SECURITY",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"not forced": {
+		code: rls.TableNotForced, object: "public.logs",
+		open:   "ALTER TABLE logs NO FORCE ROW LEVEL SECURITY",
+		attack: leaksTo(owner, "globex", ofAcme, "SELECT body FROM logs"),
+	},
+	"without policy": {
+		code: rls.TableWithoutPolicy, object: "public.notes",
+		open: "DROP POLICY tenant_isolation ON notes",
+		attack: func(t *testing.T, d database) bool {
+			lines, err := d.try(t, d.app, "globex", allNotes)
+			require.NoError(t, err)
+			return len(lines) == 0 // not even its own
+		},
+	},
+	"partition granted": {
+		code: rls.PartitionExposed, object: "public.events_2024",
+		open:   "GRANT SELECT (body) ON events_2024 TO {app}",
+		attack: leaks(ofAcme, "SELECT body FROM events_2024"),
+	},
+	"child granted": {
+		code: rls.PartitionExposed, object: "public.old_logs",
+		open:   "INSERT INTO old_logs VALUES (3, 'acme', 'of acme'); GRANT DELETE, SELECT ON old_logs TO PUBLIC",
+		attack: leaks(ofAcme, "DELETE FROM old_logs RETURNING body"),
+	},
+	"parent that is no tenant's": {
+		code: rls.ParentExposes, object: "public.papers",
+		open:   "CREATE TABLE papers (body text); GRANT SELECT ON papers TO {app}; ALTER TABLE notes INHERIT papers",
+		attack: leaks(ofAcme, "SELECT body FROM papers"),
+	},
+
+	// The tenant column.
+	"nullable": {
+		code: rls.ColumnNullable, object: "public.notes",
+		open:   "ALTER TABLE notes ALTER COLUMN tenant_id DROP NOT NULL",
+		attack: doesAs(admin, "INSERT INTO notes (id, tenant_id) VALUES (3, NULL)"),
+	},
+	"without default": {
+		code: rls.ColumnDefault, object: "public.logs",
+		open:   "ALTER TABLE logs ALTER COLUMN tenant_id DROP DEFAULT",
+		attack: fails("42501", "INSERT INTO logs (id) VALUES (3)"),
+	},
+	"default of another": {
+		code: rls.ColumnDefault, object: "public.logs",
+		open:   "ALTER TABLE logs ALTER COLUMN tenant_id SET DEFAULT 'acme'",
+		attack: leaksTo(admin, "globex", "acme", "INSERT INTO logs (id) VALUES (3) RETURNING tenant_id"),
+	},
+	"of another type": {
+		code: rls.ColumnType, object: "public.numbered",
+		open: `CREATE TABLE numbered (id int PRIMARY KEY, body text,
+				tenant_id int NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')::int));
+			CREATE INDEX ON numbered (tenant_id);
+			CREATE POLICY tenant_isolation ON numbered USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')::int));
+			INSERT INTO numbered VALUES (1, 'of 7', 7);
+			ALTER TABLE numbered ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+			GRANT SELECT ON numbered TO {app}`,
+		attack: leaksTo(application, "07", "of 7", "SELECT body FROM numbered"),
+	},
+	"not indexed": {
+		code: rls.ColumnNotIndexed, object: "public.logs",
+		open:   "DROP INDEX logs_tenant_id",
+		attack: scans("globex", "SELECT * FROM ONLY logs"),
+	},
+
+	// Keys.
+	"unique constraint": {
+		code: rls.UniqueWithoutTenant, object: "constraint only_one on public.notes",
+		open:   "ALTER TABLE notes ADD CONSTRAINT only_one UNIQUE (body) INCLUDE (tenant_id) DEFERRABLE",
+		attack: fails("23505", "INSERT INTO notes (id, body) VALUES (3, 'of acme'); SET CONSTRAINTS ALL IMMEDIATE"),
+	},
+	"unique index": {
+		code: rls.UniqueWithoutTenant, object: `index public."Only" one`,
+		open:   `CREATE UNIQUE INDEX """Only"" one" ON notes (lower(body), (id % 1)) WHERE id > 0`,
+		attack: fails("23505", "INSERT INTO notes (id, body) VALUES (3, 'Of ACME')"),
+	},
+	"unique index of a partitioned table": {
+		code: rls.UniqueWithoutTenant, object: "index public.only_one",
+		open:   "CREATE UNIQUE INDEX only_one ON events (year, id, body)",
+		attack: fails("23505", "INSERT INTO events (year, id, body) VALUES (2024, 1, 'of acme')"),
+	},
+	"exclusion constraint": {
+		code: rls.UniqueWithoutTenant, object: "constraint only_one on public.notes",
+		open:   "ALTER TABLE notes ADD CONSTRAINT only_one EXCLUDE USING btree (body WITH =) WHERE (id > 0)",
+		attack: fails("23P01", "INSERT INTO notes (id, body) VALUES (3, 'of acme')"),
+	},
+	"foreign key": {
+		code: rls.ForeignKeyWithoutTenant, object: "constraint fk_notes_comments on public.comments",
+		open:   "ALTER TABLE comments DROP CONSTRAINT comments_note",
+		attack: does("INSERT INTO comments (id, note_id) VALUES (3, 1)"),
+	},
+	"foreign key to itself": {
+		code: rls.ForeignKeyWithoutTenant, object: "constraint previous on public.logs",
+		open:   "ALTER TABLE logs ADD COLUMN previous_id bigint, ADD CONSTRAINT previous FOREIGN KEY (previous_id) REFERENCES logs DEFERRABLE INITIALLY DEFERRED",
+		attack: does("INSERT INTO logs (id, previous_id) VALUES (3, 1); SET CONSTRAINTS ALL IMMEDIATE"),
+	},
+	"foreign key that cascades": {
+		code: rls.ForeignKeyCascadesToTenants, object: "constraint fk_notes_comments on public.comments",
+		open: `ALTER TABLE comments DROP CONSTRAINT comments_note, DROP CONSTRAINT fk_notes_comments,
+			ADD CONSTRAINT fk_notes_comments FOREIGN KEY (note_id) REFERENCES notes (id) ON DELETE CASCADE ON UPDATE CASCADE`,
+		attack: does("INSERT INTO comments (id, note_id) VALUES (3, 1)"),
+	},
+	"foreign key that sets null": {
+		code: rls.ForeignKeyCascadesToTenants, object: "constraint log on public.comments",
+		open:   "ALTER TABLE comments ADD COLUMN log_id bigint, ADD CONSTRAINT log FOREIGN KEY (log_id) REFERENCES logs ON DELETE SET NULL ON UPDATE SET DEFAULT",
+		attack: does("INSERT INTO comments (id, log_id) VALUES (3, 1)"),
+	},
+
+	// Policies.
+	"always true, beside ours": {
+		code: rls.PolicyAlwaysTrue, object: "policy everyone on public.notes",
+		open:   "CREATE POLICY everyone ON notes FOR SELECT USING (true)",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"always true, instead of ours": {
+		code: rls.PolicyAlwaysTrue, object: "policy tenant_isolation on public.notes",
+		open:   "ALTER POLICY tenant_isolation ON notes USING (1 = 1) WITH CHECK (true)",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"always true, for the application": {
+		code: rls.PolicyAlwaysTrue, object: "policy service on public.notes",
+		open:   "CREATE POLICY service ON notes TO {app} USING (true)",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"check always true": {
+		code: rls.PolicyCheckAlwaysTrue, object: "policy tenant_isolation on public.logs",
+		open:   "ALTER POLICY tenant_isolation ON logs WITH CHECK (true)",
+		attack: does("INSERT INTO logs (id, tenant_id, body) VALUES (3, 'acme', 'planted')"),
+	},
+	"insert policy without a check": {
+		code: rls.PolicyCheckAlwaysTrue, object: "policy sign_up on public.logs",
+		open:   "CREATE POLICY sign_up ON logs FOR INSERT WITH CHECK (true)",
+		attack: does("INSERT INTO logs (id, tenant_id, body) VALUES (3, 'acme', 'planted')"),
+	},
+	"beside ours": {
+		code: rls.PolicyBesideOurs, object: "policy published on public.notes",
+		open:   "CREATE POLICY published ON notes USING (body LIKE 'of%')",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"or bypass": {
+		code: rls.PolicyOrBypass, object: "policy tenant_isolation on public.notes",
+		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = " + current + " OR current_setting('app.bypass', true) = 'on')",
+		attack: leaks(ofAcme, "SELECT set_config('app.bypass', 'on', true); "+allNotes),
+	},
+	"or bypass, plan": {
+		code: rls.PolicyOrBypass, object: "policy tenant_isolation on public.notes",
+		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = " + current + " OR current_setting('app.bypass', true) = 'on')",
+		attack: scans("globex", allNotes),
+	},
+	"volatile function": {
+		code: rls.PolicyVolatile, object: "policy tenant_isolation on public.notes",
+		open: `CREATE FUNCTION tenant() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_setting('app.tenant_id', true); END $$;
+			ALTER POLICY tenant_isolation ON notes USING (tenant_id = tenant()) WITH CHECK (tenant_id = tenant())`,
+		attack: scans("globex", allNotes),
+	},
+	"volatile function of PostgreSQL": {
+		code: rls.PolicyVolatile, object: "policy tenant_isolation on public.notes",
+		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = set_config('app.tenant_id', current_setting('app.tenant_id', true), true))",
+		attack: scans("globex", allNotes),
+	},
+	"casts the column": {
+		code: rls.PolicyCastsColumn, object: `policy tenant_isolation on of uuid.Odd "rows`,
+		open:   `ALTER POLICY tenant_isolation ON "of uuid"."Odd ""rows" USING (tenant_id::text = ` + current + ")",
+		attack: scans("", `SELECT * FROM "of uuid"."Odd ""rows"`),
+	},
+	"casts a varchar": {
+		code: rls.PolicyCastsColumn, object: `policy tenant_isolation on of character varying.Odd "rows`,
+		open:   `ALTER POLICY tenant_isolation ON "of character varying"."Odd ""rows" USING (tenant_id::char(9) = ` + current + ")",
+		attack: leaksTo(application, "", "t", "SELECT 'acme '::text <> 'acme' AND EXISTS (SELECT FROM pg_policy WHERE pg_get_expr(polqual, polrelid) LIKE '%character(9)%')"),
+	},
+	"wrong setting": {
+		code: rls.PolicyWrongSetting, object: "policy tenant_isolation on public.notes",
+		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant', true), '')))",
+		attack: leaks(ofAcme, "SELECT set_config('app.tenant', 'acme', false); "+allNotes),
+	},
+	"without NULLIF": {
+		code: rls.PolicyWithoutNullif, object: "policy tenant_isolation on public.logs",
+		open: `ALTER POLICY tenant_isolation ON logs USING (tenant_id = (SELECT current_setting('app.tenant_id', true)))
+			WITH CHECK (tenant_id = (SELECT current_setting('app.tenant_id', true)))`,
+		attack: leaksTo(application, "", "shared", "INSERT INTO logs (id, tenant_id, body) VALUES (3, '', 'shared'); SELECT body FROM logs"),
+	},
+	"unknown condition": {
+		code: rls.PolicyNotCanonical, object: "policy tenant_isolation on public.notes",
+		open: `CREATE FUNCTION tenant() RETURNS text STABLE LANGUAGE sql AS $$ SELECT 'acme' $$;
+			ALTER POLICY tenant_isolation ON notes USING (tenant_id = tenant())`,
+		attack: leaks(ofAcme, allNotes),
+	},
+
+	// Views.
+	"view of a superuser": {
+		code: rls.ViewOwnerBypasses, object: "public.all_notes",
+		open:   superuser + "\nCREATE VIEW all_notes AS SELECT * FROM short_notes; CREATE VIEW bodies AS SELECT body FROM notes; DROP VIEW all_notes; ALTER VIEW bodies RENAME TO all_notes; GRANT SELECT ON all_notes TO {app}",
+		attack: leaks(ofAcme, "SELECT body FROM all_notes"),
+	},
+	"view of an owner without force": {
+		code: rls.ViewOwnerBypasses, object: "public.all_bodies",
+		open: `CREATE VIEW all_logs AS SELECT * FROM logs; REVOKE ALL ON all_logs FROM {app};
+			CREATE VIEW all_bodies AS SELECT body FROM all_logs;
+			ALTER TABLE logs NO FORCE ROW LEVEL SECURITY`,
+		opts:   []rls.CheckOption{rls.Allow(rls.TableNotForced, "public.logs", "to see what follows from it")},
+		attack: leaks(ofAcme, "SELECT body FROM all_bodies"),
+	},
+	"view by the policies of its owner": {
+		code: rls.ViewNotInvoker, object: "public.topic_names",
+		open:   "CREATE VIEW topic_names AS SELECT name FROM topics; GRANT SELECT ON topic_names TO {app}",
+		attack: leaks(ofAcme, "SELECT name FROM topic_names"),
+	},
+	"materialized view": {
+		code: rls.MaterializedViewReadable, object: "public.note_counts",
+		open:   superuser + "\nREFRESH MATERIALIZED VIEW note_counts; GRANT SELECT ON note_counts TO PUBLIC; GRANT SELECT (tenant_id) ON note_counts TO {app}",
+		attack: does("SELECT tenant_id FROM note_counts"),
+	},
+
+	// Functions and triggers.
+	"definer function": {
+		code: rls.FunctionReadsTenants, object: "function public.all_notes(text)",
+		open: superuser + `
+			CREATE FUNCTION all_notes(wanted text) RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN RETURN QUERY SELECT body FROM public.NOTES WHERE body LIKE wanted; END $$`,
+		attack: leaks(ofAcme, "SELECT all_notes('%')"),
+	},
+	"definer function, parsed": {
+		code: rls.FunctionReadsTenants, object: "function public.all_notes()",
+		open: superuser + `
+			CREATE FUNCTION all_notes() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			BEGIN ATOMIC SELECT body FROM public.short_notes; END`,
+		attack: leaks(ofAcme, "SELECT all_notes()"),
+	},
+	"definer function of an odd name": {
+		code: rls.FunctionReadsTenants, object: `function public."Odd ""count"()`,
+		open: superuser + `
+			CREATE FUNCTION "Odd ""count"() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ SELECT count(*) FROM "of text"."Odd ""rows" $$`,
+		attack: leaksTo(application, "acme", "1", `INSERT INTO "of text"."Odd ""rows" (id) VALUES (1); SELECT set_config('app.tenant_id', 'globex', true); SELECT "Odd ""count"()`),
+	},
+	"definer procedure without search_path": {
+		code: rls.FunctionSearchPath, object: "function public.allowed(text)",
+		open: `CREATE FUNCTION allowed(code text) RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER
+			AS $$ BEGIN RETURN QUERY SELECT name FROM countries WHERE countries.code = allowed.code; END $$`,
+		attack: leaks("mine", "CREATE TEMP TABLE countries AS SELECT 'mine' AS name, 'x' AS code; GRANT ALL ON countries TO PUBLIC; SELECT allowed('x')"),
+	},
+	"trigger of a superuser": {
+		code: rls.TriggerOwnerBypasses, object: "trigger remember on public.logs",
+		open: superuser + `
+			CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN NEW.body := (SELECT string_agg(body, ', ') FROM public.notes); RETURN NEW; END $$;
+			CREATE TRIGGER remember BEFORE INSERT ON logs FOR EACH ROW EXECUTE FUNCTION remember()`,
+		attack: leaks(ofAcme, "INSERT INTO logs (id) VALUES (3) RETURNING body"),
+	},
+
+	// Privileges.
+	"truncate": {
+		code: rls.GrantTruncate, object: "public.logs",
+		open:   "GRANT TRUNCATE ON logs TO {app}, PUBLIC",
+		attack: does("TRUNCATE ONLY logs"),
+	},
+	"truncate, by a role it inherits": {
+		code: rls.GrantTruncate, object: "public.logs",
+		open: superuser + `
+			CREATE ROLE staff_of_{app}; ALTER ROLE {app} INHERIT; GRANT staff_of_{app} TO {app}; GRANT TRUNCATE ON logs TO staff_of_{app};
+			REVOKE {admin} FROM {app}`,
+		attack: does("TRUNCATE ONLY logs"),
+	},
+	"trigger": {
+		code: rls.GrantTrigger, object: "public.logs",
+		open:   "GRANT TRIGGER ON logs TO {app}",
+		attack: does("CREATE TRIGGER mine AFTER INSERT ON logs EXECUTE FUNCTION suppress_redundant_updates_trigger()"),
+	},
+	"references": {
+		code: rls.GrantReferences, object: "public.notes",
+		open:   "GRANT REFERENCES ON notes TO {app}",
+		attack: does("CREATE TABLE scratch.spy (note_id bigint REFERENCES notes (id)); INSERT INTO scratch.spy VALUES (1)"),
+	},
+	"create in a schema": {
+		code: rls.GrantCreate, object: "schema public",
+		open:   "GRANT CREATE ON SCHEMA public TO PUBLIC",
+		attack: does("CREATE FUNCTION public.length(bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+	},
+	"owner of a schema": {
+		code: rls.GrantCreate, object: "schema of text",
+		open:   superuser + "\nALTER SCHEMA \"of text\" OWNER TO {app}",
+		attack: does(`DROP TABLE "of text"."Odd ""rows"`),
+	},
+	"default privileges": {
+		code: rls.DefaultPrivileges, object: "default privileges of {owner} in public",
+		open:   "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT TRUNCATE, SELECT ON TABLES TO {app}, PUBLIC",
+		attack: tomorrow,
+	},
+	"default privileges everywhere": {
+		code: rls.DefaultPrivileges, object: "default privileges of {owner}",
+		open:   "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app}",
+		attack: tomorrow,
+	},
+
+	// Ways out of the database.
+	"published": {
+		code: rls.TablePublished, object: "publication everything",
+		open:   "CREATE PUBLICATION everything FOR TABLE countries, notes, events",
+		attack: published,
+	},
+	"all tables published": {
+		code: rls.TablePublished, object: "publication everything",
+		open:   superuser + "\nCREATE PUBLICATION everything FOR ALL TABLES",
+		attack: published,
+	},
+	"foreign table": {
+		code: rls.ForeignTableAccessible, object: "public.remote_notes",
+		open: superuser + `
+			CREATE EXTENSION postgres_fdw;
+			CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({here});
+			CREATE USER MAPPING FOR PUBLIC SERVER here OPTIONS ({superuser});
+			CREATE FOREIGN TABLE remote_notes (tenant_id text, body text) SERVER here OPTIONS (table_name 'notes');
+			GRANT SELECT (body) ON remote_notes TO {app}; GRANT SELECT ON remote_notes TO PUBLIC`,
+		attack: leaks(ofAcme, "SELECT body FROM remote_notes"),
+	},
+
+	// The server.
+	"CVE-2023-2455": {
+		code: rls.ServerCVE2023, object: "server",
+		opts:   []rls.CheckOption{rls.ServerVersion(150002), cve2024, cve2025},
+		mended: []rls.CheckOption{rls.ServerVersion(150003), cve2024, cve2025},
+	},
+	"CVE-2024-10976": {
+		code: rls.ServerCVE2024, object: "server",
+		opts:   []rls.CheckOption{rls.ServerVersion(170000), cve2025},
+		mended: []rls.CheckOption{rls.ServerVersion(170001), cve2025},
+	},
+	"CVE-2025-8713": {
+		code: rls.ServerCVE2025, object: "server",
+		opts:   []rls.CheckOption{rls.ServerVersion(160009)},
+		mended: []rls.CheckOption{rls.ServerVersion(160010)},
+	},
+
+	// Models.
+	"model without a table": {
+		code: rls.ModelTableMissing, object: `"diaries"`,
+		opts:   []rls.CheckOption{rls.Models(&diary{})},
+		mended: []rls.CheckOption{},
+	},
+	"model without the column": {
+		code: rls.ModelColumnMissing, object: "public.diaries",
+		open:   "CREATE TABLE diaries (id bigint PRIMARY KEY, body text); GRANT INSERT, SELECT ON diaries TO {app}",
+		opts:   []rls.CheckOption{rls.Models(&diary{})},
+		attack: leaks(ofAcme, "INSERT INTO diaries (id, body) VALUES (1, 'of acme'); SELECT set_config('app.tenant_id', 'initech', true); SELECT body FROM diaries"),
+	},
+
+	// The allow-list.
+	"stale": {
+		code: rls.AllowStale, object: "table-not-forced on public.notes",
+		opts:   []rls.CheckOption{rls.Allow(rls.TableNotForced, "public.notes", "not any more")},
+		mended: []rls.CheckOption{},
+	},
+	"stale table": {
+		code: rls.AllowStale, object: "shared-table on public.gone",
+		opts:   []rls.CheckOption{rls.Allow(rls.SharedTable, "public.gone", "it was")},
+		mended: []rls.CheckOption{},
+	},
+}
+
+var (
+	cve2024 = rls.Allow(rls.ServerCVE2024, "server", "another case")
+	cve2025 = rls.Allow(rls.ServerCVE2025, "server", "another case")
+)
+
+type diary struct {
+	ID       int64
+	TenantID string
+	Body     string
+}
+
+// tomorrow is an attack on a table that the owner makes after the check.
+func tomorrow(t *testing.T, d database) bool {
+	d.run(t, d.Owner.DSN, "CREATE TABLE tomorrow (id int)")
+	defer d.run(t, d.Owner.DSN, "DROP TABLE tomorrow")
+	return does("TRUNCATE tomorrow")(t, d)
+}
+
+// published tells what a subscriber would get. The servers of tests do not replicate.
+func published(t *testing.T, d database) bool {
+	return leaks("notes", "SELECT tablename FROM pg_publication_tables")(t, d)
+}
+
+func TestHoles(t *testing.T) {
+	for name, hole := range holes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := cleanDatabase(t)
+			object := d.fill(hole.object)
+			d.run(t, d.loginFor(hole.open), hole.open)
+			if hole.attack != nil {
+				require.True(t, hole.attack(t, d), "the attack must succeed while the hole is open")
+			}
+
+			report := d.check(t, append(allowances(), hole.opts...)...)
+			require.Equal(t, []string{string(hole.code) + ": " + object}, found(report))
+			finding := report.Findings[0]
+			require.False(t, report.OK())
+			require.EqualError(t, report.Err(), "rls: 1 finding: "+string(hole.code)+" ("+object+")")
+			require.Regexp(t, `^[A-Z].*\.$`, finding.Problem)
+			require.NotContains(t, finding.Problem, "%")
+
+			opts := hole.opts
+			if hole.mended != nil {
+				opts = hole.mended
+				require.Empty(t, finding.Fix)
+				require.Empty(t, report.SQL())
+			} else {
+				require.Contains(t, report.SQL(), finding.Fix)
+				login := d.Owner.DSN
+				if strings.HasPrefix(hole.open, superuser) || strings.Contains(finding.Fix, superuser) {
+					login = d.super
+				}
+				d.run(t, login, report.SQL())
+			}
+			if hole.attack != nil {
+				require.False(t, hole.attack(t, d), "the attack must fail once the hole is mended")
+			}
+			require.Empty(t, found(d.check(t, append(allowances(), opts...)...)))
+		})
+	}
+}
+
+// loginFor is who must run a script.
+func (d database) loginFor(script string) string {
+	if strings.HasPrefix(script, superuser) {
+		return d.super
+	}
+	return d.Owner.DSN
+}
+
+func TestEveryRuleHasAHole(t *testing.T) {
+	shown := map[rls.Code]bool{}
+	for _, hole := range holes {
+		shown[hole.code] = true
+	}
+	for _, r := range rls.Rules() {
+		require.True(t, shown[r.Code], "no database shows %s", r.Code)
+		delete(shown, r.Code)
+	}
+	require.Empty(t, shown)
+}
