@@ -134,7 +134,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 			}
 		}
 		c.done(pc, &q, tag, err)
-		return retryable(err)
+		return c.retryable(err)
 	})
 	if err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ d
 		}
 		if err != nil {
 			c.done(pc, &r.call, pgconn.CommandTag{}, err)
-			return retryable(err)
+			return c.retryable(err)
 		}
 		return r.prime(pc)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -162,10 +163,15 @@ func stateOf(pc *pgx.Conn) *state {
 }
 
 // retryable turns an error that came before anything was sent into the one by which database/sql takes another
-// connection, as pgx's stdlib does.
-func retryable(err error) error {
-	if err != nil && pgconn.SafeToRetry(err) {
+// connection, as pgx's stdlib does. A transaction can't take another, and a context that is over helps on none: there
+// the error stays what it is, and the connection in use.
+func (c *conn) retryable(err error) error {
+	switch {
+	case err == nil, c.tx != nil, !pgconn.SafeToRetry(err):
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	default:
 		return driver.ErrBadConn
 	}
-	return err
 }

@@ -55,7 +55,7 @@ func (r *rows) prime(pc *pgx.Conn) error {
 	if !r.primed {
 		r.end(pc)
 	}
-	return retryable(r.err)
+	return r.conn.retryable(r.err)
 }
 
 func (r *rows) lookUpLayout() *layout {
