@@ -26,6 +26,8 @@ func (i Isolation) session(db *gorm.DB) *gorm.DB {
 type state struct {
 	tenants map[*schema.Schema]bool // the models whose tables are tenants'
 	related bool                    // relations become foreign keys
+
+	recorded *[]string // takes the statements; nil to run them
 }
 
 // dialector is the user's own, with a migrator that respects isolation.
@@ -71,18 +73,6 @@ func (m migrator) MigrateColumnUnique(value any, field *schema.Field, live gorm.
 		}
 	}
 	return m.Migrator.MigrateColumnUnique(value, field, live)
-}
-
-// CreateIndex makes an index that a tag asks for, except for those that the plan makes.
-func (m migrator) CreateIndex(value any, name string) error {
-	_, s, err := m.parse(value)
-	if err != nil {
-		return err
-	}
-	if index := s.LookIndex(name); index != nil && m.tenants[s] && m.widens(index) {
-		return nil
-	}
-	return m.Migrator.CreateIndex(value, name)
 }
 
 // retype gives the tenant column the type of its field, where that differs. The policy and the default hold the old type:

@@ -68,10 +68,20 @@ type sequence struct {
 func (r relation) quoted() string { return r.sibling(r.Table) }
 
 // sibling returns the qualified name of an object in the table's schema.
-func (r relation) sibling(name string) string { return ident(r.Schema, name) }
+func (r relation) sibling(name string) string {
+	if r.Schema == "" {
+		return ident(name) // that of the search_path
+	}
+	return ident(r.Schema, name)
+}
 
 // String returns the qualified name of the table for people.
-func (r relation) String() string { return r.Schema + "." + r.Table }
+func (r relation) String() string {
+	if r.Schema == "" {
+		return r.Table
+	}
+	return r.Schema + "." + r.Table
+}
 
 // catalogQuery describes the tables named in $1 as JSON documents, NULL for a table that does not exist; $2 is the tenant
 // column, $3 the roles that matter. A name in $1 is resolved like one in a statement: quotes and search_path count.

@@ -3,10 +3,8 @@ package rls
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 )
 
@@ -17,7 +15,7 @@ func (m migrator) constraints(models []any, targets []*target) error {
 	for _, t := range targets {
 		tables[t.name] = t
 	}
-	for _, model := range append(slices.Clone(models), m.ReorderModels(models, true)...) {
+	for _, model := range m.all(models) {
 		name, s, err := m.parse(model)
 		if err != nil {
 			return err
@@ -59,42 +57,16 @@ func (m migrator) uniques(stmt *gorm.Statement) []uniqueness {
 	tagged := s.ParseUniqueConstraints()
 	for _, name := range slices.Sorted(maps.Keys(tagged)) {
 		if column := tagged[name].Field.DBName; column != m.column {
-			list = append(list, uniqueness{name: cut(name, maxIdentifier), constraint: true, columns: []string{column}})
+			list = append(list, uniqueness{name: cut(name, maxIdentifier), constraint: true, indexParts: indexParts{columns: []string{column}}})
 		}
 	}
 	for _, index := range s.ParseIndexes() {
 		if !m.widens(index) {
 			continue
 		}
-		u := uniqueness{name: cut(index.Name, maxIdentifier)}
-		for _, field := range index.Fields {
-			column := field.DBName
-			if field.Expression != "" {
-				column = ""
-			}
-			u.columns = append(u.columns, column)
-		}
-		for _, element := range m.BuildIndexOptions(index.Fields, stmt) {
-			u.elements = append(u.elements, element.(clause.Expr).SQL)
-		}
-		if index.Type != "" {
-			u.using = " USING " + index.Type
-		}
-		if index.Option != "" && !concurrently(index) {
-			u.suffix += " " + index.Option
-		}
-		if index.Where != "" {
-			u.suffix += " WHERE " + index.Where
-		}
-		list = append(list, u)
+		list = append(list, uniqueness{name: cut(index.Name, maxIdentifier), indexParts: m.indexParts(index, stmt)})
 	}
 	return list
-}
-
-// widens tells whether an index is unique without the tenant column.
-func (m migrator) widens(index *schema.Index) bool {
-	return index.Class == "UNIQUE" &&
-		!slices.ContainsFunc(index.Fields, func(o schema.IndexOption) bool { return o.DBName == m.column && o.Expression == "" })
 }
 
 // references returns the foreign keys that a model's table should have, as GORM would make them.
@@ -133,9 +105,4 @@ func names(fields []*schema.Field) []string {
 		list[n] = field.DBName
 	}
 	return list
-}
-
-// concurrently tells whether the tag of an index asks for CONCURRENTLY, which GORM takes for an option of the index.
-func concurrently(index *schema.Index) bool {
-	return strings.EqualFold(strings.TrimSpace(index.Option), "CONCURRENTLY")
 }

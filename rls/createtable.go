@@ -26,7 +26,7 @@ func (m migrator) CreateTable(values ...any) error {
 }
 
 func (m migrator) createTable(value any, stmt *gorm.Statement) error {
-	s, db := stmt.Schema, m.DB.Session(&gorm.Session{})
+	s := stmt.Schema
 	lines, vars := m.columns(s)
 	for _, constraint := range m.localConstraints(s) {
 		sql, values := constraint.Build()
@@ -36,11 +36,11 @@ func (m migrator) createTable(value any, stmt *gorm.Statement) error {
 	if options, ok := m.DB.Get("gorm:table_options"); ok {
 		sql += fmt.Sprint(options)
 	}
-	if err := db.Exec(sql, append([]any{m.CurrentTable(stmt)}, vars...)...).Error; err != nil {
+	if err := m.exec(sql, append([]any{m.CurrentTable(stmt)}, vars...)...); err != nil {
 		return err
 	}
 	for _, index := range s.ParseIndexes() {
-		if err := db.Migrator().CreateIndex(value, index.Name); err != nil {
+		if err := m.CreateIndex(value, index.Name); err != nil {
 			return err
 		}
 	}
@@ -94,6 +94,6 @@ func (m migrator) comment(stmt *gorm.Statement, field *schema.Field) error {
 	if field.Comment == "" {
 		return nil
 	}
-	return m.DB.Session(&gorm.Session{}).Exec("COMMENT ON COLUMN ?.? IS ?", m.CurrentTable(stmt),
-		clause.Column{Name: field.DBName}, clause.Expr{SQL: m.Explain("$1", field.Comment)}).Error
+	return m.exec("COMMENT ON COLUMN ?.? IS ?", m.CurrentTable(stmt), clause.Column{Name: field.DBName},
+		clause.Expr{SQL: literal(field.Comment)})
 }

@@ -3,9 +3,16 @@
 //	iso := rls.Isolation{AppRole: "app", AdminRole: "app_admin"}
 //	changes, err := iso.Migrate(ctx, ownerDB, &Patient{}, &Invoice{})
 //
+// SQL writes the same as a script, for who migrates with goose, golang-migrate or Atlas.
+//
 // A table is a tenant's when its model, or the table itself, has the tenant column. A model that has the column and is
 // shared by all tenants nevertheless says so with a method TenantShared(). A join table belongs to a tenant as soon as one of
 // the models it joins does.
+//
+// What is unique in a tenant's table is unique within each tenant, and foreign keys between tenants' tables have the tenant
+// column on both sides. So an upsert must name this column:
+//
+//	db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "tenant_id"}, {Name: "email"}}, UpdateAll: true})
 //
 // The policies compare the tenant column with a PostgreSQL setting, and hide every row while that setting is empty. The
 // application sets it in each transaction: package tenancy does so for GORM.

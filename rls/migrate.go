@@ -70,14 +70,22 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]C
 
 // usable refuses what Migrate can't work with.
 func usable(db *gorm.DB) error {
+	if err := supported(db); err != nil {
+		return err
+	}
+	if db.DryRun {
+		return errors.New("the *gorm.DB is in DryRun mode, in which nothing can be migrated")
+	}
+	return nil
+}
+
+// supported refuses other dialects than PostgreSQL's.
+func supported(db *gorm.DB) error {
 	if db == nil || db.Config == nil || db.Dialector == nil {
 		return errors.New("no database: pass the *gorm.DB of the role that owns the tables")
 	}
 	if _, ok := db.Migrator().(postgres.Migrator); !ok {
 		return fmt.Errorf("dialect %q is not supported: open the database with gorm.io/driver/postgres", db.Name())
-	}
-	if db.DryRun {
-		return errors.New("the *gorm.DB is in DryRun mode, in which nothing can be migrated")
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package rls
 import (
 	"fmt"
 	"reflect"
-	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/schema"
@@ -36,7 +35,7 @@ func (m migrator) targets(models []any) ([]*target, error) {
 		}
 	}
 	var (
-		all     = append(slices.Clone(models), m.ReorderModels(models, true)...)
+		all     = m.all(models)
 		schemas = make([]*schema.Schema, len(all))
 		found   []*target
 		byName  = map[string]*target{}

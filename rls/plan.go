@@ -12,9 +12,25 @@ type Change struct {
 	What  string // what the step does, for people, such as "create policy tenant_isolation"
 	SQL   string // the statement that does it
 
-	held    string // the condition under which there is nothing to do, for statements that can't say so themselves
+	step    step
 	misfits string // the query that finds the rows which keep the statement from succeeding
+
+	// What follows makes the change fit for a script, which does not know what is there already.
+	held    string   // the condition under which there is nothing to do
+	before  string   // the statement that clears the way, whatever is there
+	dated   string   // the statement for servers before versionOfColumnLists, where it is another
+	unforce []string // the tables whose owner must see their rows
 }
+
+// step is a part of the plan. Each is done for all tables before the next.
+type step int
+
+const (
+	stepOutdated step = iota
+	stepKeys
+	stepReferences
+	stepIsolation
+)
 
 // unless notes when the change is there already.
 func (c *Change) unless(condition string) { c.held = condition }
@@ -44,16 +60,16 @@ func (i Isolation) plan(tables []table) []Change {
 	tables = slices.Clone(tables)
 	i.resolve(tables)
 	p := script{planned: map[string]*Change{}}
-	for _, step := range []func(*script, *table){
-		i.planOutdated,
-		func(p *script, t *table) {
+	for number, do := range []func(*script, *table){
+		stepOutdated: i.planOutdated,
+		stepKeys: func(p *script, t *table) {
 			if t.isolated != nil {
 				i.planColumn(p, *t)
 				i.planUniques(p, *t)
 			}
 		},
-		func(p *script, t *table) { i.planMissing(p, *t) },
-		func(p *script, t *table) {
+		stepReferences: i.planMissing,
+		stepIsolation: func(p *script, t *table) {
 			if t.isolated != nil {
 				i.planPolicies(p, *t)
 			}
@@ -63,8 +79,8 @@ func (i Isolation) plan(tables []table) []Change {
 		},
 	} {
 		for n := range tables {
-			p.table = tables[n].String()
-			step(&p, &tables[n])
+			p.table, p.step = tables[n].String(), step(number)
+			do(&p, &tables[n])
 		}
 	}
 	return p.list()
@@ -99,11 +115,13 @@ func (i Isolation) planPolicies(p *script, t table) {
 		if exists && wanted && live == want {
 			continue
 		}
+		drop := fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(name), t.quoted())
 		if exists {
-			p.add("drop outdated policy "+name, fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(name), t.quoted()))
+			p.add("drop outdated policy "+name, drop)
 		}
 		if wanted {
-			p.add("create policy "+name, i.createPolicy(name, t.quoted(), t.isolated.columnType))
+			p.add("create policy "+name, i.createPolicy(name, t.quoted(), t.isolated.columnType)).
+				before = drop
 		}
 	}
 	if !t.Enabled {
@@ -142,13 +160,14 @@ func planGrants(p *script, r relation, role string) {
 	}
 	p.grant("", "TABLE "+r.quoted(), role, r.Grants[role], tablePrivileges)
 	for _, s := range r.Sequences {
-		p.grant(" on "+s.Name, "SEQUENCE "+ident(s.Schema, s.Name), role, s.Grants[role], sequencePrivileges)
+		p.grant(" on "+s.Name, "SEQUENCE "+relation{Schema: s.Schema, Table: s.Name}.quoted(), role, s.Grants[role], sequencePrivileges)
 	}
 }
 
 // script collects changes.
 type script struct {
-	table   string             // the one that is planned for
+	table   string // the one that is planned for
+	step    step
 	planned map[string]*Change // by statement
 	changes []*Change
 }
@@ -158,7 +177,7 @@ func (p *script) add(what, sql string) *Change {
 	if change := p.planned[sql]; change != nil {
 		return change
 	}
-	change := &Change{Table: p.table, What: what, SQL: sql}
+	change := &Change{Table: p.table, What: what, SQL: sql, step: p.step}
 	p.planned[sql] = change
 	p.changes = append(p.changes, change)
 	return change

@@ -2,6 +2,7 @@ package rls
 
 import (
 	"fmt"
+	"slices"
 )
 
 // resolved is a reference with what the tables make of it.
@@ -61,15 +62,15 @@ func (i Isolation) planOutdated(p *script, t *table) {
 }
 
 // planMissing makes the foreign keys. Each needs its unique key first.
-func (i Isolation) planMissing(p *script, t table) {
+func (i Isolation) planMissing(p *script, t *table) {
 	for _, r := range t.resolved {
 		switch {
 		case r.done():
 		case r.key == nil:
 			p.add("add foreign key "+r.name, "ALTER TABLE "+t.quoted()+" ADD "+r.constraint(r.parent, nil)).
-				unless(hasConstraint(t, r.name))
+				unless(hasConstraint(*t, r.name))
 		default:
-			r.plan(p, t)
+			r.plan(p, *t)
 		}
 	}
 }
@@ -83,6 +84,12 @@ func (r resolved) plan(p *script, t table) {
 		change := p.add(r.key.what(), add)
 		change.unless(hasConstraint(t, r.name))
 		change.misfits = r.key.misfits(t)
+		change.unforce = slices.Compact([]string{t.quoted(), r.key.to.quoted()})
+		if len(r.key.nulled) > 0 {
+			dated := r.key.reference
+			dated.onDelete = "NO ACTION"
+			change.dated = "ALTER TABLE " + t.quoted() + " ADD " + dated.constraint(r.key.to.quoted(), nil)
+		}
 		return
 	}
 	if !r.exists || !r.key.is(r.live) {

@@ -19,14 +19,30 @@ func (i Isolation) survey(ctx context.Context, conn gorm.ConnPool, targets []*ta
 	if err != nil {
 		return nil, err
 	}
-	byName := make(map[string]relation, len(names))
-	for n, name := range names {
-		byName[name] = relations[n]
+	tables, err := i.tables(targets, relations, func(columnType string) (*pattern, error) {
+		if known[columnType] == nil {
+			if known[columnType], err = i.pattern(ctx, conn, columnType); err != nil {
+				return nil, err
+			}
+		}
+		return known[columnType], nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return i.plan(tables), nil
+}
+
+// tables puts together what the targets are and what they should be. The relations are in the order of the targets.
+func (i Isolation) tables(targets []*target, relations []relation, pattern func(columnType string) (*pattern, error)) ([]table, error) {
+	byName := make(map[string]relation, len(targets))
+	for n, t := range targets {
+		byName[t.name] = relations[n]
 	}
 	tables := make([]table, len(targets))
 	for n, t := range targets {
 		live := relations[n]
-		if live.Owner == i.AppRole {
+		if live.Owner == i.AppRole && i.AppRole != "" {
 			return nil, fmt.Errorf("role %q owns table %s, and an owner can switch isolation off: "+
 				"let the migrating role own it: ALTER TABLE %s OWNER TO …", i.AppRole, live, live.quoted())
 		}
@@ -38,14 +54,11 @@ func (i Isolation) survey(ctx context.Context, conn gorm.ConnPool, targets []*ta
 		if err != nil {
 			return nil, err
 		}
-		if known[columnType] == nil {
-			if known[columnType], err = i.pattern(ctx, conn, columnType); err != nil {
-				return nil, err
-			}
+		if tables[n].isolated, err = pattern(columnType); err != nil {
+			return nil, err
 		}
-		tables[n].isolated = known[columnType]
 	}
-	return i.plan(tables), nil
+	return tables, nil
 }
 
 // columnType returns the type of the target's tenant column. A join table that has none yet gets that of the tables it

@@ -13,11 +13,8 @@ import (
 // have, from the error. So it is made unique within each tenant.
 type uniqueness struct {
 	name       string
-	columns    []string // those of the tag; "" stands for an expression
-	constraint bool     // not a mere index
-	elements   []string // of the index, as SQL
-	using      string   // access method of the index, with what goes before its elements
-	suffix     string   // of the statement that makes the index: WHERE and the like
+	constraint bool // of the columns, not a mere index
+	indexParts
 }
 
 // whole tells whether a foreign key could refer to it, and any query use it.
@@ -83,7 +80,7 @@ func (i Isolation) planUniques(p *script, t table) {
 		if u.whole() {
 			have = append(have, append([]string{i.Column}, u.columns...))
 		}
-		indexed = indexed || u.suffix == "" && u.using == ""
+		indexed = indexed || u.suffix == ""
 	}
 	for _, columns := range i.keys(t) {
 		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {

@@ -1,0 +1,72 @@
+package rls
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// indexParts are the parts of an index as the tags of a model ask for it.
+type indexParts struct {
+	columns  []string // "" stands for an expression
+	elements []string // the same as SQL
+	using    string   // the access method, with what goes before the elements
+	suffix   string   // what comes after them: WHERE and the like
+}
+
+// indexParts returns the parts of an index. CONCURRENTLY, which GORM takes for an option, is not among them: it has no place
+// in a transaction.
+func (m migrator) indexParts(index *schema.Index, stmt *gorm.Statement) indexParts {
+	var parts indexParts
+	for _, field := range index.Fields {
+		column := field.DBName
+		if field.Expression != "" {
+			column = ""
+		}
+		parts.columns = append(parts.columns, column)
+	}
+	for _, element := range m.BuildIndexOptions(index.Fields, stmt) {
+		parts.elements = append(parts.elements, element.(clause.Expr).SQL)
+	}
+	if index.Type != "" {
+		parts.using = " USING " + index.Type
+	}
+	if option := strings.TrimSpace(index.Option); option != "" && !strings.EqualFold(option, "CONCURRENTLY") {
+		parts.suffix += " " + option
+	}
+	if index.Where != "" {
+		parts.suffix += " WHERE " + index.Where
+	}
+	return parts
+}
+
+// CreateIndex makes an index that a tag asks for, except for those that the plan makes.
+func (m migrator) CreateIndex(value any, name string) error {
+	return m.RunWithValue(value, func(stmt *gorm.Statement) error {
+		index := stmt.Schema.LookIndex(name)
+		switch {
+		case index == nil:
+			return fmt.Errorf("the model has no index %s", name)
+		case m.tenants[stmt.Schema] && m.widens(index):
+			return nil
+		}
+		class := ""
+		if index.Class != "" {
+			class = index.Class + " "
+		}
+		parts := m.indexParts(index, stmt)
+		return m.exec("CREATE ?INDEX IF NOT EXISTS ? ON ?? (?)?", clause.Expr{SQL: class}, clause.Column{Name: index.Name},
+			m.CurrentTable(stmt), clause.Expr{SQL: parts.using}, clause.Expr{SQL: strings.Join(parts.elements, ", ")},
+			clause.Expr{SQL: parts.suffix})
+	})
+}
+
+// widens tells whether an index is unique without the tenant column.
+func (m migrator) widens(index *schema.Index) bool {
+	return index.Class == "UNIQUE" &&
+		!slices.ContainsFunc(index.Fields, func(o schema.IndexOption) bool { return o.DBName == m.column && o.Expression == "" })
+}

@@ -1,0 +1,86 @@
+package rls
+
+import (
+	"fmt"
+
+	"gorm.io/gorm"
+)
+
+// SQL returns what Migrate does as a script, for goose, golang-migrate or Atlas: up makes the tables of the models and
+// isolates them, down drops them. The script is for an empty database, or one on which it has run before, where it
+// changes nothing. Tables that are there already it isolates, but it does not look at them: where unique indexes and
+// foreign keys have the names of ours it takes them for ours. Migrate finds out what they lack.
+//
+// No connection is needed: db tells the names and types that GORM uses, and can be in DryRun mode with a DSN that leads
+// nowhere.
+//
+//	db, err := gorm.Open(postgres.Open(""), &gorm.Config{DryRun: true, DisableAutomaticPing: true})
+//
+// The script must run as the role that owns the tables, with AppRole and AdminRole there. It holds neither BEGIN nor COMMIT:
+// let the tool run it in a transaction. Names without a schema are those of the search_path, and no USAGE of that schema is
+// granted, which everyone has of the schema public. Blocks that have semicolons within are marked for goose; its lines
+// -- +goose Up and -- +goose Down are for the caller to put before up and down.
+//
+// SQL fails when the isolation or a model is invalid, or a tenant column has a type other than Migrate supports.
+func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) {
+	i, err = i.complete()
+	if err != nil {
+		return "", "", err
+	}
+	if err := supported(db); err != nil {
+		return "", "", fmt.Errorf("rls: %w", err)
+	}
+	m := i.session(db).Migrator().(migrator)
+	targets, err := m.targets(models)
+	if err != nil {
+		return "", "", fmt.Errorf("rls: %w", err)
+	}
+	if err := m.constraints(models, targets); err != nil {
+		return "", "", fmt.Errorf("rls: %w", err)
+	}
+	made, err := m.record(models)
+	if err != nil {
+		return "", "", fmt.Errorf("rls: %w", err)
+	}
+	tables, err := i.expect(m, targets, models)
+	if err != nil {
+		return "", "", fmt.Errorf("rls: %w", err)
+	}
+	return i.up(made, i.plan(tables)), i.down(tables), nil
+}
+
+// expect returns the tables of the targets as they are in a database where only the recorded statements have run. What
+// nobody can know without looking counts as missing, so that the plan makes it, or as there, so that the plan takes it away.
+func (i Isolation) expect(m migrator, targets []*target, models []any) ([]table, error) {
+	relations, err := m.relations(targets, models)
+	if err != nil {
+		return nil, err
+	}
+	for n := range relations {
+		r := &relations[n]
+		r.Grants = map[string][]string{}
+		for _, role := range i.roles() {
+			r.Grants[role] = []string{"REFERENCES", "TRIGGER", "TRUNCATE"}
+		}
+		for s := range r.Sequences {
+			r.Sequences[s].Grants = map[string][]string{}
+			for _, role := range i.roles() {
+				r.Sequences[s].Grants[role] = []string{"UPDATE"}
+			}
+		}
+		if r.Schema == "" {
+			r.Usable = i.roles()
+		}
+	}
+	policies := map[string]policy{tenantPolicy: {}}
+	if i.AdminRole != "" {
+		policies[adminPolicy] = policy{}
+	}
+	tables, err := i.tables(targets, relations, func(columnType string) (*pattern, error) {
+		return &pattern{columnType: columnType, columnDefault: i.current(columnType), policies: policies}, nil
+	})
+	for n := range tables {
+		tables[n].fresh = true
+	}
+	return tables, err
+}
