@@ -98,3 +98,15 @@ func (m migrator) retype(value any, field *schema.Field, live gorm.ColumnType) e
 		return m.DB.Exec("ALTER TABLE ? ALTER COLUMN ? TYPE ? USING ?::?", table, column, typ, column, typ).Error
 	})
 }
+
+// ColumnTypes returns the columns of a table. GORM takes a table's name with a blank in it for SQL, so it is told here what
+// to read from.
+func (m migrator) ColumnTypes(value any) ([]gorm.ColumnType, error) {
+	name, _, err := m.parse(value)
+	if err != nil {
+		return nil, err
+	}
+	reader := m.Migrator
+	reader.DB = m.DB.Clauses(clause.From{Tables: []clause.Table{{Name: name, Raw: true}}}).Session(&gorm.Session{})
+	return reader.ColumnTypes(value)
+}

@@ -3,8 +3,10 @@ package rls
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 )
 
@@ -57,14 +59,15 @@ func (m migrator) uniques(stmt *gorm.Statement) []uniqueness {
 	tagged := s.ParseUniqueConstraints()
 	for _, name := range slices.Sorted(maps.Keys(tagged)) {
 		if column := tagged[name].Field.DBName; column != m.column {
-			list = append(list, uniqueness{name: cut(name, maxIdentifier), constraint: true, indexParts: indexParts{columns: []string{column}}})
+			columns := indexParts{columns: []string{identifier(stmt, column)}}
+			list = append(list, uniqueness{name: identifier(stmt, name), constraint: true, indexParts: columns})
 		}
 	}
 	for _, index := range s.ParseIndexes() {
 		if !m.widens(index) {
 			continue
 		}
-		list = append(list, uniqueness{name: cut(index.Name, maxIdentifier), indexParts: m.indexParts(index, stmt)})
+		list = append(list, uniqueness{name: identifier(stmt, index.Name), indexParts: m.indexParts(index, stmt)})
 	}
 	return list
 }
@@ -88,10 +91,10 @@ func (m migrator) references(stmt *gorm.Statement) []reference {
 			continue
 		}
 		list = append(list, reference{
-			name:     cut(c.Name, maxIdentifier),
-			columns:  names(c.ForeignKeys),
+			name:     identifier(stmt, c.Name),
+			columns:  identifiers(stmt, c.ForeignKeys),
 			parent:   stmt.Quote(c.ReferenceSchema.Table),
-			keys:     names(c.References),
+			keys:     identifiers(stmt, c.References),
 			onDelete: action(c.OnDelete),
 			onUpdate: action(c.OnUpdate),
 		})
@@ -99,10 +102,18 @@ func (m migrator) references(stmt *gorm.Statement) []reference {
 	return list
 }
 
-func names(fields []*schema.Field) []string {
+// identifiers returns the names of the fields' columns.
+func identifiers(stmt *gorm.Statement, fields []*schema.Field) []string {
 	list := make([]string, len(fields))
 	for n, field := range fields {
-		list[n] = field.DBName
+		list[n] = identifier(stmt, field.DBName)
 	}
 	return list
+}
+
+// identifier returns the name that an object has in PostgreSQL when GORM calls it so. GORM takes two quotes for one that is
+// quoted already; PostgreSQL cuts off what is too long.
+func identifier(stmt *gorm.Statement, name string) string {
+	quoted := stmt.Quote(clause.Column{Name: name})
+	return cut(strings.ReplaceAll(quoted[1:len(quoted)-1], `""`, `"`), maxIdentifier)
 }

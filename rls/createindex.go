@@ -23,7 +23,7 @@ type indexParts struct {
 func (m migrator) indexParts(index *schema.Index, stmt *gorm.Statement) indexParts {
 	var parts indexParts
 	for _, field := range index.Fields {
-		column := field.DBName
+		column := identifier(stmt, field.DBName)
 		if field.Expression != "" {
 			column = ""
 		}

@@ -32,11 +32,11 @@ func (m migrator) relations(targets []*target, models []any) ([]relation, error)
 
 // relation returns the table of a model as GORM makes it.
 func (m migrator) relation(stmt *gorm.Statement) *relation {
-	s, r := stmt.Schema, &relation{Table: stmt.Table, Version: versionOfColumnLists}
+	s, r := stmt.Schema, &relation{Table: identifier(stmt, stmt.Table), Version: versionOfColumnLists}
 	if before, found := strings.CutSuffix(s.Table, "."+stmt.Table); found && stmt.TableExpr != nil {
-		r.Schema = before
+		r.Schema = identifier(stmt, before)
 	}
-	r.Primary = names(s.PrimaryFields)
+	r.Primary = identifiers(stmt, s.PrimaryFields)
 	if len(r.Primary) > 0 {
 		r.Uniques = append(r.Uniques, uniqueIndex{Columns: r.Primary, Constraint: true, Whole: true})
 	}
@@ -49,12 +49,12 @@ func (m migrator) relation(stmt *gorm.Statement) *relation {
 	}
 	for _, index := range s.ParseIndexes() {
 		if index.Class == "UNIQUE" && !m.widens(index) {
-			u := uniqueIndex{Name: index.Name, Whole: index.Where == "" && index.Option == ""}
+			u := uniqueIndex{Name: identifier(stmt, index.Name), Whole: index.Where == "" && index.Option == ""}
 			for _, field := range index.Fields {
 				if field.Expression != "" {
 					u.Whole = false
 				}
-				u.Columns = append(u.Columns, field.DBName)
+				u.Columns = append(u.Columns, identifier(stmt, field.DBName))
 			}
 			r.Uniques = append(r.Uniques, u)
 		}
@@ -63,7 +63,7 @@ func (m migrator) relation(stmt *gorm.Statement) *relation {
 		field := s.FieldsByDBName[name]
 		dataType := strings.ToUpper(m.DataTypeOf(field))
 		if !field.IgnoreMigration && (strings.Contains(dataType, "SERIAL") || strings.Contains(dataType, "AS IDENTITY")) {
-			r.Sequences = append(r.Sequences, sequence{Schema: r.Schema, Name: sequenceName(r.Table, name)})
+			r.Sequences = append(r.Sequences, sequence{Schema: r.Schema, Name: sequenceName(r.Table, identifier(stmt, name))})
 		}
 	}
 	return r

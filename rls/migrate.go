@@ -33,6 +33,10 @@ const migrationLock int64 = 0x74656e616e6379
 // tenant column, for which PostgreSQL 15 is needed; on PostgreSQL 14 they become NO ACTION, as they do everywhere for
 // ON UPDATE.
 //
+// Partitions, and tables that inherit from a tenant's, get the policies of the whole, so that no query of a part goes around
+// them. A partition that is made later gets them when Migrate runs again; until then nobody but the owner can read it, unless
+// it is granted directly.
+//
 // AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their
 // schemas, and USAGE and SELECT on their sequences. Other privileges granted to them on these objects are revoked. Grants
 // to other roles, and policies of other names, stay as they are.

@@ -40,6 +40,7 @@ type table struct {
 	relation
 	name       string       // what the models call it, quoted as GORM quotes it in statements
 	fresh      bool         // it has no rows
+	whole      string       // the name of the table this one is a part of, if any
 	isolated   *pattern     // nil for a table that tenants share
 	index      string       // the name for an index of the tenant column
 	uniques    []uniqueness // what tags of the models ask for
@@ -63,7 +64,7 @@ func (i Isolation) plan(tables []table) []Change {
 	for number, do := range []func(*script, *table){
 		stepOutdated: i.planOutdated,
 		stepKeys: func(p *script, t *table) {
-			if t.isolated != nil {
+			if t.isolated != nil && t.whole == "" {
 				i.planColumn(p, *t)
 				i.planUniques(p, *t)
 			}
@@ -74,7 +75,11 @@ func (i Isolation) plan(tables []table) []Change {
 				i.planPolicies(p, *t)
 			}
 			for _, role := range i.roles() {
-				planGrants(p, t.relation, role)
+				if t.whole == "" {
+					planGrants(p, t.relation, role)
+				} else { // what is granted on the whole will do
+					p.revoke("", "TABLE "+t.quoted(), role, t.Grants[role], tablePrivileges)
+				}
 			}
 		},
 	} {
@@ -198,6 +203,11 @@ func (p *script) grant(on, object, role string, has, wanted []string) {
 	if missing := without(wanted, has); missing != "" {
 		p.add("grant "+missing+on+" to "+role, fmt.Sprintf("GRANT %s ON %s TO %s", missing, object, ident(role)))
 	}
+	p.revoke(on, object, role, has, wanted)
+}
+
+// revoke appends what takes privileges away that the role should not have.
+func (p *script) revoke(on, object, role string, has, wanted []string) {
 	if excess := without(has, wanted); excess != "" {
 		p.add("revoke "+excess+on+" from "+role, fmt.Sprintf("REVOKE %s ON %s FROM %s", excess, object, ident(role)))
 	}

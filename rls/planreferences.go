@@ -39,6 +39,11 @@ func (i Isolation) resolve(tables []table) {
 			t.resolved = append(t.resolved, r)
 		}
 	}
+	for n := range tables {
+		if whole := byName[tables[n].whole]; whole != nil {
+			tables[n].checked = whole.checked
+		}
+	}
 }
 
 // planOutdated makes way for better foreign keys. It comes before the unique keys, which can't be dropped while a foreign

@@ -30,6 +30,9 @@ func (i Isolation) survey(ctx context.Context, conn gorm.ConnPool, targets []*ta
 	if err != nil {
 		return nil, err
 	}
+	if tables, err = i.withParts(ctx, conn, tables); err != nil {
+		return nil, err
+	}
 	return i.plan(tables), nil
 }
 
