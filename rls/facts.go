@@ -109,20 +109,24 @@ reads AS (
 
 const sharedQuery = `SELECT json_agg(nspname || '.' || relname) FROM columned WHERE shared`
 
-// grantsOf is the SQL for what an access control list grants to the application: privilege to grantees.
+// aclOf is the SQL for the privileges granted on a relation, as a whole and on its columns.
+func aclOf(relation string) string {
+	return `(SELECT ` + relation + `.relacl AS acl
+		UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = ` + relation + `.oid AND attacl IS NOT NULL
+		) acls, aclexplode(acl)`
+}
+
+// grantsOf is the SQL for what privileges grant to the application: privilege to grantees, which the owner is not.
 func grantsOf(acl, owner string) string {
 	return `(SELECT json_object_agg(privilege_type, names) FROM (
 		SELECT e.privilege_type, json_agg(DISTINCT self.name) AS names
-		FROM aclexplode(` + acl + `) e JOIN self ON self.oid = e.grantee
+		FROM ` + acl + ` e JOIN self ON self.oid = e.grantee
 		WHERE e.grantee <> ` + owner + ` GROUP BY 1) g)`
 }
 
 // granteesOf is the SQL for by whose rights the application has access to the rows of a relation.
 func granteesOf(relation string) string {
-	return `(SELECT json_agg(DISTINCT self.name) FROM (
-		SELECT ` + relation + `.relacl AS acl
-		UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = ` + relation + `.oid AND attacl IS NOT NULL
-		) acls, aclexplode(acl) e JOIN self ON self.oid = e.grantee)`
+	return `(SELECT json_agg(DISTINCT self.name) FROM ` + aclOf(relation) + ` e JOIN self ON self.oid = e.grantee)`
 }
 
 // accessible is the SQL for whether there are any. Two roles of PostgreSQL's own need no grant ("Predefined Roles").

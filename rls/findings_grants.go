@@ -27,9 +27,9 @@ var grantRules = []rule[*tenantTable]{
 func privilegeRule(code Code, severity Severity, privilege, problem string) rule[*tenantTable] {
 	return rule[*tenantTable]{
 		code: code, severity: severity, problem: problem,
-		found: func(_ *checker, t *tenantTable) bool { return len(t.Excess[privilege]) > 0 },
+		found: func(_ *checker, t *tenantTable) bool { return len(t.Granted[privilege]) > 0 },
 		fix: func(_ *checker, t *tenantTable) []string {
-			return []string{fmt.Sprintf("REVOKE %s ON TABLE %s FROM %s", privilege, t.quoted(), join(t.Excess[privilege]))}
+			return []string{fmt.Sprintf("REVOKE %s ON TABLE %s FROM %s", privilege, t.quoted(), join(t.Granted[privilege]))}
 		},
 	}
 }
@@ -49,7 +49,7 @@ SELECT json_agg(json_build_object(
 	'heir',    (
 		SELECT quote_ident(pg_get_userbyid(datdba)) FROM pg_database
 		WHERE datname = current_database() AND NOT pg_has_role(app.oid, datdba, 'USAGE')),
-	'granted', ` + grantsOf("n.nspacl", "n.nspowner") + `))
+	'granted', ` + grantsOf("aclexplode(n.nspacl)", "n.nspowner") + `))
 FROM spaces n, app`
 
 func (s space) String() string { return "schema " + s.Name }

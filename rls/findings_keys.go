@@ -80,7 +80,7 @@ type foreignKey struct {
 	Columns            []string
 	ReferencedColumns  []string
 	OnUpdate, OnDelete string // as in pg_constraint
-	Tail               string // MATCH FULL, DEFERRABLE and so on
+	Deferrable         string // and whether it is deferred at first, in SQL
 	Keyed              bool   // the parent has a unique index for the key with the tenant column
 
 	child, parent *tenantTable
@@ -89,11 +89,8 @@ type foreignKey struct {
 // A foreign key is no hole while another between the same columns holds the tenant as well.
 const foreignKeysQuery = `
 WITH fks AS (
-	SELECT con.oid, con.conrelid, con.confrelid, con.conname, con.confupdtype, con.confdeltype, con.confmatchtype,
-		con.condeferrable, con.condeferred, con.convalidated, c.nspname, p.attnum AS parentattnum,
-		c.attnum || '-' || p.attnum AS tenant,
-		ARRAY(SELECT k || '-' || f FROM unnest(con.conkey, con.confkey) pair (k, f)) AS pairs,
-		con.conkey, con.confkey
+	SELECT con.*, c.nspname, p.attnum AS parentattnum, c.attnum || '-' || p.attnum AS tenant,
+		ARRAY(SELECT k || '-' || f FROM unnest(con.conkey, con.confkey) pair (k, f)) AS pairs
 	FROM pg_constraint con
 	JOIN tenants c ON c.oid = con.conrelid
 	JOIN tenants p ON p.oid = con.confrelid
@@ -111,7 +108,7 @@ SELECT json_agg(json_build_object(
 		FROM unnest(confkey) WITH ORDINALITY k (attnum, n) JOIN pg_attribute a ON a.attrelid = confrelid AND a.attnum = k.attnum),
 	'onupdate',          confupdtype,
 	'ondelete',          confdeltype,
-	'tail',              CASE WHEN condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN condeferred THEN ' INITIALLY DEFERRED' ELSE '' END,
+	'deferrable',        concat(CASE WHEN condeferrable THEN ' DEFERRABLE' END, CASE WHEN condeferred THEN ' INITIALLY DEFERRED' END),
 	'keyed',             EXISTS (
 		SELECT FROM pg_index x
 		WHERE x.indrelid = confrelid AND x.indisunique AND x.indisvalid AND x.indimmediate AND x.indpred IS NULL AND x.indexprs IS NULL
@@ -120,9 +117,9 @@ SELECT json_agg(json_build_object(
 	)) ORDER BY nspname, conname)
 FROM fks
 WHERE tenant <> ALL (pairs) AND NOT EXISTS (
-	SELECT FROM fks other
-	WHERE other.conrelid = fks.conrelid AND other.confrelid = fks.confrelid
-		AND other.convalidated AND fks.tenant = ANY (other.pairs) AND other.pairs @> fks.pairs)`
+	SELECT FROM pg_constraint other
+	WHERE other.conrelid = fks.conrelid AND other.contype = 'f' AND other.confrelid = fks.confrelid AND other.convalidated
+		AND ARRAY(SELECT k || '-' || f FROM unnest(other.conkey, other.confkey) pair (k, f)) @> (pairs || tenant))`
 
 func (k foreignKey) String() string { return fmt.Sprintf("constraint %s on %s", k.Name, k.child) }
 
@@ -174,7 +171,7 @@ func (k foreignKey) composite(version int) []string {
 	name := ident(k.Name)
 	return append(steps, k.child.alter(fmt.Sprintf(
 		"DROP CONSTRAINT %s, ADD CONSTRAINT %s FOREIGN KEY (%s, %s) REFERENCES %s (%s, %s)%s%s",
-		name, name, k.child.Name, columns, k.parent.quoted(), k.parent.Name, referenced, on, k.Tail)))
+		name, name, k.child.Name, columns, k.parent.quoted(), k.parent.Name, referenced, on, k.Deferrable)))
 }
 
 // indexName makes a name for an index. One that is too long is cut, and ends in a digest of what was cut.

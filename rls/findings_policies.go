@@ -74,7 +74,7 @@ func (p livePolicy) drop() string {
 
 // canonical tells whether the policy is for all commands and exactly as Migrate makes it.
 func (c *checker) canonical(p livePolicy) bool {
-	return p.Command == "*" && p.Using != nil && c.deviant(p) == nil
+	return p.Command == "*" && p.Using != nil && p.Using.Text == c.writtenPredicate(p.table) && c.deviant(p) == nil
 }
 
 // deviant returns the first expression of the policy that lets in what Migrate's policy would not, or may do so. Without

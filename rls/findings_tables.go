@@ -24,11 +24,11 @@ const (
 type tenantTable struct {
 	relation
 	OID        int64
-	Name       string // the tenant column, quoted as PostgreSQL quotes it
-	Child      bool   // a partition, or inherits from another tenant's table
-	Accessible bool   // by the application, directly
-	Policed    bool   // a permissive policy applies to the application
-	Excess     map[string][]string
+	Name       string              // the tenant column, quoted as PostgreSQL quotes it
+	Child      bool                // a partition, or inherits from another tenant's table
+	Accessible bool                // by the application, directly
+	Policed    bool                // a permissive policy applies to the application
+	Granted    map[string][]string // to the application, by privilege
 
 	wanted string // the type the tenant column should have
 }
@@ -48,7 +48,7 @@ SELECT json_agg(json_build_object(
 	'accessible', ` + accessible("t") + `,
 	'policed',    EXISTS (
 		SELECT FROM pg_policy WHERE polrelid = t.oid AND polpermissive AND polroles && ARRAY(SELECT oid FROM self)),
-	'excess',     ` + grantsOf("t.relacl", "t.relowner") + `,
+	'granted',    ` + grantsOf(aclOf("t"), "t.relowner") + `,
 	'column',     json_build_object(
 		'type',    format_type(t.atttypid, NULL),
 		'notnull', t.attnotnull,

@@ -15,7 +15,8 @@ type view struct {
 	Materialized  bool
 	Invoker       bool
 	OwnerBypasses bool     // a policy of a table it reads
-	Heir          string   // the owner of a table it reads, quoted
+	Heir          string   // the owner of a table it reads, who bypasses none by being superuser or so; quoted
+	Unforced      []string // the tables it reads whose owners bypass their policies, quoted
 	Grantees      []string // by whose rights the application has access, quoted
 	Reads         []string // tables, for people
 }
@@ -30,11 +31,14 @@ SELECT json_agg(json_build_object(
 		SELECT FROM pg_options_to_table(v.reloptions)
 		WHERE option_name = 'security_invoker' AND option_value::bool),
 	'ownerbypasses', r.bypassed,
-	'heir',          quote_ident(r.heir),
+	'heir',          coalesce(quote_ident(r.heir), ''),
+	'unforced',      r.unforced,
 	'grantees',      ` + granteesOf("v") + `,
 	'reads',         r.names) ORDER BY n.nspname, v.relname)
 FROM app, (
-	SELECT reads.reader, json_agg(DISTINCT t.nspname || '.' || t.relname) AS names, min(pg_get_userbyid(t.relowner)) AS heir,
+	SELECT reads.reader, json_agg(DISTINCT t.nspname || '.' || t.relname) AS names,
+		min(pg_get_userbyid(t.relowner)) FILTER (WHERE t.relowner NOT IN (SELECT oid FROM above)) AS heir,
+		json_agg(DISTINCT format('%I.%I', t.nspname, t.relname)) FILTER (WHERE NOT t.relforcerowsecurity) AS unforced,
 		bool_or(` + bypassed("owner.relowner", "t") + `) AS bypassed
 	FROM reads JOIN tenants t ON t.oid = reads.relation JOIN pg_class owner ON owner.oid = reads.reader
 	GROUP BY reads.reader
@@ -74,7 +78,6 @@ var viewRules = []rule[view]{
 		fix:    (*checker).mendView,
 	},
 	{
-		// Before PostgreSQL 15 there is no other way.
 		code: ViewNotInvoker, severity: Medium,
 		found: func(c *checker, v view) bool { return !v.Invoker && c.version >= 150000 },
 		problem: "It reads %s with the rights of its owner, and by the policies for that role: each tenant sees the rows of all as " +
@@ -84,9 +87,17 @@ var viewRules = []rule[view]{
 	},
 }
 
+// mendView makes a view use the rights of its caller. Before PostgreSQL 15 there are only other owners.
 func (c *checker) mendView(v view) []string {
 	if c.version >= 150000 {
 		return []string{fmt.Sprintf("ALTER VIEW %s SET (security_invoker = true)", v.quoted())}
 	}
-	return []string{asSuperuser, fmt.Sprintf("ALTER VIEW %s OWNER TO %s", v.quoted(), v.Heir)}
+	if v.Heir == "" {
+		return []string{fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", v.quoted(), join(v.Grantees))}
+	}
+	steps := []string{asSuperuser, fmt.Sprintf("ALTER VIEW %s OWNER TO %s", v.quoted(), v.Heir)}
+	for _, table := range v.Unforced {
+		steps = append(steps, "ALTER TABLE "+table+" FORCE ROW LEVEL SECURITY")
+	}
+	return steps
 }

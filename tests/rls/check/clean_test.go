@@ -11,7 +11,7 @@ func TestCleanDatabase(t *testing.T) {
 	d := cleanDatabase(t)
 	for name, dsn := range map[string]string{"application": d.app, "owner": d.Owner.DSN, "admin": d.Admin.DSN, "superuser": d.super} {
 		t.Run(name, func(t *testing.T) {
-			report, err := d.isolation().Check(t.Context(), open(t, dsn, &gorm.Config{}), allowances()...)
+			report, err := d.isolation().Check(t.Context(), open(t, dsn, &gorm.Config{}), d.allowances()...)
 			require.NoError(t, err)
 			require.Empty(t, found(report))
 			require.True(t, report.OK())

@@ -1,0 +1,90 @@
+package rls
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSeverities(t *testing.T) {
+	require.Equal(t, "low medium high critical severity(7)",
+		strings.Join([]string{Low.String(), Medium.String(), High.String(), Critical.String(), Severity(7).String()}, " "))
+	require.Less(t, Low, Critical)
+}
+
+func TestReport(t *testing.T) {
+	require.True(t, Report{}.OK())
+	require.NoError(t, Report{}.Err())
+	require.Empty(t, Report{}.SQL())
+
+	r := Report{Findings: []Finding{
+		{Code: TableNotEnabled, Severity: Critical, Object: "public.a", Problem: "All is open.", Fix: "ALTER TABLE a ENABLE;"},
+		{Code: ServerCVE2023, Severity: High, Object: "server", Problem: "Upgrade it."},
+		{Code: PolicyVolatile, Severity: Medium, Object: "policy a\nb on public.a", Problem: "It is slow.", Fix: "DROP POLICY x;\nCREATE POLICY y;"},
+	}}
+	require.False(t, r.OK())
+	require.EqualError(t, r.Err(),
+		"rls: 3 findings: table-not-enabled (public.a), server-cve-2023-2455 (server), policy-volatile (policy a\nb on public.a)")
+	require.Equal(t, `-- policy-volatile: policy a b on public.a
+DROP POLICY x;
+CREATE POLICY y;
+
+-- table-not-enabled: public.a
+ALTER TABLE a ENABLE;
+`, r.SQL())
+	require.Equal(t, "critical: table-not-enabled: public.a: All is open.", r.Findings[0].String())
+}
+
+func TestRules(t *testing.T) {
+	seen := map[Code]bool{}
+	for _, r := range Rules() {
+		require.Regexp(t, `^[a-z0-9]+(-[a-z0-9]+)+$`, string(r.Code))
+		require.False(t, seen[r.Code], "%s is found twice", r.Code)
+		seen[r.Code] = true
+	}
+	require.False(t, seen[SharedTable])
+}
+
+func TestServerReleases(t *testing.T) {
+	for version, want := range map[int][]Code{
+		90624:  {ServerCVE2024, ServerCVE2023, ServerCVE2025},
+		130022: {ServerCVE2024, ServerCVE2023, ServerCVE2025}, // maintained no more
+		140007: {ServerCVE2024, ServerCVE2023, ServerCVE2025},
+		140008: {ServerCVE2024, ServerCVE2025},
+		140014: {ServerCVE2025},
+		140019: nil,
+		150002: {ServerCVE2024, ServerCVE2023, ServerCVE2025},
+		150009: {ServerCVE2025},
+		150014: nil,
+		160000: {ServerCVE2024, ServerCVE2025},
+		160005: {ServerCVE2025},
+		160010: nil,
+		170000: {ServerCVE2024, ServerCVE2025},
+		170005: {ServerCVE2025},
+		170006: nil,
+		180000: nil,
+	} {
+		c := &checker{}
+		judge(c, serverRules, []server{{version: version}})
+		var got []Code
+		for _, f := range c.findings {
+			got = append(got, f.Code)
+		}
+		require.Equal(t, want, got, version)
+	}
+	c := &checker{}
+	judge(c, serverRules, []server{{version: 170005}, {version: 130022}})
+	require.Contains(t, c.findings[0].Problem, "upgrade PostgreSQL 17.5 to 17.6 or later.")
+	require.Contains(t, c.findings[1].Problem, "upgrade PostgreSQL 13 to a release that is maintained.")
+}
+
+func TestIndexNames(t *testing.T) {
+	r := relation{Schema: "public", Table: "orders"}
+	require.Equal(t, "uq_orders_tenant_id_id", indexName("uq", r, "tenant_id", "id"))
+	r.Table = strings.Repeat("länge", 10)
+	long := indexName("uq", r, "tenant_id", "id")
+	require.LessOrEqual(t, len(long), maxIdentifier)
+	require.NotEqual(t, long, indexName("uq", r, "tenant_id", "number"))
+	require.Equal(t, long, strings.ToValidUTF8(long, "?"))
+}
