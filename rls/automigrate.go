@@ -1,6 +1,8 @@
 package rls
 
 import (
+	"strings"
+
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -99,14 +101,16 @@ func (m migrator) retype(value any, field *schema.Field, live gorm.ColumnType) e
 	})
 }
 
-// ColumnTypes returns the columns of a table. GORM takes a table's name with a blank in it for SQL, so it is told here what
+// ColumnTypes returns the columns of a table. GORM takes a table's name with a blank in it for SQL, so it is told then what
 // to read from.
 func (m migrator) ColumnTypes(value any) ([]gorm.ColumnType, error) {
-	name, _, err := m.parse(value)
+	name, s, err := m.parse(value)
 	if err != nil {
 		return nil, err
 	}
 	reader := m.Migrator
-	reader.DB = m.DB.Clauses(clause.From{Tables: []clause.Table{{Name: name, Raw: true}}}).Session(&gorm.Session{})
+	if strings.ContainsAny(s.Table, " `") {
+		reader.DB = m.DB.Clauses(clause.From{Tables: []clause.Table{{Name: name, Raw: true}}}).Session(&gorm.Session{})
+	}
 	return reader.ColumnTypes(value)
 }
