@@ -1,4 +1,5 @@
-// Package rls is the database's side of tenant isolation: it makes PostgreSQL's row-level security from GORM models.
+// Package rls is the database's side of tenant isolation: it makes PostgreSQL's row-level security from GORM models,
+// and checks any database for holes in it.
 //
 //	iso := rls.Isolation{AppRole: "app", AdminRole: "app_admin"}
 //	changes, err := iso.Migrate(ctx, ownerDB, &Patient{}, &Invoice{})
@@ -16,4 +17,10 @@
 //
 // The policies compare the tenant column with a PostgreSQL setting, and hide every row while that setting is empty. The
 // application sets it in each transaction: package tenancy does so for GORM.
+//
+// Check proves it of a database that is there already, whoever made it: it finds the holes in the live catalog, and says
+// what SQL mends each.
+//
+//	report, err := iso.Check(ctx, db)
+//	fmt.Print(report.SQL())
 package rls

@@ -89,7 +89,7 @@ func (r Report) Err() error {
 
 // SQL returns the fixes of all findings as one script. Its order is the one in which they work: a foreign key is replaced
 // before the unique constraint it needed, and policies exist before row level security is switched on. Where several
-// findings ask for the same, it is done again, which does no harm.
+// findings ask for the same, it is done again, which does no harm. Run it in one transaction, after reading it.
 func (r Report) SQL() string {
 	ordered := slices.Clone(r.Findings)
 	slices.SortStableFunc(ordered, func(a, b Finding) int { return cmp.Compare(ranks()[a.Code], ranks()[b.Code]) })
