@@ -52,6 +52,41 @@ func TestMigratedModels(t *testing.T) {
 	require.Equal(t, 3, report.Tables)
 }
 
+type (
+	customer struct {
+		ID       int64
+		TenantID string
+		Email    string  `gorm:"uniqueIndex"`
+		Orders   []order `gorm:"constraint:OnDelete:CASCADE"`
+		Tags     []label `gorm:"many2many:customer_labels"`
+	}
+	order struct {
+		ID         int64
+		TenantID   string
+		CustomerID int64
+		PreviousID *int64
+		Previous   *order
+	}
+	label struct {
+		ID       int64
+		TenantID string
+		Name     string `gorm:"unique"`
+	}
+)
+
+func TestMigratedRelations(t *testing.T) {
+	d := newDatabase(t)
+	owner := open(t, d.Owner.DSN, &gorm.Config{})
+	require.NoError(t, owner.AutoMigrate(&customer{}, &order{}))
+	report := d.check(t)
+	require.Contains(t, found(report), "foreign-key-cascades: constraint fk_customers_orders on public.orders")
+	require.Contains(t, found(report), "unique-without-tenant: index public.idx_customers_email")
+
+	_, err := d.isolation().Migrate(t.Context(), owner, &customer{}, &order{})
+	require.NoError(t, err)
+	require.Empty(t, found(d.check(t, rls.Models(&customer{}, &order{}))))
+}
+
 // How PostgreSQL writes a policy depends on the names in it.
 func TestOddNames(t *testing.T) {
 	for _, i := range []rls.Isolation{
