@@ -223,18 +223,23 @@ type queryer interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
-// query sends a query, prepared if that is the way.
+// query sends a query, prepared if that is the way. What a failing test leaves open is closed after it.
 func (w way) query(ctx context.Context, t *testing.T, q queryer, query string, args ...any) (*sql.Rows, error) {
 	t.Helper()
-	if !w.prepared {
-		return q.QueryContext(ctx, query, args...)
+	send := func() (*sql.Rows, error) { return q.QueryContext(ctx, query, args...) }
+	if w.prepared {
+		stmt, err := q.PrepareContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { _ = stmt.Close() })
+		send = func() (*sql.Rows, error) { return stmt.QueryContext(ctx, args...) }
 	}
-	stmt, err := q.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
+	rows, err := send()
+	if err == nil {
+		t.Cleanup(func() { _ = rows.Close() })
 	}
-	t.Cleanup(func() { _ = stmt.Close() })
-	return stmt.QueryContext(ctx, args...)
+	return rows, err
 }
 
 // exec is query for a statement without rows.
