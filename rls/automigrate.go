@@ -77,6 +77,22 @@ func (m migrator) MigrateColumnUnique(value any, field *schema.Field, live gorm.
 	return m.Migrator.MigrateColumnUnique(value, field, live)
 }
 
+// AddColumn adds a column. The tenant column is added bare: a default of its tag would give the rows that are there to some
+// tenant, and NOT NULL comes when they have theirs.
+func (m migrator) AddColumn(value any, name string) error {
+	return m.RunWithValue(value, func(stmt *gorm.Statement) error {
+		field := stmt.Schema.LookUpField(name)
+		if field == nil || field.DBName != m.column || field.IgnoreMigration || !m.tenants[stmt.Schema] {
+			return m.Migrator.AddColumn(value, name)
+		}
+		err := m.exec("ALTER TABLE ? ADD ? ?", m.CurrentTable(stmt), clause.Column{Name: field.DBName}, clause.Expr{SQL: m.DataTypeOf(field)})
+		if err != nil {
+			return err
+		}
+		return m.comment(stmt, field)
+	})
+}
+
 // retype gives the tenant column the type of its field, where that differs. The policy and the default hold the old type:
 // they must go first, and the plan makes them anew in the same transaction.
 func (m migrator) retype(value any, field *schema.Field, live gorm.ColumnType) error {

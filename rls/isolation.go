@@ -1,8 +1,11 @@
 package rls
 
 import (
+	"context"
 	"fmt"
 	"regexp"
+
+	"gorm.io/gorm"
 )
 
 const (
@@ -34,6 +37,16 @@ type Isolation struct {
 	// AdminRole is a role that sees and changes every tenant's rows, and is granted the same as AppRole. AppRole may be a
 	// member of it, but must not inherit from it. Empty means that no role is exempt.
 	AdminRole string
+
+	// Backfill gives the rows of a table their tenant, when the table is older than its tenant column. Migrate calls it for
+	// each tenant's table that has rows without a tenant, in the order of the models and with join tables last, after the
+	// column was added and before it becomes NOT NULL. The table is qualified and quoted, fit for SQL. Statements must go
+	// through tx, the migration's transaction; policies don't hide rows from them. Nil means that such rows are an error.
+	//
+	//	func(ctx context.Context, tx *gorm.DB, table string) error {
+	//		return tx.Exec("UPDATE " + table + " SET tenant_id = 'acme' WHERE tenant_id IS NULL").Error
+	//	}
+	Backfill func(ctx context.Context, tx *gorm.DB, table string) error
 }
 
 // customSetting is what PostgreSQL accepts as the name of a setting that it does not know (valid_custom_variable_name in

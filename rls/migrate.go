@@ -41,6 +41,11 @@ const migrationLock int64 = 0x74656e616e6379
 // schemas, and USAGE and SELECT on their sequences. Other privileges granted to them on these objects are revoked. Grants
 // to other roles, and policies of other names, stay as they are.
 //
+// The tables may have rows. Those without a tenant are given one by Backfill. A row that refers to another tenant's is an
+// error, which holds the query that finds such rows. Indexes are made in the transaction, which keeps others from writing to
+// the table meanwhile; where that takes too long, make them before by CREATE UNIQUE INDEX CONCURRENTLY: an index on
+// (tenant_id, primary key) is kept whatever its name.
+//
 // Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already
 // is left untouched. The changes made are returned in their order; those of AutoMigrate itself are not among them.
 //
@@ -122,6 +127,9 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 		return nil, err
 	}
 	for _, c := range changes {
+		if err := i.backfill(ctx, tx, c); err != nil {
+			return nil, err
+		}
 		if _, err := conn.ExecContext(ctx, c.SQL); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.What, i.explainChange(c, err))
 		}
@@ -136,4 +144,20 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 			"let the owner of the table and its schema run %s", left[0].Table, left[0].What, left[0].SQL)
 	}
 	return changes, nil
+}
+
+// backfill gives rows their tenant before a change that requires it.
+func (i Isolation) backfill(ctx context.Context, tx *gorm.DB, c Change) error {
+	if i.Backfill == nil || c.fill == "" {
+		return nil
+	}
+	var orphans bool
+	query := fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s IS NULL)", c.fill, ident(i.Column))
+	if err := tx.Statement.ConnPool.QueryRowContext(ctx, query).Scan(&orphans); err != nil || !orphans {
+		return err
+	}
+	if err := i.Backfill(ctx, tx.Session(&gorm.Session{NewDB: true}), c.fill); err != nil {
+		return fmt.Errorf("%s: backfill %s: %w", c.Table, i.Column, i.explain(err))
+	}
+	return nil
 }

@@ -13,6 +13,7 @@ type Change struct {
 	SQL   string // the statement that does it
 
 	step    step
+	fill    string // the table whose rows must have a tenant before
 	misfits string // the query that finds the rows which keep the statement from succeeding
 
 	// What follows makes the change fit for a script, which does not know what is there already.
@@ -105,7 +106,7 @@ func (i Isolation) planColumn(p *script, t table) {
 		p.add("add column "+i.Column, alter+" ADD COLUMN IF NOT EXISTS "+name+" "+t.isolated.columnType)
 	}
 	if !live.NotNull {
-		p.add("require "+i.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL")
+		p.add("require "+i.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL").fill = t.quoted()
 	}
 	if live.Default != t.isolated.columnDefault {
 		p.add("set default of "+i.Column, i.setDefault(t.quoted(), t.isolated.columnType))
@@ -173,6 +174,7 @@ func planGrants(p *script, r relation, role string) {
 type script struct {
 	table   string // the one that is planned for
 	step    step
+	fill    string             // the table whose rows must have a tenant before
 	planned map[string]*Change // by statement
 	changes []*Change
 }

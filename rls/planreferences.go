@@ -46,16 +46,21 @@ func (i Isolation) resolve(tables []table) {
 	}
 }
 
+// fills tells whether the rows of a table may have to be given their tenants.
+func (i Isolation) fills(t table) bool {
+	return i.Backfill != nil && t.isolated != nil && (t.Column == nil || !t.Column.NotNull)
+}
+
 // planOutdated makes way for better foreign keys. It comes before the unique keys, which can't be dropped while a foreign
 // key uses them.
 //
 // A foreign key is not checked while its tables are forced: PostgreSQL looks for wrong rows as the owner of the tables,
 // from whom the policies hide them all, and takes the key for valid. So what is forced and has a foreign key to be checked
-// is forced again only after that. Nobody sees it in between, because the change locks the table to the end of the
+// is forced again only after that. The same goes for rows that get their tenant. Nobody sees it in between, because the change locks the table to the end of the
 // transaction.
 func (i Isolation) planOutdated(p *script, t *table) {
-	if t.checked && t.Forced {
-		p.add("let the owner check foreign keys", "ALTER TABLE "+t.quoted()+" NO FORCE ROW LEVEL SECURITY")
+	if t.Forced && (t.checked || i.fills(*t)) {
+		p.add("let the owner see all rows", "ALTER TABLE "+t.quoted()+" NO FORCE ROW LEVEL SECURITY")
 		t.Forced = false
 	}
 	for _, r := range t.resolved {
