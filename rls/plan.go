@@ -174,7 +174,6 @@ func planGrants(p *script, r relation, role string) {
 type script struct {
 	table   string // the one that is planned for
 	step    step
-	fill    string             // the table whose rows must have a tenant before
 	planned map[string]*Change // by statement
 	changes []*Change
 }

@@ -119,6 +119,14 @@ func (d database) admin(t *testing.T) *sql.DB {
 	return pool
 }
 
+// nullsColumns tells whether the server can null one column of a foreign key and not the others.
+func (d database) nullsColumns(t *testing.T) bool {
+	t.Helper()
+	var version int
+	require.NoError(t, d.owner.Raw("SELECT current_setting('server_version_num')::int").Scan(&version).Error)
+	return version >= 150000
+}
+
 // begin starts a transaction of the application for a tenant; an empty one leaves the setting alone. It is rolled back
 // with the test, unless it was committed.
 func (d database) begin(t *testing.T, tenant string) tx {

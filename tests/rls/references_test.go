@@ -62,6 +62,25 @@ func (d database) foreignKeys(t *testing.T) []string {
 		FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 ORDER BY 1`)
 }
 
+// shopKeys are the foreign keys that the shop should have.
+func (d database) shopKeys(t *testing.T) []string {
+	t.Helper()
+	return d.possible(t, shopKeys)
+}
+
+// possible returns foreign keys as the server can have them: PostgreSQL 14 can't null one column and not the others.
+func (d database) possible(t *testing.T, keys []string) []string {
+	t.Helper()
+	var list []string
+	for _, key := range keys {
+		if !d.nullsColumns(t) {
+			key, _, _ = strings.Cut(key, " ON DELETE SET NULL (")
+		}
+		list = append(list, key)
+	}
+	return list
+}
+
 var shopKeys = []string{
 	"lines fk_lines_ware FOREIGN KEY (tenant_id, ware_id) REFERENCES wares(tenant_id, id) ON DELETE SET NULL (ware_id)",
 	"lines fk_orders_lines FOREIGN KEY (tenant_id, order_id) REFERENCES orders(tenant_id, id) ON DELETE CASCADE",
@@ -79,14 +98,14 @@ func TestForeignKeysTellTenantsApart(t *testing.T) {
 		"empty database": func(*testing.T, database) {},
 		"tables that GORM made": func(t *testing.T, d database) {
 			require.NoError(t, d.owner.AutoMigrate(shop...))
-			require.NotEqual(t, shopKeys, d.foreignKeys(t))
+			require.NotEqual(t, d.shopKeys(t), d.foreignKeys(t))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
 			before(t, d)
 			d.migrate(t, shop...)
-			require.Equal(t, shopKeys, d.foreignKeys(t))
+			require.Equal(t, d.shopKeys(t), d.foreignKeys(t))
 			snapshot := d.snapshot(t)
 			require.Empty(t, d.migrate(t, shop...), "a second run")
 			require.Equal(t, snapshot, d.snapshot(t))
@@ -141,9 +160,13 @@ func TestForeignKeysActWithinTheTenant(t *testing.T) {
 	d.as(t, "acme", "INSERT INTO orders (id) VALUES (1)", "INSERT INTO lines (order_id, number, ware_id) VALUES (1, 1, 7)")
 	d.as(t, "globex", "INSERT INTO orders (id) VALUES (2)", "INSERT INTO lines (order_id, number, ware_id) VALUES (2, 1, 7)")
 
-	d.as(t, "acme", "DELETE FROM wares WHERE id = 7")
-	const lines = "SELECT concat_ws(' ', tenant_id, order_id, ware_id) FROM lines"
-	require.Equal(t, []string{"acme 1"}, d.sees(t, "acme", lines), "SET NULL keeps the tenant")
+	const lines, deletion = "SELECT concat_ws(' ', tenant_id, order_id, ware_id) FROM lines", "DELETE FROM wares WHERE id = 7"
+	if d.nullsColumns(t) {
+		d.as(t, "acme", deletion)
+		require.Equal(t, []string{"acme 1"}, d.sees(t, "acme", lines), "SET NULL keeps the tenant")
+	} else {
+		requireCode(t, d.fails(t, "acme", deletion), "23503")
+	}
 	require.Equal(t, []string{"globex 2 7"}, d.sees(t, "globex", lines))
 	d.as(t, "acme", "DELETE FROM orders")
 	require.Empty(t, d.sees(t, "acme", lines))
@@ -177,12 +200,13 @@ func TestForeignKeysMendedByHand(t *testing.T) {
 			d.run(t, test.by...)
 			var what []string
 			for _, change := range d.migrate(t, shop...) {
+				change = strings.Replace(change, " (ON DELETE SET NULL, which would take the tenant too, becomes NO ACTION)", "", 1)
 				if strings.Contains(change, "foreign key") && !strings.Contains(change, "let the owner") {
 					what = append(what, strings.TrimPrefix(change, "public."))
 				}
 			}
 			require.Equal(t, test.what, what)
-			require.Equal(t, shopKeys, d.foreignKeys(t))
+			require.Equal(t, d.shopKeys(t), d.foreignKeys(t))
 			require.Empty(t, d.migrate(t, shop...), "a second run")
 		})
 	}
@@ -206,7 +230,7 @@ func TestWrongRowsAreFoundBehindPolicies(t *testing.T) {
 	require.Len(t, collect(t, d.admin(t), strings.Replace(query, "*", "id", 1)), 1)
 	d.as(t, "globex", "DELETE FROM orders")
 	d.migrate(t, shop...)
-	require.Equal(t, shopKeys, d.foreignKeys(t))
+	require.Equal(t, d.shopKeys(t), d.foreignKeys(t))
 	require.Empty(t, d.migrate(t, shop...), "what was not forced in between is forced again")
 }
 
