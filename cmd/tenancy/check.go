@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// checkCommand reports the holes in the isolation of a database.
+type checkCommand struct {
+	subject
+	format string
+	failOn rls.Severity
+}
+
+// formats are how a report can be written.
+var formats = map[string]func(rls.Report, palette) (string, error){
+	"text":  asText,
+	"json":  asJSON,
+	"sarif": asSARIF,
+}
+
+// severities are all of them, the worst first.
+var severities = []rls.Severity{rls.Critical, rls.High, rls.Medium, rls.Low}
+
+func (c *checkCommand) flags(fs *flag.FlagSet) {
+	c.subject.flags(fs)
+	c.format = "text"
+	fs.Func("format", "`text`, json or sarif (text)", func(name string) error {
+		if formats[name] == nil {
+			return fmt.Errorf("must be text, json or sarif")
+		}
+		c.format = name
+		return nil
+	})
+	fs.Func("fail-on", "the mildest `severity` that makes the exit code 1: critical, high, medium or low (low)", func(name string) error {
+		n := slices.IndexFunc(severities, func(s rls.Severity) bool { return s.String() == name })
+		if n < 0 {
+			return fmt.Errorf("must be critical, high, medium or low")
+		}
+		c.failOn = severities[n]
+		return nil
+	})
+}
+
+func (c *checkCommand) run(ctx context.Context, args []string, s streams) (int, error) {
+	if err := none(args); err != nil {
+		return 0, err
+	}
+	report, err := c.check(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	text, err := formats[c.format](report, paletteFor(s))
+	if err != nil {
+		return 0, err
+	}
+	if err := write(s, text); err != nil {
+		return 0, err
+	}
+	if slices.ContainsFunc(report.Findings, func(f rls.Finding) bool { return f.Severity >= c.failOn }) {
+		return exitFound, nil
+	}
+	return exitClean, nil
+}

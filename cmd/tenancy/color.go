@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"unicode"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// palette holds the escape sequences for a terminal, and nothing for anything else.
+type palette struct {
+	bold, dim, reset string
+	severity         map[rls.Severity]string
+}
+
+// colours are those of a terminal.
+var colours = palette{
+	bold: "\x1b[1m", dim: "\x1b[2m", reset: "\x1b[0m",
+	severity: map[rls.Severity]string{
+		rls.Critical: "\x1b[1;31m", rls.High: "\x1b[31m", rls.Medium: "\x1b[33m", rls.Low: "\x1b[36m",
+	},
+}
+
+// paletteFor returns colours if the output is a terminal whose user has not declined them (https://no-color.org).
+func paletteFor(s streams) palette {
+	file, ok := s.out.(*os.File)
+	if !ok || s.env("NO_COLOR") != "" || s.env("TERM") == "dumb" {
+		return palette{}
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return palette{}
+	}
+	return colours
+}
+
+// printable keeps names from the catalog from commanding the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsGraphic(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// oldestServer is the oldest major version of PostgreSQL that is supported.
+const oldestServer = 14
+
+// connection is the part of the command line that all commands have in common.
+type connection struct {
+	dsn, setting, column, appRole string
+}
+
+func (c *connection) flags(fs *flag.FlagSet) {
+	fs.StringVar(&c.dsn, "dsn", "", "the database, as a `URL` or key=value pairs; DATABASE_URL if not given, which keeps a password "+
+		"out of\n        the list of processes")
+	fs.StringVar(&c.setting, "setting", "app.tenant_id", "the `setting` that holds the current tenant (app.tenant_id)")
+	fs.StringVar(&c.column, "column", "tenant_id", "the `column` that holds the tenant of a row (tenant_id)")
+}
+
+// open connects to the database, and refuses a server that is too old.
+func (c *connection) open(ctx context.Context, s streams) (*sql.DB, error) {
+	dsn, source := c.dsn, "--dsn"
+	if dsn == "" {
+		dsn, source = s.env("DATABASE_URL"), "DATABASE_URL"
+	}
+	if dsn == "" {
+		return nil, misused("no database is named: give --dsn or set DATABASE_URL")
+	}
+	config, err := parseDSN(dsn, source)
+	if err != nil {
+		return nil, err
+	}
+	pool := stdlib.OpenDB(*config)
+	pool.SetMaxOpenConns(1)
+	if err := suitable(ctx, pool); err != nil {
+		_ = pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+// suitable connects, and looks at what the server says of itself in its greeting.
+func suitable(ctx context.Context, pool *sql.DB) error {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(driverConn any) error {
+		version := driverConn.(*stdlib.Conn).Conn().PgConn().ParameterStatus("server_version")
+		digits := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
+		if digits < 0 {
+			digits = len(version)
+		}
+		if major, err := strconv.Atoi(version[:digits]); err == nil && major < oldestServer {
+			return fmt.Errorf("the server is PostgreSQL %s, which is too old: %d or later is needed", version, oldestServer)
+		}
+		return nil
+	})
+}
+
+// querier is what a pool and a transaction have in common here.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// mustExist refuses a role that does not exist.
+func mustExist(ctx context.Context, db querier, option, role string) error {
+	if role == "" {
+		return nil
+	}
+	var exists bool
+	const query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)"
+	if err := db.QueryRowContext(ctx, query, role).Scan(&exists); err != nil {
+		return err
+	}
+	if !exists {
+		return fmt.Errorf("%s: role %q does not exist", option, role)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// explainCommand shows the plan of a statement, as the application's role gets it for a tenant.
+type explainCommand struct {
+	connection
+	tenant  string
+	analyze bool
+}
+
+func (c *explainCommand) flags(fs *flag.FlagSet) {
+	c.connection.flags(fs)
+	fs.StringVar(&c.appRole, "app-role", "", "the `role` to take (SET ROLE); that of the DSN if not given")
+	fs.StringVar(&c.tenant, "tenant", "", "the `tenant` to run as; required")
+	fs.BoolVar(&c.analyze, "analyze", false, "run the statement, and roll it back; without it nothing is run. What does not roll back stays,\n"+
+		"        such as the steps of a sequence")
+}
+
+func (c *explainCommand) run(ctx context.Context, args []string, s streams) (int, error) {
+	statement, err := c.statement(args, s)
+	if err != nil {
+		return 0, err
+	}
+	pool, err := c.open(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	// A statement that is only planned changes nothing; the transaction makes sure of it.
+	tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: !c.analyze})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = tx.Rollback() }()
+	text, err := c.explain(ctx, tx, statement)
+	if err != nil {
+		return 0, err
+	}
+	return exitClean, write(s, text)
+}
+
+// statement returns the one statement to explain; "-" stands for the standard input.
+func (c *explainCommand) statement(args []string, s streams) (string, error) {
+	switch {
+	case c.tenant == "":
+		return "", misused("no tenant is named: give --tenant")
+	case !strings.Contains(c.setting, "."):
+		return "", misused("--setting: must have two parts joined by a dot")
+	case len(args) != 1:
+		return "", misused("give one statement, in quotes and after the options, or - to read it from the standard input")
+	case args[0] != "-":
+		return args[0], nil
+	}
+	text, err := io.ReadAll(s.in)
+	return string(text), err
+}
+
+// explain asks for the plan twice: as a document to judge, and as the text to show.
+func (c *explainCommand) explain(ctx context.Context, tx *sql.Tx, statement string) (string, error) {
+	if err := c.become(ctx, tx); err != nil {
+		return "", err
+	}
+	document, err := lines(ctx, tx, "EXPLAIN (VERBOSE, FORMAT JSON) "+statement)
+	if err != nil {
+		return "", err
+	}
+	var plans []struct{ Plan node }
+	if err := json.Unmarshal([]byte(strings.Join(document, "\n")), &plans); err != nil || len(plans) == 0 {
+		return "", errors.New("PostgreSQL has no plan for this statement")
+	}
+	var scans []scan
+	for _, p := range plans {
+		scans = append(scans, p.Plan.scans()...)
+	}
+	tables, err := c.tenantTables(ctx, tx, scans)
+	if err != nil {
+		return "", err
+	}
+	var role string
+	if err := tx.QueryRowContext(ctx, "SELECT current_user").Scan(&role); err != nil {
+		return "", err
+	}
+	options := ""
+	if c.analyze {
+		options = "(ANALYZE, BUFFERS) "
+	}
+	shown, err := lines(ctx, tx, "EXPLAIN "+options+statement)
+	if err != nil {
+		return "", err
+	}
+	return printable(strings.Join(shown, "\n") + "\n\n" + verdict(scans, tables, c.column, role)), nil
+}
+
+// become takes the role and the tenant, until the transaction ends.
+func (c *explainCommand) become(ctx context.Context, tx *sql.Tx) error {
+	if err := mustExist(ctx, tx, "--app-role", c.appRole); err != nil {
+		return err
+	}
+	const query = "SELECT set_config($1, $2, true)"
+	if _, err := tx.ExecContext(ctx, query, c.setting, c.tenant); err != nil {
+		return fmt.Errorf("--setting: %w", err)
+	}
+	if c.appRole == "" {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, query, "role", c.appRole); err != nil {
+		return fmt.Errorf("--app-role: the login can't take the role: %w", err)
+	}
+	return nil
+}
+
+// lines runs one statement, and returns the lines of its result. The extended protocol takes no second statement, which
+// might be a COMMIT.
+func lines(ctx context.Context, tx *sql.Tx, query string) ([]string, error) {
+	rows, err := tx.QueryContext(ctx, query, pgx.QueryExecModeExec)
+	if err != nil {
+		return nil, withoutParameters(err)
+	}
+	defer rows.Close()
+	var found []string
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+		found = append(found, text)
+	}
+	return found, withoutParameters(rows.Err())
+}
+
+// withoutParameters says what to do about a statement that was copied with its parameters.
+func withoutParameters(err error) error {
+	const undefinedParameter, protocolViolation = "42P02", "08P01"
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == undefinedParameter || pg.Code == protocolViolation) {
+		return fmt.Errorf("put values where the statement has parameters such as $1: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// The exit codes.
+const (
+	exitClean  = 0
+	exitFound  = 1 // findings at or above --fail-on
+	exitFailed = 2 // could not check
+)
+
+// streams is what a command knows of the process it runs in.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+	env      func(string) string
+}
+
+// command is one thing the tool does.
+type command interface {
+	flags(fs *flag.FlagSet)
+	run(ctx context.Context, args []string, s streams) (exit int, err error)
+}
+
+// commands are all of them, by name.
+var commands = []struct {
+	name, arguments, summary string
+	make                     func() command
+}{
+	{"check", "", "look for holes in the isolation of a database", func() command { return &checkCommand{} }},
+	{"sql", "", "print the script that mends what check finds", func() command { return &sqlCommand{} }},
+	{"explain", "'SELECT …'", "show the plan of a statement under the policies", func() command { return &explainCommand{} }},
+	{"version", "", "print the version", func() command { return versionCommand{} }},
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+func misused(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// run runs the command that the arguments name, and returns the exit code.
+func run(ctx context.Context, args []string, s streams) int {
+	if len(args) == 0 {
+		fmt.Fprint(s.err, overview())
+		return exitFailed
+	}
+	name, args := args[0], args[1:]
+	if name == "help" || name == "-h" || name == "-help" || name == "--help" {
+		return help(args, s)
+	}
+	for _, c := range commands {
+		if c.name != name {
+			continue
+		}
+		exit, err := runCommand(ctx, c.make(), name, args, s)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			return help([]string{name}, s)
+		case err == nil:
+			return exit
+		}
+		fmt.Fprintf(s.err, "tenancy %s: %s\n", name, printable(strings.TrimPrefix(err.Error(), "rls: ")))
+		if errors.As(err, new(usageError)) {
+			fmt.Fprintf(s.err, "\n%s", usage(name))
+		}
+		return exitFailed
+	}
+	fmt.Fprintf(s.err, "tenancy: %s\n\n%s", unknown("command", name), overview())
+	return exitFailed
+}
+
+func runCommand(ctx context.Context, c command, name string, args []string, s streams) (int, error) {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	c.flags(fs)
+	if err := fs.Parse(args); err != nil {
+		return 0, inFlags(err)
+	}
+	return c.run(ctx, fs.Args(), s)
+}
+
+// inFlags says what package flag found wrong, unless the text may hold a DSN that has slipped into the wrong place.
+func inFlags(err error) error {
+	switch text := err.Error(); {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case strings.ContainsAny(text, "@") || strings.Contains(text, "://") || strings.Contains(text, "password"):
+		return misused("an option is unknown or has a wrong value (not shown, for it looks like a DSN)")
+	default:
+		return usageError{text}
+	}
+}
+
+// word is what can be shown without fear that it holds a password.
+var word = regexp.MustCompile(`^[a-z-]{1,20}$`)
+
+// unknown complains about an argument, and shows it only if it can't be a DSN.
+func unknown(what, argument string) string {
+	if word.MatchString(argument) {
+		return fmt.Sprintf("unknown %s %q", what, argument)
+	}
+	return "unknown " + what
+}
+
+// none refuses arguments, where a command has none.
+func none(args []string) error {
+	if len(args) > 0 {
+		return misused("%s: name the database with --dsn", unknown("argument", args[0]))
+	}
+	return nil
+}
+
+// write writes all of a command's output at once.
+func write(s streams, text string) error {
+	if _, err := io.WriteString(s.out, text); err != nil {
+		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
+}

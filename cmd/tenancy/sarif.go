@@ -1,0 +1,132 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// The types below are the part of SARIF 2.1.0 that is needed
+// (https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html).
+type (
+	sarifLog struct {
+		Schema  string     `json:"$schema"`
+		Version string     `json:"version"`
+		Runs    []sarifRun `json:"runs"`
+	}
+	sarifRun struct {
+		Tool        sarifTool         `json:"tool"`
+		Invocations []sarifInvocation `json:"invocations"`
+		Results     []sarifResult     `json:"results"`
+	}
+	sarifTool struct {
+		Driver sarifDriver `json:"driver"`
+	}
+	sarifDriver struct {
+		Name           string      `json:"name"`
+		Version        string      `json:"version"`
+		InformationURI string      `json:"informationUri"`
+		Rules          []sarifRule `json:"rules"`
+	}
+	sarifRule struct {
+		ID            string          `json:"id"`
+		Short         sarifMessage    `json:"shortDescription"`
+		Configuration sarifLevel      `json:"defaultConfiguration"`
+		Properties    sarifProperties `json:"properties"`
+	}
+	sarifLevel struct {
+		Level string `json:"level"`
+	}
+	sarifMessage struct {
+		Text string `json:"text"`
+	}
+	sarifProperties struct {
+		SecuritySeverity string `json:"security-severity,omitempty"` // a score as of CVSS, by which GitHub sorts
+		Fix              string `json:"fix,omitempty"`
+	}
+	sarifInvocation struct {
+		Successful    bool                `json:"executionSuccessful"`
+		Notifications []sarifNotification `json:"toolExecutionNotifications,omitempty"`
+	}
+	sarifNotification struct {
+		Level   string       `json:"level"`
+		Message sarifMessage `json:"message"`
+	}
+	sarifResult struct {
+		RuleID       string             `json:"ruleId"`
+		RuleIndex    int                `json:"ruleIndex"`
+		Level        string             `json:"level"`
+		Message      sarifMessage       `json:"message"`
+		Locations    []sarifLocation    `json:"locations"`
+		Fingerprints map[string]string  `json:"partialFingerprints"`
+		Suppressions []sarifSuppression `json:"suppressions"` // none, and empty, where nothing is allowed
+		Properties   sarifProperties    `json:"properties"`
+	}
+	sarifLocation struct {
+		Logical []sarifLogical `json:"logicalLocations"`
+	}
+	sarifLogical struct {
+		Name string `json:"fullyQualifiedName"`
+	}
+	sarifSuppression struct {
+		Kind          string `json:"kind"`
+		Justification string `json:"justification"`
+	}
+)
+
+// sarifRanks are the words of SARIF, and the scores of GitHub, for a severity.
+var sarifRanks = map[rls.Severity]struct{ level, score string }{
+	rls.Critical: {"error", "9.5"},
+	rls.High:     {"error", "8.0"},
+	rls.Medium:   {"warning", "5.0"},
+	rls.Low:      {"note", "2.0"},
+}
+
+// asSARIF writes a report as tools for static analysis exchange it. What is found lies in a database, not in a file: its
+// locations are logical ones.
+func asSARIF(r rls.Report, _ palette) (string, error) {
+	driver := sarifDriver{Name: "tenancy", Version: version(), InformationURI: "https://github.com/gormtenancy/tenancy"}
+	for _, rule := range rls.Rules() {
+		if indexOf(driver.Rules, rule.Code) >= 0 {
+			continue
+		}
+		rank := sarifRanks[rule.Severity]
+		driver.Rules = append(driver.Rules, sarifRule{
+			ID:            string(rule.Code),
+			Short:         sarifMessage{strings.ReplaceAll(string(rule.Code), "-", " ")},
+			Configuration: sarifLevel{rank.level},
+			Properties:    sarifProperties{SecuritySeverity: rank.score},
+		})
+	}
+	run := sarifRun{Tool: sarifTool{driver}, Results: []sarifResult{}, Invocations: []sarifInvocation{{Successful: true}}}
+	for _, unseen := range r.Unseen {
+		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"warning", sarifMessage{unseen}})
+	}
+	for _, f := range r.Findings {
+		run.Results = append(run.Results, newSARIFResult(driver.Rules, f, []sarifSuppression{}))
+	}
+	for _, a := range r.Allowed {
+		run.Results = append(run.Results, newSARIFResult(driver.Rules, a.Finding, []sarifSuppression{{"external", a.Reason}}))
+	}
+	return indented(sarifLog{
+		Schema:  "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+		Version: "2.1.0",
+		Runs:    []sarifRun{run},
+	})
+}
+
+func newSARIFResult(rules []sarifRule, f rls.Finding, suppressions []sarifSuppression) sarifResult {
+	return sarifResult{
+		RuleID: string(f.Code), RuleIndex: indexOf(rules, f.Code), Level: sarifRanks[f.Severity].level,
+		Message:      sarifMessage{f.Object + ": " + f.Problem},
+		Locations:    []sarifLocation{{[]sarifLogical{{f.Object}}}},
+		Fingerprints: map[string]string{"codeAndObject/v1": string(f.Code) + " " + f.Object},
+		Suppressions: suppressions,
+		Properties:   sarifProperties{Fix: f.Fix},
+	}
+}
+
+func indexOf(rules []sarifRule, code rls.Code) int {
+	return slices.IndexFunc(rules, func(r sarifRule) bool { return r.ID == string(code) })
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+)
+
+// sqlCommand prints the script that mends a database.
+type sqlCommand struct{ subject }
+
+func (c *sqlCommand) flags(fs *flag.FlagSet) { c.subject.flags(fs) }
+
+func (c *sqlCommand) run(ctx context.Context, args []string, s streams) (int, error) {
+	if err := none(args); err != nil {
+		return 0, err
+	}
+	report, err := c.check(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	var b strings.Builder
+	script := report.SQL()
+	if script == "" {
+		b.WriteString("-- There is nothing that SQL could mend.\n")
+	} else {
+		b.WriteString("-- Read this before you run it, in one transaction, as the role that owns the tables:\n" +
+			"-- psql --single-transaction --set ON_ERROR_STOP=1 --file …\n")
+	}
+	for _, f := range report.Findings {
+		if f.Fix == "" {
+			fmt.Fprintf(&b, "-- To be done by hand: %s: %s: %s\n", f.Code, line(f.Object), line(f.Problem))
+		}
+	}
+	if script != "" {
+		b.WriteString("\n" + script)
+	}
+	return exitClean, write(s, b.String())
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// verdict says in a sentence for each table how the plan finds the tenant's rows, and whether policies apply at all.
+func verdict(scans []scan, tables map[string]tenantTable, column, role string) string {
+	var said []string
+	for _, s := range scans {
+		t, isTenants := tables[s.name()]
+		if !isTenants {
+			continue
+		}
+		said = append(said, s.judge(t, column))
+		if !t.secured {
+			said = append(said, fmt.Sprintf("Attention: no policy applies to role %s on %s, so this is not the plan under a policy.",
+				role, s.name()))
+		}
+	}
+	if len(said) == 0 {
+		return fmt.Sprintf("The plan reads no table that has the column %s.\n", column)
+	}
+	slices.Sort(said)
+	return strings.Join(slices.Compact(said), "\n") + "\n"
+}
+
+// judge says whether an index that leads with the tenant column is used.
+func (s scan) judge(t tenantTable, column string) string {
+	for _, index := range s.indexes {
+		if slices.Contains(t.leading, index.Index) && mentions(index.Cond, column) {
+			return fmt.Sprintf("Yes: %s is read through the index %s, which leads with %s.", s.name(), index.Index, column)
+		}
+	}
+	how := s.how
+	if len(s.indexes) > 0 {
+		how += " of " + s.indexes[0].Index
+	}
+	if len(t.leading) == 0 {
+		return fmt.Sprintf("No: %s is read by %s, and no index leads with %s: tenancy check says how to make one.", s.name(), how, column)
+	}
+	return fmt.Sprintf("No: %s is read by %s, although %s leads with %s; PostgreSQL prefers that for small tables, without "+
+		"statistics (ANALYZE), or where another condition finds fewer rows.", s.name(), how, t.leading[0], column)
+}
+
+// mentions tells whether a condition, as PostgreSQL writes it, is about the column.
+func mentions(condition, column string) bool {
+	const before, after = `(?:^|[^\pL\pN_$"])`, `(?:$|[^\pL\pN_$"])`
+	quoted := `"` + strings.ReplaceAll(column, `"`, `""`) + `"`
+	name := regexp.MustCompile(before + "(?:" + regexp.QuoteMeta(column) + "|" + regexp.QuoteMeta(quoted) + ")" + after)
+	return name.MatchString(condition)
+}

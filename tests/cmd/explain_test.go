@@ -1,0 +1,76 @@
+package cmd_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// filled has enough rows that PostgreSQL wants an index.
+func filled(t *testing.T) database {
+	t.Helper()
+	d := newDatabase(t)
+	d.own(t, `ALTER TABLE patients NO FORCE ROW LEVEL SECURITY;
+		INSERT INTO patients (tenant_id, name) SELECT 'tenant ' || n % 500, 'x' FROM generate_series(1, 20000) n;
+		ALTER TABLE patients FORCE ROW LEVEL SECURITY;
+		ANALYZE patients`)
+	return d
+}
+
+func TestExplain(t *testing.T) {
+	d := filled(t)
+	r := tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", "SELECT * FROM patients")
+	require.Equal(t, 0, r.exit, r.errors)
+	require.Contains(t, r.out, "(tenant_id = ", "the plan has the policy")
+	require.NotContains(t, r.out, "actual time")
+	require.Contains(t, r.out, "Yes: public.patients is read through the index")
+	require.NotContains(t, r.out, "Attention")
+
+	r = command{args: []string{"explain", "--tenant", "tenant 7", "-"}, url: d.App.DSN, stdin: "-- a comment\nSELECT * FROM countries"}.run(t)
+	require.Equal(t, 0, r.exit, r.errors)
+	require.Contains(t, r.out, "The plan reads no table that has the column tenant_id.")
+
+	r = tenancy(t, "explain", "--dsn", d.Owner.DSN, "--tenant", "tenant 7", "SELECT * FROM patients")
+	require.Contains(t, r.out, "Yes: public.patients", "owners too, with FORCE")
+	d.own(t, "ALTER TABLE patients NO FORCE ROW LEVEL SECURITY")
+	r = tenancy(t, "explain", "--dsn", d.Owner.DSN, "--tenant", "tenant 7", "SELECT * FROM patients")
+	require.Contains(t, r.out, "No: public.patients is read by Seq Scan, although")
+	require.Contains(t, r.out, "Attention: no policy applies to role "+d.Owner.Role+" on public.patients")
+}
+
+func TestExplainAsAnotherRole(t *testing.T) {
+	d := filled(t)
+	r := tenancy(t, "explain", "--dsn", d.App.DSN, "--app-role", d.Admin.Role, "--tenant", "tenant 7", "SELECT * FROM patients")
+	require.Equal(t, 0, r.exit, r.errors)
+	require.Contains(t, r.out, "No: public.patients is read by Seq Scan")
+}
+
+func TestExplainRunsNothingForGood(t *testing.T) {
+	d := filled(t)
+	for _, statement := range []string{
+		"DELETE FROM patients",
+		"INSERT INTO patients (name) VALUES ('new')",
+		"UPDATE patients SET name = 'y'",
+	} {
+		r := tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", statement)
+		require.Equal(t, 0, r.exit, r.errors)
+		require.NotContains(t, r.out, "actual time")
+		r = tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", "--analyze", statement)
+		require.Equal(t, 0, r.exit, r.errors)
+		require.Contains(t, r.out, "actual time")
+	}
+	r := tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", "--analyze", "SELECT * FROM patients")
+	require.Regexp(t, `actual time=\S+ rows=40`, r.out, "the tenant has what it had")
+}
+
+func TestExplainRefuses(t *testing.T) {
+	d := filled(t)
+	for statement, why := range map[string]string{
+		"SELECT 1; COMMIT":                   "multiple commands",
+		"COMMIT":                             "syntax error",
+		"SELECT * FROM nowhere":              `"nowhere" does not exist`,
+		"SELECT * FROM patients WHERE id=$1": "put values where the statement has parameters",
+	} {
+		tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", statement).failed(t, why)
+	}
+}
