@@ -1,0 +1,47 @@
+// Package tenanttest proves in an application's own tests that its database keeps tenants apart.
+//
+//	func TestIsolation(t *testing.T) {
+//		tenanttest.Check(t, db, rls.Isolation{AppRole: "app", AdminRole: "app_admin"}, rls.Models(&Patient{}, &Invoice{}))
+//	}
+package tenanttest
+
+import (
+	"strings"
+	"testing"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// Check fails the test for each hole that Isolation.Check finds in the database behind db, with the SQL that mends it. It
+// fails too if the database can't be checked, or no table has the tenant column: then nothing would be proved. What the
+// role of db may not see is logged. Nothing is written.
+//
+// Set AppRole: without it the role of db is taken for the application's, which in tests often is the owner of the tables or a
+// superuser, to whom no policy applies.
+func Check(t testing.TB, db *gorm.DB, i rls.Isolation, opts ...rls.CheckOption) {
+	t.Helper()
+	report, err := i.Check(t.Context(), db, opts...)
+	if err != nil {
+		t.Errorf("the database could not be checked: %v", err)
+		return
+	}
+	for _, unseen := range report.Unseen {
+		t.Log(unseen)
+	}
+	for _, f := range report.Findings {
+		t.Error(text(f))
+	}
+	if report.Tables == 0 {
+		t.Error("no table has the tenant column, so nothing is proved: migrate first, or set Isolation.Column")
+	}
+}
+
+// text is a finding with its remedy.
+func text(f rls.Finding) string {
+	if f.Fix == "" {
+		return f.String()
+	}
+	return f.String() + "\n\t" + strings.ReplaceAll(f.Fix, "\n", "\n\t")
+}
