@@ -59,6 +59,10 @@ func (c Config) validate() error {
 		return errors.New("AdminRole and AppRole: must be two roles, or every statement would bypass")
 	case c.DangerouslySkipProof && c.DangerouslyWarnOnly:
 		return errors.New("DangerouslySkipProof and DangerouslyWarnOnly: set one of them")
+	case c.Check > CheckRefuse:
+		return fmt.Errorf("Check %d: must be CheckOff, CheckWarn or CheckRefuse", c.Check)
+	case c.Check == CheckOff && len(c.CheckOptions) > 0:
+		return errors.New("CheckOptions: set Check as well")
 	}
 	if c.AdminDB != nil {
 		if _, guarded := guard.Of(c.AdminDB); guarded {

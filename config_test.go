@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/rls"
 )
 
 func TestConfigIsValidated(t *testing.T) {
@@ -48,6 +49,8 @@ func TestConfigIsValidated(t *testing.T) {
 		{tenancy.Config{AppRole: "app", AdminRole: "app"}, "AdminRole and AppRole"},
 		{tenancy.Config{AdminRole: "admin", AdminDB: new(sql.DB)}, "AdminRole and AdminDB"},
 		{tenancy.Config{DangerouslySkipProof: true, DangerouslyWarnOnly: true}, "DangerouslySkipProof"},
+		{tenancy.Config{Check: 3}, "Check 3"},
+		{tenancy.Config{CheckOptions: []rls.CheckOption{rls.Schemas("public")}}, "CheckOptions"},
 	} {
 		cfg := c.cfg
 		cfg.DangerouslyAllowUnsafeRole = true

@@ -30,6 +30,10 @@ var (
 	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under.
 	ErrUnsafeRole = errors.New("tenancy: unsafe role")
 
+	// ErrUnsafeDatabase is returned by Plugin.Initialize when Config.Check is CheckRefuse and the database has holes. The
+	// text lists their codes and objects.
+	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
+
 	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole does not exist or can't be taken, and by
 	// statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB.
 	ErrNoAdmin = errors.New("tenancy: no admin role")

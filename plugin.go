@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/rls"
 )
 
 // Config says how tenants are isolated. Its zero value is the strictest: the setting and the column have their usual
@@ -40,6 +41,15 @@ type Config struct {
 	// OnBypass, if not nil, is called after each statement of Bypass with what it did, on the goroutine that sent it.
 	OnBypass func(context.Context, BypassEvent)
 
+	// Check says whether Initialize looks for holes in the whole database, as rls.Isolation.Check does, and what follows
+	// from them. The zero value, CheckOff, does not look: a development database has holes until it is migrated. Whatever
+	// is chosen, PostgreSQL is asked about each tenant's table before its first use.
+	Check CheckMode
+
+	// CheckOptions are for that check: rls.Allow tolerates a finding, rls.Schemas narrows it, rls.Models names the
+	// models, of which a SharedModel is left out.
+	CheckOptions []rls.CheckOption
+
 	// DangerouslyAllowUnsafeRole skips the question whether any policy applies to the role in use, and whether the
 	// admin role can be taken. Initialize sends nothing then.
 	DangerouslyAllowUnsafeRole bool
@@ -57,6 +67,7 @@ type Plugin struct {
 	config  Config
 	pools   sync.Map   // *pool by *sql.DB, guarded and not
 	opening sync.Mutex // held while a pool is added
+	fresh   fresh
 }
 
 var _ gorm.Plugin = (*Plugin)(nil)
@@ -71,7 +82,8 @@ func (p *Plugin) Name() string { return "tenancy" }
 
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
 // be called again. It returns an error if Config is invalid, db is not PostgreSQL below pgx, or PostgreSQL says that the
-// roles are unsafe (ErrUnsafeRole) or missing (ErrNoAdmin); db is not usable then.
+// roles are unsafe (ErrUnsafeRole) or missing (ErrNoAdmin); db is not usable then. With CheckRefuse it also returns an
+// error if the database has holes (ErrUnsafeDatabase) or can't be checked.
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
 // nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
@@ -90,10 +102,12 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.register(db); err != nil {
 		return err
 	}
-	if p.config.DangerouslyAllowUnsafeRole {
-		return nil
+	if !p.config.DangerouslyAllowUnsafeRole {
+		if err := p.checkRoles(db.Statement.Context, pool); err != nil {
+			return err
+		}
 	}
-	return p.checkRoles(db.Statement.Context, pool)
+	return p.checkDatabase(db)
 }
 
 // register puts the callbacks into all six processors of GORM, in the order that

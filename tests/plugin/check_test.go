@@ -1,0 +1,114 @@
+package plugin_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// recorded is a record of the log.
+type recorded struct{ Level, Msg, Code, Severity, Object, Problem, Column, Error string }
+
+// checked initializes the plugin with a check, and returns what it logged. The server that the tests happen to run on is
+// left out of account.
+func (d database) checked(t *testing.T, dsn string, cfg tenancy.Config, opts ...rls.CheckOption) ([]recorded, error) {
+	t.Helper()
+	var log bytes.Buffer
+	cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	if cfg.Check != tenancy.CheckOff {
+		cfg.CheckOptions = append([]rls.CheckOption{rls.ServerVersion(190000), rls.Models(&Membership{})}, opts...)
+	}
+	_, err := d.use(t, dsn, cfg)
+	var records []recorded
+	for decoder := json.NewDecoder(&log); decoder.More(); {
+		var r recorded
+		require.NoError(t, decoder.Decode(&r))
+		require.Equal(t, "WARN", r.Level)
+		records = append(records, r)
+	}
+	return records, err
+}
+
+func TestCheckAtStartUp(t *testing.T) {
+	d := newDatabase(t)
+	modes := []tenancy.CheckMode{tenancy.CheckOff, tenancy.CheckWarn, tenancy.CheckRefuse}
+	for _, mode := range modes {
+		for _, cfg := range []tenancy.Config{
+			{Check: mode},
+			{Check: mode, AdminRole: d.Admin.Role},
+			{Check: mode, AdminRole: d.Admin.Role, DangerouslyAllowUnsafeRole: true},
+		} {
+			log, err := d.checked(t, d.App.DSN, cfg)
+			require.NoError(t, err)
+			require.Empty(t, log)
+		}
+		log, err := d.checked(t, d.superDSN(t), tenancy.Config{Check: mode, AppRole: d.App.Role})
+		require.NoError(t, err, "statements run under AppRole")
+		require.Empty(t, log)
+	}
+
+	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY", "ALTER TABLE doctors ALTER COLUMN tenant_id DROP NOT NULL")
+	log, err := d.checked(t, d.App.DSN, tenancy.Config{})
+	require.NoError(t, err, "nothing is checked, unless it is asked for")
+	require.Empty(t, log)
+	log, err = d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckWarn})
+	require.NoError(t, err)
+	require.Len(t, log, 2)
+	require.Equal(t, "table-not-enabled critical public.patients", log[0].Code+" "+log[0].Severity+" "+log[0].Object)
+	require.NotEmpty(t, log[0].Problem)
+	require.Equal(t, "tenant-column-nullable medium public.doctors", log[1].Code+" "+log[1].Severity+" "+log[1].Object)
+
+	refuse := tenancy.Config{Check: tenancy.CheckRefuse}
+	_, err = d.checked(t, d.App.DSN, refuse)
+	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
+	require.ErrorContains(t, err, "table-not-enabled (public.patients), tenant-column-nullable (public.doctors)")
+	_, err = d.checked(t, d.App.DSN, refuse, rls.Allow(rls.TableNotEnabled, "public.patients", "for this test"),
+		rls.Allow(rls.ColumnNullable, "public.doctors", "for this test"))
+	require.NoError(t, err)
+}
+
+func TestCheckThatIsImpossible(t *testing.T) {
+	d := newDatabase(t)
+	log, err := d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckWarn}, rls.Schemas("nowhere"))
+	require.NoError(t, err)
+	require.Len(t, log, 1)
+	require.Contains(t, log[0].Error, `schema "nowhere" does not exist`)
+	_, err = d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckRefuse}, rls.Schemas("nowhere"))
+	require.ErrorContains(t, err, `schema "nowhere" does not exist`)
+	require.NotErrorIs(t, err, tenancy.ErrUnsafeDatabase)
+
+	log, err = d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckRefuse, Column: "org_id"})
+	require.NoError(t, err, "the application may be about to make its tables")
+	require.Len(t, log, 1)
+	require.Equal(t, "org_id", log[0].Column)
+}
+
+// Who may not read the whole catalog is told what was left out.
+func TestCheckOfACatalogThatIsPartlyHidden(t *testing.T) {
+	d := newDatabase(t)
+	d.super(t, "REVOKE SELECT ON pg_publication FROM PUBLIC")
+	log, err := d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckRefuse})
+	require.NoError(t, err)
+	require.Len(t, log, 1)
+	require.Contains(t, log[0].Problem, "publications")
+}
+
+// The check reads the database through GORM's prepared statements too.
+func TestCheckWithPreparedStatements(t *testing.T) {
+	d := newDatabase(t)
+	cfg := tenancy.Config{
+		Check:        tenancy.CheckRefuse,
+		CheckOptions: []rls.CheckOption{rls.ServerVersion(190000), rls.Models(&Membership{})},
+	}
+	_, err := d.use(t, d.App.DSN, cfg, prepareStmt)
+	require.NoError(t, err)
+	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
+	_, err = d.use(t, d.App.DSN, cfg, prepareStmt)
+	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
+}
