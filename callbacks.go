@@ -81,6 +81,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 		return statement{}, nil // GORM's own callbacks do nothing either
 	}
 	s := p.look(db, op)
+	p.fresh.statement(s.Statement)
 	if s.bypass != nil {
 		return s, s.bypass.take(s.Statement)
 	}

@@ -1,0 +1,119 @@
+package tenancy
+
+import (
+	"reflect"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
+)
+
+// GORM scans a column into a value from a pool that all models of a process share, and copies it into the model also
+// when the scan has failed, as it does when a context ends in the middle of a row (scanIntoStruct in gorm's scan.go).
+// What the value held before, perhaps of another tenant, is in the model then, beside the error. So we see to it that
+// values from the pool are empty.
+
+// fresh are the schemas whose values are, and the types that such a schema was looked up for.
+type fresh struct {
+	known sync.Map // by *schema.Schema and reflect.Type
+	mu    sync.Mutex
+}
+
+// statement makes the values fresh that the rows of a statement are scanned into.
+func (f *fresh) statement(stmt *gorm.Statement) {
+	if stmt.Schema == nil {
+		return
+	}
+	f.schema(stmt.Schema)
+	if !stmt.ReflectValue.IsValid() {
+		return
+	}
+	t := stmt.ReflectValue.Type()
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t == stmt.Schema.ModelType {
+		return
+	}
+	if _, known := f.known.Load(t); known {
+		return
+	}
+	// GORM takes the columns of the model and the fields of this struct.
+	other := gorm.Statement{DB: stmt.DB}
+	if other.Parse(reflect.New(t).Interface()) == nil {
+		f.schema(other.Schema)
+	}
+	f.known.Store(t, nil)
+}
+
+func (f *fresh) schema(s *schema.Schema) {
+	if _, known := f.known.Load(s); known {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seen := map[*schema.Schema]bool{}
+	f.reach(s, seen)
+	for s := range seen { // not before all are fresh: a join scans several
+		f.known.Store(s, nil)
+	}
+}
+
+// reach goes through a schema and all that are related to it.
+func (f *fresh) reach(s *schema.Schema, seen map[*schema.Schema]bool) {
+	if s == nil || seen[s] {
+		return
+	}
+	if _, known := f.known.Load(s); known {
+		return
+	}
+	seen[s] = true
+	for _, field := range s.Fields {
+		switch pool := field.NewValuePool.(type) {
+		case nil, freshPool, newPool:
+		case *sync.Pool:
+			if field.Serializer != nil {
+				field.NewValuePool = newPool{pool}
+			} else {
+				field.NewValuePool = freshPool{pool}
+			}
+		}
+	}
+	for _, relation := range s.Relationships.Relations {
+		f.reach(relation.FieldSchema, seen)
+		f.reach(relation.JoinTable, seen)
+	}
+}
+
+// newPool is for values that can't be emptied: it makes a new one each time.
+type newPool struct{ pool *sync.Pool }
+
+func (p newPool) Get() any { return p.pool.New() }
+func (p newPool) Put(any)  {}
+
+// freshPool is for pointers to pointers, as GORM scans all other fields. It empties what others have put back as well.
+type freshPool struct{ schema.FieldNewValuePool }
+
+func (p freshPool) Get() any {
+	value := p.FieldNewValuePool.Get()
+	switch v := value.(type) {
+	case **string:
+		*v = nil
+	case **int64:
+		*v = nil
+	case **int:
+		*v = nil
+	case **uint:
+		*v = nil
+	case **bool:
+		*v = nil
+	case **float64:
+		*v = nil
+	case **time.Time:
+		*v = nil
+	default:
+		reflect.ValueOf(value).Elem().SetZero()
+	}
+	return value
+}
