@@ -68,7 +68,6 @@ type Plugin struct {
 	pools   sync.Map   // *pool by *sql.DB, guarded and not
 	opening sync.Mutex // held while a pool is added
 	fresh   fresh
-	fresh   fresh
 }
 
 var _ gorm.Plugin = (*Plugin)(nil)
