@@ -208,10 +208,10 @@ func expected(err error) bool {
 	return false
 }
 
-// check counts the rows that are not the tenant's.
+// check counts the rows that are not the tenant's. Where a context ends in the middle of a row, GORM adds an empty one.
 func (c *chamber) check(tenant string, notes ...Note) {
 	for _, n := range notes {
-		if n.TenantID != tenant {
+		if n != (Note{}) && n.TenantID != tenant {
 			c.crossed.Add(1)
 			c.t.Errorf("a note of %q crossed to %q: %+v", n.TenantID, tenant, n)
 		}
