@@ -168,10 +168,23 @@ func (k foreignKey) composite(version int) []string {
 	case version >= 150000: // where the columns to set can be named
 		on += fmt.Sprintf(" ON DELETE %s (%s)", action, columns)
 	}
+	// PostgreSQL checks the rows that are there as the owner, whom FORCE would let see none, and calls the constraint
+	// valid.
+	tables := []*tenantTable{k.child}
+	if k.parent != k.child {
+		tables = append(tables, k.parent)
+	}
+	for _, t := range tables {
+		steps = append(steps, t.alter("NO FORCE ROW LEVEL SECURITY"))
+	}
 	name := ident(k.Name)
-	return append(steps, k.child.alter(fmt.Sprintf(
+	steps = append(steps, k.child.alter(fmt.Sprintf(
 		"DROP CONSTRAINT %s, ADD CONSTRAINT %s FOREIGN KEY (%s, %s) REFERENCES %s (%s, %s)%s%s",
 		name, name, k.child.Name, columns, k.parent.quoted(), k.parent.Name, referenced, on, k.Deferrable)))
+	for _, t := range tables {
+		steps = append(steps, t.alter("FORCE ROW LEVEL SECURITY"))
+	}
+	return steps
 }
 
 // indexName makes a name for an index. One that is too long is cut, and ends in a digest of what was cut.

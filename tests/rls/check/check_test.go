@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -85,6 +86,26 @@ func TestMigratedRelations(t *testing.T) {
 	_, err := d.isolation().Migrate(t.Context(), owner, &customer{}, &order{})
 	require.NoError(t, err)
 	require.Empty(t, found(d.check(t, rls.Models(&customer{}, &order{}))))
+}
+
+// The SQL that mends a foreign key finds the rows that point at another tenant's, though policies are forced on the owner,
+// as whom PostgreSQL looks at them.
+func TestForeignKeyFixLooksAtRows(t *testing.T) {
+	d := cleanDatabase(t)
+	d.run(t, d.Owner.DSN, "ALTER TABLE comments DROP CONSTRAINT comments_note")
+	require.NoError(t, d.as(t, d.app, "globex", "INSERT INTO comments (id, note_id) VALUES (3, 1)"), "the note is acme's")
+	report := d.check(t, d.allowances()...)
+	require.Equal(t, []string{"foreign-key-without-tenant: constraint fk_notes_comments on public.comments"}, found(report))
+
+	owner := d.connect(t, d.Owner.DSN)
+	_, err := owner.PgConn().Exec(t.Context(), report.SQL()).ReadAll()
+	var pgErr *pgconn.PgError
+	require.ErrorAs(t, err, &pgErr)
+	require.Equal(t, "23503", pgErr.Code)
+
+	require.NoError(t, d.as(t, d.app, "globex", "DELETE FROM comments WHERE id = 3"))
+	d.run(t, d.Owner.DSN, report.SQL())
+	require.Empty(t, found(d.check(t, d.allowances()...)), "and policies are forced again")
 }
 
 // How PostgreSQL writes a policy depends on the names in it.
