@@ -283,7 +283,7 @@ func TestOpenDB(t *testing.T) {
 	d := newDatabase(t)
 	config, err := pgx.ParseConfig(d.App.DSN)
 	require.NoError(t, err)
-	cfg := tenancy.Config{AdminRole: d.Admin.Role}
+	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)}
 	pool := tenancy.OpenDB(stdlib.GetConnector(*config), cfg)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
