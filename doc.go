@@ -18,7 +18,8 @@
 // tenants, and so are those that have the column and are a [SharedModel].
 //
 // The policies are made by rls.Isolation, or by hand. The first time a table is used the plugin asks PostgreSQL whether
-// they apply to the role in use, and refuses the table if not: [ErrNotIsolated] says why.
+// they apply to the role in use, and refuses the table if not: [ErrNotIsolated] says why. A table that only raw SQL or a
+// subquery names is not asked about; [Config].Check looks at all.
 //
 // # Contexts
 //
