@@ -149,10 +149,13 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, er
 
 // needsNoTransaction tells whether PostgreSQL refused a statement because it can't run in a transaction, and it may run
 // without. Such statements (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE and their like) return no rows, so no
-// policy is needed for them. Whoever sends one works for no tenant.
+// policy is needed for them. Whoever sends one works for no tenant, and as the login: nothing sets a role for it.
+//
+// PostgreSQL names the function that refused, which code in SQL that raises the same error can't forge.
 func (c *conn) needsNoTransaction(q *call, err error) bool {
-	const activeTransaction = "25001"
-	return sqlState(err) == activeTransaction && c.tx == nil && q.scope == scope{}
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "25001" && pgErr.Routine == "PreventInTransactionBlock" &&
+		c.tx == nil && q.scope == scope{} && c.cfg.Role == ""
 }
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
