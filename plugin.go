@@ -62,7 +62,7 @@ type Config struct {
 }
 
 // Plugin isolates the tenants of every *gorm.DB it is installed on with (*gorm.DB).Use. It is safe for concurrent use,
-// and keeps nothing of a statement: only pools, and what PostgreSQL has said about tables.
+// and keeps nothing of a statement: only pools, what PostgreSQL has said about tables, and which schemas it has seen.
 type Plugin struct {
 	config  Config
 	pools   sync.Map   // *pool by *sql.DB, guarded and not
