@@ -3,6 +3,7 @@ module github.com/gormtenancy/tenancy
 go 1.25.0
 
 require (
+	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/stretchr/testify v1.12.1
 	gorm.io/driver/postgres v1.6.3

@@ -1,0 +1,27 @@
+// Package tenanthttp finds out which tenant an HTTP request is for, whether its sender may act for that tenant, and puts
+// the tenant into the request's context, where package tenancy reads it.
+//
+//	tokens, err := tenanthttp.NewTokens(tenanthttp.TokenConfig{…})
+//	withTenant := tenanthttp.Middleware(
+//		tenanthttp.AllAgree(tokens.Claim("tenant"), tenanthttp.Header("X-Tenant-ID")),
+//		tenanthttp.Members(isMember),
+//		tenanthttp.Except("GET /healthz", "POST /login"),
+//	)
+//	http.ListenAndServe(addr, withTenant(mux))
+//
+// # Two questions
+//
+// A [Resolver] answers which tenant a request names: by [Header], [Subdomain], [Domain], [PathValue], [Cookie], [Value]
+// (a session's) or [Tokens.Claim]. Anyone can write any header, host name, path or cookie, so the name alone proves
+// nothing. Who may act for the tenant is the second question, and [Middleware] does not work without an answer: [Members]
+// asks the application, [TrustResolver] says that the name is enough.
+//
+// [FirstOf] and [AllAgree] combine resolvers; [Mapped] turns a name into an id by a [Lookup], which a [Cache] keeps from
+// being asked for every request.
+//
+// # What a client learns
+//
+// Errors are answered as application/problem+json (RFC 9457): 400 for a request that names no tenant, or garbage; 401 for
+// one without a valid token; 403 for a tenant that its sender may not act for, and the same 403 for one that does not
+// exist, unless [RevealTenants] says that it may be known. Other errors are 500, and their text is only logged.
+package tenanthttp

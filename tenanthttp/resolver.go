@@ -1,0 +1,128 @@
+package tenanthttp
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// A Resolver says which tenant a request names. It returns [ErrNoTenant] for none, and another error of this package where
+// the request is at fault; any other error is the server's.
+type Resolver func(*http.Request) (string, error)
+
+// Header reads the tenant from a request header, as API gateways and internal services write it. Anyone can write it:
+// use it with [Members], or in [AllAgree] with a token.
+func Header(name string) Resolver {
+	return func(r *http.Request) (string, error) { return one(r.Header.Values(name)) }
+}
+
+// Cookie reads the tenant from a cookie, which the browser's user can change: use it with [Members]. For sessions that are
+// kept on the server see [Value].
+func Cookie(name string) Resolver {
+	return func(r *http.Request) (string, error) {
+		var values []string
+		for _, c := range r.CookiesNamed(name) {
+			values = append(values, c.Value)
+		}
+		return one(values)
+	}
+}
+
+// PathValue reads the tenant from a wildcard of the route, such as {tenant} of "GET /t/{tenant}/orders", by
+// [http.Request.PathValue]. The middleware must be inside of the route, not around the router; outside there is no value,
+// and the answer is [ErrNoTenant].
+func PathValue(name string) Resolver {
+	return func(r *http.Request) (string, error) { return one([]string{r.PathValue(name)}) }
+}
+
+// Value reads the tenant by a function, for example from the session that another middleware has loaded. The empty string
+// is no tenant.
+func Value(get func(*http.Request) string) Resolver {
+	return func(r *http.Request) (string, error) { return one([]string{get(r)}) }
+}
+
+// FirstOf asks one resolver after the other until one does not answer [ErrNoTenant]. An error ends the search: garbage in
+// one place is never made good by another.
+func FirstOf(resolvers ...Resolver) Resolver {
+	return func(r *http.Request) (string, error) {
+		none := ErrNoTenant
+		for _, resolve := range resolvers {
+			tenant, err := resolve(r)
+			if !errors.Is(err, ErrNoTenant) {
+				return tenant, err
+			}
+			none = errors.Join(none, err) // where a token was expected, it stays an ErrUnauthenticated too
+		}
+		return "", none
+	}
+}
+
+// AllAgree asks all resolvers. Each must name a tenant, and all the same, else the answer is [ErrForbidden]: a header or a
+// host name must agree with the token, so that forging one of them is in vain.
+//
+// What is wrong with the request as such is said before anything that depends on whether a tenant exists.
+func AllAgree(resolvers ...Resolver) Resolver {
+	return func(r *http.Request) (string, error) {
+		var tenant string
+		worst := ErrNoTenant // of no resolvers
+		for i, resolve := range resolvers {
+			named, err := resolve(r)
+			switch {
+			case i == 0:
+				tenant, worst = named, err
+			case err == nil && worst == nil && named != tenant:
+				worst = ErrForbidden
+			case rank(err) > rank(worst):
+				worst = err
+			}
+		}
+		if worst != nil {
+			return "", worst
+		}
+		return tenant, nil
+	}
+}
+
+// rank orders errors by what they tell about tenants: the least telling is the highest, and is answered.
+func rank(err error) int {
+	for i, class := range []error{ErrUnknownTenant, ErrForbidden, ErrNoTenant, ErrUnauthenticated, ErrMalformed} {
+		if errors.Is(err, class) {
+			return i + 1
+		}
+	}
+	if err != nil {
+		return 6 // the server's own
+	}
+	return 0
+}
+
+// one returns the only value.
+func one(values []string) (string, error) {
+	switch {
+	case len(values) == 0 || len(values) == 1 && values[0] == "":
+		return "", ErrNoTenant
+	case len(values) > 1:
+		return "", malformed("it is named more than once")
+	case !isName(values[0]):
+		return "", malformed("a tenant's name is up to 128 letters, digits and -._~:@, beginning with a letter or a digit")
+	default:
+		return values[0], nil
+	}
+}
+
+// isName tells whether s may be a tenant's name or id. What is not is refused before any look-up.
+func isName(s string) bool {
+	if s == "" || len(s) > 128 || !isAlphanumeric(s[0]) || strings.Contains(s, "..") || strings.HasSuffix(s, ".") {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && !strings.ContainsRune("-._~:@", rune(s[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

@@ -1,0 +1,191 @@
+package tenanthttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// TokenConfig says which JSON Web Tokens are believed. Algorithms, Issuer, Audience and either Key or JWKS are required.
+type TokenConfig struct {
+	// Algorithms are the signature algorithms that are accepted, such as "EdDSA", "ES256" or "RS256" (RFC 7518, RFC 8037).
+	// The token does not choose: "none" is never accepted, and HS256 to HS512 can't be mixed with the others, for then a
+	// public key could be used as a secret.
+	Algorithms []string
+	// Key returns the key that verifies a token with this kid and algorithm: an *rsa.PublicKey, *ecdsa.PublicKey,
+	// ed25519.PublicKey, or a []byte of 32 bytes or more for HS256 to HS512. It returns [ErrUnauthenticated] for a kid that
+	// it does not know; other errors are the server's.
+	Key func(ctx context.Context, kid, algorithm string) (any, error)
+	// JWKS is a JSON Web Key Set (RFC 7517) of public keys, instead of Key.
+	JWKS []byte
+	// Issuer and Audience must be the token's iss and among its aud.
+	Issuer, Audience string
+	// Leeway is how far the clocks may differ. Zero means not at all.
+	Leeway time.Duration
+	// From finds the token in a request, and returns "" if there is none. Nil means the header "Authorization: Bearer …".
+	From func(*http.Request) string
+}
+
+// Tokens verifies the tokens of requests. It is safe for concurrent use.
+type Tokens struct {
+	parser *jwt.Parser
+	key    func(ctx context.Context, kid, algorithm string) (any, error)
+	from   func(*http.Request) string
+}
+
+// maxToken bounds what is parsed, in bytes.
+const maxToken = 8 << 10
+
+// errNoToken is for a request that carries no token at all, so that FirstOf goes on, and Optional lets it pass.
+var errNoToken = fmt.Errorf("%w: it carries no token (%w)", ErrUnauthenticated, ErrNoTenant)
+
+// NewTokens checks the configuration. Its errors say what to change.
+func NewTokens(cfg TokenConfig) (*Tokens, error) {
+	if err := checkAlgorithms(cfg.Algorithms); err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.Issuer == "" || cfg.Audience == "":
+		return nil, errors.New("tenanthttp: TokenConfig needs Issuer and Audience: a token made by or for another service must not count")
+	case (cfg.Key == nil) == (cfg.JWKS == nil):
+		return nil, errors.New("tenanthttp: TokenConfig needs either Key or JWKS")
+	case cfg.Leeway < 0:
+		return nil, errors.New("tenanthttp: TokenConfig.Leeway must not be negative")
+	}
+	key := cfg.Key
+	if key == nil {
+		keys, err := parseJWKS(cfg.JWKS)
+		if err != nil {
+			return nil, err
+		}
+		key = keys.find
+	}
+	from := cfg.From
+	if from == nil {
+		from = bearer
+	}
+	return &Tokens{key: key, from: from, parser: jwt.NewParser(
+		jwt.WithValidMethods(cfg.Algorithms),
+		jwt.WithIssuer(cfg.Issuer),
+		jwt.WithAudience(cfg.Audience),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(cfg.Leeway),
+		jwt.WithJSONNumber(),
+	)}, nil
+}
+
+func checkAlgorithms(algorithms []string) error {
+	if len(algorithms) == 0 {
+		return errors.New(`tenanthttp: TokenConfig.Algorithms is empty: name those that your tokens are signed with, such as "EdDSA"`)
+	}
+	secret := func(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
+	for _, algorithm := range algorithms {
+		if jwt.GetSigningMethod(algorithm) == nil || strings.EqualFold(algorithm, "none") {
+			return fmt.Errorf("tenanthttp: TokenConfig.Algorithms has %q, which is no signature algorithm", algorithm)
+		}
+	}
+	if slices.ContainsFunc(algorithms, secret) && slices.ContainsFunc(algorithms, func(a string) bool { return !secret(a) }) {
+		return errors.New("tenanthttp: TokenConfig.Algorithms mixes HS256 to HS512 with others: then a public key could be used as a secret")
+	}
+	return nil
+}
+
+// Claim reads the tenant from a claim of the request's token, a string or a whole number. A token proves what it says, so
+// that [TrustResolver] is an answer here; but it does so until it expires, and who must be locked out at once needs
+// [Members]. A valid token without the claim names no tenant.
+func (t *Tokens) Claim(name string) Resolver {
+	return func(r *http.Request) (string, error) {
+		claims, err := t.Claims(r)
+		if err != nil {
+			return "", err
+		}
+		switch value := claims[name].(type) {
+		case nil:
+			return "", ErrNoTenant
+		case string:
+			return one([]string{value})
+		case json.Number:
+			if strings.Trim(value.String(), "0123456789") == "" {
+				return one([]string{value.String()})
+			}
+		}
+		return "", malformed("the token's claim is neither a string nor a whole number")
+	}
+}
+
+// Claims verifies the request's token and returns what it says. Numbers are [json.Number]. The error is an
+// [ErrUnauthenticated], and also one of package jwt's, such as [jwt.ErrTokenExpired]; or the server's own, from
+// [TokenConfig].Key.
+func (t *Tokens) Claims(r *http.Request) (jwt.MapClaims, error) {
+	token := t.from(r)
+	switch {
+	case token == "":
+		return nil, errNoToken
+	case len(token) > maxToken:
+		return nil, unauthenticated(jwt.ErrTokenMalformed)
+	}
+	claims := jwt.MapClaims{}
+	var server error // not the token's fault
+	_, err := t.parser.ParseWithClaims(token, claims, func(unverified *jwt.Token) (any, error) {
+		kid, _ := unverified.Header["kid"].(string)
+		key, err := t.key(r.Context(), kid, unverified.Method.Alg())
+		if err == nil {
+			err = checkKey(key, unverified.Method)
+		}
+		if err != nil && !errors.Is(err, ErrUnauthenticated) {
+			server = err
+		}
+		return key, err
+	})
+	switch {
+	case server != nil:
+		return nil, server
+	case err != nil:
+		return nil, unauthenticated(err)
+	default:
+		return claims, nil
+	}
+}
+
+// checkKey refuses secrets that are none: short ones, and public keys that are used as such.
+func checkKey(key any, method jwt.SigningMethod) error {
+	if _, hmac := method.(*jwt.SigningMethodHMAC); !hmac {
+		return nil // the other methods accept keys of their own type only
+	}
+	secret, ok := key.([]byte)
+	if !ok || len(secret) < 32 || strings.HasPrefix(string(secret), "-----BEGIN") {
+		return errors.New("tenanthttp: the key for HS256 to HS512 must be a secret []byte of 32 bytes or more")
+	}
+	return nil
+}
+
+// unauthenticated keeps of an error of package jwt what is wrong with the token, and nothing of its content.
+func unauthenticated(err error) error {
+	for _, reason := range []error{
+		jwt.ErrTokenExpired, jwt.ErrTokenNotValidYet, jwt.ErrTokenUsedBeforeIssued, jwt.ErrTokenInvalidAudience,
+		jwt.ErrTokenInvalidIssuer, jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenSignatureInvalid, jwt.ErrTokenUnverifiable,
+	} {
+		if errors.Is(err, reason) {
+			return fmt.Errorf("%w: %w", ErrUnauthenticated, reason)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnauthenticated, jwt.ErrTokenMalformed)
+}
+
+// bearer finds the token of "Authorization: Bearer …" (RFC 6750). A header that is repeated means the same as one with all
+// values between commas (RFC 9110), which is no valid token.
+func bearer(r *http.Request) string {
+	scheme, token, _ := strings.Cut(strings.Join(r.Header.Values("Authorization"), ", "), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
