@@ -7,6 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -44,10 +47,11 @@ func Write(w http.ResponseWriter, status int, body any) { write(w, status, "appl
 // not say more than the client may know.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	write(w, status, "application/problem+json", struct {
+		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail,omitempty"`
-	}{http.StatusText(status), status, detail})
+	}{"about:blank", http.StatusText(status), status, detail})
 }
 
 // Failed answers a request that failed for no fault of the client's, and logs why. PostgreSQL's messages can quote
@@ -64,6 +68,13 @@ func Log(r *http.Request, err error) {
 		why = "PostgreSQL answered with SQLSTATE " + pg.Code
 	}
 	slog.ErrorContext(r.Context(), "request failed", "error", why, "request_id", meter.RequestID(r.Context()))
+}
+
+// IsText reports whether PostgreSQL can store s and people can read it: it is not blank, has at most that many characters,
+// and none that controls.
+func IsText(s string, atMost int) bool {
+	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= atMost && strings.TrimSpace(s) != "" &&
+		!strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func write(w http.ResponseWriter, status int, contentType string, body any) {

@@ -47,5 +47,14 @@ func TestFailedSaysNothing(t *testing.T) {
 	w := httptest.NewRecorder()
 	Failed(w, httptest.NewRequest(http.MethodGet, "/", nil), errors.Join(&pgconn.PgError{Code: "22P02", Message: "secret"}))
 	require.Equal(t, http.StatusInternalServerError, w.Code)
-	require.JSONEq(t, `{"title":"Internal Server Error","status":500}`, w.Body.String())
+	require.JSONEq(t, `{"type":"about:blank","title":"Internal Server Error","status":500}`, w.Body.String())
+}
+
+func TestIsText(t *testing.T) {
+	for _, text := range []string{"Ann", "'; DROP TABLE students; --", strings.Repeat("é", 26)} {
+		require.True(t, IsText(text, 26), text)
+	}
+	for _, other := range []string{"", " ", "a\x00b", "a\nb", "\xff", strings.Repeat("é", 27)} {
+		require.False(t, IsText(other, 23), other)
+	}
 }

@@ -1,0 +1,91 @@
+// Schools: wizarding schools in one database, each at its own subdomain.
+//
+//	go run ./examples/schools
+package main
+
+import (
+	"context"
+
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// School is a tenant. The table is shared: it has no tenant column.
+type School struct {
+	ID   int64
+	Slug string `gorm:"not null;uniqueIndex"` // its subdomain
+	Name string `gorm:"not null"`
+}
+
+// Student is a school's: the table has the column tenant_id, here with a foreign key to schools.
+type Student struct {
+	ID       int64   `json:"id"`
+	TenantID int64   `json:"-" gorm:"not null"`
+	School   *School `json:"-" gorm:"foreignKey:TenantID"`
+	Name     string  `json:"name" gorm:"not null"`
+}
+
+func main() { demo.Main(open) }
+
+func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
+	if err := migrate(ctx, database); err != nil {
+		return demo.App{}, err
+	}
+	db, err := connect(database.App.DSN)
+	if err != nil {
+		return demo.App{}, err
+	}
+	if err := db.Use(tenancy.New(tenancy.Config{})); err != nil {
+		return demo.App{}, err
+	}
+	return demo.App{Handler: handler(db), Close: func() error { return disconnect(db) }, Try: try}, nil
+}
+
+// migrate makes tables, policies and schools, as the owner. The application may only read which schools there are.
+func migrate(ctx context.Context, database *pgserver.Database) error {
+	db, err := connect(database.Owner.DSN)
+	if err != nil {
+		return err
+	}
+	defer disconnect(db)
+	app := database.App.Role
+	if _, err := (rls.Isolation{AppRole: app}).Migrate(ctx, db, &School{}, &Student{}); err != nil {
+		return err
+	}
+	if err := db.Exec("REVOKE INSERT, UPDATE, DELETE ON schools FROM " + app).Error; err != nil {
+		return err
+	}
+	return db.WithContext(ctx).Create([]School{
+		{Slug: "hogwarts", Name: "Hogwarts School of Witchcraft and Wizardry"},
+		{Slug: "castelobruxo", Name: "Castelobruxo"},
+		{Slug: "beauxbatons", Name: "Académie de Magie Beauxbâtons"},
+	}).Error
+}
+
+func connect(dsn string) (*gorm.DB, error) {
+	return gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
+}
+
+func disconnect(db *gorm.DB) error {
+	pool, err := db.DB()
+	if err != nil {
+		return err
+	}
+	return pool.Close()
+}
+
+const try = `
+Try, in another terminal:
+
+  curl -s http://hogwarts.localhost:PORT/students -d '{"name":"Harry Potter"}'
+  curl -s http://castelobruxo.localhost:PORT/students -d '{"name":"Yara Souza"}'
+  curl -s http://hogwarts.localhost:PORT/students
+  curl -s http://castelobruxo.localhost:PORT/students
+  curl -s http://durmstrang.localhost:PORT/students
+`
