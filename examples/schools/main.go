@@ -53,7 +53,7 @@ func migrate(ctx context.Context, database *pgserver.Database) error {
 	if err != nil {
 		return err
 	}
-	defer disconnect(db)
+	defer func() { _ = disconnect(db) }()
 	app := database.App.Role
 	if _, err := (rls.Isolation{AppRole: app}).Migrate(ctx, db, &School{}, &Student{}); err != nil {
 		return err

@@ -22,10 +22,15 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	failed := make(chan error, 1)
+	go func() {
+		defer close(failed)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}()
 	select {
-	case err := <-served:
+	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
@@ -35,6 +40,5 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	if err != nil {
 		err = errors.Join(err, server.Close())
 	}
-	_ = <-served // http.ErrServerClosed, since Shutdown began
-	return err
+	return errors.Join(err, <-failed)
 }
