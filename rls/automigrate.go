@@ -29,7 +29,8 @@ type state struct {
 	tenants map[*schema.Schema]bool // the models whose tables are tenants'
 	related bool                    // relations become foreign keys
 
-	recorded *[]string // takes the statements; nil to run them
+	recorded   *[]string // takes the statements; nil to run them
+	concurrent bool      // indexes are made concurrently
 }
 
 // dialector is the user's own, with a migrator that respects isolation.

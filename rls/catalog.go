@@ -18,8 +18,9 @@ type relation struct {
 	Usable               []string            // those of the roles asked about that may use the schema
 	Sequences            []sequence          // those the table's columns own
 	Partitioned          bool
-	Primary              []string      // the columns of the primary key
-	Uniques              []uniqueIndex // all that is unique, the primary key too
+	Primary              []string        // the columns of the primary key
+	Uniques              []uniqueIndex   // all that is unique, the primary key too
+	Indexes              map[string]bool // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
 	ForeignKeys          map[string]liveForeignKey
 	Version              int // of the server, as server_version_num
 }
@@ -150,6 +151,12 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 			'whole',      indisvalid AND indimmediate AND indpred IS NULL AND indexprs IS NULL) ORDER BY ix.relname)
 		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid
 		WHERE indrelid = c.oid AND indisunique),
+	-- An index that is being made is not valid either.
+	'indexes', (
+		SELECT json_object_agg(ix.relname, NOT indisvalid AND ix.relkind = 'i'
+			AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = ix.oid))
+		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid
+		WHERE indrelid = c.oid),
 	'foreignkeys', (
 		SELECT json_object_agg(conname, json_build_object('schema', pn.nspname, 'table', p.relname,
 			'columns',  (SELECT json_agg(attname ORDER BY position)

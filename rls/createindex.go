@@ -54,12 +54,15 @@ func (m migrator) CreateIndex(value any, name string) error {
 		case m.tenants[stmt.Schema] && m.widens(index):
 			return nil
 		}
-		class := ""
+		class, how := "", ""
 		if index.Class != "" {
 			class = index.Class + " "
 		}
+		if m.concurrent {
+			how = concurrently
+		}
 		parts := m.indexParts(index, stmt)
-		return m.exec("CREATE ?INDEX IF NOT EXISTS ? ON ?? (?)?", clause.Expr{SQL: class}, clause.Column{Name: index.Name},
+		return m.exec("CREATE ?INDEX? IF NOT EXISTS ? ON ?? (?)?", clause.Expr{SQL: class}, clause.Expr{SQL: how}, clause.Column{Name: index.Name},
 			m.CurrentTable(stmt), clause.Expr{SQL: parts.using}, clause.Expr{SQL: strings.Join(parts.elements, ", ")},
 			clause.Expr{SQL: parts.suffix})
 	})

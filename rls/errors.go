@@ -13,6 +13,7 @@ const (
 	classDataException = "22"
 	codeNotNull        = "23502"
 	codeForeignKey     = "23503"
+	codeInTransaction  = "25001"
 )
 
 // serverError is an error of PostgreSQL in words that are safe to log.

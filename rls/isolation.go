@@ -47,6 +47,11 @@ type Isolation struct {
 	//		return tx.Exec("UPDATE " + table + " SET tenant_id = 'acme' WHERE tenant_id IS NULL").Error
 	//	}
 	Backfill func(ctx context.Context, tx *gorm.DB, table string) error
+
+	// ConcurrentIndexes makes the indexes that are missing on tables which are there already by CREATE INDEX CONCURRENTLY,
+	// before the transaction of Migrate, which then finds them. Others go on writing to the tables meanwhile. False means that
+	// all indexes are made in the transaction, which keeps writers waiting. See Migrate for what it takes.
+	ConcurrentIndexes bool
 }
 
 // customSetting is what PostgreSQL accepts as the name of a setting that it does not know (valid_custom_variable_name in

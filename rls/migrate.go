@@ -12,9 +12,6 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// migrationLock is the key of the advisory lock that lets one migration run at a time in a database: "tenancy" in ASCII.
-const migrationLock int64 = 0x74656e616e6379
-
 // Migrate runs GORM's AutoMigrate for the models and then isolates their tables. It needs the connection of the role that
 // owns the tables: a plain *gorm.DB, or a guarded one, on which a context without a decision about the tenant counts as
 // one without a tenant.
@@ -43,13 +40,22 @@ const migrationLock int64 = 0x74656e616e6379
 //
 // The tables may have rows. Those without a tenant are given one by Backfill. A row that refers to another tenant's is an
 // error, which holds the query that finds such rows. Indexes are made in the transaction, which keeps others from writing to
-// the table meanwhile; where that takes too long, make them before by CREATE UNIQUE INDEX CONCURRENTLY: an index on
-// (tenant_id, primary key) is kept whatever its name.
+// the table meanwhile, unless ConcurrentIndexes is set.
 //
 // Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already
 // is left untouched. The changes made are returned in their order; those of AutoMigrate itself are not among them.
 //
-// Migrate fails, and leaves the database as it was, when the isolation or a model is invalid, a role is missing or unsafe
+// With ConcurrentIndexes these come first, for tables that are there already: missing columns are added, in a transaction of
+// their own; Backfill is called in another, for tables whose policies are not forced yet; and then missing indexes are made by
+// CREATE INDEX CONCURRENTLY, those of GORM's tags too. One that is to take the place of another is made beside it, and takes
+// its name in the transaction, so that what was unique stays so throughout. Rows that came without a tenant meanwhile are given to Backfill
+// again. An index that an earlier attempt has left unfinished (INVALID) is dropped and made anew. Partitioned tables get their
+// indexes in the transaction all the same, as do those whose tenant column changes its type, and unique constraints of
+// shared tables. The transaction still locks each table to require the tenant column and to check foreign keys, for which it
+// reads the table once. All of it takes one connection to PostgreSQL itself, or to a pooler in session mode; it can't be done
+// within a transaction of the caller's, nor on a guarded *gorm.DB that takes a role for its statements.
+//
+// Migrate fails, and leaves the database as it was but for what ConcurrentIndexes made first, which is returned, when the isolation or a model is invalid, a role is missing or unsafe
 // (AppRole must not be superuser, have BYPASSRLS, inherit AdminRole, or own a table), a tenant column has a type other
 // than text, varchar, uuid, smallint, integer or bigint, or rows have no tenant. Errors of PostgreSQL can be had with
 // errors.As and *pgconn.PgError; no error text holds a stored value.
@@ -64,15 +70,44 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]C
 	if _, decided := guard.Tenant(ctx); !decided {
 		ctx = guard.WithoutTenant(ctx)
 	}
+	db = db.WithContext(ctx)
 	var changes []Change
+	if i.ConcurrentIndexes {
+		changes, err = i.migrateConcurrently(ctx, db, models)
+	} else {
+		changes, err = i.migrateAtOnce(ctx, db, models)
+	}
+	if err != nil {
+		return changes, fmt.Errorf("rls: %w", i.explain(err))
+	}
+	return changes, nil
+}
+
+// migrateAtOnce migrates in one transaction.
+func (i Isolation) migrateAtOnce(ctx context.Context, db *gorm.DB, models []any) (changes []Change, err error) {
+	if inTransaction(db) {
+		err = db.Transaction(func(tx *gorm.DB) error {
+			_, err := tx.Statement.ConnPool.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock)
+			if err == nil {
+				changes, err = i.migrate(ctx, tx, models)
+			}
+			return err
+		})
+		return changes, err
+	}
 	// A stricter level would read the catalog as it was before the wait for the lock.
 	level := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	err = db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
-		changes, err = i.migrate(ctx, tx, models)
-		return err
-	}, level)
+	err = await(ctx, func() (got bool, err error) {
+		err = db.Transaction(func(tx *gorm.DB) error {
+			if got, err = tryLock(ctx, tx.Statement.ConnPool, lockTransaction); got {
+				changes, err = i.migrate(ctx, tx, models)
+			}
+			return err
+		}, level)
+		return got, err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("rls: %w", i.explain(err))
+		return nil, err
 	}
 	return changes, nil
 }
@@ -102,19 +137,12 @@ func supported(db *gorm.DB) error {
 // migrate does the work of Migrate within a transaction.
 func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Change, error) {
 	conn := tx.Statement.ConnPool
-	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock); err != nil {
-		return nil, err
-	}
 	if err := i.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
 
-	m := i.session(tx).Migrator().(migrator)
-	targets, err := m.targets(models)
+	m, targets, err := i.prepare(tx, models)
 	if err != nil {
-		return nil, err
-	}
-	if err := m.constraints(models, targets); err != nil {
 		return nil, err
 	}
 	if err := m.AutoMigrate(models...); err != nil {

@@ -13,8 +13,10 @@ type Change struct {
 	SQL   string // the statement that does it
 
 	step    step
+	column  bool   // it adds a column
 	fill    string // the table whose rows must have a tenant before
 	misfits string // the query that finds the rows which keep the statement from succeeding
+	early   string // the statement that does or prepares it before the transaction, see migrateEarly; of an index, concurrently
 
 	// What follows makes the change fit for a script, which does not know what is there already.
 	held    string   // the condition under which there is nothing to do
@@ -103,7 +105,9 @@ func (i Isolation) planColumn(p *script, t table) {
 	if t.Column != nil {
 		live = *t.Column
 	} else {
-		p.add("add column "+i.Column, alter+" ADD COLUMN IF NOT EXISTS "+name+" "+t.isolated.columnType)
+		sql := alter + " ADD COLUMN IF NOT EXISTS " + name + " " + t.isolated.columnType
+		change := p.add("add column "+i.Column, sql)
+		change.column, change.early = true, t.early(sql)
 	}
 	if !live.NotNull {
 		p.add("require "+i.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL").fill = t.quoted()

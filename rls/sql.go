@@ -31,12 +31,8 @@ func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) 
 	if err := supported(db); err != nil {
 		return "", "", fmt.Errorf("rls: %w", err)
 	}
-	m := i.session(db).Migrator().(migrator)
-	targets, err := m.targets(models)
+	m, targets, err := i.prepare(db, models)
 	if err != nil {
-		return "", "", fmt.Errorf("rls: %w", err)
-	}
-	if err := m.constraints(models, targets); err != nil {
 		return "", "", fmt.Errorf("rls: %w", err)
 	}
 	made, err := m.record(models)

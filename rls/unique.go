@@ -26,8 +26,28 @@ func (u uniqueness) create(t table, column string) string {
 		return fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s UNIQUE (%s)",
 			t.quoted(), ident(u.name), identList(append([]string{column}, u.columns...)))
 	}
-	return fmt.Sprintf("CREATE UNIQUE INDEX IF NOT EXISTS %s ON %s%s (%s)%s",
-		ident(u.name), t.quoted(), u.using, strings.Join(append([]string{ident(column)}, u.elements...), ", "), u.suffix)
+	return u.index(createUnique, u.name, t, column)
+}
+
+// index makes a unique index of this name.
+func (u uniqueness) index(create, name string, t table, column string) string {
+	elements := u.elements
+	if u.constraint {
+		elements = []string{identList(u.columns)}
+	}
+	return fmt.Sprintf("%s IF NOT EXISTS %s ON %s%s (%s)%s",
+		create, ident(name), t.quoted(), u.using, strings.Join(append([]string{ident(column)}, elements...), ", "), u.suffix)
+}
+
+// prepared is the name of the index while it is made concurrently, beside an older one that has its name.
+func (u uniqueness) prepared() string { return fit("tenancy_" + u.name) }
+
+// adopt makes it of the prepared index. A constraint gives the index its own name.
+func (u uniqueness) adopt(t table) string {
+	if u.constraint {
+		return fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX %s", t.quoted(), ident(u.name), ident(u.prepared()))
+	}
+	return fmt.Sprintf("ALTER INDEX %s RENAME TO %s", t.sibling(u.prepared()), ident(u.name))
 }
 
 // keys returns what must be unique of an isolated table for the sake of foreign keys: the primary key within each tenant,
@@ -53,57 +73,6 @@ func (i Isolation) keys(t table) [][]string {
 func (i Isolation) leading(columns []string) []string {
 	rest := slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return c == i.Column })
 	return append([]string{i.Column}, rest...)
-}
-
-// planUniques sees to it that what the models want to be unique is so within each tenant, that foreign keys find a key
-// with the tenant column to refer to, and that an index leads with this column.
-func (i Isolation) planUniques(p *script, t table) {
-	indexed := t.Column != nil && t.Column.Indexed
-	var have [][]string
-	for _, live := range t.Uniques {
-		if live.Whole {
-			have = append(have, live.Columns)
-		}
-	}
-	for _, u := range t.uniques {
-		at := slices.IndexFunc(t.Uniques, func(live uniqueIndex) bool { return live.Name == u.name })
-		if at >= 0 && slices.Contains(t.Uniques[at].Columns, i.Column) {
-			continue
-		}
-		if at >= 0 {
-			i.dropUnique(p, t, t.Uniques[at])
-		}
-		change := p.add(fmt.Sprintf("make %s unique within a tenant", u.name), u.create(t, i.Column))
-		if u.constraint {
-			change.unless(hasConstraint(t, u.name))
-		}
-		if u.whole() {
-			have = append(have, append([]string{i.Column}, u.columns...))
-		}
-		indexed = indexed || u.suffix == ""
-	}
-	for _, columns := range i.keys(t) {
-		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {
-			continue
-		}
-		name := keyName(t.Table, columns)
-		p.add("make unique "+strings.Join(columns, ", "), fmt.Sprintf("CREATE UNIQUE INDEX IF NOT EXISTS %s ON %s (%s)",
-			ident(name), t.quoted(), identList(columns)))
-		indexed = true
-	}
-	if !indexed {
-		p.add("index "+i.Column, fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (%s)",
-			ident(t.index), t.quoted(), ident(i.Column)))
-	}
-}
-
-// dropUnique drops what is unique among all tenants.
-func (i Isolation) dropUnique(p *script, t table, live uniqueIndex) {
-	what, sql := "drop "+live.Name+", unique among tenants", "DROP INDEX "+t.sibling(live.Name)
-	if live.Constraint {
-		sql = fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", t.quoted(), ident(live.Name))
-	}
-	p.add(what, sql)
 }
 
 // keyName is the name of a unique index on the columns.
