@@ -16,9 +16,9 @@ import (
 func handler(db *gorm.DB) http.Handler {
 	students := students{db}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /students", students.list)
-	mux.HandleFunc("GET /students/{id}", students.show)
-	mux.HandleFunc("POST /students", students.add)
+	mux.Handle("GET /students", web.Handler(students.list))
+	mux.Handle("GET /students/{id}", web.Handler(students.show))
+	mux.Handle("POST /students", web.Handler(students.add))
 
 	school := tenanthttp.Mapped(
 		tenanthttp.Subdomain("localhost"),
@@ -45,44 +45,37 @@ func (s schools) Tenant(ctx context.Context, slug string) (string, error) {
 // students are those of the school in the request's context.
 type students struct{ db *gorm.DB }
 
-func (s students) list(w http.ResponseWriter, r *http.Request) {
+func (s students) list(w http.ResponseWriter, r *http.Request) error {
 	found := []Student{}
 	if err := s.db.WithContext(r.Context()).Order("id").Limit(100).Find(&found).Error; err != nil {
-		web.Failed(w, r, err)
-		return
+		return err
 	}
-	web.Write(w, http.StatusOK, found)
+	return web.Write(w, http.StatusOK, found)
 }
 
-func (s students) show(w http.ResponseWriter, r *http.Request) {
+func (s students) show(w http.ResponseWriter, r *http.Request) error {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return gorm.ErrRecordNotFound
+	}
 	var student Student
-	if err == nil {
-		err = s.db.WithContext(r.Context()).Take(&student, id).Error
+	if err := s.db.WithContext(r.Context()).Take(&student, id).Error; err != nil {
+		return err
 	}
-	switch {
-	case errors.Is(err, strconv.ErrSyntax), errors.Is(err, strconv.ErrRange), errors.Is(err, gorm.ErrRecordNotFound):
-		web.Problem(w, http.StatusNotFound, "this school has no such student")
-	case err != nil:
-		web.Failed(w, r, err)
-	default:
-		web.Write(w, http.StatusOK, student)
-	}
+	return web.Write(w, http.StatusOK, student)
 }
 
-func (s students) add(w http.ResponseWriter, r *http.Request) {
+func (s students) add(w http.ResponseWriter, r *http.Request) error {
 	var in struct{ Name string }
-	if !web.Read(w, r, &in) {
-		return
+	if err := web.Read(w, r, &in); err != nil {
+		return err
 	}
 	if !web.IsText(in.Name, 100) {
-		web.Problem(w, http.StatusBadRequest, "name must be a text of 1 to 100 characters")
-		return
+		return web.Refuse(http.StatusBadRequest, "name must be a text of 1 to 100 characters")
 	}
 	student := Student{Name: in.Name} // and tenant_id is filled in
 	if err := s.db.WithContext(r.Context()).Create(&student).Error; err != nil {
-		web.Failed(w, r, err)
-		return
+		return err
 	}
-	web.Write(w, http.StatusCreated, student)
+	return web.Write(w, http.StatusCreated, student)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
 )
@@ -19,55 +20,58 @@ import (
 // maxBody is the largest request body in bytes.
 const maxBody = 64 << 10
 
-// Read decodes the body of a request into a value. It answers the request itself, and returns false, if the body is too
-// large, is not one JSON value, or has a field that the value does not have: a field that is silently ignored is a
-// mistake of the client's, or an attempt.
-func Read(w http.ResponseWriter, r *http.Request, into any) bool {
+// Handler answers a request, or returns an error before it has written anything: a Refusal; gorm.ErrRecordNotFound, which
+// is answered with 404; or any other, which is logged and answered with 500, without its text.
+type Handler func(w http.ResponseWriter, r *http.Request) error
+
+// ServeHTTP makes it an http.Handler.
+func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := h(w, r)
+	var refusal *Refusal
+	switch {
+	case err == nil:
+	case errors.As(err, &refusal):
+		problem(w, refusal.Status, refusal.Detail)
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		problem(w, http.StatusNotFound, "there is none")
+	default:
+		slog.ErrorContext(r.Context(), "request failed", "error", loggable(err), "request_id", meter.RequestID(r.Context()))
+		problem(w, http.StatusInternalServerError, "")
+	}
+}
+
+// Refusal is an error that is the client's fault. The client reads it: it must not say more than the client may know.
+type Refusal struct {
+	Status int
+	Detail string
+}
+
+func (r *Refusal) Error() string { return r.Detail }
+
+// Refuse returns a Refusal.
+func Refuse(status int, detail string) error { return &Refusal{status, detail} }
+
+// Read decodes the body of a request into a value. It returns a Refusal if the body is too large, is not one JSON value,
+// or has a field that the value does not have: one that is silently ignored is a mistake of the client's, or an attempt.
+func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
 	if err == nil {
 		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
-			return true
+			return nil
 		}
-		err = errors.Join(err, errors.New("more than one value"))
 	}
 	if large := new(http.MaxBytesError); errors.As(err, &large) {
-		Problem(w, http.StatusRequestEntityTooLarge, "the body is too large")
-		return false
+		return Refuse(http.StatusRequestEntityTooLarge, "the body is too large")
 	}
-	Problem(w, http.StatusBadRequest, "the body must be one JSON object with the documented fields")
-	return false
+	return Refuse(http.StatusBadRequest, "the body must be one JSON object with the documented fields")
 }
 
 // Write answers with a JSON value.
-func Write(w http.ResponseWriter, status int, body any) { write(w, status, "application/json", body) }
-
-// Problem answers with an error (https://www.rfc-editor.org/rfc/rfc9457). The detail is for the client to read: it must
-// not say more than the client may know.
-func Problem(w http.ResponseWriter, status int, detail string) {
-	write(w, status, "application/problem+json", struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail,omitempty"`
-	}{"about:blank", http.StatusText(status), status, detail})
-}
-
-// Failed answers a request that failed for no fault of the client's, and logs why. PostgreSQL's messages can quote
-// values, so only their codes are logged.
-func Failed(w http.ResponseWriter, r *http.Request, err error) {
-	Log(r, err)
-	Problem(w, http.StatusInternalServerError, "")
-}
-
-// Log logs an error of a request.
-func Log(r *http.Request, err error) {
-	why := err.Error()
-	if pg := new(pgconn.PgError); errors.As(err, &pg) {
-		why = "PostgreSQL answered with SQLSTATE " + pg.Code
-	}
-	slog.ErrorContext(r.Context(), "request failed", "error", why, "request_id", meter.RequestID(r.Context()))
+func Write(w http.ResponseWriter, status int, body any) error {
+	write(w, status, "application/json", body)
+	return nil
 }
 
 // IsText reports whether PostgreSQL can store s and people can read it: it is not blank, has at most that many characters,
@@ -77,9 +81,26 @@ func IsText(s string, atMost int) bool {
 		!strings.ContainsFunc(s, unicode.IsControl)
 }
 
+func problem(w http.ResponseWriter, status int, detail string) {
+	write(w, status, "application/problem+json", struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail,omitempty"`
+	}{"about:blank", http.StatusText(status), status, detail})
+}
+
 func write(w http.ResponseWriter, status int, contentType string, body any) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // the client has gone, if anything
+}
+
+// loggable leaves out PostgreSQL's messages, which can quote values.
+func loggable(err error) string {
+	if pg := new(pgconn.PgError); errors.As(err, &pg) {
+		return "PostgreSQL answered with SQLSTATE " + pg.Code
+	}
+	return err.Error()
 }

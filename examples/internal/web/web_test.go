@@ -1,7 +1,11 @@
 package web
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 )
 
 func TestRead(t *testing.T) {
@@ -32,22 +37,53 @@ func TestRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := httptest.NewRecorder()
 			var in struct{ Name string }
-			ok := Read(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(c.body)), &in)
-			require.Equal(t, c.status == 0, ok)
-			if !ok {
-				require.Equal(t, c.status, w.Code)
-				require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+			err := Read(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(c.body)), &in)
+			if c.status == 0 {
+				require.NoError(t, err)
+				require.Equal(t, "Ann", in.Name)
+				return
 			}
+			var refusal *Refusal
+			require.ErrorAs(t, err, &refusal)
+			require.Equal(t, c.status, refusal.Status)
 		})
 	}
 }
 
-// TestFailedSaysNothing of what PostgreSQL has said, to nobody.
-func TestFailedSaysNothing(t *testing.T) {
-	w := httptest.NewRecorder()
-	Failed(w, httptest.NewRequest(http.MethodGet, "/", nil), errors.Join(&pgconn.PgError{Code: "22P02", Message: "secret"}))
-	require.Equal(t, http.StatusInternalServerError, w.Code)
-	require.JSONEq(t, `{"type":"about:blank","title":"Internal Server Error","status":500}`, w.Body.String())
+// TestErrors: what the server does not want to say, it says to nobody.
+func TestErrors(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	for _, c := range []struct {
+		err    error
+		status int
+		body   string
+		logs   string
+	}{
+		{fmt.Errorf("x: %w", Refuse(http.StatusConflict, "taken")), http.StatusConflict,
+			`{"type":"about:blank","title":"Conflict","status":409,"detail":"taken"}`, ""},
+		{fmt.Errorf("x: %w", gorm.ErrRecordNotFound), http.StatusNotFound,
+			`{"type":"about:blank","title":"Not Found","status":404,"detail":"there is none"}`, ""},
+		{errors.Join(&pgconn.PgError{Code: "22P02", Message: "secret"}), http.StatusInternalServerError,
+			`{"type":"about:blank","title":"Internal Server Error","status":500}`, "SQLSTATE 22P02"},
+		{io.ErrUnexpectedEOF, http.StatusInternalServerError,
+			`{"type":"about:blank","title":"Internal Server Error","status":500}`, "unexpected EOF"},
+	} {
+		log.Reset()
+		w := httptest.NewRecorder()
+		Handler(func(http.ResponseWriter, *http.Request) error { return c.err }).
+			ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		require.Equal(t, c.status, w.Code)
+		require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+		require.JSONEq(t, c.body, w.Body.String())
+		require.NotContains(t, log.String(), "secret")
+		if c.logs == "" {
+			require.Empty(t, log.String())
+		}
+		require.Contains(t, log.String(), c.logs)
+	}
 }
 
 func TestIsText(t *testing.T) {
