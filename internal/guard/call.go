@@ -30,7 +30,10 @@ type call struct {
 // open takes the options that pgx allows in front of the arguments, decides how the statement is sent, and starts its
 // trace. The context it returns is the tracer's.
 func (c *conn) open(ctx context.Context, pc *pgx.Conn, q *call, named []driver.NamedValue) (context.Context, error) {
-	if pc.IsClosed() {
+	switch {
+	case pc.IsClosed() && c.tx != nil: // which another connection can't go on with
+		return ctx, pgconn.ErrConnClosed
+	case pc.IsClosed():
 		return ctx, driver.ErrBadConn
 	}
 	q.args = make([]any, len(named))

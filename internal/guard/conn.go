@@ -7,7 +7,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -167,7 +166,7 @@ func stateOf(pc *pgx.Conn) *state {
 // the error stays what it is, and the connection in use.
 func (c *conn) retryable(err error) error {
 	switch {
-	case err == nil, c.tx != nil, !pgconn.SafeToRetry(err):
+	case err == nil, c.tx != nil, !sentNothing(err):
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err

@@ -100,7 +100,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	if asserts && results == before {
 		err = roleError(c.cfg.Role, c.login, err)
 	}
-	if !pgconn.SafeToRetry(err) {
+	if !sentNothing(err) {
 		c.began()
 	}
 	c.toDeallocate = c.toDeallocate[:0]

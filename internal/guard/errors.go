@@ -79,3 +79,12 @@ func sqlState(err error) string {
 	}
 	return ""
 }
+
+// sentNothing tells whether an error came before anything was sent, so that a statement can be tried once more.
+//
+// pgx says so of ErrConnClosed too, whose reason is to be the lock of a connection that was closed before. But that is
+// also what remains of a connection that broke while an answer was awaited: the statement may have been executed, and
+// once more would be twice. One that was closed before has been noticed before.
+func sentNothing(err error) bool {
+	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
+}

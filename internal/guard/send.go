@@ -249,7 +249,7 @@ func (c *conn) began() {
 // failed closes the results after the n-th statement of a prefix has failed, and explains the error if that statement
 // was to set the scope.
 func (c *conn) failed(err error, before prefix, n int, results interface{ Close() error }) error {
-	if !pgconn.SafeToRetry(err) {
+	if !sentNothing(err) {
 		c.began()
 	}
 	_ = results.Close()
