@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,16 +24,18 @@ const (
 type link struct {
 	client, server net.Conn
 	delay          time.Duration
+	intercept      Interceptor // or nil
+	deaf           atomic.Bool // nothing is passed on any more, and no end of a side is told to the other
 	talk           *conversation
 	counters       *counters
 	ended          chan struct{} // closed by cut and end
 	once           sync.Once
 }
 
-func newLink(client, server net.Conn, delay time.Duration, c *counters) *link {
+func newLink(client, server net.Conn, p *Proxy) *link {
 	return &link{
-		client: client, server: server, delay: delay,
-		talk: newConversation(c), counters: c, ended: make(chan struct{}),
+		client: client, server: server, delay: p.delay, intercept: p.intercept,
+		talk: newConversation(&p.counters), counters: &p.counters, ended: make(chan struct{}),
 	}
 }
 
@@ -56,7 +60,8 @@ func (l *link) end() {
 // run forwards both ways until both have ended.
 func (l *link) run() {
 	defer l.end()
-	if !l.greet() {
+	untyped, ok := l.greet()
+	if !ok {
 		return
 	}
 	// What the client has sent and received is judged from where it stands: when its bytes arrive here, and just
@@ -71,40 +76,50 @@ func (l *link) run() {
 	}
 	ignore := func([]byte) {}
 
+	toServer, toClient := io.Writer(l.server), io.Writer(l.client)
+	if l.intercept != nil {
+		toServer = &interception{link: l, from: Client, sender: l.client, receiver: l.server, skip: untyped}
+		toClient = &interception{link: l, from: Server, sender: l.server, receiver: l.client}
+	}
+
 	var both sync.WaitGroup
-	both.Go(func() { l.forward(l.client, l.server, sent, ignore) })
-	both.Go(func() { l.forward(l.server, l.client, ignore, received) })
+	both.Go(func() { l.forward(l.client, l.server, toServer, sent, ignore) })
+	both.Go(func() { l.forward(l.server, l.client, toClient, ignore, received) })
 	both.Wait()
 }
 
-// greet declines encryption and passes the start-up packet on; what follows is for forward. It tells whether to go on.
-func (l *link) greet() bool {
+// greet declines encryption and passes the beginning of the start-up packet on; what follows is for forward. It returns
+// how many bytes of that packet are still to come, and whether to go on.
+func (l *link) greet() (rest int, ok bool) {
 	for {
 		packet := make([]byte, 8)
 		if _, err := io.ReadFull(l.client, packet); err != nil {
-			return false
+			return 0, false
 		}
 		l.counters.sentBytes.Add(int64(len(packet)))
 		if declinable(packet) {
 			l.counters.gotBytes.Add(1)
 			if _, err := l.client.Write([]byte{'N'}); err != nil {
-				return false
+				return 0, false
 			}
 			continue
 		}
 		l.talk.sent(packet)
 		_, err := l.server.Write(packet)
-		return err == nil
+		return max(int(binary.BigEndian.Uint32(packet))-len(packet), 0), err == nil
 	}
 }
 
-// forward copies from one side to the other until the first ends, then tells the second.
-func (l *link) forward(from, to net.Conn, arrived, leaving func([]byte)) {
+// forward copies from one side to the other, through what writes to that, until the first ends, then tells the second.
+func (l *link) forward(from, to net.Conn, through io.Writer, arrived, leaving func([]byte)) {
 	var err error
 	if l.delay > 0 {
-		err = l.copyLate(from, to, arrived, leaving)
+		err = l.copyLate(from, through, arrived, leaving)
 	} else {
-		err = copyNow(from, to, arrived, leaving)
+		err = copyNow(from, through, arrived, leaving)
+	}
+	if l.deaf.Load() {
+		return
 	}
 	if err != nil || closeWrite(to) != nil {
 		l.cut()
@@ -112,7 +127,7 @@ func (l *link) forward(from, to net.Conn, arrived, leaving func([]byte)) {
 }
 
 // copyNow passes bytes on as they come. It returns nil at the end of from.
-func copyNow(from, to net.Conn, arrived, leaving func([]byte)) error {
+func copyNow(from io.Reader, to io.Writer, arrived, leaving func([]byte)) error {
 	buf := make([]byte, bufferSize)
 	for {
 		n, err := from.Read(buf)
@@ -130,7 +145,7 @@ func copyNow(from, to net.Conn, arrived, leaving func([]byte)) error {
 }
 
 // copyLate passes each byte on l.delay after it came. It returns nil at the end of from, when all is delivered.
-func (l *link) copyLate(from, to net.Conn, arrived, leaving func([]byte)) error {
+func (l *link) copyLate(from io.Reader, to io.Writer, arrived, leaving func([]byte)) error {
 	type chunk struct {
 		due   time.Time
 		bytes []byte

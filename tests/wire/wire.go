@@ -27,12 +27,13 @@ const dialTimeout = 10 * time.Second
 
 // A Proxy forwards connections to one PostgreSQL server. All its methods are safe for concurrent use.
 type Proxy struct {
-	target   string
-	delay    time.Duration
-	listener net.Listener
-	counters counters
-	cancel   context.CancelFunc // ends dials in progress
-	running  sync.WaitGroup     // every goroutine of the proxy
+	target    string
+	delay     time.Duration
+	intercept Interceptor // or nil
+	listener  net.Listener
+	counters  counters
+	cancel    context.CancelFunc // ends dials in progress
+	running   sync.WaitGroup     // every goroutine of the proxy
 
 	mu     sync.Mutex
 	links  map[*link]struct{}
@@ -149,7 +150,7 @@ func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 		reset(client)
 		return
 	}
-	l := newLink(client, server, p.delay, &p.counters)
+	l := newLink(client, server, p)
 	if !p.add(l) {
 		l.cut()
 		return
