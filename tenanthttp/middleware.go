@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
 
 	"github.com/gormtenancy/tenancy"
 )
@@ -124,9 +125,11 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	}
 }
 
-// leavesOut tells whether a pattern of Except matches. What the ServeMux would redirect, such as a path with "..", does not.
+// leavesOut tells whether a pattern of Except matches. What the ServeMux would redirect does not, nor does a path with ".."
+// in any spelling, for the router below may see another route in it.
 func (m *middleware) leavesOut(r *http.Request) bool {
-	if m.except == nil {
+	cleaned := path.Clean(r.URL.Path)
+	if m.except == nil || r.URL.Path != cleaned && r.URL.Path != cleaned+"/" {
 		return false
 	}
 	handler, _ := m.except.Handler(r)

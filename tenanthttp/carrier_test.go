@@ -1,0 +1,196 @@
+package tenanthttp_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tenanthttp"
+)
+
+func newCarrier(t testing.TB, keys ...[]byte) *tenanthttp.Carrier {
+	t.Helper()
+	carrier, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: keys})
+	require.NoError(t, err)
+	return carrier
+}
+
+// TestCarrierBetweenServices sends requests from one service to two others, of which one is not on the list.
+func TestCarrierBetweenServices(t *testing.T) {
+	carrier := newCarrier(t, secret)
+	service := func() (*httptest.Server, string) {
+		var handler http.Handler
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+		t.Cleanup(server.Close)
+		name := must(url.Parse(server.URL)).Host
+		mux := http.NewServeMux()
+		mux.Handle("/", tenanthttp.Middleware(carrier.Resolver(name), tenanthttp.TrustResolver())(echo))
+		mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
+		mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusTemporaryRedirect)
+		})
+		handler = mux
+		return server, name
+	}
+	billing, billingHost := service()
+	evil, _ := service()
+	client := &http.Client{Transport: carrier.Transport(nil, strings.ToUpper(billingHost))}
+	t.Cleanup(client.CloseIdleConnections)
+
+	get := func(ctx context.Context, url string, change ...func(*http.Request)) (int, string) {
+		r := must(http.NewRequestWithContext(ctx, http.MethodGet, url, nil))
+		for _, c := range change {
+			c(r)
+		}
+		before := r.Header.Clone()
+		response, err := client.Do(r)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		require.Equal(t, before, r.Header, "a RoundTripper must not change the request")
+		return response.StatusCode, string(must(io.ReadAll(response.Body)))
+	}
+	acme := tenancy.WithTenant(t.Context(), "acme")
+
+	status, body := get(acme, billing.URL)
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "acme", body)
+
+	for name, url := range map[string]string{
+		"not on the list":   evil.URL + "/headers",
+		"redirected out":    billing.URL + "/away?to=" + url.QueryEscape(evil.URL+"/headers"),
+		"without a tenant ": billing.URL + "/headers",
+	} {
+		ctx := acme
+		if strings.HasPrefix(name, "without") {
+			ctx = tenancy.WithoutTenant(acme)
+		}
+		_, body = get(ctx, url, header("X-Tenant-Token", "of the request that came in"))
+		require.NotContains(t, body, "X-Tenant-Token", name)
+	}
+	status, _ = get(tenancy.WithoutTenant(acme), billing.URL)
+	require.Equal(t, http.StatusUnauthorized, status)
+}
+
+// TestCarrierTokens: a token is good for one audience, for a short time, and only if a service of ours signed it.
+func TestCarrierTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		carrier := newCarrier(t, secret)
+		acme := tenancy.WithTenant(t.Context(), "Zürich AG")
+		token, err := carrier.Token(acme, "mail")
+		require.NoError(t, err)
+
+		ctx, err := carrier.Context(t.Context(), token, "mail")
+		require.NoError(t, err)
+		tenant, ok := tenancy.TenantFromContext(ctx)
+		require.True(t, ok)
+		require.Equal(t, "Zürich AG", tenant)
+
+		refused := func(token, audience, name string) {
+			t.Helper()
+			ctx, err := carrier.Context(t.Context(), token, audience)
+			require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated, name)
+			require.Nil(t, ctx, name)
+		}
+		refused(token, "billing", "other audience")
+		refused(token, "", "no audience")
+		refused("", "mail", "no token")
+		refused(strings.Repeat("a", 10<<10), "mail", "10 kB")
+		now := time.Now()
+		own := jwt.MapClaims{"iss": "tenancy", "aud": "mail", "tenant": "acme", "exp": now.Add(time.Minute).Unix()}
+		signed := func(method jwt.SigningMethod, key any, change ...func(jwt.MapClaims)) string {
+			c := jwt.MapClaims{}
+			for k, v := range own {
+				c[k] = v
+			}
+			for _, f := range change {
+				f(c)
+			}
+			return sign(t, method, key, c)
+		}
+		_, err = carrier.Context(t.Context(), signed(jwt.SigningMethodHS256, secret), "mail")
+		require.NoError(t, err)
+		refused(signed(jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32))), "mail", "other key")
+		refused(signed(jwt.SigningMethodHS512, secret), "mail", "other algorithm")
+		refused(signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType), "mail", "none")
+		refused(signed(jwt.SigningMethodHS256, secret, without("exp")), "mail", "never expires")
+		refused(signed(jwt.SigningMethodHS256, secret, with("iss", "login")), "mail", "made for something else")
+		refused(signed(jwt.SigningMethodHS256, secret, without("tenant")), "mail", "no tenant")
+		refused(signed(jwt.SigningMethodHS256, secret, with("tenant", 7)), "mail", "not text")
+
+		time.Sleep(time.Minute)
+		refused(token, "mail", "expired")
+	})
+
+	carrier := newCarrier(t, secret)
+	_, err := carrier.Token(t.Context(), "mail")
+	require.ErrorIs(t, err, tenancy.ErrNoTenant)
+	_, err = carrier.Token(tenancy.WithoutTenant(t.Context()), "mail")
+	require.ErrorIs(t, err, tenancy.ErrNoTenant)
+}
+
+func TestCarrierResolver(t *testing.T) {
+	carrier := newCarrier(t, secret)
+	token := must(carrier.Token(tenancy.WithTenant(t.Context(), "acme"), "orders.internal"))
+	resolve := carrier.Resolver("Orders.internal")
+
+	tenant, err := resolve(request(header("X-Tenant-Token", token)))
+	require.NoError(t, err)
+	require.Equal(t, "acme", tenant)
+	_, err = resolve(request())
+	require.ErrorIs(t, err, tenanthttp.ErrNoTenant)
+	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
+	_, err = resolve(request(header("X-Tenant-Token", token, token)))
+	require.ErrorIs(t, err, tenanthttp.ErrMalformed)
+	_, err = resolve(request(header("X-Tenant-Token", "acme")))
+	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
+}
+
+// TestCarrierKeysRotate follows the steps that CarrierConfig.Keys describes.
+func TestCarrierKeysRotate(t *testing.T) {
+	older, newer := secret, []byte(strings.Repeat("n", 32))
+	acme := tenancy.WithTenant(t.Context(), "acme")
+	steps := []*tenanthttp.Carrier{newCarrier(t, older), newCarrier(t, older, newer), newCarrier(t, newer, older), newCarrier(t, newer)}
+	for i := range steps[1:] {
+		for _, pair := range [][2]*tenanthttp.Carrier{{steps[i], steps[i+1]}, {steps[i+1], steps[i]}} {
+			_, err := pair[1].Context(t.Context(), must(pair[0].Token(acme, "mail")), "mail")
+			require.NoError(t, err, "step %d", i)
+		}
+	}
+	_, err := steps[3].Context(t.Context(), must(steps[0].Token(acme, "mail")), "mail")
+	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
+}
+
+func TestCarrierConfig(t *testing.T) {
+	for says, keys := range map[string][][]byte{
+		"Keys is empty": nil,
+		"Keys[0]":       {[]byte("short")},
+		"Keys[1]":       {secret, nil},
+	} {
+		_, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: keys})
+		require.ErrorContains(t, err, says)
+	}
+	carrier, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: [][]byte{secret}, Header: "X-Other", TTL: time.Hour})
+	require.NoError(t, err)
+	boom := errors.New("boom")
+	_, err = carrier.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+		require.NotEmpty(t, r.Header.Get("X-Other"))
+		return nil, boom
+	}), "api.internal").RoundTrip(httptest.NewRequest(http.MethodGet, "http://api.internal/", nil).
+		WithContext(tenancy.WithTenant(t.Context(), "acme")))
+	require.ErrorIs(t, err, boom)
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
