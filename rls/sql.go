@@ -18,9 +18,13 @@ import (
 //	db, err := gorm.Open(postgres.Open(""), &gorm.Config{DryRun: true, DisableAutomaticPing: true})
 //
 // The script must run as the role that owns the tables, with AppRole and AdminRole there. It holds neither BEGIN nor COMMIT:
-// let the tool run it in a transaction. Names without a schema are those of the search_path, and no USAGE of that schema is
-// granted, which everyone has of the schema public. Blocks that have semicolons within are marked for goose; its lines
-// -- +goose Up and -- +goose Down are for the caller to put before up and down.
+// let the tool run it in a transaction. So it makes no index concurrently, which on tables without rows would gain nothing,
+// and ConcurrentIndexes changes nothing about it. Names without a schema are those of the search_path, and no USAGE of that schema is
+// granted, which everyone has of the schema public.
+//
+// golang-migrate takes up and down as they are, as its files .up.sql and .down.sql, without x-multi-statement; so do psql and
+// Atlas. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that have semicolons
+// within are marked for it.
 //
 // SQL fails when the isolation or a model is invalid, or a tenant column has a type other than Migrate supports.
 func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) {
