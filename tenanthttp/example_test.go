@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/tenanthttp"
@@ -18,7 +19,7 @@ func ask(handler http.Handler, url string, header ...string) {
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
-	fmt.Println(w.Code, w.Body)
+	fmt.Println(w.Code, strings.TrimSpace(w.Body.String()))
 }
 
 // A handler finds the tenant in the request's context, where tenancy's statements find it too.
