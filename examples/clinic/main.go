@@ -1,0 +1,64 @@
+// Clinic: a web application for six clinics in one database, with sign-in, sessions, and an administrator who sees all.
+//
+//	go run ./examples/clinic
+//
+// It starts a PostgreSQL by itself, or uses the one that TENANCY_DSN names, fills it, and tells where to sign in.
+package main
+
+import (
+	"context"
+	"flag"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+)
+
+const try = `
+Open http://localhost:PORT in a browser, and sign in as
+
+  clinic 3, noor@cove.example, clinic3-user2      a nurse who works for three clinics
+  no clinic, admin@daybook.example, head-office   the administrator, who sees all of them
+
+The sign-in page lists everybody else.`
+
+func main() {
+	secure := flag.Bool("secure", false, "the browser speaks HTTPS, to a proxy in front: send cookies over nothing else")
+	conns := flag.Int("conns", 10, "the most connections to PostgreSQL")
+	demo.Main(func(ctx context.Context, database *pgserver.Database) (demo.App, error) {
+		db, err := prepare(ctx, database, *conns, bcrypt.DefaultCost)
+		if err != nil {
+			return demo.App{}, err
+		}
+		app, err := newApp(config{DB: db, Secure: *secure, Cost: bcrypt.DefaultCost, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		if err != nil {
+			return demo.App{}, err
+		}
+		return demo.App{Handler: app, Close: func() error { return closePool(db) }, Try: try}, nil
+	})
+}
+
+// prepare migrates and fills an empty database, and returns the application's client. The cost is bcrypt's.
+func prepare(ctx context.Context, database *pgserver.Database, conns, cost int) (*gorm.DB, error) {
+	owner, err := openPlain(database.Owner.DSN, 1)
+	if err != nil {
+		return nil, err
+	}
+	err = migrate(ctx, owner, database.App.Role, database.Admin.Role)
+	if err := closePool(owner); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	db, err := open(database.App.DSN, database.Admin.Role, conns)
+	if err != nil {
+		return nil, err
+	}
+	return db, seed(ctx, db, time.Now(), cost)
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/crypto/bcrypt"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+)
+
+func TestMain(m *testing.M) {
+	code := pgserver.Run(m)
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// connections is what the pool has in tests: few, so that requests meet on them.
+const connections = 4
+
+// site is a running clinic, freshly filled.
+type site struct {
+	URL      string
+	database *pgserver.Database
+	owner    *gorm.DB // to see and change rows behind the application's back, in tables that are shared
+	db       *gorm.DB // the application's
+}
+
+func newSite(t *testing.T) site {
+	t.Helper()
+	s := newDatabase(t)
+	s.URL = serve(t, config{DB: s.db})
+	return s
+}
+
+func newDatabase(t *testing.T) site {
+	t.Helper()
+	database := pgserver.New(t)
+	db, err := prepare(t.Context(), database, connections, bcrypt.MinCost)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, closePool(db)) })
+	return site{database: database, owner: openOwner(t, database.Owner.DSN), db: db}
+}
+
+func openOwner(t *testing.T, dsn string) *gorm.DB {
+	t.Helper()
+	db, err := openPlain(dsn, 1)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, closePool(db)) })
+	return db
+}
+
+// serve runs the application until the test is over.
+func serve(t *testing.T, c config) string {
+	t.Helper()
+	c.Cost, c.Log = bcrypt.MinCost, slog.New(slog.DiscardHandler)
+	handler, err := newApp(c)
+	require.NoError(t, err)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.URL
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+//go:embed templates static
+var files embed.FS
+
+// pages are the templates by name, each within the layout.
+type pages map[string]*template.Template
+
+func parsePages() (pages, error) {
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	all := pages{}
+	for _, name := range names {
+		page := template.New("layout.html").Funcs(functions)
+		if page, err = page.ParseFS(files, "templates/layout.html", "templates/parts.html", name); err != nil {
+			return nil, err
+		}
+		all[strings.TrimSuffix(path.Base(name), ".html")] = page
+	}
+	return all, nil
+}
+
+var functions = template.FuncMap{
+	"date":    func(t time.Time) string { return t.Format("2 January 2006") },
+	"weekday": func(t time.Time) string { return t.Local().Format("Monday, 2 January") },
+	"clock":   func(t time.Time) string { return t.Local().Format("15:04") },
+	"moment":  func(t time.Time) string { return t.Local().Format("2 Jan, 15:04:05") },
+	"machine": func(t time.Time) string { return t.Format(time.RFC3339) },
+	"age":     func(born time.Time) int { return age(born, time.Now()) },
+	"millis":  func(micros int64) string { return time.Duration(micros * int64(time.Microsecond)).String() },
+	"initial": func(name string) string {
+		for _, c := range strings.TrimPrefix(name, "Dr ") {
+			return string(c)
+		}
+		return ""
+	},
+}
+
+// age is how old somebody is, in years.
+func age(born, now time.Time) int {
+	years := now.Year() - born.Year()
+	if now.Month() < born.Month() || now.Month() == born.Month() && now.Day() < born.Day() {
+		years--
+	}
+	return years
+}
+
+// view is what a template is given. render fills in what all pages have in common.
+type view struct {
+	Title   string
+	Nav     string // the entry of the navigation that is current
+	Body    any
+	Visitor visitor
+	Clinic  *Clinic // that the session works for; nil for the head office
+	Flash   string
+	Token   func() string // for forms
+}
+
+// render answers with a page. It is written when it is complete, so that an error can still be answered with another.
+func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) error {
+	v.Visitor = visitorOf(r.Context())
+	v.Clinic = v.Visitor.Clinic(a.tenant(r))
+	v.Flash = a.sessions.PopString(r.Context(), flashKey)
+	v.Token = func() string { return a.token(r) }
+	var page bytes.Buffer
+	if err := a.pages[name].Execute(&page, v); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store") // nor by the button "back" after signing out
+	w.WriteHeader(status)
+	_, _ = page.WriteTo(w) // the visitor has gone, if anything
+	return nil
+}
+
+// refusals are what people are told. What another clinic has is "not here", like what nobody has.
+var refusals = map[int]struct{ Title, Text string }{
+	http.StatusForbidden: {"Not for you",
+		"You may not see this, or may not any more. If you work for several clinics, choose another one."},
+	http.StatusNotFound: {"Not here", "There is no such page or record at this clinic."},
+	http.StatusInternalServerError: {"Something went wrong",
+		"It is our fault, and has been noted. Please try again in a minute."},
+}
+
+// refuse answers with an error page.
+func (a *app) refuse(w http.ResponseWriter, r *http.Request, status int) {
+	refusal := refusals[status]
+	if err := a.render(w, r, status, "refusal", view{Title: refusal.Title, Body: refusal.Text}); err != nil {
+		http.Error(w, refusal.Title, status)
+	}
+}
+
+// staticFiles serves the style sheet and the icon, which anybody may keep for an hour.
+func staticFiles() http.Handler {
+	server := http.FileServerFS(files)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/") {
+			http.NotFound(w, r) // no listing
+			return
+		}
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		server.ServeHTTP(w, r)
+	})
+}
