@@ -63,7 +63,7 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 		"synchronous_commit=off",
 		"full_page_writes=off",
 		"max_connections=200",
-		"wal_level=replica",
+		"wal_level=logical", // a test subscribes to what is published
 		"max_wal_size=256MB",
 		"log_checkpoints=off",
 		"log_line_prefix=%m [%p] %q%u@%d ",
