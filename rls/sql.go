@@ -18,9 +18,12 @@ import (
 //	db, err := gorm.Open(postgres.Open(""), &gorm.Config{DryRun: true, DisableAutomaticPing: true})
 //
 // The script must run as the role that owns the tables, with AppRole and AdminRole there. It holds neither BEGIN nor COMMIT:
-// let the tool run it in a transaction. So it makes no index concurrently, which on tables without rows would gain nothing,
-// and ConcurrentIndexes changes nothing about it. Names without a schema are those of the search_path, and no USAGE of that schema is
+// let the tool run it in a transaction. Names without a schema are those of the search_path, and no USAGE of that schema is
 // granted, which everyone has of the schema public.
+//
+// ConcurrentIndexes changes nothing about it: within a transaction no index can be made concurrently, and on tables without
+// rows that would gain nothing. For tables that have rows, let Migrate find out on a copy of the database what they lack: the
+// changes that it returns are statements for a migration of your own, one that begins with -- +goose NO TRANSACTION.
 //
 // golang-migrate takes up and down as they are, as its files .up.sql and .down.sql, without x-multi-statement; so do psql and
 // Atlas. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that have semicolons
