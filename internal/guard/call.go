@@ -32,6 +32,7 @@ type call struct {
 func (c *conn) open(ctx context.Context, pc *pgx.Conn, q *call, named []driver.NamedValue) (context.Context, error) {
 	switch {
 	case pc.IsClosed() && c.tx != nil: // which another connection can't go on with
+		c.tx.failed = true
 		return ctx, pgconn.ErrConnClosed
 	case pc.IsClosed():
 		return ctx, driver.ErrBadConn

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // tx is an explicit transaction. It belongs to the tenant it was begun for. BEGIN travels with the first statement, so
@@ -19,7 +20,7 @@ type tx struct {
 	begin string
 	begun bool
 
-	failed bool // by its first statement, in such a way that the server knows of no transaction
+	failed bool // by a statement, in such a way that the server knows of no transaction
 }
 
 // rollbackTimeout bounds how long a broken network can hold a transaction that is to be thrown away.
@@ -103,7 +104,10 @@ func (t *tx) over() error {
 func (t *tx) Commit() error {
 	c := t.conn
 	c.tx = nil
-	if !t.begun {
+	switch {
+	case !t.begun && t.failed: // the connection was lost before the first statement
+		return pgconn.ErrConnClosed
+	case !t.begun:
 		return nil
 	}
 	return c.use(func(pc *pgx.Conn) error {
