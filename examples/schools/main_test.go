@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func TestReadme(t *testing.T) {
 	program := readme.Start(t)
-	readme.Check(t, "README.md", program.Addr, program.Log)
+	program.Check(t, "README.md")
 	require.Contains(t, program.Said, "curl -s http://hogwarts.localhost:")
 }
 

@@ -14,23 +14,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Check runs, in one shell, every command of the blocks marked `console` in the README, which begin with "$ ", and
-// compares what each prints with what follows it there. In the README the example is served on port 8080; here, on that
-// of addr. A "…" stands for anything but a line's end, and not nothing.
+// Check runs, in one shell and in the program's folder, every command of the blocks marked `console` in the README, which
+// begin with "$ ", and compares what each prints with what follows it there. The README has the program on port 8080. A "…"
+// stands for anything but a line's end, and not nothing.
 //
-// The lines of blocks marked `log` must be among those of log, a program's output, in this order; each may begin and end
-// with more.
-func Check(t *testing.T, file, addr string, log func() string) {
+// The lines of blocks marked `log` must be found in the program's log, in this order.
+func (p *Program) Check(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	commands := parse(string(text))
 	require.NotEmpty(t, commands, "commands in %s", file)
-	for i, printed := range run(t, commands, addr) {
+	for i, printed := range run(t, commands, p.Dir, p.Addr) {
 		c := commands[i]
 		require.Regexp(t, `\A`+pattern(c.prints)+`\z`, clean(printed), "$ %s", c.line)
 	}
-	rest := log()
+	rest := p.Log()
 	for _, line := range logLines(string(text)) {
 		at := regexp.MustCompile(pattern(line)).FindStringIndex(rest)
 		require.NotNil(t, at, "in the log, after the lines before it: %s\n%s", line, rest)
@@ -79,7 +78,7 @@ func logLines(text string) (lines []string) {
 }
 
 // run returns what each of the commands prints.
-func run(t *testing.T, commands []command, addr string) []string {
+func run(t *testing.T, commands []command, dir, addr string) []string {
 	t.Helper()
 	for _, needed := range []string{"sh", "curl"} {
 		_, err := exec.LookPath(needed)
@@ -93,6 +92,7 @@ func run(t *testing.T, commands []command, addr string) []string {
 		script.WriteString(strings.ReplaceAll(c.line, ":8080", ":"+port) + "\necho " + end + "\n")
 	}
 	shell := exec.CommandContext(t.Context(), "sh")
+	shell.Dir = dir
 	shell.Env = append(os.Environ(), "NO_PROXY=*", "no_proxy=*")
 	shell.Stdin = strings.NewReader(script.String())
 	var printed bytes.Buffer

@@ -19,12 +19,12 @@ func TestParse(t *testing.T) {
 }
 
 func TestRunKeepsTheShell(t *testing.T) {
-	require.Equal(t, []string{"", "7 b  c\n", "one\ntwo 1234"}, run(t, parse(text), "127.0.0.1:9"))
+	require.Equal(t, []string{"", "7 b  c\n", "one\ntwo 1234"}, run(t, parse(text), t.TempDir(), "127.0.0.1:9"))
 }
 
 func TestRunServesAnotherPort(t *testing.T) {
 	require.Equal(t, []string{"http://x.localhost:8080\n", "5\n"},
-		run(t, []command{{line: "echo http://x.localhost:8080"}, {line: "echo :8080 | wc -c | tr -d ' '"}}, "127.0.0.1:999"))
+		run(t, []command{{line: "echo http://x.localhost:8080"}, {line: "echo :8080 | wc -c | tr -d ' '"}}, t.TempDir(), "127.0.0.1:999"))
 }
 
 func TestPattern(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 // Program is a running example.
 type Program struct {
 	Addr string // host and port
+	Dir  string // its working directory, empty at first
 	Said string // on its standard output, before it was ready
 
 	log log
@@ -34,9 +35,9 @@ func Start(t *testing.T, args ...string) *Program {
 	said, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput()
 	require.NoError(t, err, "%s", said)
 
-	p := &Program{}
+	p := &Program{Dir: t.TempDir()}
 	cmd := exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	cmd.Stderr = &p.log
+	cmd.Dir, cmd.Stderr = p.Dir, &p.log
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
