@@ -1,0 +1,126 @@
+// Package pgbouncer puts PgBouncer in transaction mode between the plugin and PostgreSQL, with fewer connections to the
+// server than it has clients: what one statement left behind there, the next tenant's would find.
+package pgbouncer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+func TestMain(m *testing.M) {
+	code := pgserver.Run(m)
+	// GORM never ends the goroutine of its statement cache.
+	if err := goleak.Find(goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// Note is a tenant's.
+type Note struct {
+	ID       int64
+	TenantID string
+	Text     string
+}
+
+const (
+	serverConns = 2
+	tenants     = 5
+	notesEach   = 20
+)
+
+func tenant(n int) string { return fmt.Sprintf("tenant-%d", n) }
+
+func as(tenant string) context.Context { return tenancy.WithTenant(context.Background(), tenant) }
+
+// database has the notes of several tenants, a PgBouncer in front, and a plain client beside it that sees everything.
+type database struct {
+	*pgserver.Database
+	*bouncer
+	admin *gorm.DB
+}
+
+func newDatabase(t testing.TB) *database {
+	t.Helper()
+	d := &database{Database: pgserver.New(t)}
+	owner := open(t, gorm.Config{}, d.Owner.DSN)
+	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), owner, &Note{})
+	require.NoError(t, err)
+	d.admin = open(t, gorm.Config{}, d.Admin.DSN)
+	for n := range tenants {
+		notes := make([]Note, notesEach)
+		for i := range notes {
+			notes[i] = Note{TenantID: tenant(n), Text: seed}
+		}
+		require.NoError(t, d.admin.Create(&notes).Error)
+	}
+	d.bouncer = start(t, serverConns, d.App)
+	return d
+}
+
+// seed is the text of the notes that are there from the beginning, and that no test changes.
+const seed = "seed"
+
+// open is GORM without the plugin.
+func open(t testing.TB, cfg gorm.Config, dsn string, opts ...func(*pgx.ConnConfig)) *gorm.DB {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	for _, opt := range opts {
+		opt(config)
+	}
+	cfg.Logger = logger.Discard
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}), &cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		pool, err := db.DB()
+		require.NoError(t, err)
+		require.NoError(t, pool.Close())
+	})
+	return db
+}
+
+// setup is one of the ways to open a guarded pool through PgBouncer.
+type setup struct {
+	mode    string
+	prepare bool // GORM's PrepareStmt
+}
+
+func (s setup) String() string { return fmt.Sprintf("%s/prepare=%t", s.mode, s.prepare) }
+
+// open is GORM with the plugin. With PrepareStmt, or in pgx's mode cache_statement, statements are prepared on the server
+// unless the statement cache has no room for any.
+func (s setup) open(t testing.TB, d *database, cache int, opts ...func(*pgx.ConnConfig)) *gorm.DB {
+	t.Helper()
+	dsn := d.dsn(t, d.App.DSN, "default_query_exec_mode="+s.mode, fmt.Sprintf("statement_cache_capacity=%d", cache))
+	db := open(t, gorm.Config{PrepareStmt: s.prepare}, dsn, opts...)
+	require.NoError(t, db.Use(tenancy.New(tenancy.Config{
+		AdminRole: d.Admin.Role,
+		Logger:    slog.New(slog.DiscardHandler),
+	})))
+	return db
+}
+
+// setups are those that work behind every PgBouncer, where nothing is prepared on the server.
+func setups() (all []setup) {
+	for _, mode := range []string{"cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		all = append(all, setup{mode, false}, setup{mode, true})
+	}
+	return all
+}

@@ -1,0 +1,190 @@
+package pgbouncer
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// TestTenantsShareServerConnections does all kinds of work for all tenants at once, from more clients than there are
+// connections to the server.
+func TestTenantsShareServerConnections(t *testing.T) {
+	d := newDatabase(t)
+	t.Log(d.program, d.prepares)
+	for _, s := range setups() {
+		t.Run(s.String(), func(t *testing.T) {
+			db := s.open(t, d, 0)
+			everybody(t, db, func(db *gorm.DB, tenant string, w work) {
+				if err := w.run(db, tenant); err != nil {
+					t.Errorf("%s: %v", w.name, err)
+				}
+			})
+			admin := tenancy.Bypass(db.WithContext(context.Background()), "what the last one had, the next must not")
+			require.NoError(t, countSeeds(admin, tenants*notesEach))
+			d.requireClean(t, 0)
+		})
+	}
+}
+
+// clients are how many work at the same time, each on a connection of its own to PgBouncer.
+const clients = 10
+
+// everybody has all work done by all clients, in an order of its own for each, and for a tenant that changes.
+func everybody(t *testing.T, db *gorm.DB, do func(db *gorm.DB, tenant string, w work)) {
+	t.Helper()
+	pool, err := tenancy.Pool(db)
+	require.NoError(t, err)
+	pool.SetMaxIdleConns(clients)
+	apart(t, pool)
+	todo := works
+	if db.PrepareStmt {
+		// GORM lets a transaction wait until another client has prepared the same statement, who may wait for the server
+		// connection of the transaction: with few connections all must be known before.
+		for _, w := range works {
+			do(db.WithContext(as(tenant(0))), tenant(0), w)
+		}
+	} else {
+		todo = append(todo[:len(todo):len(todo)], texts)
+	}
+	var wg sync.WaitGroup
+	for client := range clients {
+		wg.Go(func() {
+			for i, at := range rand.Perm(len(todo)) {
+				me := tenant((client + i) % tenants)
+				do(db.WithContext(as(me)), me, todo[at])
+			}
+		})
+	}
+	wg.Wait()
+	require.Eventually(t, func() bool { return pool.Stats().InUse == 0 }, 10*time.Second, time.Millisecond)
+}
+
+// apart opens a connection to PgBouncer for each client.
+func apart(t *testing.T, pool *sql.DB) {
+	t.Helper()
+	for range clients {
+		conn, err := pool.Conn(t.Context())
+		require.NoError(t, err)
+		defer conn.Close()
+	}
+}
+
+// requireClean asks each connection to the server what the plugin left there, and how many statements are prepared.
+func (d *database) requireClean(t *testing.T, maxPrepared int) {
+	t.Helper()
+	d.onEach(t, d.App, serverConns, func(_ uint32, tx pgx.Tx) {
+		var (
+			setting, user string
+			notes         int
+			prepared      int
+		)
+		require.NoError(t, tx.QueryRow(context.Background(), `SELECT coalesce(current_setting('app.tenant_id', true), ''),
+			current_user, (SELECT count(*) FROM notes), (SELECT count(*) FROM pg_prepared_statements)`).
+			Scan(&setting, &user, &notes, &prepared))
+		require.Empty(t, setting, "the tenant")
+		require.Equal(t, d.App.Role, user, "the role")
+		require.Zero(t, notes, "rows seen without a tenant")
+		require.LessOrEqual(t, prepared, maxPrepared, "prepared statements")
+	})
+}
+
+// forgetStatements drops what is prepared on the server.
+func (d *database) forgetStatements(t *testing.T) {
+	t.Helper()
+	d.onEach(t, d.App, serverConns, func(_ uint32, tx pgx.Tx) {
+		_, err := tx.Exec(context.Background(), "DEALLOCATE ALL")
+		require.NoError(t, err)
+	})
+}
+
+// TestSessionsAreShared shows that the other tests would notice: what a client sets for its session reaches others, and
+// so does the row of the tenant that it names.
+func TestSessionsAreShared(t *testing.T) {
+	d := newDatabase(t)
+	careless := open(t, gorm.Config{}, d.dsn(t, d.App.DSN, "default_query_exec_mode=simple_protocol"))
+	require.NoError(t, careless.Exec("SET app.tenant_id = 'tenant-1'").Error)
+	var crossed []Note
+	d.onEach(t, d.App, serverConns, func(_ uint32, tx pgx.Tx) {
+		rows, err := tx.Query(context.Background(), "SELECT id, tenant_id, text FROM notes")
+		require.NoError(t, err)
+		notes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Note])
+		require.NoError(t, err)
+		crossed = append(crossed, notes...)
+	})
+	require.ErrorIs(t, see(tenant(0), crossed, notesEach), errCrossed)
+
+	// The guard sets the tenant of every statement, whatever a careless client has left.
+	db := setup{mode: "exec"}.open(t, d, 0)
+	everybody(t, db, func(db *gorm.DB, tenant string, w work) {
+		if err := w.run(db, tenant); err != nil {
+			t.Errorf("%s: %v", w.name, err)
+		}
+	})
+}
+
+// cancellations are the ways in which pgx ends a statement whose context is over: by closing the connection, which is its
+// default, or by a request to the server, which PgBouncer passes on. Such requests can end PgBouncer itself before 1.21
+// (https://github.com/pgbouncer/pgbouncer/issues/801).
+func (b *bouncer) cancellations() map[string]func(*pgx.ConnConfig) {
+	all := map[string]func(*pgx.ConnConfig){"by closing": func(*pgx.ConnConfig) {}}
+	if b.prepares {
+		all["by request"] = func(cfg *pgx.ConnConfig) {
+			cfg.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+				return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 10 * time.Second}
+			}
+		}
+	}
+	return all
+}
+
+// TestCancellation ends contexts at any time, in statements and transactions of all tenants.
+func TestCancellation(t *testing.T) {
+	d := newDatabase(t)
+	for how, opt := range d.cancellations() {
+		for _, s := range []setup{{"cache_describe", false}, {"exec", true}, {"simple_protocol", false}} {
+			t.Run(how+"/"+s.String(), func(t *testing.T) {
+				db := s.open(t, d, 0, opt)
+				everybody(t, db, func(db *gorm.DB, tenant string, w work) {
+					ctx, cancel := context.WithTimeout(db.Statement.Context, rand.N(5*time.Millisecond))
+					defer cancel()
+					if err := w.run(db.WithContext(ctx), tenant); errors.Is(err, errCrossed) {
+						t.Errorf("%s: %v", w.name, err)
+					}
+				})
+
+				// A statement that is cancelled while the server works, and a transaction.
+				ctx, cancel := context.WithTimeout(as(tenant(1)), 20*time.Millisecond)
+				defer cancel()
+				require.Error(t, db.WithContext(ctx).Exec("SELECT pg_sleep(20)").Error)
+				require.Error(t, ctx.Err())
+				ctx, cancel = context.WithCancel(as(tenant(1)))
+				defer cancel()
+				err := db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+					if err := tx.Where("text = ?", seed).Delete(&Note{}).Error; err != nil {
+						return err
+					}
+					cancel()
+					return tx.Create(&Note{Text: "never"}).Error
+				})
+				require.ErrorIs(t, err, context.Canceled)
+
+				for n := range tenants {
+					require.NoError(t, countSeeds(db.WithContext(as(tenant(n))), notesEach))
+				}
+				d.requireClean(t, 0)
+			})
+		}
+	}
+}
