@@ -80,6 +80,9 @@ var (
 	patientNotes = []string{"", "", "Prefers mornings.", "Allergic to penicillin.", "Uses a wheelchair; needs room 2.", ""}
 )
 
+// childrens is the clinic whose patients are young.
+const childrens = 3
+
 // patientsEach is how many patients a clinic has to begin with: more than fit on one page.
 const patientsEach = 24
 
@@ -145,10 +148,14 @@ func newPatients(clinic int, now time.Time) []Patient {
 	patients := make([]Patient, patientsEach)
 	for i := range patients {
 		n := i + 7*clinic
+		old := 18 + (n*17)%70
+		if clinic == childrens {
+			old = 1 + (n*5)%16
+		}
 		patients[i] = Patient{
 			Chart: fmt.Sprintf("%c-%d", 'A'+clinic-1, 1001+i),
 			Name:  givenNames[(n*5+clinic)%len(givenNames)] + " " + familyNames[(n*3+clinic*clinic)%len(familyNames)],
-			Born:  time.Date(1938+(n*17)%80, time.Month(1+n%12), 1+(n*11)%28, 0, 0, 0, 0, time.UTC),
+			Born:  time.Date(now.Year()-old, time.Month(1+n%10), 1+(n*11)%28, 0, 0, 0, 0, time.UTC),
 			Phone: fmt.Sprintf("0%d 555 %04d", 20+clinic, (n*389)%10_000),
 			Notes: patientNotes[n%len(patientNotes)],
 			Appointments: []Appointment{{
