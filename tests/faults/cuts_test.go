@@ -1,0 +1,144 @@
+package faults
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/tests/wire"
+)
+
+var ways = []way{{}, {simple: true}, {prepare: true}, {simple: true, prepare: true}, {cold: true}}
+
+// TestCuts cuts the connection before, inside and after each message of each operation, in both directions. After a
+// message is before the next one, unless somebody waits between the two.
+func TestCuts(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			for _, op := range operations {
+				if way.same(op) {
+					continue
+				}
+				clean := w.clean(t, op)
+				for side, towards := range []string{wire.Client: "to the server", wire.Server: "to the client"} {
+					for n := range clean[side] {
+						for p := range places {
+							if p == after && n+1 < len(clean[side]) && !waits(clean[side][n]) || p == inside && !way.thorough() {
+								continue
+							}
+							cut := at(wire.Side(side), n, p, wire.Break)
+							w.disturb(t, op.name+": cut at a message "+towards, op, clean, cut)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// same tells whether an operation sends in this way what it sends in another.
+func (w way) same(op operation) bool {
+	switch op.name {
+	case "Exec of two statements": // nothing of which is ever prepared
+		return w.prepare || w.cold
+	case "Rows", "Stmt": // when nothing is prepared they are like Find and Raw
+		return w.cold
+	}
+	return false
+}
+
+// thorough tells whether messages are cut inside, too. It is done where the protocols differ.
+func (w way) thorough() bool { return !w.prepare && !w.cold }
+
+// waits tells whether somebody waits for an answer after a message of this kind: Query, Sync, ReadyForQuery.
+func waits(kind byte) bool { return kind == 'Q' || kind == 'S' || kind == 'Z' }
+
+// TestTermination has the backend terminated when each message of each operation is about to reach the server.
+func TestTermination(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:2] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			for _, op := range operations {
+				clean := w.clean(t, op)
+				for n := range clean[wire.Client] {
+					w.disturb(t, op.name+": backend terminated", op, clean,
+						at(wire.Client, n, before, func(int) wire.Fate {
+							_, err := w.super.Exec(`SELECT pg_terminate_backend($1, 10000)`, w.injector.pid)
+							if err != nil {
+								t.Error(err)
+							}
+							return wire.Trickle(0) // the message itself comes as it is
+						}))
+				}
+			}
+		})
+	}
+}
+
+// prime makes the connection ready for the next fault.
+func (w *world) prime(t *testing.T, op operation) {
+	t.Helper()
+	if !w.cold {
+		w.check(t, op, globex)
+	}
+}
+
+// clean returns the messages of an undisturbed operation, by sender.
+func (w *world) clean(t *testing.T, op operation) (seen [2][]byte) {
+	t.Helper()
+	w.reconnect(t)
+	w.prime(t, op)
+	w.injector.arm(watch)
+	w.check(t, op, acme)
+	seen, _ = w.injector.disarm()
+	require.NotEmpty(t, seen[wire.Client])
+	require.NotEmpty(t, seen[wire.Server])
+	w.reconnect(t)
+	return seen
+}
+
+// reconnect gives the pool a connection on which nothing is prepared.
+func (w *world) reconnect(t *testing.T) {
+	t.Helper()
+	w.proxy.CutAll()
+	w.recovered(t, false)
+}
+
+// disturb runs an operation of acme under a plan that breaks its connection.
+func (w *world) disturb(t *testing.T, fault string, op operation, clean [2][]byte, p plan) {
+	t.Helper()
+	w.prime(t, op)
+	mark := w.mark()
+	defer func() {
+		if seen, _ := w.injector.disarm(); t.Failed() {
+			t.Logf("%s: %q had passed of %q", fault, seen, clean)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(as(acme), patience)
+	defer cancel()
+	pid := w.injector.arm(p)
+	begun := time.Now()
+	notes, err := op.run(ctx, w, mark)
+	seen, fired := w.injector.disarm()
+	require.Less(t, time.Since(begun), patience, "a broken connection must be noticed without a deadline")
+	require.True(t, fired, "%s: only %q passed, not %q", fault, seen, clean)
+	w.gone(t, pid)
+
+	if notes != nil {
+		checkNotes(t, acme, notes, err)
+	}
+	// What commits an operation is its last message.
+	committed := len(seen[wire.Client]) >= len(clean[wire.Client])-1
+	o := w.settle(t, fault, op, mark, committed, err)
+	w.recovered(t, o != succeeded)
+	if w.cold && o == succeeded {
+		w.reconnect(t) // it may have been done on a new connection, and be prepared there
+	}
+}

@@ -1,0 +1,45 @@
+// Package faults breaks things on purpose, between GORM and PostgreSQL: it cuts connections at every message of the
+// protocol, ends backends, lets the network fall silent, fills the disk. After each fault no row may have crossed between
+// tenants, no transaction may be half there or there twice, the error must be one that a program can read, and the next
+// tenant must be served.
+//
+// docs/faults.md has the table of what was done, made by
+//
+//	go test ./tests/faults -update
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+)
+
+var update = flag.Bool("update", false, "write the table in docs/faults.md")
+
+// gormsStatements is the goroutine of each of GORM's stores of prepared statements, which nothing ends.
+var gormsStatements = goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")
+
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(victimDSN); dsn != "" {
+		fmt.Fprintln(os.Stderr, die(dsn, os.Getenv("TENANCY_TEST_VICTIM_MARK")))
+		os.Exit(1)
+	}
+	flag.Parse()
+	code := pgserver.Run(m)
+	if err := goleak.Find(gormsStatements); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	if everything := flag.Lookup("test.run").Value.String() == ""; code == 0 && everything {
+		if err := book.compare("../../docs/faults.md", *update); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,160 @@
+package faults
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/tests/wire"
+)
+
+// deadline is soon, but long enough for a machine that is busy to get to the place where it is to strike.
+const deadline = 300 * time.Millisecond
+
+// find returns an operation by its name.
+func find(t *testing.T, name string) operation {
+	t.Helper()
+	for _, op := range operations {
+		if op.name == name {
+			return op
+		}
+	}
+	t.Fatalf("no operation %q", name)
+	return operation{}
+}
+
+// TestHalfOpen lets the network fall silent at the first and the last message of each side. Nobody hears of it: the
+// deadline ends the wait.
+func TestHalfOpen(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:2] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			for _, name := range []string{"Find", "Raw", "Transaction"} {
+				op := find(t, name)
+				clean := w.clean(t, op)
+				for side := range clean {
+					for _, n := range []int{0, len(clean[side]) - 1} {
+						w.check(t, op, globex)
+						mark := w.mark()
+						ctx, cancel := context.WithTimeout(as(acme), deadline)
+						pid := w.injector.arm(at(wire.Side(side), n, before, wire.FallSilent))
+						notes, err := op.run(ctx, w, mark)
+						cancel()
+						seen, fired := w.injector.disarm()
+						require.True(t, fired)
+						require.ErrorIs(t, err, context.DeadlineExceeded)
+						if notes != nil {
+							checkNotes(t, acme, notes, err)
+						}
+						w.proxy.CutAll() // at last
+						w.gone(t, pid)
+						committed := len(seen[wire.Client]) >= len(clean[wire.Client])
+						w.settle(t, "half-open connection", op, mark, committed, err)
+						w.recovered(t, true)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestHalfOpenRollback: a rollback has no deadline of its caller's, and gives up all the same.
+func TestHalfOpenRollback(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, way{})
+	mark := w.mark()
+	tx := w.db.WithContext(as(acme)).Begin()
+	require.NoError(t, tx.Create(&Note{Body: mark}).Error)
+	pid := w.injector.arm(at(wire.Client, 0, before, wire.FallSilent))
+	err := tx.Rollback().Error
+	_, fired := w.injector.disarm()
+	require.True(t, fired)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	w.proxy.CutAll()
+	w.gone(t, pid)
+	w.settle(t, "half-open connection at a rollback", find(t, "Create"), mark, false, err)
+	w.recovered(t, true)
+}
+
+// TestByteByByte delivers everything in pieces of one byte.
+func TestByteByByte(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:4] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			trickle := func(wire.Side, int, []byte) wire.Fate { return wire.Trickle(time.Nanosecond) }
+			for _, op := range operations {
+				for range 2 { // described, and known
+					w.injector.always(trickle)
+					mark := w.mark()
+					notes, err := op.run(as(acme), w, mark)
+					w.injector.disarm()
+					require.NoError(t, err)
+					if notes != nil {
+						checkNotes(t, acme, notes, nil)
+					}
+					w.settle(t, "slow network, byte by byte", op, mark, true, err)
+				}
+			}
+			w.recovered(t, true)
+		})
+	}
+}
+
+// TestSlowNetworkMeetsDeadline: the deadline comes in the middle of a message, in either direction.
+func TestSlowNetworkMeetsDeadline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, way{})
+	op := find(t, "Raw")
+	for side := range 2 {
+		w.check(t, op, globex)
+		mark := w.mark()
+		ctx, cancel := context.WithTimeout(as(acme), deadline)
+		pid := w.injector.arm(at(wire.Side(side), 0, before, func(int) wire.Fate { return wire.Trickle(time.Minute) }))
+		_, err := op.run(ctx, w, mark)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		w.proxy.CutAll()
+		w.gone(t, pid)
+		w.settle(t, "slow network, and a deadline", op, mark, side == int(wire.Server), err)
+		w.recovered(t, true)
+	}
+}
+
+// TestGoingOn: a transaction whose connection is cut between two statements fails with each statement that follows, and
+// does not commit.
+func TestGoingOn(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:4] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			for _, first := range []bool{false, true} { // the cut meets the transaction's first statement, or its second
+				mark := w.mark()
+				tx := w.db.WithContext(as(acme)).Begin()
+				require.NoError(t, tx.Error)
+				if !first {
+					require.NoError(t, tx.Create(&Note{Body: mark}).Error)
+				}
+				w.proxy.CutAll()
+				var notes []Note
+				for range 3 {
+					err := tx.Session(&gorm.Session{}).Where(seedsLike, "seed%").Find(&notes).Error
+					requireReadable(t, err)
+					require.Empty(t, notes)
+					requireReadable(t, tx.Session(&gorm.Session{}).Create(&Note{Body: mark}).Error)
+				}
+				err := tx.Commit().Error
+				require.Error(t, err, "what is lost can't be committed")
+				w.settle(t, "cut in a transaction that goes on", find(t, "Create"), mark, false, err)
+				w.recovered(t, true)
+			}
+		})
+	}
+}

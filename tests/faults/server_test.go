@@ -1,0 +1,235 @@
+package faults
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+)
+
+func requireState(t *testing.T, err error, state string) {
+	t.Helper()
+	var pgErr *pgconn.PgError
+	require.ErrorAs(t, err, &pgErr)
+	require.Equal(t, state, pgErr.Code)
+}
+
+// TestRestart restarts the server between two statements, in a transaction, and while rows are streamed. It has a server
+// of its own.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	server, err := pgserver.Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	d, err := server.NewDatabase(t.Context())
+	require.NoError(t, err)
+	w := newWorldOn(t, server.DSN(), d, way{})
+	restart := func() {
+		t.Helper()
+		require.NoError(t, server.Restart(t.Context()))
+		for _, db := range []*sql.DB{w.admin, w.super} { // they have lost their connections as well
+			require.Eventually(t, func() bool { return db.Ping() == nil }, patience, time.Millisecond)
+		}
+	}
+
+	restart()
+	mark := w.mark()
+	err = w.db.WithContext(as(acme)).Create(&Note{Body: mark}).Error
+	w.settle(t, "server restarted, idle", find(t, "Create"), mark, false, err)
+	w.recovered(t, true)
+
+	mark = w.mark()
+	err = w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.Create(&Note{Body: mark}).Error)
+		restart()
+		return tx.Create(&Note{Body: mark}).Error
+	})
+	require.Error(t, err)
+	w.settle(t, "server restarted in a transaction", find(t, "Transaction"), mark, false, err)
+	w.recovered(t, true)
+
+	rows, err := w.db.WithContext(as(acme)).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
+	require.NoError(t, err)
+	require.True(t, rows.Next())
+	restart()
+	for rows.Next() {
+		var tenant string
+		require.NoError(t, rows.Scan(&tenant))
+		require.Equal(t, acme, tenant)
+	}
+	err = rows.Err()
+	require.Error(t, err, "a million rows can't all have been under way")
+	_ = rows.Close() // it says the same
+	w.settle(t, "server restarted while rows are streamed", find(t, "Rows"), mark, false, err)
+	w.recovered(t, true)
+}
+
+// TestDiskFull: PostgreSQL finds no room. A full disk can't be had without the rights of an administrator, so a trigger
+// raises the error of one, for a statement and at the commit; the limit of temporary files is a real one.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:4] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			owner := openSQL(t, w.Owner.DSN)
+			_, err := owner.Exec(`
+				CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+					RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file';
+				END $$;
+				CREATE TRIGGER full_now AFTER INSERT ON notes FOR EACH ROW WHEN (NEW.body LIKE '%now') EXECUTE FUNCTION full_disk();
+				CREATE CONSTRAINT TRIGGER full_late AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+					FOR EACH ROW WHEN (NEW.body LIKE '%late') EXECUTE FUNCTION full_disk()`)
+			require.NoError(t, err)
+			for _, suffix := range []string{" now", " late"} {
+				for _, op := range operations {
+					if op.writes == 0 {
+						continue
+					}
+					mark := w.mark() + suffix
+					_, err := op.run(as(acme), w, mark)
+					requireState(t, err, "53100")
+					w.settle(t, "disk full"+map[string]string{" now": "", " late": ", at the commit"}[suffix], op, mark, false, err)
+					w.recovered(t, true)
+				}
+			}
+		})
+	}
+}
+
+// TestTemporaryFileLimit: a sort needs more room on the disk than it may take.
+func TestTemporaryFileLimit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, way{})
+	_, err := w.super.Exec(`ALTER DATABASE ` + w.Name + ` SET temp_file_limit = '1MB'`)
+	require.NoError(t, err)
+	_, err = w.super.Exec(`ALTER DATABASE ` + w.Name + ` SET work_mem = '64kB'`)
+	require.NoError(t, err)
+	w.reconnect(t)
+	mark := w.mark()
+	err = w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.Create(&Note{Body: mark}).Error)
+		return tx.Exec(`SELECT max(n) FROM (SELECT n FROM generate_series(1, ?) n ORDER BY random() LIMIT 1000000) s`, 200000).Error
+	})
+	requireState(t, err, "53400")
+	w.settle(t, "temporary files at their limit", find(t, "Create"), mark, false, err)
+	w.recovered(t, true)
+}
+
+// TestConflicts: two transactions of one tenant get into each other's way, each on a connection of its own. One fails,
+// entirely, with an error that says that it can be tried again.
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:4] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			w.inner.SetMaxOpenConns(2)
+			op := operation{writes: 1}
+			both := func(opts *sql.TxOptions, run func(n int, meet func(), tx *gorm.DB) error) [2]error {
+				var (
+					errs [2]error
+					each sync.WaitGroup
+					gate sync.WaitGroup
+				)
+				gate.Add(2)
+				for n := range errs {
+					each.Go(func() {
+						errs[n] = w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+							return run(n, sync.OnceFunc(func() { gate.Done(); gate.Wait() }), tx)
+						}, opts)
+					})
+				}
+				each.Wait()
+				return errs
+			}
+			settle := func(fault, state string, marks [2]string, errs [2]error) {
+				t.Helper()
+				failed := 0
+				for n, err := range errs {
+					if err != nil {
+						failed++
+						requireState(t, err, state)
+					}
+					w.settle(t, fault, op, marks[n], false, err)
+				}
+				require.Equal(t, 1, failed, "%v", errs)
+				w.recovered(t, true)
+			}
+
+			marks := [2]string{w.mark(), w.mark()}
+			settle("serialization failure", "40001", marks, both(&sql.TxOptions{Isolation: sql.LevelSerializable},
+				func(n int, meet func(), tx *gorm.DB) error {
+					defer meet()
+					var count int64 // each reads what the other writes
+					if err := tx.Model(&Note{}).Count(&count).Error; err != nil {
+						return err
+					}
+					meet()
+					return tx.Create(&Note{Body: marks[n]}).Error
+				}))
+
+			marks = [2]string{w.mark(), w.mark()}
+			settle("deadlock", "40P01", marks, both(nil, func(n int, meet func(), tx *gorm.DB) error {
+				defer meet()
+				if err := tx.Create(&Note{Body: marks[n]}).Error; err != nil {
+					return err
+				}
+				lock := func(seed int) error {
+					seeds := []string{"seed 1", "seed 2"}
+					return tx.Model(&Note{}).Where("body = ?", seeds[seed]).Update("body", seeds[seed]).Error
+				}
+				if err := lock(n); err != nil {
+					return err
+				}
+				meet()
+				return lock(1 - n)
+			}))
+		})
+	}
+}
+
+var errOwn = errors.New("the application's own")
+
+// TestTerminatedInTransaction: the backend ends between two statements, and the transaction goes on or gives up.
+func TestTerminatedInTransaction(t *testing.T) {
+	t.Parallel()
+	for _, way := range ways[:4] {
+		t.Run(way.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, way)
+			for _, end := range []func(tx *gorm.DB, mark string) error{
+				func(tx *gorm.DB, mark string) error { return tx.Create(&Note{Body: mark}).Error },
+				func(*gorm.DB, string) error { return nil }, // it is the commit that finds out
+				func(*gorm.DB, string) error { return errOwn },
+			} {
+				mark := w.mark()
+				err := w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+					if err := tx.Create(&Note{Body: mark}).Error; err != nil {
+						return err
+					}
+					_, err := w.super.ExecContext(context.Background(), `SELECT pg_terminate_backend($1, 10000)`, w.injector.arm(nil))
+					require.NoError(t, err)
+					return end(tx, mark)
+				})
+				require.Error(t, err)
+				if errors.Is(err, errOwn) {
+					err = nil // as it should be
+					require.Zero(t, w.applied(t, acme, mark))
+					book.note("backend terminated between two statements", undone)
+				} else {
+					w.settle(t, "backend terminated between two statements", find(t, "Create"), mark, false, err)
+				}
+				w.recovered(t, err != nil)
+			}
+		})
+	}
+}
