@@ -10,12 +10,14 @@ import (
 
 // node is a node of a plan, as EXPLAIN (VERBOSE, FORMAT JSON) writes it.
 type node struct {
-	Type   string `json:"Node Type"`
-	Schema string `json:"Schema"`
-	Table  string `json:"Relation Name"`
-	Index  string `json:"Index Name"`
-	Cond   string `json:"Index Cond"`
-	Plans  []node `json:"Plans"`
+	Type    string `json:"Node Type"`
+	Schema  string `json:"Schema"`
+	Table   string `json:"Relation Name"`
+	Index   string `json:"Index Name"`
+	Cond    string `json:"Index Cond"`
+	Recheck string `json:"Recheck Cond"`
+	Filter  string `json:"Filter"`
+	Plans   []node `json:"Plans"`
 }
 
 // scan is how a plan reads a table.
@@ -23,6 +25,7 @@ type scan struct {
 	schema, table string
 	how           string // the type of the node
 	indexes       []node // the nodes that use an index for it
+	conditions    []string
 }
 
 func (s scan) name() string { return s.schema + "." + s.table }
@@ -31,7 +34,8 @@ func (s scan) name() string { return s.schema + "." + s.table }
 func (n node) scans() []scan {
 	var found []scan
 	if n.Table != "" && strings.HasSuffix(n.Type, "Scan") {
-		found = append(found, scan{schema: n.Schema, table: n.Table, how: n.Type, indexes: n.indexNodes()})
+		found = append(found, scan{schema: n.Schema, table: n.Table, how: n.Type, indexes: n.indexNodes(),
+			conditions: []string{n.Cond, n.Recheck, n.Filter}})
 	}
 	for _, below := range n.Plans {
 		found = append(found, below.scans()...)

@@ -58,6 +58,9 @@ func run(ctx context.Context, args []string, s streams) int {
 	if name == "help" || name == "-h" || name == "-help" || name == "--help" {
 		return help(args, s)
 	}
+	if name == "-version" || name == "--version" {
+		name = "version"
+	}
 	for _, c := range commands {
 		if c.name != name {
 			continue

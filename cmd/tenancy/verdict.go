@@ -15,7 +15,7 @@ func verdict(scans []scan, tables map[string]tenantTable, column, role string) s
 		if !isTenants {
 			continue
 		}
-		said = append(said, s.judge(t, column))
+		said = append(said, s.judge(t, column, role))
 		if !t.secured {
 			said = append(said, fmt.Sprintf("Attention: no policy applies to role %s on %s, so this is not the plan under a policy.",
 				role, s.name()))
@@ -29,7 +29,7 @@ func verdict(scans []scan, tables map[string]tenantTable, column, role string) s
 }
 
 // judge says whether an index that leads with the tenant column is used.
-func (s scan) judge(t tenantTable, column string) string {
+func (s scan) judge(t tenantTable, column, role string) string {
 	for _, index := range s.indexes {
 		if slices.Contains(t.leading, index.Index) && mentions(index.Cond, column) {
 			return fmt.Sprintf("Yes: %s is read through the index %s, which leads with %s.", s.name(), index.Index, column)
@@ -38,6 +38,11 @@ func (s scan) judge(t tenantTable, column string) string {
 	how := s.how
 	if len(s.indexes) > 0 {
 		how += " of " + s.indexes[0].Index
+	}
+	limited := slices.ContainsFunc(s.conditions, func(condition string) bool { return mentions(condition, column) })
+	if t.secured && !limited {
+		return fmt.Sprintf("No: %s is read by %s, without a condition on %s: the policies for role %s let the rows of all tenants "+
+			"through.", s.name(), how, column, role)
 	}
 	if len(t.leading) == 0 {
 		return fmt.Sprintf("No: %s is read by %s, and no index leads with %s: tenancy check says how to make one.", s.name(), how, column)

@@ -28,9 +28,20 @@ func TestVerdict(t *testing.T) {
 			says:   []string{"Yes: public.t"},
 		},
 		"the index in its order only": {
-			plan:   `{"Node Type": "Index Scan", "Schema": "public", "Relation Name": "t", "Index Name": "t_tenant", "Index Cond": "(t.other_tenant_id = 1)"}`,
+			plan: `{"Node Type": "Index Scan", "Schema": "public", "Relation Name": "t", "Index Name": "t_tenant", "Index Cond": "(t.other_tenant_id = 1)",
+				"Filter": "(t.tenant_id = $0)"}`,
 			tables: indexed,
 			says:   []string{"No: public.t is read by Index Scan of t_tenant, although t_tenant leads"},
+		},
+		"another index": {
+			plan:   `{"Node Type": "Bitmap Heap Scan", "Schema": "public", "Relation Name": "t", "Filter": "(t.tenant_id = $0)", "Recheck Cond": "(t.name = 'x')"}`,
+			tables: indexed,
+			says:   []string{"No: public.t is read by Bitmap Heap Scan, although t_tenant leads with tenant_id; PostgreSQL prefers that"},
+		},
+		"a policy that lets all through": {
+			plan:   `{"Node Type": "Seq Scan", "Schema": "public", "Relation Name": "t", "Filter": "(t.name = 'tenant_ids')"}`,
+			tables: indexed,
+			says:   []string{"No: public.t is read by Seq Scan, without a condition on tenant_id: the policies for role app let the rows of all tenants through."},
 		},
 		"no index, no policy": {
 			plan:   `{"Node Type": "Seq Scan", "Schema": "public", "Relation Name": "t"}`,

@@ -56,9 +56,11 @@ func TestHelpAndVersion(t *testing.T) {
 		require.Empty(t, r.errors)
 	}
 	require.Contains(t, tenancy(t, "help", "sql").out, "--allow code=object=reason")
-	r := tenancy(t, "version")
-	require.Equal(t, 0, r.exit)
-	require.Regexp(t, `^tenancy \S+ \(go\S+( .*)?\)\n$`, r.out)
+	for _, name := range []string{"version", "--version"} {
+		r := tenancy(t, name)
+		require.Equal(t, 0, r.exit)
+		require.Regexp(t, `^tenancy \S+ \(go\S+( .*)?\)\n$`, r.out)
+	}
 }
 
 func TestPasswordsAreNotShown(t *testing.T) {

@@ -42,7 +42,14 @@ func TestExplainAsAnotherRole(t *testing.T) {
 	d := filled(t)
 	r := tenancy(t, "explain", "--dsn", d.App.DSN, "--app-role", d.Admin.Role, "--tenant", "tenant 7", "SELECT * FROM patients")
 	require.Equal(t, 0, r.exit, r.errors)
-	require.Contains(t, r.out, "No: public.patients is read by Seq Scan")
+	require.Contains(t, r.out, "No: public.patients is read by Seq Scan, without a condition on tenant_id: the policies for role "+d.Admin.Role)
+}
+
+func TestExplainOfAnOpenPolicy(t *testing.T) {
+	d := filled(t)
+	d.own(t, "CREATE POLICY everyone ON patients FOR SELECT USING (true)")
+	r := tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", "SELECT * FROM patients WHERE name = 'x'")
+	require.Contains(t, r.out, "without a condition on tenant_id: the policies for role "+d.App.Role+" let the rows of all tenants through.")
 }
 
 func TestExplainRunsNothingForGood(t *testing.T) {

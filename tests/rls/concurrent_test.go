@@ -21,6 +21,14 @@ func (d database) concurrent() rls.Isolation {
 	return i
 }
 
+// measurement is partitioned by its year, and so has a primary key that does without the tenant.
+type measurement struct {
+	ID       int64  `gorm:"primaryKey;autoIncrement:false"`
+	Year     int    `gorm:"primaryKey;autoIncrement:false"`
+	TenantID string `gorm:"size:20"`
+	City     string `gorm:"index"`
+}
+
 // olden are tables of the time before Migrate, and what gives their rows a tenant.
 var olden = map[string]struct {
 	models   []any
@@ -53,6 +61,13 @@ var olden = map[string]struct {
 			require.NoError(t, d.owner.AutoMigrate(&invoice{}, capitalRow{}, unicodeRow{}))
 		}},
 	"partitioned": {models: []any{&event{}, &note{}}, make: func(t *testing.T, d database) { d.run(t, partitioned...) }},
+	"partitioned, without indexes": {models: []any{&measurement{}}, make: func(t *testing.T, d database) {
+		d.run(t, `CREATE TABLE measurements (id bigint, year bigint, tenant_id varchar(20), city text, PRIMARY KEY (id, year))
+			PARTITION BY RANGE (year)`, "CREATE TABLE measurements_2024 PARTITION OF measurements FOR VALUES FROM (2024) TO (2025)")
+	}},
+	"of another type": {models: []any{&note{}}, make: func(t *testing.T, d database) {
+		d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id jsonb, body text)")
+	}},
 	"of many kinds": {models: models, make: func(t *testing.T, d database) {
 		require.NoError(t, d.owner.AutoMigrate(models...))
 	}},
@@ -323,7 +338,7 @@ func TestConcurrentIndexesStayWhenTheRestFails(t *testing.T) {
 func TestConcurrentIndexesOfRowsWithoutTenant(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, oldLibrary...)
-	pool, err := d.owner.DB()
+	pool, err := open(t, d.Owner.DSN+"&lock_timeout=1000", &gorm.Config{}).DB()
 	require.NoError(t, err)
 	var late sync.Once
 	i := d.concurrent()
