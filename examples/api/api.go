@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/examples/internal/meter"
+	"github.com/gormtenancy/tenancy/examples/internal/web"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tenanthttp"
+)
+
+// base is the domain below which each tenant has a subdomain.
+const base = "localhost"
+
+type config struct {
+	log       *slog.Logger
+	key       ed25519.PrivateKey
+	passwords *passwords
+	txt       txtResolver
+}
+
+// api serves requests. All of them share one *gorm.DB.
+type api struct {
+	config
+	db       *gorm.DB
+	tokens   *tenanthttp.Tokens
+	cursors  *cursors
+	attempts *limiter
+
+	host     tenanthttp.Resolver // which tenant a request's host name stands for
+	byDomain *tenanthttp.Cache
+}
+
+func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api, error) {
+	a := &api{config: cfg, attempts: newLimiter()}
+	var err error
+	if a.cursors, err = newCursors(cfg.key); err != nil {
+		return nil, err
+	}
+	a.tokens, err = tenanthttp.NewTokens(tenanthttp.TokenConfig{
+		Algorithms: []string{"EdDSA"},
+		Key:        func(context.Context, string, string) (any, error) { return cfg.key.Public(), nil },
+		Issuer:     issuer,
+		Audience:   audience,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.db, err = openDatabase(ctx, database, cfg.passwords); err != nil {
+		return nil, err
+	}
+	a.byDomain = tenanthttp.NewCache(tenanthttp.LookupFunc(a.tenantByDomain), tenanthttp.CacheConfig{})
+	bySlug := tenanthttp.NewCache(tenanthttp.LookupFunc(a.tenantBySlug), tenanthttp.CacheConfig{})
+	a.host = tenanthttp.FirstOf(
+		tenanthttp.Mapped(tenanthttp.Subdomain(base), bySlug),
+		tenanthttp.Domain(a.byDomain),
+	)
+	return a, nil
+}
+
+func (a *api) close() error { return disconnect(a.db) }
+
+// handler serves all routes. A request gets its tenant only if the host and the token name the same one, and the bearer of
+// the token is a member now.
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	admins := tenanthttp.Require(isAdmin)
+
+	mux.Handle("POST /login", web.Handler(a.login))
+
+	mux.Handle("GET /projects", web.Handler(a.listProjects))
+	mux.Handle("POST /projects", web.Handler(a.addProject))
+	mux.Handle("GET /projects/{id}", web.Handler(a.showProject))
+	mux.Handle("PUT /projects/{id}", web.Handler(a.renameProject))
+	mux.Handle("DELETE /projects/{id}", admins(web.Handler(a.deleteProject)))
+	mux.Handle("POST /projects/{id}/restore", admins(web.Handler(a.restoreProject)))
+	mux.Handle("POST /tasks", web.Handler(a.addTask))
+
+	mux.Handle("GET /overview", web.Handler(a.overview))
+	mux.Handle("GET /overview/n-plus-1", web.Handler(a.overviewSlowly))
+
+	mux.Handle("DELETE /members/{email}", admins(web.Handler(a.removeMember)))
+	mux.Handle("GET /domains", admins(web.Handler(a.listDomains)))
+	mux.Handle("POST /domains", admins(web.Handler(a.claimDomain)))
+	mux.Handle("POST /domains/{name}/verify", admins(web.Handler(a.verifyDomain)))
+	mux.Handle("DELETE /domains/{name}", admins(web.Handler(a.dropDomain)))
+
+	tenants := tenanthttp.Middleware(
+		tenanthttp.AllAgree(a.host, a.tokens.Claim("tenant")),
+		tenanthttp.Members(a.isMember),
+		tenanthttp.Except("POST /login"),
+		tenanthttp.OnTenant(meter.Tenant),
+	)
+	return meter.Requests(a.log, mux)(withCaller(tenants(mux)))
+}
+
+func (a *api) tenantBySlug(ctx context.Context, slug string) (string, error) {
+	var tenant Tenant
+	err := a.db.WithContext(ctx).Where("slug = ?", slug).Take(&tenant).Error
+	return tenant.ID, unknown(err)
+}
+
+func (a *api) tenantByDomain(ctx context.Context, name string) (string, error) {
+	var domain Domain
+	err := a.db.WithContext(ctx).Where("name = ?", name).Take(&domain).Error
+	return domain.TenantID, unknown(err)
+}
+
+// unknown says what an unsuccessful look-up means to tenanthttp.
+func unknown(err error) error {
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return tenanthttp.ErrUnknownTenant
+	}
+	return err
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/meter"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// connect opens a pool that counts round trips, for the log.
+func connect(dsn string) (*gorm.DB, error) {
+	pool, err := meter.Open(dsn)
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(10)
+	pool.SetMaxIdleConns(10)
+	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
+		Logger:         logger.Discard, // it would log values
+		TranslateError: true,
+	})
+}
+
+func disconnect(db *gorm.DB) error {
+	pool, err := db.DB()
+	if err != nil {
+		return err
+	}
+	return pool.Close()
+}
+
+// openDatabase makes the schema as the owner, and returns the application's connection.
+func openDatabase(ctx context.Context, database *pgserver.Database, p *passwords) (*gorm.DB, error) {
+	owner, err := connect(database.Owner.DSN)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = disconnect(owner) }()
+	owner = owner.WithContext(ctx)
+	if err := migrate(ctx, owner, database.App.Role); err != nil {
+		return nil, err
+	}
+	db, err := connect(database.App.DSN)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Use(tenancy.New(tenancy.Config{})); err != nil {
+		return nil, err
+	}
+	return db, seed(ctx, owner, db, p)
+}
+
+func migrate(ctx context.Context, owner *gorm.DB, app string) error {
+	_, err := rls.Isolation{AppRole: app}.Migrate(ctx, owner,
+		&Tenant{}, &User{}, &Membership{}, &DomainClaim{}, &Domain{}, &Project{}, &Task{})
+	if err != nil {
+		return err
+	}
+	for _, sql := range []string{
+		"REVOKE INSERT, UPDATE, DELETE ON tenants, users FROM " + app,
+		"REVOKE INSERT, UPDATE ON memberships FROM " + app,
+		"REVOKE UPDATE, DELETE ON domains FROM " + app,
+		// A verified domain belongs to the tenant that has claimed it, and goes when the claim is deleted.
+		`ALTER TABLE domains ADD FOREIGN KEY (tenant_id, claim_id)
+			REFERENCES domain_claims (tenant_id, id) ON DELETE CASCADE`,
+	} {
+		if err := owner.Exec(sql).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// members are those of the tenants that seed makes. Zoe works for both.
+var members = []struct{ email, slug, role string }{
+	{"ann@acme.example", "acme", "admin"},
+	{"bob@acme.example", "acme", "member"},
+	{"eve@globex.example", "globex", "admin"},
+	{"zoe@example.com", "acme", "member"},
+	{"zoe@example.com", "globex", "member"},
+}
+
+// seed makes two tenants with their users, as the owner, and their projects, as each of them.
+func seed(ctx context.Context, owner, db *gorm.DB, p *passwords) error {
+	tenants, users := map[string]string{}, map[string]string{}
+	for _, slug := range []string{"acme", "globex"} {
+		tenant := Tenant{Slug: slug}
+		if err := owner.Create(&tenant).Error; err != nil {
+			return err
+		}
+		tenants[slug] = tenant.ID
+		projects := make([]Project, 5)
+		for i := range projects {
+			projects[i].Name = fmt.Sprintf("%s project %d", strings.ToUpper(slug[:1])+slug[1:], i+1)
+			projects[i].Tasks = []Task{{Title: "Begin"}, {Title: "Go on"}, {Title: "Finish"}}
+		}
+		if err := db.WithContext(tenancy.WithTenant(ctx, tenant.ID)).Create(projects).Error; err != nil {
+			return err
+		}
+	}
+	for _, m := range members {
+		if users[m.email] == "" {
+			user := User{Email: m.email, PasswordHash: p.hash("open sesame")}
+			if err := owner.Create(&user).Error; err != nil {
+				return err
+			}
+			users[m.email] = user.ID
+		}
+		membership := Membership{UserID: users[m.email], TenantID: tenants[m.slug], Role: m.role}
+		if err := owner.Create(&membership).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}

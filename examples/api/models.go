@@ -1,0 +1,72 @@
+package main
+
+import (
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// Tenant is a customer. The table is shared, as are User, Membership and Domain: they are read to find out whose request
+// it is. The application may change the last two only.
+type Tenant struct {
+	ID   string `gorm:"type:uuid;primaryKey;default:gen_random_uuid()"`
+	Slug string `gorm:"not null;uniqueIndex"` // its subdomain
+}
+
+// User logs in. The same user may work for several tenants.
+type User struct {
+	ID           string `gorm:"type:uuid;primaryKey;default:gen_random_uuid()"`
+	Email        string `gorm:"not null;uniqueIndex"` // in lower case
+	PasswordHash string `gorm:"not null"`
+}
+
+// Membership lets a user act for a tenant.
+type Membership struct {
+	UserID   string  `gorm:"type:uuid;primaryKey"`
+	TenantID string  `gorm:"type:uuid;primaryKey"`
+	Role     string  `gorm:"not null"` // admin, or member
+	User     *User   `gorm:"constraint:OnDelete:CASCADE"`
+	Tenant   *Tenant `gorm:"foreignKey:TenantID"`
+}
+
+// TenantShared says that the table has a tenant column, and no policy.
+func (Membership) TenantShared() {}
+
+// Domain is a domain name that a tenant has shown to be its own. There can be only one of a name, and it ends with the
+// claim by which it came to be: see migrate.
+type Domain struct {
+	Name     string `gorm:"primaryKey"`
+	TenantID string `gorm:"type:uuid;not null"`
+	ClaimID  int64  `gorm:"not null"`
+}
+
+// TenantShared says that the table has a tenant column, and no policy.
+func (Domain) TenantShared() {}
+
+// DomainClaim says that a tenant would like to be found by a domain name. Anyone can claim any: nothing follows from it.
+type DomainClaim struct {
+	ID         int64
+	TenantID   string     `gorm:"type:uuid;not null"`
+	Name       string     `gorm:"not null;uniqueIndex"` // of the tenant's claims: rls adds the tenant to the index
+	Challenge  string     `gorm:"not null"`             // what must be found in DNS
+	VerifiedAt *time.Time // nil until it was
+}
+
+// Project is a tenant's, and is kept when it is deleted.
+type Project struct {
+	ID        int64          `json:"id"`
+	TenantID  string         `json:"-" gorm:"type:uuid;not null"`
+	Tenant    *Tenant        `json:"-" gorm:"foreignKey:TenantID"`
+	Name      string         `json:"name" gorm:"not null"`
+	Version   int64          `json:"version" gorm:"not null;default:1"` // grows with each change
+	DeletedAt gorm.DeletedAt `json:"-"`
+	Tasks     []Task         `json:"-"`
+}
+
+// Task is a tenant's. Its foreign key includes the tenant, so that it can't be in another tenant's project.
+type Task struct {
+	ID        int64  `json:"id"`
+	TenantID  string `json:"-" gorm:"type:uuid;not null"`
+	ProjectID int64  `json:"project_id" gorm:"not null;index"`
+	Title     string `json:"title" gorm:"not null"`
+}
