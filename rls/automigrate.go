@@ -94,6 +94,30 @@ func (m migrator) AddColumn(value any, name string) error {
 	})
 }
 
+// addColumns adds the columns of a model that its table lacks.
+func (m migrator) addColumns(model any) error {
+	types, err := m.ColumnTypes(model)
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for _, live := range types {
+		there[live.Name()] = true
+	}
+	_, s, err := m.parse(model)
+	if err != nil {
+		return err
+	}
+	for _, name := range s.DBNames {
+		if !there[name] {
+			if err := m.AddColumn(model, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // retype gives the tenant column the type of its field, where that differs. The policy and the default hold the old type:
 // they must go first, and the plan makes them anew in the same transaction.
 func (m migrator) retype(value any, field *schema.Field, live gorm.ColumnType) error {

@@ -68,6 +68,49 @@ func (m migrator) CreateIndex(value any, name string) error {
 	})
 }
 
+// tagged returns the indexes that AutoMigrate would make of the tables. Those of a tenant's table that are unique are the
+// plan's.
+func (m migrator) tagged(tables []table, models []any) ([]Change, error) {
+	byName := map[string]table{}
+	for _, t := range tables {
+		byName[t.name] = t
+	}
+	p := script{planned: map[string]*Change{}}
+	for _, model := range m.all(models) {
+		err := m.RunWithValue(model, func(stmt *gorm.Statement) error {
+			name, s, err := m.parse(model)
+			if err != nil {
+				return err
+			}
+			t := byName[name]
+			p.table = t.String()
+			for _, index := range s.ParseIndexes() {
+				name := identifier(stmt, index.Name)
+				unfinished, exists := t.Indexes[name]
+				if exists && !unfinished {
+					continue
+				}
+				planUnfinished(&p, t, name)
+				var statements []string
+				m.recorded, m.concurrent = &statements, true
+				err := m.CreateIndex(model, index.Name)
+				m.recorded, m.concurrent = nil, false
+				if err != nil {
+					return err
+				}
+				for _, statement := range statements {
+					p.add("make index "+index.Name, statement).early = t.early(statement)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p.list(), nil
+}
+
 // widens tells whether an index is unique without the tenant column.
 func (m migrator) widens(index *schema.Index) bool {
 	return index.Class == "UNIQUE" &&

@@ -47,18 +47,19 @@ import (
 //
 // With ConcurrentIndexes these come first, for tables that are there already: missing columns are added, in a transaction of
 // their own; Backfill is called in another, for tables whose policies are not forced yet; and then missing indexes are made by
-// CREATE INDEX CONCURRENTLY, those of GORM's tags too. One that is to take the place of another is made beside it, and takes
-// its name in the transaction, so that what was unique stays so throughout. Rows that came without a tenant meanwhile are given to Backfill
-// again. An index that an earlier attempt has left unfinished (INVALID) is dropped and made anew. Partitioned tables get their
-// indexes in the transaction all the same, as do those whose tenant column changes its type, and unique constraints of
-// shared tables. The transaction still locks each table to require the tenant column and to check foreign keys, for which it
-// reads the table once. All of it takes one connection to PostgreSQL itself, or to a pooler in session mode; it can't be done
-// within a transaction of the caller's, nor on a guarded *gorm.DB that takes a role for its statements.
+// CREATE INDEX CONCURRENTLY, those of GORM's tags too. One that is to take the place of another is made beside it and takes
+// its name in the transaction, so that what was unique stays so throughout. Rows that have come without a tenant meanwhile are
+// given to Backfill again. An index that an earlier attempt has left unfinished (INVALID) is dropped and made anew.
+// Partitioned tables get their indexes in the transaction all the same, as do tables whose tenant column changes its type, and
+// so do unique constraints of shared tables. The transaction still locks each table to require the tenant column and to check
+// foreign keys, for which it reads the table once. All of it takes one connection, to PostgreSQL itself or to a pooler in session
+// mode; it can't be done within a transaction of the caller's, nor on a guarded *gorm.DB that takes a role for its statements.
 //
-// Migrate fails, and leaves the database as it was but for what ConcurrentIndexes made first, which is returned, when the isolation or a model is invalid, a role is missing or unsafe
-// (AppRole must not be superuser, have BYPASSRLS, inherit AdminRole, or own a table), a tenant column has a type other
-// than text, varchar, uuid, smallint, integer or bigint, or rows have no tenant. Errors of PostgreSQL can be had with
-// errors.As and *pgconn.PgError; no error text holds a stored value.
+// Migrate fails when the isolation or a model is invalid, a role is missing or unsafe (AppRole must not be superuser, have
+// BYPASSRLS, inherit AdminRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer
+// or bigint, or rows have no tenant. It leaves the database as it was then, but for what ConcurrentIndexes has made first, which
+// is returned with the error. Errors of PostgreSQL can be had with errors.As and *pgconn.PgError; no error text holds a stored
+// value.
 func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]Change, error) {
 	i, err := i.complete()
 	if err != nil {

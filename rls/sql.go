@@ -9,8 +9,8 @@ import (
 // SQL returns what Migrate does as a script, for goose, golang-migrate or Atlas: up makes the tables of the models and
 // isolates them, down drops them. The script is for an empty database, or one on which it has run before, where it
 // changes nothing. Tables that are there already it isolates, but it does not look at them: where unique indexes and
-// foreign keys have the names of ours it takes them for ours. Migrate finds out what they lack. Partitions are not in the script, they
-// are made in other ways than by models: Migrate gives them their policies.
+// foreign keys have the names of ours it takes them for ours. Migrate finds out what they lack. Partitions are not in the
+// script, they are made in other ways than by models: Migrate gives them their policies.
 //
 // No connection is needed: db tells the names and types that GORM uses, and can be in DryRun mode with a DSN that leads
 // nowhere.
@@ -25,9 +25,9 @@ import (
 // rows that would gain nothing. For tables that have rows, let Migrate find out on a copy of the database what they lack: the
 // changes that it returns are statements for a migration of your own, one that begins with -- +goose NO TRANSACTION.
 //
-// golang-migrate takes up and down as they are, as its files .up.sql and .down.sql, without x-multi-statement; so do psql and
-// Atlas. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that have semicolons
-// within are marked for it.
+// psql and golang-migrate take up and down as they are, the latter as its files .up.sql and .down.sql and without
+// x-multi-statement. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that
+// have semicolons within are marked for it. These three are tested; Atlas, whose versioned migrations are plain SQL files, is not.
 //
 // SQL fails when the isolation or a model is invalid, or a tenant column has a type other than Migrate supports.
 func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) {
