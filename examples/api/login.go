@@ -52,6 +52,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !ok {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 		return web.Refuse(http.StatusUnauthorized, "wrong email or password")
 	}
 	a.attempts.succeeded(attempt)

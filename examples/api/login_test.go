@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// failures are logins as nobody, or almost: nothing tells them apart.
+var failures = map[string]request{
+	"wrong password":            {host: "acme.localhost", body: `{"email":"ann@acme.example","password":"wrong"}`},
+	"empty password":            {host: "acme.localhost", body: `{"email":"bob@acme.example","password":""}`},
+	"unknown user":              {host: "acme.localhost", body: `{"email":"nobody@acme.example","password":"open sesame"}`},
+	"unknown tenant":            {host: "initech.localhost", body: `{"email":"ann@acme.example","password":"open sesame"}`},
+	"domain of nobody":          {host: "acme.example", body: `{"email":"bob@acme.example","password":"open sesame"}`},
+	"another tenant's user":     {host: "acme.localhost", body: `{"email":"eve@globex.example","password":"open sesame"}`},
+	"SQL":                       {host: "acme.localhost", body: `{"email":"' OR true --","password":"open sesame"}`},
+	"NUL":                       {host: "acme.localhost", body: `{"email":"a\u0000","password":"open sesame"}`},
+	"the password of no user's": {host: "globex.localhost", body: `{"email":"","password":""}`},
+}
+
+func TestLoginFailures(t *testing.T) {
+	w := newWorld(t)
+	for name, q := range failures {
+		t.Run(name, func(t *testing.T) {
+			q.method, q.path = "POST", "/login"
+			for range attempts {
+				got := w.do(t, q)
+				require.Equal(t, http.StatusUnauthorized, got.status)
+				require.JSONEq(t, `{"type":"about:blank","title":"Unauthorized","status":401,"detail":"wrong email or password"}`, got.body)
+				got.header.Del("X-Request-Id")
+				got.header.Del("Date")
+				require.Equal(t, http.Header{"Cache-Control": {"no-store"}, "Content-Length": {"94"},
+					"Content-Type": {"application/problem+json"}, "Www-Authenticate": {"Bearer"}}, got.header)
+			}
+			got := w.do(t, q)
+			require.Equal(t, http.StatusTooManyRequests, got.status, "known and unknown ones alike")
+			require.Equal(t, "60", got.header.Get("Retry-After"))
+		})
+	}
+	// Who guesses Ann's password gets nowhere with the right one either, until a minute has passed.
+	right := request{method: "POST", path: "/login", body: `{"email":"ann@acme.example","password":"open sesame"}`}
+	require.Equal(t, http.StatusTooManyRequests, w.do(t, right).status)
+	right.body = `{"email":"ANN@acme.example","password":"open sesame"}`
+	require.Equal(t, http.StatusTooManyRequests, w.do(t, right).status)
+	require.NotEmpty(t, w.token(t, "globex", "eve@globex.example"), "others go on")
+	w.attempts.mu.Lock()
+	w.attempts.now = func() time.Time { return time.Now().Add(attemptWindow) }
+	w.attempts.mu.Unlock()
+	require.Equal(t, http.StatusOK, w.do(t, right).status)
+	for range 2 * attempts {
+		require.Equal(t, http.StatusOK, w.do(t, right).status, "who knows the password is not bounded")
+	}
+	require.NotContains(t, w.log.String(), "sesame")
+	require.NotContains(t, w.log.String(), "@")
+}
+
+// TestLoginAtTheSameTime: the bound holds for attempts that do not wait for each other.
+func TestLoginAtTheSameTime(t *testing.T) {
+	l := newLimiter()
+	var wg sync.WaitGroup
+	allowed := make(chan bool, 100)
+	for range 100 {
+		wg.Go(func() { allowed <- l.try("ann") })
+	}
+	wg.Wait()
+	close(allowed)
+	n := 0
+	for ok := range allowed {
+		if ok {
+			n++
+		}
+	}
+	require.Equal(t, attempts, n)
+}
+
+// TestUnknownUsersTakeAsLong: the least of several times is what the work takes, whatever else the machine does.
+func TestUnknownUsersTakeAsLong(t *testing.T) {
+	w := newWorld(t)
+	slow := newPasswords(8<<10, 2)
+	w.api.passwords = slow
+	owner, err := connect(w.database.Owner.DSN)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, disconnect(owner)) }()
+	require.NoError(t, owner.Model(&User{}).Where("true").Update("password_hash", slow.hash("open sesame")).Error)
+
+	took := func(least *time.Duration, host, email string) {
+		started := time.Now()
+		got := w.do(t, request{method: "POST", host: host, path: "/login", body: fmt.Sprintf(`{"email":%q,"password":"wrong"}`, email)})
+		require.Equal(t, http.StatusUnauthorized, got.status)
+		*least = min(*least, time.Since(started))
+	}
+	known, unknown, noMember, noTenant := time.Hour, time.Hour, time.Hour, time.Hour
+	for _, name := range []string{"ann@acme.example", "bob@acme.example", "zoe@example.com"} {
+		for range attempts {
+			took(&known, "acme.localhost", name)
+			took(&unknown, "acme.localhost", "x"+name)
+			took(&noTenant, "initech.localhost", name)
+		}
+	}
+	for range attempts {
+		took(&noMember, "acme.localhost", "eve@globex.example")
+	}
+	require.Greater(t, unknown, known/2)
+	require.Greater(t, noTenant, known/2)
+	require.Greater(t, noMember, known/2)
+}
+
+func TestPasswords(t *testing.T) {
+	p := newPasswords(64, 1)
+	stored := p.hash("open sesame")
+	require.Regexp(t, `^\$argon2id\$v=19\$m=64,t=1,p=1\$[A-Za-z0-9+/]{64}$`, stored)
+	require.NotEqual(t, stored, p.hash("open sesame"), "salted")
+	for password, want := range map[string]bool{"open sesame": true, "Open sesame": false, "open sesame ": false, "": false} {
+		got, err := newPasswords(128, 2).matches(t.Context(), stored, password)
+		require.NoError(t, err)
+		require.Equal(t, want, got, "with the parameters that it was stored with")
+	}
+	got, err := p.matches(t.Context(), "", "open sesame")
+	require.NoError(t, err)
+	require.False(t, got)
+	for _, malformed := range []string{"open sesame", "$argon2id$v=19$m=64,t=1,p=1$", "$argon2id$v=19$m=64,t=1,p=1$c2VjcmV0"} {
+		_, err := p.matches(t.Context(), malformed, "")
+		require.EqualError(t, err, "a stored password is malformed")
+	}
+}
+
+func TestSigningKey(t *testing.T) {
+	const seed = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+	one, err := signingKey(seed)
+	require.NoError(t, err)
+	same, err := signingKey(seed)
+	require.NoError(t, err)
+	require.Equal(t, one, same)
+	one, err = signingKey("")
+	require.NoError(t, err)
+	other, err := signingKey("")
+	require.NoError(t, err)
+	require.NotEqual(t, one, other)
+	for _, bad := range []string{"x", "c2hvcnQ=", seed + "AAAA"} {
+		_, err := signingKey(bad)
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), bad)
+	}
+}
