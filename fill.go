@@ -50,8 +50,7 @@ func (s *statement) fill() error {
 // filler is one create at work.
 type filler struct {
 	*statement
-	id    string // "" for a bypass under no tenant, and for a table without a model under none
-	value any    // the id as the column's Go type takes it
+	id string // "" for a bypass under no tenant, and for a table without a model under none
 }
 
 func (f *filler) prepare() (err error) {
@@ -63,10 +62,6 @@ func (f *filler) prepare() (err error) {
 			return nil
 		}
 		return because(ErrNoTenant, "a tenant's row can't be written under none")
-	}
-	var ok bool
-	if f.value, ok = f.tenant.value(f.id); !ok {
-		return f.misfit()
 	}
 	return nil
 }
@@ -116,8 +111,9 @@ func (f *filler) structRow(row reflect.Value) error {
 
 // set writes the tenant into a row, and reads it back: what the field made of it must still be the tenant.
 func (f *filler) set(field *schema.Field, row reflect.Value) error {
-	if err := field.Set(f.Context, row, f.value); err != nil {
-		return f.misfit() // err shows the value
+	id, ok := f.tenant.value(f.id)
+	if !ok || field.Set(f.Context, row, id) != nil {
+		return f.misfit()
 	}
 	if value, _ := field.ValueOf(f.Context, row); !f.tenant.holds(value, f.id) {
 		return f.misfit()
@@ -161,7 +157,11 @@ func (f *filler) mapRow(row map[string]any) error {
 	case f.id == "":
 		return errNoTenantForRow
 	default:
-		row[f.tenant.name] = f.value
+		id, ok := f.tenant.value(f.id)
+		if !ok {
+			return f.misfit()
+		}
+		row[f.tenant.name] = id
 	}
 	return nil
 }

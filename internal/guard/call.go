@@ -131,7 +131,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 	err = c.use(func(pc *pgx.Conn) error {
 		ctx, err := c.open(ctx, pc, &q, args)
 		if err == nil {
-			var a *answer
+			var a answer
 			if a, err = c.send(ctx, pc, &q); err == nil {
 				tag, err = a.close()
 				c.forgetAfter(&q, err)

@@ -17,11 +17,22 @@ type conn struct {
 	lent  *sql.Conn    // one of the two is set
 	owned *stdlib.Conn //
 
-	*state     // what is known about the PostgreSQL connection
+	*state     // what is known about the PostgreSQL connection; of a lent one, once it was used
 	tx     *tx // the explicit transaction under way, or nil
 
-	task   func(*pgx.Conn) error // what use hands to lent.Raw, through a closure that is made once
+	task   func(*pgx.Conn) error // what use hands to lent.Raw, through runTask as a func value that is made once
 	rawUse func(dc any) error
+}
+
+// newConn makes a connection of one that is lent, or of one that is owned.
+func newConn(cfg *Config, lent *sql.Conn, owned *stdlib.Conn) *conn {
+	c := &conn{cfg: cfg, lent: lent, owned: owned}
+	if owned != nil {
+		c.state = stateOf(owned.Conn())
+	} else {
+		c.rawUse = c.runTask
+	}
+	return c
 }
 
 var (
@@ -46,19 +57,17 @@ func (c *conn) use(task func(*pgx.Conn) error) error {
 	return c.lent.Raw(c.rawUse)
 }
 
-// attach finds what earlier users of the PostgreSQL connection left for the guard.
-func (c *conn) attach() error {
-	c.rawUse = func(dc any) error {
-		std, err := unwrap(dc)
-		if err != nil {
-			return err
-		}
-		return c.task(std.Conn())
+// runTask runs the task with the connection that is lent.
+func (c *conn) runTask(dc any) error {
+	std, err := unwrap(dc)
+	if err != nil {
+		return err
 	}
-	return c.use(func(pc *pgx.Conn) error {
-		c.state = stateOf(pc)
-		return nil
-	})
+	pc := std.Conn()
+	if c.state == nil {
+		c.state = stateOf(pc) // what earlier users of the PostgreSQL connection left for the guard
+	}
+	return c.task(pc)
 }
 
 // Close gives the connection back, or closes it if it is owned. One that is broken, busy or still in a transaction is
@@ -67,12 +76,9 @@ func (c *conn) Close() error {
 	if c.owned != nil {
 		return c.owned.Close()
 	}
-	_ = c.lent.Raw(func(dc any) error {
-		if std, err := unwrap(dc); err == nil && !clean(std.Conn()) {
-			return driver.ErrBadConn
-		}
-		return nil
-	})
+	if c.state != nil && !clean(c.state.conn) {
+		_ = c.lent.Raw(func(any) error { return driver.ErrBadConn })
+	}
 	if err := c.lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
@@ -131,6 +137,7 @@ func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, err
 // state is what the guard knows about a PostgreSQL connection. It hangs on the connection itself, so that it survives
 // borrowing and return.
 type state struct {
+	conn         *pgx.Conn
 	mode         pgx.QueryExecMode
 	login        string
 	tracer       pgx.QueryTracer
@@ -150,6 +157,7 @@ func stateOf(pc *pgx.Conn) *state {
 	}
 	cfg := pc.Config()
 	s := &state{
+		conn:       pc,
 		mode:       cfg.DefaultQueryExecMode,
 		login:      cfg.User,
 		tracer:     cfg.Tracer,

@@ -38,7 +38,7 @@ func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []str
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
 		ctx, err := c.open(ctx, pc, &q, nil)
 		if err == nil {
-			var a *answer
+			var a answer
 			if a, err = c.send(ctx, pc, &set); err == nil {
 				_, err = a.close()
 			}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -84,11 +85,13 @@ func Supported(ctx context.Context, db *sql.DB) error {
 	if _, ok := db.Driver().(*stdlib.Driver); ok {
 		return nil
 	}
-	c, err := (&connector{inner: db}).Connect(ctx)
+	lent, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	return c.Close()
+	c := newConn(&Config{}, lent, nil)
+	err = c.use(func(*pgx.Conn) error { return nil })
+	return errors.Join(err, c.Close())
 }
 
 // connector makes guarded connections, from one of its two sources.
@@ -127,26 +130,22 @@ func (k *connector) Close() error {
 }
 
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	c := &conn{cfg: &k.cfg}
-	if k.direct != nil {
-		dc, err := k.direct.Connect(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if c.owned, err = unwrap(dc); err != nil {
-			return nil, errors.Join(err, dc.Close())
-		}
-	} else {
+	if k.direct == nil {
 		lent, err := k.inner.Conn(ctx)
 		if err != nil {
 			return nil, err
 		}
-		c.lent = lent
+		return newConn(&k.cfg, lent, nil), nil
 	}
-	if err := c.attach(); err != nil {
-		return nil, errors.Join(err, c.Close())
+	dc, err := k.direct.Connect(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return c, nil
+	owned, err := unwrap(dc)
+	if err != nil {
+		return nil, errors.Join(err, dc.Close())
+	}
+	return newConn(&k.cfg, nil, owned), nil
 }
 
 // unwrap finds pgx's connection below drivers that wrap it, such as those that trace.

@@ -15,7 +15,7 @@ import (
 type rows struct {
 	conn   *conn
 	call   call
-	answer *answer
+	answer answer
 
 	typeMap *pgtype.Map
 	*layout
@@ -49,7 +49,6 @@ func (r *rows) newLayout() *layout {
 // prime reads the first row ahead, for only then are the columns known, and so are most errors.
 func (r *rows) prime(pc *pgx.Conn) error {
 	r.typeMap = pc.TypeMap()
-	r.readRow = r.read
 	r.primed = r.answer.Next()
 	r.layout = r.lookUpLayout()
 	if !r.primed {
@@ -86,42 +85,43 @@ func (r *rows) Columns() []string { return slices.Clone(r.columns) }
 
 // Next reads one row into dest. It returns io.EOF after the last row, once PostgreSQL has committed.
 func (r *rows) Next(dest []driver.Value) error {
+	if r.primed {
+		r.primed = false
+		return r.convert(dest)
+	}
+	if r.readRow == nil {
+		r.readRow = r.read
+	}
 	r.dest = dest
 	return r.conn.use(r.readRow)
 }
 
+// read reads the next row into r.dest, or the end, whose error it returns, io.EOF if there is none.
 func (r *rows) read(pc *pgx.Conn) error {
-	if err := r.advance(pc); err != nil {
-		return err
-	}
-	for i, raw := range r.answer.RawValues() {
-		if raw == nil {
-			r.dest[i] = nil
-			continue
-		}
-		v, err := r.values[i](raw)
-		if err != nil {
-			return fmt.Errorf("convert field %d failed: %w", i, err)
-		}
-		r.dest[i] = v
-	}
-	return nil
-}
-
-// advance goes to the next row, or to the end, whose error it returns, io.EOF if there is none.
-func (r *rows) advance(pc *pgx.Conn) error {
-	switch {
-	case r.primed:
-		r.primed = false
-		return nil
-	case !r.ended && r.answer.Next():
-		return nil
+	if !r.ended && r.answer.Next() {
+		return r.convert(r.dest)
 	}
 	r.end(pc)
 	if r.err != nil {
 		return r.err
 	}
 	return io.EOF
+}
+
+// convert takes the values of the row that was read.
+func (r *rows) convert(dest []driver.Value) error {
+	for i, raw := range r.answer.RawValues() {
+		if raw == nil {
+			dest[i] = nil
+			continue
+		}
+		v, err := r.values[i](raw)
+		if err != nil {
+			return fmt.Errorf("convert field %d failed: %w", i, err)
+		}
+		dest[i] = v
+	}
+	return nil
 }
 
 // Close reads the rows that are left, and returns the error that came with them or with the commit.

@@ -41,21 +41,21 @@ func shifted(err error, by int32) error {
 
 // send puts the statement on the wire together with what it needs before it, in one network round trip, and reads the
 // answer up to the statement's own first message.
-func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	const idle = 'I'
 	wasIdle := pc.PgConn().TxStatus() == idle
 	if wasIdle && c.tx != nil && c.tx.begun {
-		return nil, c.tx.over()
+		return answer{}, c.tx.over()
 	}
 	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	a, err := c.sendOnce(ctx, pc, q)
 	if c.forgetAfter(q, err) && wasIdle {
 		// The server knew the statement no longer, or only in a form from before a migration, and did nothing. It is
 		// prepared and sent again, unless a transaction has been lost by this.
 		if err := c.restartTx(ctx, pc); err != nil {
-			return nil, err
+			return answer{}, err
 		}
 		a, err = c.sendOnce(ctx, pc, q)
 	}
@@ -66,7 +66,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error)
 	return a, err
 }
 
-func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	if q.mode == pgx.QueryExecModeSimpleProtocol {
 		if len(q.args) > 0 {
 			return c.sendInterpolated(ctx, pc, q)
@@ -78,10 +78,10 @@ func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (*answer, er
 
 // sendExtended uses PostgreSQL's extended protocol: all that comes before one Sync is one transaction
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
-func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	st, err := c.describe(ctx, pc, q)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	q.statement = st
 
@@ -90,11 +90,11 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 	if st != nil {
 		sd = st.StatementDescription
 		if len(sd.ParamOIDs) != len(q.args) {
-			return nil, fmt.Errorf("expected %d arguments, got %d", len(sd.ParamOIDs), len(q.args))
+			return answer{}, fmt.Errorf("expected %d arguments, got %d", len(sd.ParamOIDs), len(q.args))
 		}
 	}
 	if err := c.eqb.Build(pc.TypeMap(), sd, q.args); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 
 	batch := &pgconn.Batch{}
@@ -123,19 +123,19 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (*answer
 
 	results := pc.PgConn().ExecBatch(ctx, batch)
 	if err := c.skip(results, before); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	return firstResult(pc, results, 0)
 }
 
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
-func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	before := c.textBefore(pc, q, quoteLiteral(q.scope.tenant))
 	shift := before.width()
 	results := pc.PgConn().Exec(ctx, before.text+q.sql)
 	if err := c.skip(results, before); err != nil {
-		return nil, shifted(err, shift)
+		return answer{}, shifted(err, shift)
 	}
 	if !q.exec {
 		return firstResult(pc, results, shift)
@@ -160,7 +160,7 @@ func (c *conn) needsNoTransaction(q *call, err error) bool {
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
 // id too, for a tracer of batches sees the text.
-func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*answer, error) {
+func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	const (
 		placeholder = "$1"
 		separator   = 2 // characters, by which pgx joins the parts of a batch
@@ -180,18 +180,18 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (*an
 		if _, err := results.Exec(); err != nil {
 			if sqlState(err) == "" && !pc.IsClosed() {
 				_ = results.Close()
-				return nil, err // an argument can't be written into text: nothing was sent
+				return answer{}, err // an argument can't be written into text: nothing was sent
 			}
-			return nil, shifted(c.failed(err, before, i, results), shift)
+			return answer{}, shifted(c.failed(err, before, i, results), shift)
 		}
 	}
 	c.began()
 	rows, err := results.Query()
 	if err != nil {
 		_ = results.Close()
-		return nil, shifted(err, shift)
+		return answer{}, shifted(err, shift)
 	}
-	return &answer{Rows: rows, rest: results, shift: shift}, nil
+	return answer{Rows: rows, rest: results, shift: shift}, nil
 }
 
 // prefix is what travels before a statement.
@@ -260,19 +260,19 @@ func (c *conn) failed(err error, before prefix, n int, results interface{ Close(
 }
 
 // firstResult answers with the first of the results: that of a query.
-func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (*answer, error) {
+func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (answer, error) {
 	if !results.NextResult() {
 		if err := results.Close(); err != nil {
-			return nil, shifted(err, shift)
+			return answer{}, shifted(err, shift)
 		}
-		return &answer{Rows: noRows{}, rest: results}, nil // empty SQL
+		return answer{Rows: noRows{}, rest: results}, nil // empty SQL
 	}
-	return &answer{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
+	return answer{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
 }
 
 // lastResult reads all results and answers with the last: that of SQL text with several statements.
-func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (*answer, error) {
-	a := &answer{Rows: noRows{}, rest: results, shift: shift}
+func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (answer, error) {
+	a := answer{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
 		tag, _ := results.ResultReader().Close() // its error is the one of results
 		a.Rows = noRows{tag: tag}
@@ -281,7 +281,7 @@ func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (*answ
 		}
 	}
 	if err := results.Close(); err != nil {
-		return nil, shifted(err, shift)
+		return answer{}, shifted(err, shift)
 	}
 	return a, nil
 }
