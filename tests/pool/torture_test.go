@@ -200,6 +200,7 @@ func expected(err error) bool {
 	}
 	for _, target := range []error{
 		errPanic, context.Canceled, context.DeadlineExceeded, sql.ErrTxDone, sql.ErrConnDone, driver.ErrBadConn,
+		pgconn.ErrConnClosed, // the transaction's connection was lost by the statement before
 	} {
 		if errors.Is(err, target) {
 			return true
