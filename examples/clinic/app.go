@@ -66,7 +66,7 @@ func (a *app) routes() (http.Handler, error) {
 	member := func(h page) http.Handler { return a.session(a.requireUser(tenant(a.serve(h)))) }
 	admin := func(h page) http.Handler { return a.session(a.requireUser(a.requireAdmin(a.serve(h)))) }
 
-	mux.Handle("GET /static/", staticFiles())
+	mux.HandleFunc("GET /static/{name}", staticFile)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.Handle("/", anyone(func(http.ResponseWriter, *http.Request) error { return errNotFound }))
 	mux.Handle("GET /login", anyone(a.loginPage))

@@ -139,18 +139,16 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// switchClinic makes another clinic the session's, with a new token. The working day does not begin anew.
+// switchClinic makes another clinic the session's, with a new token.
 func (a *app) switchClinic(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	clinic := visitorOf(ctx).Clinic(r.PostFormValue("clinic"))
 	if clinic == nil {
 		return errNoMember
 	}
-	end := a.sessions.Deadline(ctx)
-	if err := a.sessions.RenewToken(ctx); err != nil {
+	if err := renew(ctx, a.sessions); err != nil {
 		return err
 	}
-	a.sessions.SetDeadline(ctx, end)
 	a.sessions.Put(ctx, tenantKey, strconv.FormatInt(clinic.ID, 10))
 	a.say(r, "You are now working for "+clinic.Name+".")
 	http.Redirect(w, r, "/patients", http.StatusSeeOther)

@@ -103,15 +103,14 @@ func (a *app) refuse(w http.ResponseWriter, r *http.Request, status int) {
 	}
 }
 
-// staticFiles serves the style sheet and the icon, which anybody may keep for an hour.
-func staticFiles() http.Handler {
-	server := http.FileServerFS(files)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/") {
-			http.NotFound(w, r) // no listing
-			return
-		}
-		w.Header().Set("Cache-Control", "public, max-age=3600")
-		server.ServeHTTP(w, r)
-	})
+// staticFile serves the style sheet or the icon, which anybody may keep for an hour. Nothing else is to be had, no listing
+// and no template.
+func staticFile(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if name != "style.css" && name != "icon.svg" {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	http.ServeFileFS(w, r, files, "static/"+name)
 }

@@ -43,6 +43,16 @@ func newSessions(s scs.Store, secure bool) *scs.SessionManager {
 	}
 }
 
+// renew gives the session a new token. Its working day does not begin anew, as it would with scs alone.
+func renew(ctx context.Context, sessions *scs.SessionManager) error {
+	end := sessions.Deadline(ctx)
+	if err := sessions.RenewToken(ctx); err != nil {
+		return err
+	}
+	sessions.SetDeadline(ctx, end)
+	return nil
+}
+
 // session gives a request its session and its visitor. Both are looked up for each request: who has been removed, or is
 // no longer an administrator, notices at once.
 func (a *app) session(next http.Handler) http.Handler {
