@@ -99,7 +99,8 @@ func (m migrator) tagged(tables []table, models []any) ([]Change, error) {
 					return err
 				}
 				for _, statement := range statements {
-					p.add("make index "+index.Name, statement).early = t.early(statement)
+					change := p.add("make index "+index.Name, statement)
+					change.early, change.apart = t.early(statement), statement+";\n"
 				}
 			}
 			return nil

@@ -4,7 +4,8 @@
 //	iso := rls.Isolation{AppRole: "app", AdminRole: "app_admin"}
 //	changes, err := iso.Migrate(ctx, ownerDB, &Patient{}, &Invoice{})
 //
-// SQL writes the same as a script, for who migrates with goose, golang-migrate or Atlas.
+// SQL writes the same as a script, for who migrates with goose, golang-migrate or Atlas. Tables that have many rows already
+// need not be locked while they get their indexes: see ConcurrentIndexes, and IndexSQL for the script.
 //
 // A table is a tenant's when its model, or the table itself, has the tenant column. A model that has the column and is
 // shared by all tenants nevertheless says so with a method TenantShared(). A join table belongs to a tenant as soon as one of

@@ -17,6 +17,7 @@ type Change struct {
 	fill    string // the table whose rows must have a tenant before
 	misfits string // the query that finds the rows which keep the statement from succeeding
 	early   string // the statement that does or prepares it before the transaction, see migrateEarly; of an index, concurrently
+	apart   string // the script that does it outside of a transaction, see IndexSQL
 
 	// What follows makes the change fit for a script, which does not know what is there already.
 	held    string   // the condition under which there is nothing to do
@@ -107,7 +108,7 @@ func (i Isolation) planColumn(p *script, t table) {
 	} else {
 		sql := alter + " ADD COLUMN IF NOT EXISTS " + name + " " + t.isolated.columnType
 		change := p.add("add column "+i.Column, sql)
-		change.column, change.early = true, t.early(sql)
+		change.column, change.early, change.apart = true, t.early(sql), sql+";\n"
 	}
 	if !live.NotNull {
 		p.add("require "+i.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL").fill = t.quoted()

@@ -63,8 +63,11 @@ func (i Isolation) planUnique(p *script, t table, u uniqueness) bool {
 	planUnfinished(p, t, u.prepared())
 	change := p.add(what, u.create(t, i.Column))
 	change.early = t.early(u.index(createUnique+concurrently, u.prepared(), t, i.Column))
+	change.apart = u.index(createUnique+concurrently, u.name, t, i.Column) + ";\n"
 	if u.constraint {
 		change.unless(hasConstraint(t, u.name))
+		adopt := fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX %[2]s", t.quoted(), ident(u.name))
+		change.apart += Change{SQL: adopt, held: change.held}.script()
 	}
 	return true
 }
@@ -82,7 +85,8 @@ func (i Isolation) dropUnique(p *script, t table, live uniqueIndex) {
 func planIndex(p *script, t table, what, create, name string, columns []string) {
 	planUnfinished(p, t, name)
 	rest := fmt.Sprintf(" IF NOT EXISTS %s ON %s (%s)", ident(name), t.quoted(), identList(columns))
-	p.add(what, create+rest).early = t.early(create + concurrently + rest)
+	change := p.add(what, create+rest)
+	change.early, change.apart = t.early(create+concurrently+rest), create+concurrently+rest+";\n"
 }
 
 // planUnfinished takes what CREATE INDEX CONCURRENTLY left behind out of the way.

@@ -22,8 +22,7 @@ import (
 // granted, which everyone has of the schema public.
 //
 // ConcurrentIndexes changes nothing about it: within a transaction no index can be made concurrently, and on tables without
-// rows that would gain nothing. For tables that have rows, let Migrate find out on a copy of the database what they lack: the
-// changes that it returns are statements for a migration of your own, one that begins with -- +goose NO TRANSACTION.
+// rows that would gain nothing. IndexSQL returns the indexes apart, for tables that have rows.
 //
 // psql and golang-migrate take up and down as they are, the latter as its files .up.sql and .down.sql and without
 // x-multi-statement. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that

@@ -3,6 +3,7 @@ package rls_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -153,6 +154,34 @@ func TestConcurrentIndexesKeepNobodyFromWriting(t *testing.T) {
 			require.NoError(t, <-migrated)
 			require.Equal(t, memberKeys, d.indexes(t, "members"))
 		})
+	}
+}
+
+func TestConcurrentIndexesOnEveryPool(t *testing.T) {
+	for name, config := range map[string]*gorm.Config{
+		"prepared":          {PrepareStmt: true},
+		"translated errors": {TranslateError: true, SkipDefaultTransaction: true},
+	} {
+		for mode, parameter := range map[string]string{"cached": "", "exec": "&default_query_exec_mode=exec", "simple": "&default_query_exec_mode=simple_protocol"} {
+			for _, guarded := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, guarded %v", name, mode, guarded), func(t *testing.T) {
+					t.Parallel()
+					d := newDatabase(t)
+					d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id text, body text)")
+					clone := *config
+					db := open(t, d.Owner.DSN+parameter, &clone)
+					if guarded {
+						require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
+					}
+					changes, err := d.concurrent().Migrate(t.Context(), db, &note{})
+					require.NoError(t, err)
+					require.Contains(t, what(changes), "public.notes: make unique tenant_id, id, concurrently")
+					changes, err = d.concurrent().Migrate(t.Context(), db, &note{})
+					require.NoError(t, err)
+					require.Empty(t, changes)
+				})
+			}
+		}
 	}
 }
 

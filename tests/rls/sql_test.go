@@ -198,8 +198,12 @@ func TestScriptRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := test.isolation.SQL(offline(t, &gorm.Config{}), test.model)
 			require.ErrorContains(t, err, test.says)
+			_, err = test.isolation.IndexSQL(offline(t, &gorm.Config{}), test.model)
+			require.ErrorContains(t, err, test.says)
 		})
 	}
 	_, _, err := rls.Isolation{}.SQL(nil)
+	require.ErrorContains(t, err, "rls: no database")
+	_, err = rls.Isolation{}.IndexSQL(nil)
 	require.ErrorContains(t, err, "rls: no database")
 }

@@ -81,6 +81,54 @@ func TestScriptAsAMigration(t *testing.T) {
 	}
 }
 
+// Models that have grown get their indexes first, by a migration without a transaction.
+func TestIndexScriptAsAMigration(t *testing.T) {
+	t.Parallel()
+	grown := append([]any{&member{}, &identity{}, quotedRow{}, unicodeRow{}}, shop...)
+	migrated, scripted := newDatabase(t), newDatabase(t)
+	migrated.migrate(t, grown...)
+	want := migrated.dump(t)
+
+	up, down, err := scripted.isolation().SQL(offline(t, &gorm.Config{}), grown...)
+	require.NoError(t, err)
+	indexes, err := scripted.isolation().IndexSQL(offline(t, &gorm.Config{}), grown...)
+	require.NoError(t, err)
+	require.Equal(t, strings.Count(indexes, "CREATE "), strings.Count(indexes, " INDEX CONCURRENTLY IF NOT EXISTS "))
+	scripted.script(t, up)
+	pool, err := scripted.owner.DB()
+	require.NoError(t, err)
+	for _, drop := range collect(t, pool, `
+		(SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
+			WHERE contype IN ('f', 'u') AND connamespace = 'public'::regnamespace ORDER BY contype)
+		UNION ALL SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
+			WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+				AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)`) {
+		scripted.run(t, drop)
+	}
+
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, fstest.MapFS{
+		"1_indexes.sql": {Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\n" + indexes)},
+		"2_tenants.sql": {Data: []byte("-- +goose Up\n" + up + "\n-- +goose Down\n" + down)},
+	})
+	require.NoError(t, err)
+	_, err = provider.UpByOne(t.Context())
+	require.NoError(t, err)
+	unique := func(lines []string) (found []string) {
+		for _, line := range lines {
+			if strings.HasPrefix(line, "index") || strings.Contains(line, " UNIQUE (") {
+				found = append(found, line)
+			}
+		}
+		return found
+	}
+	require.Equal(t, unique(want), unique(scripted.withoutTool(t)), "all indexes are there")
+	scripted.psql(t, indexes) // a second run
+	_, err = provider.Up(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, scripted.withoutTool(t))
+	require.Empty(t, scripted.migrate(t, grown...))
+}
+
 // withoutTool is the catalog without the tables in which the tools keep their versions.
 func (d database) withoutTool(t *testing.T) []string {
 	t.Helper()
