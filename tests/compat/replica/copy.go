@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"testing"
@@ -46,7 +47,21 @@ func newCopy(t testing.TB, d *pgserver.Database) (*Replica, error) {
 			return with(ctx, r.DSN(t, d.Admin.DSN), func(to *pgx.Conn) error { return copyRows(ctx, from, to) })
 		})
 	}
+	r.pause = func(context.Context) error { return nil } // it never changes by itself
+	r.resume = r.pause
+	r.promote = func(ctx context.Context) error {
+		err := do(ctx, maintenance, "ALTER DATABASE "+name+" RESET default_transaction_read_only")
+		return errors.Join(err, do(ctx, maintenance, endSessions(name)))
+	}
+	r.stop = func(ctx context.Context) error {
+		err := do(ctx, maintenance, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
+		return errors.Join(err, do(ctx, maintenance, endSessions(name)))
+	}
 	return r, nil
+}
+
+func endSessions(database string) string {
+	return "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + database + "'"
 }
 
 // copyRows replaces the rows of all tables, as the admin, whom policies show all of them.

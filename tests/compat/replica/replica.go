@@ -26,8 +26,8 @@ type Replica struct {
 	// Standby tells whether a server of its own holds the replica.
 	Standby bool
 
-	locate  func(dsn *url.URL)
-	catchUp func(context.Context) error
+	locate                                func(dsn *url.URL)
+	catchUp, pause, resume, promote, stop func(context.Context) error
 }
 
 // patience is how long the replica may take to start, or to catch up.
@@ -56,9 +56,38 @@ func (r *Replica) DSN(t testing.TB, of string) string {
 // CatchUp returns when the replica has all that was committed before.
 func (r *Replica) CatchUp(t testing.TB) {
 	t.Helper()
+	inTime(t, r.catchUp)
+}
+
+// Pause returns when the replica stays as it is, whatever is committed.
+func (r *Replica) Pause(t testing.TB) {
+	t.Helper()
+	inTime(t, r.pause)
+}
+
+// Resume ends a pause.
+func (r *Replica) Resume(t testing.TB) {
+	t.Helper()
+	inTime(t, r.resume)
+}
+
+// Promote makes the replica a database of its own, which takes writes and follows nobody.
+func (r *Replica) Promote(t testing.TB) {
+	t.Helper()
+	inTime(t, r.promote)
+}
+
+// Stop ends the replica's sessions. It takes no others.
+func (r *Replica) Stop(t testing.TB) {
+	t.Helper()
+	inTime(t, r.stop)
+}
+
+func inTime(t testing.TB, do func(context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	require.NoError(t, r.catchUp(ctx))
+	require.NoError(t, do(ctx))
 }
 
 // errNoStandby says that the server's data are out of reach, so that no standby can be made of them.

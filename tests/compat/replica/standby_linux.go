@@ -22,12 +22,18 @@ import (
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-// newStandby copies the server's data with pg_basebackup, and starts a second server that streams all that follows.
+// newStandby copies the server's data, and starts a second server that streams all that follows.
 func newStandby(t testing.TB, primary *pgserver.Server) (*Replica, error) {
+	if primary.LogPath() == "" {
+		return nil, errNoStandby
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	bin, sessions, err := binaries(ctx, primary)
-	if err != nil {
+	var bin, sessions string
+	if err := with(ctx, primary.DSN(), func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT setting, current_setting('max_connections') FROM pg_config WHERE name = 'BINDIR'").
+			Scan(&bin, &sessions)
+	}); err != nil {
 		return nil, err
 	}
 	s, err := newServer(bin, filepath.Dir(primary.LogPath()))
@@ -39,12 +45,12 @@ func newStandby(t testing.TB, primary *pgserver.Server) (*Replica, error) {
 			t.Error(err)
 		}
 	})
-	if err := s.run(ctx, "pg_basebackup", "-D", s.data, "-d", primary.DSN(),
-		"--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"); err != nil {
+	if err := s.backUp(ctx, primary); err != nil {
 		return nil, err
 	}
 	// A standby refuses to start with fewer sessions than its primary may have.
-	if err := s.start("-c", "max_connections="+sessions, "-c", "hot_standby=on", "-c", "fsync=off"); err != nil {
+	if err := s.start("-c", "max_connections="+sessions, "-c", "hot_standby=on", "-c", "fsync=off",
+		"-c", "wal_retrieve_retry_interval=20ms"); err != nil {
 		return nil, err
 	}
 	r := &Replica{Here: "pg_is_in_recovery()", Standby: true, locate: func(dsn *url.URL) { dsn.Host = s.address }}
@@ -58,25 +64,36 @@ func newStandby(t testing.TB, primary *pgserver.Server) (*Replica, error) {
 		return nil, errors.Join(err, s.said())
 	}
 	r.catchUp = func(ctx context.Context) error { return catchUp(ctx, primary.DSN(), super) }
+	r.pause = func(ctx context.Context) error { return pause(ctx, super) }
+	r.resume = func(ctx context.Context) error { return do(ctx, super, "SELECT pg_wal_replay_resume()") }
+	r.promote = func(ctx context.Context) error { return promote(ctx, super) }
+	r.stop = func(context.Context) error { return s.end() }
 	return r, nil
 }
 
-// binaries asks the server where its programs are, and how many sessions it allows.
-func binaries(ctx context.Context, primary *pgserver.Server) (bin, sessions string, err error) {
-	if primary.LogPath() == "" {
-		return "", "", errNoStandby
-	}
-	err = with(ctx, primary.DSN(), func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, "SELECT setting, current_setting('max_connections') FROM pg_config WHERE name = 'BINDIR'").
-			Scan(&bin, &sessions)
+// pause returns when nothing more is replayed.
+func pause(ctx context.Context, standby string) error {
+	return with(ctx, standby, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "SELECT pg_wal_replay_pause()"); err != nil {
+			return err
+		}
+		return poll(ctx, "the standby does not pause", func() (paused bool, err error) {
+			err = conn.QueryRow(ctx, "SELECT pg_get_wal_replay_pause_state() = 'paused'").Scan(&paused)
+			return paused, err
+		})
 	})
-	if err != nil {
-		return "", "", err
-	}
-	if _, err := os.Stat(filepath.Join(bin, "pg_basebackup")); err != nil {
-		return "", "", errNoStandby // downloaded binaries come without
-	}
-	return bin, sessions, nil
+}
+
+// promote makes the standby a server that takes writes.
+func promote(ctx context.Context, standby string) error {
+	return with(ctx, standby, func(conn *pgx.Conn) error {
+		var done bool
+		err := conn.QueryRow(ctx, "SELECT pg_promote(true, $1)", int(patience.Seconds())).Scan(&done)
+		if err == nil && !done {
+			err = errors.New("the standby is not promoted in time")
+		}
+		return err
+	})
 }
 
 // catchUp notes where the primary's log ends, and waits until the standby has replayed it that far.
@@ -130,21 +147,12 @@ func newServer(bin, dir string) (*server, error) {
 }
 
 // command is a program of PostgreSQL that the kernel ends when this process ends.
-func (s *server) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, program), args...)
+func (s *server) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, program), args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGQUIT, Credential: s.user}
 	cmd.Dir = filepath.Dir(s.data)
 	cmd.Env = []string{"LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH")}
 	return cmd
-}
-
-func (s *server) run(ctx context.Context, program string, args ...string) error {
-	runtime.LockOSThread() // to Linux, the end of a thread is the end of the parent
-	defer runtime.UnlockOSThread()
-	if out, err := s.command(ctx, program, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", program, err, out)
-	}
-	return nil
 }
 
 func (s *server) start(args ...string) error {
@@ -152,7 +160,7 @@ func (s *server) start(args ...string) error {
 	if err != nil {
 		return err
 	}
-	s.cmd = s.command(context.Background(), "postgres", append([]string{"-D", s.data, "-k", filepath.Dir(s.data),
+	s.cmd = s.command("postgres", append([]string{"-D", s.data, "-k", filepath.Dir(s.data),
 		"-p", port, "-c", "listen_addresses=127.0.0.1"}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	started := make(chan error)
@@ -188,15 +196,19 @@ func (s *server) said() error {
 	return fmt.Errorf("postgres said: %s", strings.TrimSpace(s.log.String()))
 }
 
-func (s *server) stop() error {
-	if s.cmd != nil && s.cmd.Process != nil {
-		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // at once: its data go anyway
-		select {
-		case <-s.done:
-		case <-time.After(patience):
-			_ = s.cmd.Process.Kill()
-			<-s.done
-		}
+// end ends the postmaster at once: its data go anyway.
+func (s *server) end() error {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return nil
 	}
-	return os.RemoveAll(s.data)
+	_ = s.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-s.done:
+	case <-time.After(patience):
+		_ = s.cmd.Process.Kill()
+		<-s.done
+	}
+	return nil
 }
+
+func (s *server) stop() error { return errors.Join(s.end(), os.RemoveAll(s.data)) }

@@ -1,0 +1,175 @@
+package compat
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// Late is a model whose table comes when the application is running already.
+type Late struct {
+	ID       int64
+	TenantID string
+}
+
+// texts are the notes that a client sees, all of its tenant's.
+func texts(t testing.TB, db *gorm.DB, tenant string) (texts []string) {
+	t.Helper()
+	var notes []Note
+	require.NoError(t, db.WithContext(tenancy.WithTenant(context.Background(), tenant)).Order("id").Find(&notes).Error)
+	for _, note := range notes {
+		require.Equal(t, tenant, note.TenantID, "a note of another tenant")
+		texts = append(texts, note.Text)
+	}
+	return texts
+}
+
+// TestReplicaBehind reads from a replica that is behind: a tenant sees its own rows as they were, and nobody else's; and a
+// table is proved on the replica by itself, however it is at the source.
+func TestReplicaBehind(t *testing.T) {
+	d := newReplicated(t)
+	t.Logf("the replica is a standby: %t", d.replica.Standby)
+	for _, a := range arrangements {
+		t.Run(a.String(), func(t *testing.T) {
+			resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
+			db := a.open(t, d.dsn, d.config(), resolver)
+			source := db.Clauses(dbresolver.Write)
+			w := d.newWorld(t)
+			d.replica.CatchUp(t)
+			before := []string{"one", "two", "three"}
+
+			d.replica.Pause(t)
+			mine := db.WithContext(w.ctx())
+			require.NoError(t, mine.Create(&Note{Text: "four"}).Error)
+			require.NoError(t, mine.Where("text = ?", "one").Delete(&Note{}).Error)
+			require.NoError(t, d.admin.Model(&Note{}).Where("id = ?", w.theirs[0].ID).Update("tenant_id", w.me).Error)
+			for _, tenant := range []string{w.me, w.other} {
+				require.Equal(t, before, texts(t, db, tenant), "on the replica")
+			}
+			require.Equal(t, []string{"two", "three", "one", "four"}, texts(t, source, w.me), "at the source")
+			require.Equal(t, []string{"two", "three"}, texts(t, source, w.other), "at the source")
+
+			d.replica.Resume(t)
+			d.replica.CatchUp(t)
+			require.Equal(t, []string{"two", "three", "one", "four"}, texts(t, db, w.me))
+			require.Equal(t, []string{"two", "three"}, texts(t, db, w.other))
+		})
+	}
+}
+
+// TestTableIsIsolatedLater isolates a table at the source that the replica has without policies, until it catches up.
+func TestTableIsIsolatedLater(t *testing.T) {
+	d := newReplicated(t)
+	if !d.replica.Standby {
+		t.Log("a copy takes over rows, and no policies: the standby of binaries on this machine does")
+		return
+	}
+	resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
+	db := arrangement{}.open(t, d.dsn, d.config(), resolver).WithContext(tenancy.WithTenant(context.Background(), "acme"))
+	owner := plain(t, d.Owner.DSN)
+
+	require.NoError(t, owner.AutoMigrate(&Late{}))
+	require.NoError(t, owner.Exec("GRANT SELECT, INSERT ON lates TO "+d.App.Role).Error)
+	require.NoError(t, owner.Create([]Late{{TenantID: "acme"}, {TenantID: "globex"}}).Error)
+	d.replica.CatchUp(t)
+	var late []Late
+	require.ErrorIs(t, db.Find(&late).Error, tenancy.ErrNotIsolated, "on the replica")
+	require.ErrorIs(t, db.Clauses(dbresolver.Write).Find(&late).Error, tenancy.ErrNotIsolated, "at the source")
+
+	d.replica.Pause(t)
+	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), owner, &Late{})
+	require.NoError(t, err)
+	require.ErrorIs(t, db.Find(&late).Error, tenancy.ErrNotIsolated, "on the replica, still")
+	require.NoError(t, db.Clauses(dbresolver.Write).Find(&late).Error)
+	require.Len(t, late, 1)
+
+	d.replica.Resume(t)
+	d.replica.CatchUp(t)
+	late = nil
+	require.NoError(t, db.Find(&late).Error)
+	require.Len(t, late, 1)
+	require.Equal(t, "acme", late[0].TenantID)
+}
+
+// TestReplicaIsPromotedAndLost has a replica that first takes writes of its own, and then nothing any more.
+func TestReplicaIsPromotedAndLost(t *testing.T) {
+	d := newReplicated(t)
+	w := d.newWorld(t)
+	d.replica.CatchUp(t)
+	clients := map[string]*gorm.DB{}
+	for _, a := range arrangements {
+		resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
+		clients[a.String()] = a.open(t, d.dsn, d.config(), resolver)
+		require.Len(t, texts(t, clients[a.String()], w.me), 3)
+	}
+
+	d.replica.Promote(t)
+	for name, db := range clients {
+		t.Run("promoted, "+name, func(t *testing.T) {
+			reconnect(t, db, w)
+			for _, tenant := range []string{w.me, w.other} {
+				require.Equal(t, []string{"one", "two", "three"}, texts(t, db, tenant))
+			}
+			there := db.WithContext(w.ctx()).Clauses(dbresolver.Read)
+			note := Note{Text: "only there"}
+			require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Create(&note).Error }))
+			require.Len(t, texts(t, db, w.me), 4)
+			require.Len(t, texts(t, db, w.other), 3)
+			require.Len(t, texts(t, db.Clauses(dbresolver.Write), w.me), 3)
+			require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Delete(&note).Error }))
+
+			err := there.Transaction(func(tx *gorm.DB) error {
+				return tx.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'foreign')", w.other).Error
+			})
+			var pgErr *pgconn.PgError
+			require.ErrorAs(t, err, &pgErr)
+			require.Equal(t, "42501", pgErr.Code, "the policy's")
+		})
+	}
+
+	d.replica.Stop(t)
+	for name, db := range clients {
+		t.Run("lost, "+name, func(t *testing.T) {
+			sent := d.traffic.RoundTrips()
+			for range 3 {
+				var notes []Note
+				require.Error(t, db.WithContext(w.ctx()).Find(&notes).Error)
+				require.Empty(t, notes)
+				rows, err := db.WithContext(w.ctx()).Model(&Note{}).Rows()
+				if err == nil {
+					require.False(t, rows.Next())
+					err = errors.Join(rows.Err(), rows.Close())
+				}
+				require.Error(t, err)
+				require.Error(t, db.WithContext(w.ctx()).Raw("SELECT count(*) FROM notes").Scan(new(int)).Error)
+			}
+			require.Equal(t, sent, d.traffic.RoundTrips(), "round trips to the source: nothing is read there instead")
+
+			require.ErrorIs(t, db.First(&Note{}).Error, tenancy.ErrNoTenant)
+			require.Equal(t, []string{"one", "two", "three"}, texts(t, db.Clauses(dbresolver.Write), w.me))
+			note := Note{Text: "new"}
+			require.NoError(t, db.WithContext(w.ctx()).Create(&note).Error)
+			require.NoError(t, db.WithContext(w.ctx()).Delete(&note).Error)
+		})
+	}
+}
+
+// reconnect uses up the connections that have ended with the promotion, where it is one that ends them.
+func reconnect(t testing.TB, db *gorm.DB, w *world) {
+	t.Helper()
+	for range 10 {
+		if db.WithContext(w.ctx()).Find(&[]Note{}).Error == nil {
+			return
+		}
+	}
+	t.Fatal("the promoted replica is not read")
+}
