@@ -59,8 +59,8 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 		}
 		a, err = c.sendOnce(ctx, pc, q)
 	}
-	if err != nil && c.tx != nil && c.tx.begun && pc.PgConn().TxStatus() == idle {
-		// SQL text that can't be parsed takes the BEGIN before it along.
+	if err != nil && c.tx != nil && (c.tx.begun && pc.PgConn().TxStatus() == idle || pc.IsClosed()) {
+		// SQL text that can't be parsed takes the BEGIN before it along, and so does a connection that takes no byte.
 		c.tx.failed = true
 	}
 	return a, err
