@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/crypto/bcrypt"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
@@ -179,7 +178,7 @@ func TestStatsAndMetrics(t *testing.T) {
 func TestCosts(t *testing.T) {
 	s := newDatabase(t)
 	var log bytes.Buffer
-	handler, err := newApp(config{DB: s.db, Cost: bcrypt.MinCost, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	handler, err := newApp(config{DB: s.db, Passwords: weak, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	noor, _ := demoUserOf(3, 2)
 	admin, _ := demoUserOf(0, 1)

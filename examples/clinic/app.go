@@ -1,14 +1,12 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/crypto/bcrypt"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
@@ -17,22 +15,22 @@ import (
 
 // config is what the application needs to serve.
 type config struct {
-	DB     *gorm.DB
-	Secure bool // send cookies over HTTPS only
-	Cost   int  // of bcrypt, the same as the users' hashes have
-	Log    *slog.Logger
+	DB        *gorm.DB
+	Secure    bool      // send cookies over HTTPS only
+	Passwords passwords // as the users' were hashed
+	Log       *slog.Logger
 }
 
 // app holds what lives as long as the program: one client for all clinics and all requests among it.
 type app struct {
-	db       *gorm.DB
-	secure   bool
-	log      *slog.Logger
-	sessions *scs.SessionManager
-	nobody   []byte // a password's hash, for users who don't exist
-	pages    pages
-	clients  *clinicClients
-	costs    *costs
+	db        *gorm.DB
+	secure    bool
+	log       *slog.Logger
+	passwords passwords
+	sessions  *scs.SessionManager
+	pages     pages
+	clients   *clinicClients
+	costs     *costs
 }
 
 func newApp(c config) (http.Handler, error) {
@@ -40,12 +38,8 @@ func newApp(c config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	nobody, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), c.Cost)
-	if err != nil {
-		return nil, err
-	}
 	a := &app{
-		db: c.DB, secure: c.Secure, log: c.Log, nobody: nobody, pages: pages,
+		db: c.DB, secure: c.Secure, log: c.Log, passwords: c.Passwords, pages: pages,
 		sessions: newSessions(newStore(), c.Secure), clients: newClinicClients(c.DB), costs: newCosts(),
 	}
 	return a.routes()

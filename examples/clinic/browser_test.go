@@ -36,11 +36,13 @@ func TestBrowser(t *testing.T) {
 	b.see("h1", "Add a patient")
 	b.shoot("add")
 	b.fill("#name", "Zoë Zephyr")
-	b.fill("#chart", "C-9001")
+	b.fill("#chart", "A-1001") // as clinic 1 has, too
 	b.fill("#born", "2019-05-04")
 	b.click("main form .primary")
 	b.see("h1", "Zoë Zephyr")
 	b.see(".flash", "Zoë Zephyr has been added.")
+	var address string
+	b.do(chromedp.Location(&address))
 	b.shoot("patient")
 	b.open(s.URL + "/today")
 	b.onlyCharts("C")
@@ -58,6 +60,8 @@ func TestBrowser(t *testing.T) {
 	b.click(".search button")
 	b.see(".count", "0 patients matching “Zephyr”")
 	b.shoot("switched")
+	b.open(address)
+	b.see("h1", "Not here")
 
 	for _, path := range []string{"/admin", "/audit", "/stats", "/metrics"} {
 		b.open(s.URL + path)

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/crypto/bcrypt"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
@@ -102,17 +101,14 @@ func (a *app) authenticate(r *http.Request, email, password string) (User, error
 	var user User
 	shared := a.db.WithContext(tenancy.WithoutTenant(r.Context()))
 	err := shared.Where("email = ?", email).First(&user).Error
-	if errors.Is(err, gorm.ErrRecordNotFound) {
-		_ = bcrypt.CompareHashAndPassword(a.nobody, []byte(password)) // to take as long
-		return user, errWrongPassword
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 		return user, err
 	}
-	if bcrypt.CompareHashAndPassword(user.PasswordHash, []byte(password)) != nil {
-		return user, errWrongPassword
+	is, err := a.passwords.match(r.Context(), user.PasswordHash, password)
+	if err == nil && !is {
+		err = errWrongPassword
 	}
-	return user, nil
+	return user, err
 }
 
 // mayWorkFor reports whether the user is a member of the clinic, or an administrator if none is named.

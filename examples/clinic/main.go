@@ -12,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
@@ -31,11 +30,12 @@ func main() {
 	secure := flag.Bool("secure", false, "the browser speaks HTTPS, to a proxy in front: send cookies over nothing else")
 	conns := flag.Int("conns", 10, "the most connections to PostgreSQL")
 	demo.Main(func(ctx context.Context, database *pgserver.Database) (demo.App, error) {
-		db, err := prepare(ctx, database, *conns, bcrypt.DefaultCost)
+		passwords := strong()
+		db, err := prepare(ctx, database, *conns, passwords)
 		if err != nil {
 			return demo.App{}, err
 		}
-		app, err := newApp(config{DB: db, Secure: *secure, Cost: bcrypt.DefaultCost, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		app, err := newApp(config{DB: db, Secure: *secure, Passwords: passwords, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 		if err != nil {
 			return demo.App{}, err
 		}
@@ -43,8 +43,8 @@ func main() {
 	})
 }
 
-// prepare migrates and fills an empty database, and returns the application's client. The cost is bcrypt's.
-func prepare(ctx context.Context, database *pgserver.Database, conns, cost int) (*gorm.DB, error) {
+// prepare migrates and fills an empty database, and returns the application's client.
+func prepare(ctx context.Context, database *pgserver.Database, conns int, passwords passwords) (*gorm.DB, error) {
 	owner, err := openPlain(database.Owner.DSN, 1)
 	if err != nil {
 		return nil, err
@@ -60,5 +60,5 @@ func prepare(ctx context.Context, database *pgserver.Database, conns, cost int) 
 	if err != nil {
 		return nil, err
 	}
-	return db, seed(ctx, db, time.Now(), cost)
+	return db, seed(ctx, db, time.Now(), passwords)
 }

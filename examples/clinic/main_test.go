@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"golang.org/x/crypto/bcrypt"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
@@ -26,6 +25,9 @@ func TestMain(m *testing.M) {
 
 // connections is what the pool has in tests: few, so that requests meet on them.
 const connections = 4
+
+// weak spares the tests the time that passwords should take.
+var weak = passwords{8, 1, make(chan struct{}, 4)}
 
 // site is a running clinic, freshly filled.
 type site struct {
@@ -45,7 +47,7 @@ func newSite(t *testing.T) site {
 func newDatabase(t *testing.T) site {
 	t.Helper()
 	database := pgserver.New(t)
-	db, err := prepare(t.Context(), database, connections, bcrypt.MinCost)
+	db, err := prepare(t.Context(), database, connections, weak)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, closePool(db)) })
 	return site{database: database, owner: openOwner(t, database.Owner.DSN), db: db}
@@ -62,7 +64,7 @@ func openOwner(t *testing.T, dsn string) *gorm.DB {
 // serve runs the application until the test is over.
 func serve(t *testing.T, c config) string {
 	t.Helper()
-	c.Cost, c.Log = bcrypt.MinCost, slog.New(slog.DiscardHandler)
+	c.Passwords, c.Log = weak, slog.New(slog.DiscardHandler)
 	handler, err := newApp(c)
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sync/errgroup"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
@@ -86,13 +84,9 @@ const childrens = 3
 // patientsEach is how many patients a clinic has to begin with: more than fit on one page.
 const patientsEach = 24
 
-// seed fills an empty database: shared tables under WithoutTenant, each clinic's rows as that clinic. The cost is
-// bcrypt's.
-func seed(ctx context.Context, db *gorm.DB, now time.Time, cost int) error {
-	users, err := newUsers(cost)
-	if err != nil {
-		return err
-	}
+// seed fills an empty database: shared tables under WithoutTenant, each clinic's rows as that clinic.
+func seed(ctx context.Context, db *gorm.DB, now time.Time, passwords passwords) error {
+	users := newUsers(passwords)
 	shared := db.WithContext(tenancy.WithoutTenant(ctx))
 	if err := shared.Create(slices.Clone(demoClinics)).Error; err != nil {
 		return err
@@ -127,18 +121,15 @@ func seed(ctx context.Context, db *gorm.DB, now time.Time, cost int) error {
 	})
 }
 
-// newUsers hashes the passwords, which takes bcrypt's time for each.
-func newUsers(cost int) ([]User, error) {
+// newUsers hashes everybody's password.
+func newUsers(passwords passwords) []User {
 	users := make([]User, len(demoUsers))
-	var g errgroup.Group
 	for i, u := range demoUsers {
-		g.Go(func() error {
-			hash, err := bcrypt.GenerateFromPassword([]byte(u.Password()), cost)
-			users[i] = User{Name: u.Name, Job: u.Job, Email: u.Email, PasswordHash: hash, Admin: u.Clinic == 0}
-			return err
-		})
+		users[i] = User{
+			Name: u.Name, Job: u.Job, Email: u.Email, PasswordHash: passwords.hash(u.Password()), Admin: u.Clinic == 0,
+		}
 	}
-	return users, g.Wait()
+	return users
 }
 
 // newPatients makes a clinic's patients, each with an appointment. None of them names the tenant: the plugin does.
