@@ -21,7 +21,7 @@ func TestServerTellsWhatItIs(t *testing.T) {
 	require.True(t, query[bool](t, conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
 	for name, want := range map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200",
-		"wal_level": "replica", "server_encoding": "UTF8", "TimeZone": "UTC", "log_statement": "none",
+		"wal_level": "logical", "server_encoding": "UTF8", "TimeZone": "UTC", "log_statement": "none",
 	} {
 		require.Equal(t, want, query[string](t, conn, "SELECT current_setting($1)", name), name)
 	}
