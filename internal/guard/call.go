@@ -135,6 +135,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 			if a, err = c.send(ctx, pc, &q); err == nil {
 				tag, err = a.close()
 				c.forgetAfter(&q, err)
+				c.forgetDropped(tag)
 			}
 		}
 		c.done(pc, &q, tag, err)

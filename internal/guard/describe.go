@@ -187,6 +187,13 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 	return state == planChanged || state == formatsChanged
 }
 
+// forgetDropped forgets what a statement with this command tag has dropped on the server.
+func (c *conn) forgetDropped(tag pgconn.CommandTag) {
+	if s := tag.String(); s == "DEALLOCATE ALL" || s == "DISCARD ALL" {
+		c.forgetAll()
+	}
+}
+
 // forgetAll drops every statement, for somebody has deallocated some, or all, behind the guard's back.
 func (c *conn) forgetAll() {
 	for _, name := range c.prepared.clear() {

@@ -276,9 +276,7 @@ func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (answe
 	for results.NextResult() {
 		tag, _ := results.ResultReader().Close() // its error is the one of results
 		a.Rows = noRows{tag: tag}
-		if s := tag.String(); s == "DEALLOCATE ALL" || s == "DISCARD ALL" {
-			c.forgetAll()
-		}
+		c.forgetDropped(tag)
 	}
 	if err := results.Close(); err != nil {
 		return answer{}, shifted(err, shift)

@@ -180,6 +180,31 @@ func TestParameterTypeChanges(t *testing.T) {
 	})
 }
 
+// TestDeallocatedByStatement drops all prepared statements by one of them. The guard knows at once, and not only when the
+// server misses one: that could be in a transaction, which would be lost.
+func TestDeallocatedByStatement(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		notes := []string{"a1", "a2"}
+		require.Equal(t, notes, p.notes(ctx, t))
+		stmt, err := p.PrepareContext(ctx, `DEALLOCATE ALL`)
+		require.NoError(t, err)
+		defer stmt.Close()
+		_, err = stmt.ExecContext(ctx)
+		require.NoError(t, err)
+
+		tx := begin(ctx, t, p, nil)
+		_, err = tx.ExecContext(ctx, `SAVEPOINT s`) // in the simple protocol: nothing that is prepared is missed
+		require.NoError(t, err)
+		require.Equal(t, notes, way.notesOf(ctx, t, tx))
+		require.NoError(t, tx.Commit())
+		p.requireFree(t)
+	})
+}
+
 // TestDeallocated: the server can forget what the client remembers.
 func TestDeallocated(t *testing.T) {
 	t.Parallel()
