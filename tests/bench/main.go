@@ -1,0 +1,106 @@
+// Command bench measures what tenants' statements cost with the plugin, next to what they cost in other ways, and writes
+// the report docs/benchmark.md, its plots and its numbers:
+//
+//	go run ./tests/bench          # under 20 minutes, on a machine that does nothing else
+//	go run ./tests/bench -quick   # under 2 minutes: the shape of the full report, less exact
+//
+// It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"syscall"
+)
+
+func main() {
+	// The benchmark looks at allocations in one place only, and wants no sampling of them elsewhere.
+	runtime.MemProfileRate = 0
+
+	s, err := readFlags(os.Args[1:])
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = run(ctx, s)
+		stop()
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the command line says.
+type settings struct {
+	quick   bool
+	only    *regexp.Regexp // tasks to run; nil for all
+	samples int            // rounds of each cell, in place of a time; 0 for a time
+	render  string         // a file of numbers to make the report from, without measuring
+	out     string         // the directory of the report
+}
+
+func readFlags(args []string) (s settings, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.BoolVar(&s.quick, "quick", false, "take under 2 minutes: fewer samples, smaller tables")
+	only := flags.String("only", "", "run only the tasks whose names match this regular expression; needs -out")
+	flags.IntVar(&s.samples, "samples", 0, "take so many `rounds` of each comparison, in place of a time")
+	flags.StringVar(&s.render, "render", "", "measure nothing, make the report from this `file` of numbers")
+	flags.StringVar(&s.out, "out", "", "write to this `directory`, in place of docs")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	if flags.NArg() > 0 {
+		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if *only != "" {
+		if s.out == "" {
+			return s, errors.New("-only needs -out: a part must not take the place of the report")
+		}
+		if s.only, err = regexp.Compile(*only); err != nil {
+			return s, err
+		}
+	}
+	if s.out == "" {
+		s.out, err = docs()
+	}
+	return s, err
+}
+
+// docs is the directory docs of the repository that the command is run in.
+func docs() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return filepath.Join(dir, "docs"), nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("run it inside the repository, or say -out")
+		}
+	}
+}
+
+func run(ctx context.Context, s settings) error {
+	var r *results
+	var err error
+	if s.render != "" {
+		r, err = readResults(s.render)
+	} else {
+		r, err = measure(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	return write(r, s.out)
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image/color"
+	"math"
+	"strconv"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	_ "gonum.org/v1/plot/vg/vgsvg" // the format of the files
+)
+
+const (
+	plotWidth  = 8 * vg.Inch
+	plotHeight = 4.6 * vg.Inch
+)
+
+// style is how a variant looks in all plots. The colours can be told apart by the colour-blind (Okabe and Ito, 2008,
+// "Color Universal Design"), and so can the shapes.
+type style struct {
+	color  color.Color
+	shape  draw.GlyphDrawer
+	legend string
+}
+
+var styles = map[string]style{
+	"plain":   {color.RGBA{90, 90, 90, 255}, draw.CircleGlyph{}, "plain GORM"},
+	"tenancy": {color.RGBA{0, 114, 178, 255}, draw.CircleGlyph{}, "tenancy"},
+	"OpenDB":  {color.RGBA{0, 158, 115, 255}, draw.BoxGlyph{}, "tenancy, OpenDB"},
+	"session": {color.RGBA{230, 159, 0, 255}, draw.RingGlyph{}, "SET per connection"},
+	"wrapper": {color.RGBA{213, 94, 0, 255}, draw.PyramidGlyph{}, "usual wrapper"},
+}
+
+// plots draws all that were measured, by file name.
+func (r *results) plots() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	add := func(name string, p *plot.Plot) error {
+		if p == nil {
+			return nil
+		}
+		svg, err := p.WriterTo(plotWidth, plotHeight, "svg")
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		var buf bytes.Buffer
+		if _, err := svg.WriteTo(&buf); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		files[name] = buf.Bytes()
+		return nil
+	}
+	for _, each := range []struct {
+		name string
+		plot *plot.Plot
+	}{
+		{"ratios-loopback.svg", r.plotRatios(loopback, "Loopback, no network")},
+		{"ratios-0.5ms.svg", r.plotRatios(halfMs, "0.5 ms each way")},
+		{"throughput-loopback.svg", r.plotThroughput(loopback, "Throughput of First, loopback")},
+		{"throughput-0.5ms.svg", r.plotThroughput(halfMs, "Throughput of First, 0.5 ms each way")},
+		{"delay.svg", r.plotDelay()},
+		{"tenants.svg", plotSizes(r.Tenants, "First", "First, by the number of tenants in a table of constant size", "tenants")},
+		{"rows.svg", plotSizes(r.Rows, "First", "First, by the number of rows", "rows")},
+		{"rows-find.svg", plotSizes(r.Rows, "Find100", "Find of 100 rows, by the number of rows", "rows")},
+		{"statements.svg", plotSizes(r.Statements, "First", "First, in so many different texts", "texts")},
+	} {
+		if err := add(each.name, each.plot); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func newPlot(title string) *plot.Plot {
+	p := plot.New()
+	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
+	for _, s := range []*text.Style{
+		&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle,
+	} {
+		s.Font.Typeface, s.Font.Variant = sans.Typeface, sans.Variant
+		s.Font.Size = 11
+	}
+	p.Title.Text = title
+	p.Title.TextStyle.Font.Size = 13
+	p.Title.Padding = 8
+	p.X.Padding, p.Y.Padding = 6, 6
+	p.Legend.Top, p.Legend.Padding = true, 3
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
+	p.Add(grid)
+	return p
+}
+
+// plotRatios has a row for each operation, and in it each variant's ratio to plain GORM with its interval.
+func (r *results) plotRatios(network, title string) *plot.Plot {
+	names := []string{"wrapper", "session", "OpenDB", "tenancy"} // upwards
+	p := newPlot(title + ": times as long as plain GORM, with 95 % intervals")
+	var titles []plot.Tick
+	points := map[string]plotter.XYs{}
+	bounds := map[string]plotter.XErrors{}
+	least, most := 1.0, 1.0
+	for _, op := range r.Operations {
+		c := r.cell(op.Name, network)
+		if c == nil {
+			continue
+		}
+		y := -float64(len(titles))
+		titles = append(titles, plot.Tick{Value: y, Label: withoutMarkup(op.Title)})
+		for i, name := range names {
+			t := c.of(name)
+			if t == nil {
+				continue
+			}
+			points[name] = append(points[name], plotter.XY{X: t.Ratio.Value, Y: y + 0.17*(float64(i)-1.5)})
+			bounds[name] = append(bounds[name], struct{ Low, High float64 }{t.Ratio.Value - t.Ratio.Low, t.Ratio.High - t.Ratio.Value})
+			least, most = min(least, t.Ratio.Low), max(most, t.Ratio.High)
+		}
+	}
+	if len(titles) == 0 {
+		return nil
+	}
+	for _, name := range []string{"tenancy", "OpenDB", "session", "wrapper"} {
+		if len(points[name]) == 0 {
+			continue
+		}
+		s := styles[name]
+		bars := must(plotter.NewXErrorBars(struct {
+			plotter.XYer
+			plotter.XErrorer
+		}{points[name], bounds[name]}))
+		bars.Color, bars.Width, bars.CapWidth = s.color, 1.2, 5
+		dots := must(plotter.NewScatter(points[name]))
+		dots.GlyphStyle = draw.GlyphStyle{Color: s.color, Radius: 3.2, Shape: s.shape}
+		p.Add(bars, dots)
+		p.Legend.Add(s.legend, dots)
+	}
+	one := must(plotter.NewLine(plotter.XYs{{X: 1, Y: 0.6}, {X: 1, Y: 0.4 - float64(len(titles))}}))
+	one.Color, one.Width = styles["plain"].color, 1.5
+	p.Add(one)
+	p.Legend.Add("plain GORM", one)
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(ratioTicks(max(most, 4.2)))
+	p.X.Min, p.X.Max = min(least*0.97, 0.65), max(most, 4.2)*1.02
+	p.Legend.Top = false // there the ratios are the smallest
+	p.Y.Tick.Marker, p.Y.Min, p.Y.Max = plot.ConstantTicks(titles), 0.4-float64(len(titles)), 0.6
+	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
+	return p
+}
+
+func ratioTicks(most float64) (ticks []plot.Tick) {
+	for _, value := range []float64{0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10} {
+		if value <= most {
+			ticks = append(ticks, plot.Tick{Value: value, Label: strconv.FormatFloat(value, 'f', -1, 64)})
+		}
+	}
+	return ticks
+}
+
+func (r *results) plotThroughput(network, title string) *plot.Plot {
+	lines := map[string]plotter.XYs{}
+	for _, t := range r.Goroutines {
+		if t.Network == network {
+			lines[t.Variant] = append(lines[t.Variant], plotter.XY{X: float64(t.Goroutines), Y: t.PerSecond})
+		}
+	}
+	p := plotLines(title, lines, "goroutines", "statements per second", true)
+	if p != nil {
+		p.Legend.Left = true
+	}
+	return p
+}
+
+// plotDelay shows how First takes a slower network: by its round trips.
+func (r *results) plotDelay() *plot.Plot {
+	lines := map[string]plotter.XYs{}
+	for _, n := range networks {
+		if !n.proxied {
+			continue
+		}
+		for _, v := range curve {
+			if t := r.cell("First", n.name).of(v.Name); t != nil {
+				lines[v.Name] = append(lines[v.Name], plotter.XY{X: float64(n.delay.Microseconds()) / 1000, Y: t.Median / 1000})
+			}
+		}
+	}
+	p := plotLines("First, by the delay of the network", lines, "delay in each direction, ms", "median, ms", false)
+	if p != nil {
+		p.Legend.Left = true
+	}
+	return p
+}
+
+func plotSizes(all []sizes, operation, title, unit string) *plot.Plot {
+	lines := map[string]plotter.XYs{}
+	for _, s := range all {
+		if s.Operation == operation {
+			lines[s.Variant] = append(lines[s.Variant], plotter.XY{X: float64(s.Size), Y: s.Median})
+		}
+	}
+	return plotLines(title, lines, unit, "median, µs", true)
+}
+
+// plotLines draws a line for each variant, from zero upwards. It returns nil if there are none.
+func plotLines(title string, lines map[string]plotter.XYs, x, y string, logarithmic bool) *plot.Plot {
+	p := newPlot(title)
+	p.X.Label.Text, p.Y.Label.Text = x, y
+	most := 0.0
+	var xs []float64
+	for _, name := range []string{"wrapper", "plain", "tenancy"} {
+		points := lines[name]
+		if len(points) == 0 {
+			continue
+		}
+		s := styles[name]
+		line, dots, err := plotter.NewLinePoints(points)
+		if err != nil {
+			panic(err) // not a number
+		}
+		line.Color, line.Width = s.color, 1.8
+		dots.GlyphStyle = draw.GlyphStyle{Color: s.color, Radius: 3.2, Shape: s.shape}
+		p.Add(line, dots)
+		p.Legend.Add(s.legend, line, dots)
+		xs = xs[:0]
+		for _, point := range points {
+			xs, most = append(xs, point.X), max(most, point.Y)
+		}
+	}
+	if len(xs) == 0 {
+		return nil
+	}
+	p.Y.Min, p.Y.Max = 0, most*1.25 // room for the legend
+	if logarithmic {
+		p.X.Scale = plot.LogScale{}
+		p.X.Min, p.X.Max = xs[0]/1.1, xs[len(xs)-1]*1.1
+	}
+	var ticks []plot.Tick
+	for _, value := range xs {
+		ticks = append(ticks, plot.Tick{Value: value, Label: number(value)})
+	}
+	p.X.Tick.Marker = plot.ConstantTicks(ticks)
+	p.Y.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick {
+		marks := plot.DefaultTicks{}.Ticks(low, high)
+		for i := range marks {
+			if !marks[i].IsMinor() {
+				marks[i].Label = number(marks[i].Value)
+			}
+		}
+		return marks
+	})
+	return p
+}
+
+// number writes 100000 as 100,000 and 0.25 as it is.
+func number(value float64) string {
+	if value != math.Trunc(value) {
+		return strconv.FormatFloat(value, 'f', -1, 64)
+	}
+	digits := strconv.FormatInt(int64(value), 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// must is for plotters, which refuse nothing but numbers that are none.
+func must[T any](plotter T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return plotter
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+)
+
+// TestCommand runs a part of the benchmark, and renders its numbers a second time. No time is asserted.
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	s, err := readFlags([]string{"-quick", "-only", "First$|First, (loopback|0.5 ms)", "-samples", "5", "-out", dir})
+	require.NoError(t, err)
+	require.NoError(t, run(t.Context(), s))
+
+	r, err := readResults(filepath.Join(dir, "benchmark.json"))
+	require.NoError(t, err)
+	require.Equal(t, 5, r.cell("First", loopback).Rounds)
+	for _, v := range variants {
+		require.Positive(t, r.cell("First", halfMs).of(v.Name).Median, v.Name)
+		require.Positive(t, r.cost("First", v.Name).Allocations, v.Name)
+	}
+	for variant, trips := range map[string]float64{"plain": 1, "wrapper": 4, "session": 2, "tenancy": 1, "OpenDB": 1} {
+		require.InDelta(t, trips, r.cost("First", variant).RoundTrips, 0, variant)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "benchmark.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "First by primary key")
+	require.FileExists(t, filepath.Join(dir, "benchmark", "ratios-loopback.svg"))
+
+	again := t.TempDir()
+	require.NoError(t, run(t.Context(), settings{render: filepath.Join(dir, "benchmark.json"), out: again}))
+	second, err := os.ReadFile(filepath.Join(again, "benchmark.md"))
+	require.NoError(t, err)
+	require.Equal(t, string(page), string(second))
+}
+
+// TestVariantsDoTheSame keeps the benchmark honest: in every variant an operation finds its rows, and writes as many; and
+// none of the policies' tables shows a row without a tenant.
+func TestVariantsDoTheSame(t *testing.T) {
+	server, err := pgserver.Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	b := &bench{server: server, databases: map[string]*database{}}
+	for _, v := range variants {
+		d, err := b.database(t.Context(), v)
+		require.NoError(t, err)
+		observer := v
+		if v.way != byHand {
+			observer.way = wrapped
+		}
+		watch, err := observer.open(d.App.DSN, true, 1)
+		require.NoError(t, err)
+		for _, op := range operations {
+			t.Run(op.Name+"/"+v.Name, func(t *testing.T) {
+				var ends closer
+				defer func() {
+					var err error
+					ends.close(&err)
+					require.NoError(t, err)
+				}()
+				s, err := b.ready(t.Context(), v, op, network{}, &ends)
+				require.NoError(t, err)
+				before := watch.count(t, op.tenant)
+				require.NoError(t, s.run(3))
+				require.Equal(t, before+int64(op.writes), watch.count(t, op.tenant))
+			})
+		}
+		t.Run("without a tenant/"+v.Name, func(t *testing.T) {
+			var n int64
+			require.NoError(t, watch.db.Model(&Patient{}).Count(&n).Error)
+			require.Equal(t, v.way == byHand, n > 0)
+		})
+		require.NoError(t, watch.close())
+	}
+}
+
+// count is how many rows the tenant has.
+func (c *client) count(t *testing.T, tenant string) (n int64) {
+	s := c.as(t.Context(), tenant)
+	require.NoError(t, s.do(false, func(db *gorm.DB) error { return s.mine(db.Model(&Patient{})).Count(&n).Error }))
+	return n
+}
+
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		err  string
+	}{
+		{[]string{"-only", "First"}, "-only needs -out"},
+		{[]string{"-only", "(", "-out", "x"}, "missing closing )"},
+		{[]string{"First"}, "unknown argument"},
+	} {
+		_, err := readFlags(tt.args)
+		require.ErrorContains(t, err, tt.err)
+	}
+	s, err := readFlags(nil)
+	require.NoError(t, err)
+	require.Equal(t, "docs", filepath.Base(s.out))
+	require.DirExists(t, s.out)
+
+	s, err = readFlags([]string{"-only", "no such task", "-out", t.TempDir()})
+	require.NoError(t, err)
+	require.ErrorContains(t, run(t.Context(), s), "no task matches")
+}
