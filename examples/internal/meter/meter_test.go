@@ -97,6 +97,35 @@ func TestCountersAreApart(t *testing.T) {
 	require.EqualValues(t, 1, second.Statements())
 }
 
+// TestPing: who takes an idle connection waits for its ping.
+func TestPing(t *testing.T) {
+	before := pingAfter
+	pingAfter = -1
+	t.Cleanup(func() { pingAfter = before })
+	db := open(t, pgserver.New(t))
+	tenant := tenancy.WithTenant(t.Context(), "hogwarts")
+	for _, run := range []string{"cold", "warm"} {
+		ctx, counter := WithCounter(tenant)
+		require.NoError(t, db.WithContext(ctx).Find(&[]Owl{}).Error)
+		if run == "warm" {
+			require.EqualValues(t, 1, counter.Statements())
+			require.EqualValues(t, 2, counter.RoundTrips())
+		}
+	}
+}
+
+// TestNewConnection: a connection counts from its first statement on.
+func TestNewConnection(t *testing.T) {
+	pool, err := Open(pgserver.New(t).App.DSN)
+	require.NoError(t, err)
+	ctx, counter := WithCounter(t.Context())
+	_, err = pool.ExecContext(ctx, "SELECT 1")
+	require.NoError(t, err)
+	require.NoError(t, pool.Close())
+	require.EqualValues(t, 1, counter.Statements())
+	require.EqualValues(t, 1, counter.RoundTrips())
+}
+
 // TestMalformedDSN: the password is not in the error.
 func TestMalformedDSN(t *testing.T) {
 	_, err := Open("postgres://app:hunter2@localhost:port/")

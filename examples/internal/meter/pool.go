@@ -12,6 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
+// pingAfter is how long a connection is idle before it is tried out. With pgx it is a second, which is a round trip too many
+// for a server that is near. Tests change it.
+var pingAfter = time.Minute
+
 // Open returns a pool of pgx connections that counts. Its connections open when they are needed.
 func Open(dsn string) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(dsn)
@@ -27,11 +31,9 @@ func Open(dsn string) (*sql.DB, error) {
 		}
 		return &socket{Conn: conn}, nil
 	}
-	// The one function that sees who borrows a connection. pgx would ping after a second: a round trip too many for a
-	// server that is near.
 	ping := stdlib.OptionShouldPing(func(ctx context.Context, p stdlib.ShouldPingParams) bool {
-		attribute(ctx, p.Conn)
-		return p.IdleDuration > time.Minute
+		attribute(ctx, p.Conn) // who borrows it pays for the ping
+		return p.IdleDuration > pingAfter
 	})
 	return stdlib.OpenDB(*cfg, ping), nil
 }
