@@ -1,0 +1,43 @@
+// Package model drives several tenants at random over a small pool, and compares what each of them sees with a model of
+// what it may see: a state machine of statements, transactions, savepoints, settings changed by hand, bypass, errors,
+// panics, cancelled contexts and connections that are cut.
+//
+// A failure prints its seed and names a file with its steps, the fewest that were found, and is run again by
+//
+//	go test ./tests/model -rapid.seed=N
+//	go test ./tests/model -rapid.failfile=…
+package model
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+)
+
+// gormsStatements is the goroutine of each of GORM's stores of prepared statements, which nothing ends.
+var gormsStatements = goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")
+
+func TestMain(m *testing.M) {
+	set("rapid.checks", 2)
+	set("rapid.steps", 250)
+	flag.Parse()
+	code := pgserver.Run(m)
+	if err := goleak.Find(gormsStatements); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// set sets one of rapid's flags, before those of the command line.
+func set(name string, value int) {
+	if err := flag.Set(name, strconv.Itoa(value)); err != nil {
+		panic(err)
+	}
+}

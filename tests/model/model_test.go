@@ -1,0 +1,163 @@
+package model
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+	"pgregory.net/rapid"
+)
+
+// notes are what a tenant has: the values by their bodies.
+type notes map[string]int
+
+// transaction is one under way, and what its tenant sees in it.
+type transaction struct {
+	tenant     string
+	tx         *gorm.DB
+	cancel     func()
+	state      notes
+	savepoints []savepoint
+	aborted    bool // by an error: only a savepoint helps
+	used       bool // statements were sent in it
+	over       bool // ended behind database/sql's back, cancelled, or its connection was cut: nothing helps
+}
+
+type savepoint struct {
+	name  string
+	state notes
+}
+
+// machine is an application and the model of what it may see. It is driven from one goroutine: whatever happens in a run
+// follows from its seed.
+type machine struct {
+	*world
+	way
+	db        *gorm.DB
+	pool      *poolOf
+	committed map[string]notes // by tenant
+	open      map[string]*transaction
+	steps     int
+	names     int
+}
+
+// TestModel runs 10,000 steps, one half beside the other.
+func TestModel(t *testing.T) {
+	const halves, want = 2, 10_000
+	for half := range halves {
+		t.Run(strconv.Itoa(half+1), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			steps := 0
+			for steps < want/halves && !t.Failed() {
+				rapid.Check(t, func(t *rapid.T) { steps += w.run(t) })
+			}
+			t.Logf("%d steps", steps)
+		})
+	}
+}
+
+// run is one run of the machine, from an empty table and with a new pool.
+func (w *world) run(t *rapid.T) int {
+	_, err := w.admin.Exec(`DELETE FROM notes`)
+	require.NoError(t, err)
+	way := way{
+		mode:    rapid.SampledFrom(modes).Draw(t, "mode"),
+		prepare: rapid.Bool().Draw(t, "PrepareStmt"),
+	}
+	m := &machine{world: w, way: way, committed: map[string]notes{}, open: map[string]*transaction{}}
+	var inner = new(poolOf)
+	m.db, inner.DB = w.open(t, way)
+	m.pool = inner
+	for _, tenant := range tenants {
+		m.committed[tenant] = notes{}
+	}
+	defer func() {
+		for _, x := range m.open {
+			x.tx.Rollback()
+			x.cancel()
+		}
+		closeDB(t, m.db)
+	}()
+	t.Repeat(m.actions())
+	return m.steps
+}
+
+// tenantsIdle are those without a transaction. Only they are written from outside: nobody waits for a lock here.
+func (m *machine) tenantsIdle() []string {
+	return slices.DeleteFunc(slices.Clone(tenants), func(tenant string) bool { return m.open[tenant] != nil })
+}
+
+// sees is what somebody sees: a tenant, in its transaction or outside.
+func (m *machine) sees(s session) notes {
+	if s.in != nil {
+		return s.in.state
+	}
+	return m.committed[s.tenant]
+}
+
+// session is a tenant's client.
+type session struct {
+	tenant string
+	db     *gorm.DB
+	in     *transaction // or nil
+}
+
+// outside is a tenant's client outside of a transaction.
+func (m *machine) outside(tenant string) session {
+	return session{tenant: tenant, db: m.db.WithContext(as(tenant))}
+}
+
+// inside is a tenant's client in its transaction.
+func inside(x *transaction) session {
+	x.used = true
+	return session{tenant: x.tenant, db: x.tx.Session(&gorm.Session{NewDB: true}), in: x}
+}
+
+// writer draws a client that may write: the tenant's transaction, if there is one.
+func (m *machine) writer(t *rapid.T) session {
+	tenant := rapid.SampledFrom(tenants).Draw(t, "tenant")
+	if x := m.open[tenant]; x != nil {
+		return inside(x)
+	}
+	return m.outside(tenant)
+}
+
+// reader draws any client.
+func (m *machine) reader(t *rapid.T) session {
+	tenant := rapid.SampledFrom(tenants).Draw(t, "tenant")
+	if x := m.open[tenant]; x != nil && rapid.Bool().Draw(t, "inside") {
+		return inside(x)
+	}
+	return m.outside(tenant)
+}
+
+// fails tells whether every statement of the client must.
+func (s session) fails() bool { return s.in != nil && (s.in.aborted || s.in.over) }
+
+// failed notes that a statement has failed, which aborts a transaction.
+func (s session) failed() {
+	if s.in != nil {
+		s.in.aborted = true
+	}
+}
+
+// change applies what a statement has written.
+func (m *machine) change(s session, body string, value int) {
+	if s.in != nil {
+		s.in.state[body] = value
+	} else {
+		m.committed[s.tenant][body] = value
+	}
+}
+
+// close forgets a transaction, and what it has written counts or does not.
+func (m *machine) close(x *transaction, committed bool) {
+	x.cancel()
+	delete(m.open, x.tenant)
+	if committed {
+		m.committed[x.tenant] = x.state
+	}
+}
