@@ -110,8 +110,9 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		}
 	}
 	if err != nil {
-		for _, s := range prepares[answered:] {
-			c.deallocate(s.Name) // it may exist: the server can fail between preparing and describing
+		for _, s := range prepares[min(answered, len(prepares)-1):] {
+			// It may exist, and nobody will know: the server can fail between preparing and describing, and after both.
+			c.deallocate(s.Name)
 		}
 		return nil, err
 	}
