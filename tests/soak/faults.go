@@ -26,12 +26,12 @@ func (w *world) disturb(ctx context.Context, every time.Duration, r *report) {
 			return
 		}
 		var err error
-		switch kind := rand.IntN(5); kind {
+		switch kind := rand.IntN(20); kind {
 		case 0:
 			w.proxy.CutAll()
 			r.fault("all connections cut")
-		case 1, 2:
-			err = w.signal(ctx, "pg_terminate_backend", 2)
+		case 1, 2, 3, 4, 5:
+			err = w.signal(ctx, "pg_terminate_backend", 1)
 			r.fault("sessions terminated")
 		default:
 			err = w.signal(ctx, "pg_cancel_backend", 3)
@@ -61,6 +61,7 @@ var kinds = map[string]string{
 	"57014": "statement cancelled",
 	"22012": "division by zero",
 	"40P01": "deadlock",
+	"25P02": "transaction aborted", // when what was cancelled is GORM's way back to a savepoint, whose error it does not tell
 	"42501": "refused by the policy",
 }
 

@@ -21,9 +21,8 @@ func (w *world) work(ctx context.Context, c *client, r *report) {
 	for ctx.Err() == nil {
 		me := tenant(rand.IntN(tenants))
 		ctx, cancel := w.patience(tenancy.WithTenant(context.WithoutCancel(ctx), me))
-		do := works[rand.IntN(len(works))]
 		begun := time.Now()
-		err := do(c.db.WithContext(ctx), me)
+		err := choose()(c.db.WithContext(ctx), me)
 		cancel()
 		r.done(err, time.Since(begun))
 	}
@@ -31,7 +30,7 @@ func (w *world) work(ctx context.Context, c *client, r *report) {
 
 // patience ends some contexts at any time, and others when something is stuck.
 func (w *world) patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	if rand.IntN(5) == 0 {
+	if rand.IntN(20) == 0 {
 		return context.WithTimeout(ctx, rand.N(10*time.Millisecond))
 	}
 	return context.WithTimeout(ctx, tooLong)
@@ -62,9 +61,30 @@ func number(err error, got, want int64) error {
 	return err
 }
 
-var works = []func(db *gorm.DB, tenant string) error{
+// work is one thing to do for a tenant, and how often in comparison with others.
+type work struct {
+	often int
+	run   func(db *gorm.DB, tenant string) error
+}
+
+// choose picks one at random.
+func choose() func(db *gorm.DB, tenant string) error {
+	n := 0
+	for _, w := range works {
+		n += w.often
+	}
+	n = rand.IntN(n)
+	for _, w := range works {
+		if n -= w.often; n < 0 {
+			return w.run
+		}
+	}
+	return nil
+}
+
+var works = []work{
 	// read, by SQL of many lengths: more statements than connections keep prepared
-	func(db *gorm.DB, tenant string) error {
+	{60, func(db *gorm.DB, tenant string) error {
 		ids := make([]any, 1+rand.IntN(3*capacity))
 		for i := range ids {
 			ids[i] = rand.IntN(tenants * notesEach)
@@ -72,15 +92,15 @@ var works = []func(db *gorm.DB, tenant string) error{
 		var notes []Note
 		err := db.Where("id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...).Find(&notes).Error
 		return errors.Join(see(tenant, notes), err)
-	},
+	}},
 	// read all
-	func(db *gorm.DB, tenant string) error {
+	{10, func(db *gorm.DB, tenant string) error {
 		var notes []Note
 		err := db.Where("text = ?", seed).Find(&notes).Error
 		return errors.Join(see(tenant, notes), number(err, int64(len(notes)), notesEach))
-	},
+	}},
 	// write, change, and take away what is old
-	func(db *gorm.DB, tenant string) error {
+	{10, func(db *gorm.DB, tenant string) error {
 		n := Note{Text: "new"}
 		if err := db.Create(&n).Error; err != nil {
 			return err
@@ -92,9 +112,9 @@ var works = []func(db *gorm.DB, tenant string) error{
 			return err
 		}
 		return db.Where("text <> ? AND id < ?", seed, n.ID-1000).Delete(&Note{}).Error
-	},
+	}},
 	// leave rows unread
-	func(db *gorm.DB, tenant string) error {
+	{10, func(db *gorm.DB, tenant string) error {
 		rows, err := db.Model(&Note{}).Rows()
 		if err != nil {
 			return err
@@ -113,9 +133,9 @@ var works = []func(db *gorm.DB, tenant string) error{
 			}
 		}
 		return rows.Err()
-	},
+	}},
 	// move money between two accounts, in one transaction, or not at all
-	func(db *gorm.DB, _ string) error {
+	{10, func(db *gorm.DB, _ string) error {
 		return db.Transaction(func(tx *gorm.DB) error {
 			var accounts []Account
 			if err := tx.Order("id").Find(&accounts).Error; err != nil {
@@ -137,15 +157,15 @@ var works = []func(db *gorm.DB, tenant string) error{
 			}
 			return nil
 		})
-	},
+	}},
 	// add the balances up
-	func(db *gorm.DB, _ string) error {
+	{10, func(db *gorm.DB, _ string) error {
 		var sum int64
 		err := db.Model(&Account{}).Select("coalesce(sum(balance), 0)").Scan(&sum).Error
 		return number(err, sum, 0)
-	},
+	}},
 	// fail in a transaction, go back, go on
-	func(db *gorm.DB, tenant string) error {
+	{10, func(db *gorm.DB, tenant string) error {
 		return db.Transaction(func(tx *gorm.DB) error {
 			if err := tx.Transaction(func(tx *gorm.DB) error { return tx.Exec("SELECT 1/0").Error }); !isCode(err, "22012") {
 				return err
@@ -154,29 +174,29 @@ var works = []func(db *gorm.DB, tenant string) error{
 			err := tx.Limit(5).Find(&notes).Error
 			return errors.Join(see(tenant, notes), err)
 		})
-	},
+	}},
 	// write for another tenant
-	func(db *gorm.DB, tenant string) error {
+	{10, func(db *gorm.DB, tenant string) error {
 		err := db.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'foreign')", tenant+"0").Error
 		if err == nil {
 			return fmt.Errorf("%w: %s wrote for another tenant", errRows, tenant)
 		}
 		return err
-	},
+	}},
 	// everything, for good reason
-	func(db *gorm.DB, _ string) error {
+	{10, func(db *gorm.DB, _ string) error {
 		var n int64
 		err := tenancy.Bypass(db, "soak").Model(&Note{}).Where("text = ?", seed).Count(&n).Error
 		return number(err, n, tenants*notesEach)
-	},
+	}},
 	// nobody
-	func(db *gorm.DB, _ string) error {
+	{10, func(db *gorm.DB, _ string) error {
 		var n int64
 		err := db.WithContext(tenancy.WithoutTenant(db.Statement.Context)).Model(&Note{}).Count(&n).Error
 		return number(err, n, 0)
-	},
+	}},
 	// several tenants
-	func(db *gorm.DB, _ string) error {
+	{10, func(db *gorm.DB, _ string) error {
 		some := []string{tenant(rand.IntN(tenants)), tenant(rand.IntN(tenants))}
 		return tenancy.ForEachTenant(db.Statement.Context, db, some, func(ctx context.Context, tx *gorm.DB) error {
 			me, _ := tenancy.TenantFromContext(ctx)
@@ -184,15 +204,15 @@ var works = []func(db *gorm.DB, tenant string) error{
 			err := tx.Limit(5).Find(&notes).Error
 			return errors.Join(see(me, notes), err)
 		})
-	},
+	}},
 	// leave settings behind on the connection
-	func(db *gorm.DB, _ string) error {
+	{2, func(db *gorm.DB, _ string) error {
 		return db.Exec("SET app.tenant_id = '" + tenant(rand.IntN(tenants)) + "'").Error
-	},
+	}},
 	// leave a transaction behind on the connection
-	func(db *gorm.DB, _ string) error { return db.Exec("BEGIN").Error },
+	{1, func(db *gorm.DB, _ string) error { return db.Exec("BEGIN").Error }},
 	// forget what is prepared
-	func(db *gorm.DB, _ string) error { return db.Exec("DEALLOCATE ALL").Error },
+	{1, func(db *gorm.DB, _ string) error { return db.Exec("DEALLOCATE ALL").Error }},
 	// work that takes the server a while
-	func(db *gorm.DB, _ string) error { return db.Exec("SELECT pg_sleep(0.01)").Error },
+	{10, func(db *gorm.DB, _ string) error { return db.Exec("SELECT pg_sleep(0.01)").Error }},
 }
