@@ -97,7 +97,7 @@ func (a *api) handler() http.Handler {
 		tenanthttp.Except("POST /login"),
 		tenanthttp.OnTenant(meter.Tenant),
 	)
-	return meter.Requests(a.log, mux)(withCaller(tenants(mux)))
+	return meter.Requests(a.log, mux)(withCaller(tenants(web.Routes(mux))))
 }
 
 func (a *api) tenantBySlug(ctx context.Context, slug string) (string, error) {

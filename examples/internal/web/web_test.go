@@ -86,6 +86,34 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestRoutes(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /owls/{id}", Handler(func(w http.ResponseWriter, r *http.Request) error {
+		return Write(w, http.StatusOK, r.PathValue("id"))
+	}))
+	mux.HandleFunc("GET /nests/", func(http.ResponseWriter, *http.Request) {})
+	for _, c := range []struct {
+		method, path string
+		status       int
+		contentType  string
+		header       string
+		value        string
+	}{
+		{"GET", "/owls/7", http.StatusOK, "application/json", "Allow", ""},
+		{"GET", "/owl", http.StatusNotFound, "application/problem+json", "Allow", ""},
+		{"POST", "/owls/7", http.StatusMethodNotAllowed, "application/problem+json", "Allow", "GET, HEAD"},
+		{"GET", "/nests", 0, "text/html; charset=utf-8", "Location", "/nests/"}, // its status depends on Go's version
+	} {
+		w := httptest.NewRecorder()
+		Routes(mux).ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		if c.status != 0 {
+			require.Equal(t, c.status, w.Code, c.path)
+		}
+		require.Equal(t, c.contentType, w.Header().Get("Content-Type"), c.path)
+		require.Equal(t, c.value, w.Header().Get(c.header), c.path)
+	}
+}
+
 func TestIsText(t *testing.T) {
 	for _, text := range []string{"Ann", "'; DROP TABLE students; --", strings.Repeat("é", 26)} {
 		require.True(t, IsText(text, 26), text)
