@@ -18,8 +18,11 @@ type statement struct {
 // statementName is stable over connections and restarts, so that poolers and pg_stat_statements see one statement.
 func statementName(sql string) string {
 	digest := sha256.Sum256([]byte(sql))
-	return "tenancy_" + hex.EncodeToString(digest[:16])
+	return statementPrefix + hex.EncodeToString(digest[:16])
 }
+
+// statementPrefix begins the names of all of the guard's prepared statements.
+const statementPrefix = "tenancy_"
 
 // cache keeps the statements used last on one connection, as many as its capacity. The zero value keeps none.
 type cache struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -67,6 +68,25 @@ func roleError(role, login string, err error) error {
 		return fmt.Errorf("%w: run GRANT %s TO %s: %w", ErrRole, quoted, pgx.Identifier{login}.Sanitize(), err)
 	case invalidParameterValue:
 		return fmt.Errorf("%w: run CREATE ROLE %s, then grant it to the login: %w", ErrRole, quoted, err)
+	}
+	return err
+}
+
+// errPrepared explains why a server does not know a statement that was prepared, or has it already.
+var errPrepared = errors.New("tenancy: prepared statements do not stay with this connection: a pooler in transaction mode " +
+	"must keep account of them, as PgBouncer does from 1.21 on with max_prepared_statements, or the DSN must do without, by " +
+	"default_query_exec_mode=cache_describe and statement_cache_capacity=0")
+
+// preparedError says so of errors about the guard's own statements.
+func preparedError(err error) error {
+	const (
+		unknownStatement   = "26000"
+		duplicateStatement = "42P05"
+	)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && (pgErr.Code == unknownStatement || pgErr.Code == duplicateStatement) &&
+		strings.Contains(pgErr.Message, `"`+statementPrefix) {
+		return wrap(errPrepared, err)
 	}
 	return err
 }

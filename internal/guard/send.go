@@ -63,7 +63,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 		// SQL text that can't be parsed takes the BEGIN before it along, and so does a connection that takes no byte.
 		c.tx.failed = true
 	}
-	return a, err
+	return a, preparedError(err)
 }
 
 func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {

@@ -2,6 +2,7 @@ package pgbouncer
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -19,7 +20,7 @@ const (
 
 // TestPreparedStatements prepares on the server, as pgx does by default and GORM's PrepareStmt does in every mode. Where
 // PgBouncer keeps account of the statements all goes well, and their number stays bounded. Where it does not, statements
-// fail, and still none shows another tenant's row.
+// fail with an error that says what helps, and still none shows another tenant's row.
 func TestPreparedStatements(t *testing.T) {
 	d := newDatabase(t)
 	for _, s := range []setup{{"cache_statement", false}, {"cache_statement", true}, {"exec", true}} {
@@ -45,6 +46,9 @@ func TestPreparedStatements(t *testing.T) {
 					t.Errorf("%s: %v", w.name, err)
 				case isCode(err, unknownStatement), isCode(err, duplicateStatement):
 					failed.Add(1)
+					if !strings.Contains(err.Error(), "PgBouncer does from 1.21 on") {
+						t.Errorf("%s: the error does not say what helps: %v", w.name, err)
+					}
 				case err != nil && !errors.As(err, new(*pgconn.PgError)): // such as 25P02, in a transaction after one of these
 					t.Errorf("%s: %v", w.name, err)
 				}
