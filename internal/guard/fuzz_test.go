@@ -1,0 +1,143 @@
+package guard
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+// hostile are ids that have broken other people's quoting.
+var hostile = []string{
+	"", "acme", "'", "''", `\`, `\'`, `'\`, `\\''`, `'; RESET ROLE; --`, `$1`, `$$`, `$a$x$a$`, "/*", "*/", "--\n", "\x00", "a\x00b",
+	"\xff", "\xc3", "\xed\xa0\x80", "größe", "\u2028", "\ufeff", "E'", "U&'\\0027'", "a\r\nb", " ", "%s", "?", "{}",
+}
+
+// scanLiteral reads a string constant as PostgreSQL does ("String Constants" in its documentation), with
+// standard_conforming_strings on or off, and returns what comes after it.
+func scanLiteral(t *testing.T, sql string, conforming bool) (value, rest string) {
+	t.Helper()
+	escapes := !conforming
+	if after, found := strings.CutPrefix(sql, "E"); found {
+		sql, escapes = after, true
+	}
+	require.True(t, strings.HasPrefix(sql, "'"), sql)
+	var b strings.Builder
+	for n := 1; n < len(sql); n++ {
+		switch c := sql[n]; {
+		case c == '\\' && escapes:
+			n++
+			require.Less(t, n, len(sql), "no end")
+			require.Contains(t, `\'`, string(sql[n]), "an escape with a meaning of its own")
+			b.WriteByte(sql[n])
+		case c == '\'' && n+1 < len(sql) && sql[n+1] == '\'':
+			n++
+			b.WriteByte('\'')
+		case c == '\'':
+			return b.String(), sql[n+1:]
+		default:
+			b.WriteByte(c)
+		}
+	}
+	require.Fail(t, "no end", sql)
+	return "", ""
+}
+
+// FuzzTenant: an id is taken as it is, or every statement under it is refused.
+func FuzzTenant(f *testing.F) {
+	for _, id := range hostile {
+		f.Add(id)
+	}
+	f.Add(strings.Repeat("x", maxTenantBytes))
+	f.Add(strings.Repeat("x", maxTenantBytes+1))
+	f.Add(strings.Repeat("'", 1<<20))
+	f.Fuzz(func(t *testing.T, id string) {
+		ctx := WithTenant(context.Background(), id)
+		usable := id != "" && len(id) <= maxTenantBytes && utf8.ValidString(id) && !strings.Contains(id, "\x00")
+		got, decided := Tenant(ctx)
+		require.Equal(t, usable, decided)
+		if usable {
+			require.Equal(t, id, got)
+			require.NoError(t, CheckTenant(ctx))
+			return
+		}
+		require.Empty(t, got)
+		err := CheckTenant(ctx)
+		require.ErrorIs(t, err, ErrNoTenant)
+		if len(id) > 8 {
+			require.NotContains(t, err.Error(), id)
+		}
+		for _, c := range []*conn{{cfg: &Config{}}, {cfg: &Config{}, tx: &tx{scope: scope{tenant: "acme"}}}} {
+			_, err := c.scope(ctx)
+			require.ErrorIs(t, err, ErrNoTenant, "in a transaction or not")
+		}
+	})
+}
+
+// FuzzAssertionText: nothing in a tenant's id, a setting or a role ends the text that sets them.
+func FuzzAssertionText(f *testing.F) {
+	for _, id := range hostile {
+		f.Add(id, "app.tenant_id", "app_admin", false)
+		f.Add("acme", "app."+id, id, true)
+	}
+	f.Fuzz(func(t *testing.T, id, setting, role string, readOnly bool) {
+		if strings.ContainsRune(id+setting+role, 0) || setting == "" {
+			return // WithTenant and the plugin's Config have refused these
+		}
+		s := scope{tenant: id}
+		if readOnly {
+			s.bypass = &Bypass{ReadOnly: true}
+		}
+		cfg := Config{Setting: setting, Role: role}
+		text, statements := cfg.assertionText(s, quoteLiteral(id))
+		for _, conforming := range []bool{true, false} {
+			rest, found := strings.CutPrefix(text, "SET LOCAL ")
+			require.True(t, found)
+			var names []string
+			for {
+				var name string
+				name, rest = scanIdent(t, rest)
+				names = append(names, name)
+				if rest, found = strings.CutPrefix(rest, "."); !found {
+					break
+				}
+			}
+			require.Equal(t, setting, strings.Join(names, "."))
+			rest, found = strings.CutPrefix(rest, " = ")
+			require.True(t, found)
+			value, rest := scanLiteral(t, rest, conforming)
+			require.Equal(t, id, value)
+			rest, found = strings.CutPrefix(rest, "; SET LOCAL ROLE ")
+			require.True(t, found)
+			if role == "" {
+				rest, found = strings.CutPrefix(rest, noRole)
+				require.True(t, found)
+			} else {
+				var name string
+				name, rest = scanIdent(t, rest)
+				require.Equal(t, role, name)
+			}
+			require.Equal(t, map[bool]string{false: "; ", true: "; SET LOCAL transaction_read_only = on; "}[readOnly], rest)
+		}
+		require.Equal(t, map[bool]int{false: 2, true: 3}[readOnly], statements)
+	})
+}
+
+// scanIdent reads a quoted identifier as PostgreSQL does, and returns what comes after it.
+func scanIdent(t *testing.T, sql string) (name, rest string) {
+	t.Helper()
+	require.True(t, strings.HasPrefix(sql, `"`), sql)
+	var b strings.Builder
+	for sql = sql[1:]; ; {
+		before, after, found := strings.Cut(sql, `"`)
+		require.True(t, found, "no end")
+		b.WriteString(before)
+		if !strings.HasPrefix(after, `"`) {
+			return b.String(), after
+		}
+		b.WriteByte('"')
+		sql = after[1:]
+	}
+}

@@ -1,0 +1,98 @@
+// Command mutations breaks the guard on purpose, one way after another, and runs the tests on each broken copy: tests that
+// pass there would prove nothing.
+//
+//	go run ./tests/mutations             # writes the table in docs/faults.md
+//	go run ./tests/mutations -run bypass # only mutations whose name contains that, and no table
+//
+// It works on a copy of the files that git tracks, in a temporary directory, and takes half an hour on two cores. It fails
+// if a mutation is not noticed, or no longer applies to the code.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	only := flag.String("run", "", "run only mutations whose name contains `text`")
+	in := flag.String("suites", strings.Join(suites, ","), "packages of tests/ to run, in this order, until one fails")
+	document := flag.String("doc", "docs/faults.md", "the `file` whose table is written, unless -run is given")
+	flag.Parse()
+	suites = strings.Split(*in, ",")
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *only, *document)
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutations:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, only, document string) error {
+	root, err := root(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mutations")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := copyTracked(ctx, root, dir); err != nil {
+		return err
+	}
+
+	var table strings.Builder
+	table.WriteString("\n| mutation | noticed first by |\n|---|---|\n")
+	survivors := 0
+	for _, m := range mutations {
+		if !strings.Contains(m.name, only) {
+			continue
+		}
+		begun := time.Now()
+		failed, err := try(ctx, dir, m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		if len(failed) == 0 {
+			survivors++
+			failed = []string{"**nothing**"}
+		}
+		fmt.Fprintf(&table, "| %s | %s |\n", m.name, strings.Join(failed, ", "))
+		fmt.Fprintf(os.Stderr, "%6.0f s  %s: %s\n", time.Since(begun).Seconds(), m.name, strings.Join(failed, ", "))
+	}
+	table.WriteString("\n")
+	if survivors > 0 {
+		return fmt.Errorf("%d mutations were not noticed", survivors)
+	}
+	if only != "" {
+		return nil
+	}
+	return writeTable(filepath.Join(root, document), table.String())
+}
+
+const (
+	beginTable = "<!-- mutations: begin -->\n"
+	endTable   = "<!-- mutations: end -->\n"
+)
+
+// writeTable replaces the table in a document.
+func writeTable(document, table string) error {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	before, rest, begun := strings.Cut(string(text), beginTable)
+	_, after, ended := strings.Cut(rest, endTable)
+	if !begun || !ended {
+		return fmt.Errorf("%s has no table of mutations", document)
+	}
+	return os.WriteFile(document, []byte(before+beginTable+table+endTable+after), 0o644) //nolint:gosec // a document
+}
