@@ -45,7 +45,9 @@ func TestDeadlines(t *testing.T) {
 				return err // a machine that is very busy
 			}
 			defer rows.Close()
-			require.True(t, rows.Next())
+			if !rows.Next() {
+				return rows.Err() // likewise
+			}
 			<-ctx.Done()
 			for rows.Next() {
 				var tenant string
