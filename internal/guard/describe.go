@@ -102,8 +102,8 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	}
 	if !sentNothing(err) {
 		c.began()
+		c.toDeallocate = c.toDeallocate[:0]
 	}
-	c.toDeallocate = c.toDeallocate[:0]
 	for _, s := range prepares[:answered] {
 		if s != st {
 			c.assertions[s.SQL] = s

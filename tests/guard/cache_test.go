@@ -180,6 +180,28 @@ func TestParameterTypeChanges(t *testing.T) {
 	})
 }
 
+// TestNothingSentIsNothingDropped: a statement that failed is to be dropped on the server by the next round trip that
+// prepares one. If that comes to nothing, for its context is over, another does it.
+func TestNothingSentIsNothingDropped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		conn, err := p.Conn(ctx)
+		require.NoError(t, err)
+		defer conn.Close()
+		for range 2 {
+			_, err = conn.ExecContext(ctx, `INSERT INTO notes (tenant_id, body) VALUES ($1, $2)`, "b", "foreign")
+			require.ErrorContains(t, err, "42501")
+			_, err = conn.ExecContext(over, `DELETE FROM notes WHERE body = $1`, "nothing")
+			require.ErrorIs(t, err, context.Canceled)
+		}
+	})
+}
+
 // TestDeallocatedByStatement drops all prepared statements by one of them. The guard knows at once, and not only when the
 // server misses one: that could be in a transaction, which would be lost.
 func TestDeallocatedByStatement(t *testing.T) {
