@@ -9,7 +9,7 @@ import (
 // allPatients lists the patients of all clinics.
 func (a *app) allPatients(w http.ResponseWriter, r *http.Request) error {
 	var list patientList
-	err := a.bypass(r, "head office: patients of all clinics", func(db *gorm.DB) (err error) {
+	err := a.bypass(r, "patients of all clinics", func(db *gorm.DB) (err error) {
 		list, err = findPatients(db.Joins("Clinic").Session(&gorm.Session{}), r)
 		return err
 	})

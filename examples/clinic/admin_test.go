@@ -68,19 +68,19 @@ func TestAudit(t *testing.T) {
 	var what []string
 	entries := s.audit(t)
 	for _, e := range entries {
-		require.Equal(t, "Head Office", e.UserName)
+		require.Equal(t, "Sam Whitlock", e.UserName)
 		require.True(t, e.ReadOnly)
 		require.False(t, e.Failed)
 		what = append(what, strings.Join([]string{e.Path, e.Reason, e.Kind, e.Target}, " | "))
 	}
 	require.Equal(t, []string{
-		"GET /admin | head office: patients of all clinics | SELECT | patients",
-		"GET /admin | head office: patients of all clinics | SELECT | patients",
-		"GET /stats | head office: rows of each clinic | SELECT | clinics",
+		"GET /admin | patients of all clinics | SELECT | patients",
+		"GET /admin | patients of all clinics | SELECT | patients",
+		"GET /stats | rows of each clinic | SELECT | clinics",
 	}, what)
 	r := c.get("/audit")
 	require.Equal(t, 3, strings.Count(r.Body, `class="entry"`))
-	require.Contains(t, r.Body, "head office: rows of each clinic")
+	require.Contains(t, r.Body, "rows of each clinic")
 	require.NotContains(t, r.Body, "Amara", "what was searched for is the patients'")
 	c.get("/metrics")
 	require.Equal(t, entries, s.audit(t), "looking at the trail leaves none")
@@ -168,6 +168,8 @@ func TestStatsAndMetrics(t *testing.T) {
 	metrics := c.get("/metrics")
 	require.Contains(t, metrics.Header.Get("Content-Type"), "text/plain")
 	require.Contains(t, metrics.Body, `clinic_http_requests_total{route="POST /patients",status="3xx"} 1`)
+	require.Contains(t, metrics.Body, `clinic_sql_statements_total{route="POST /patients",status="3xx"} 3`)
+	require.Regexp(t, `clinic_sql_round_trips_total\{route="POST /patients",status="3xx"\} [4-9]`, metrics.Body)
 	require.Contains(t, metrics.Body, `go_sql_max_open_connections{db_name="clinic"} 4`)
 	for _, tenantsWords := range []string{"Cove", "noor", "tenant", "C-9"} {
 		require.NotContains(t, metrics.Body, tenantsWords)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -26,6 +28,9 @@ func TestBrowser(t *testing.T) {
 	b.open(s.URL + "/")
 	b.see("h1", "Sign in")
 	b.shoot("login")
+	b.signIn("2", "noor@cove.example", "clinic3-user2")
+	b.see("#wrong", "do not fit together")
+	b.shoot("wrong")
 	b.signIn("3", "noor@cove.example", "clinic3-user2")
 	b.see("#workplace", "Cove Street Children’s Clinic")
 	b.see("#user", "Noor Haddad")
@@ -34,6 +39,8 @@ func TestBrowser(t *testing.T) {
 
 	b.click("a.primary")
 	b.see("h1", "Add a patient")
+	b.click("main form .primary")
+	b.see("#name-wrong", "Enter the patient’s name.")
 	b.shoot("add")
 	b.fill("#name", "Zoë Zephyr")
 	b.fill("#chart", "A-1001") // as clinic 1 has, too
@@ -85,7 +92,7 @@ func TestBrowser(t *testing.T) {
 	require.Greater(t, len(letters), 1, "patients of several clinics")
 	b.click("a[href='/audit']")
 	b.see("h1", "Audit trail")
-	b.see("tr.entry .title", "head office: patients of all clinics")
+	b.see("tr.entry .title", "patients of all clinics")
 	b.shoot("audit")
 	b.click("a[href='/stats']")
 	b.see("h1", "Statistics")
@@ -191,6 +198,22 @@ func (b browser) do(actions ...chromedp.Action) {
 	require.NoError(b.t, chromedp.Run(ctx, actions...))
 }
 
+// ask puts a question to the page. It is put again where the page was just being replaced by the next one.
+func (b browser) ask(question chromedp.Action) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	for {
+		err := chromedp.Run(ctx, question)
+		gone := new(cdproto.Error)
+		if errors.As(err, &gone) && ctx.Err() == nil {
+			continue
+		}
+		require.NoError(b.t, err)
+		return
+	}
+}
+
 func (b browser) open(url string) { b.t.Helper(); b.do(chromedp.Navigate(url)) }
 
 func (b browser) fill(selector, value string) {
@@ -228,13 +251,13 @@ func (b browser) signIn(clinic, email, password string) {
 func (b browser) see(selector, text string) {
 	b.t.Helper()
 	const has = `(selector, text) => [...document.querySelectorAll(selector)].some(e => e.textContent.includes(text))`
-	b.do(chromedp.PollFunction(has, nil, chromedp.WithPollingArgs(selector, text)))
+	b.ask(chromedp.PollFunction(has, nil, chromedp.WithPollingArgs(selector, text)))
 }
 
 // charts returns the chart numbers of all rows that are shown.
 func (b browser) charts() (charts []string) {
 	b.t.Helper()
-	b.do(chromedp.Evaluate(`[...document.querySelectorAll("[data-chart]")].map(e => e.dataset.chart)`, &charts))
+	b.ask(chromedp.Evaluate(`[...document.querySelectorAll("[data-chart]")].map(e => e.dataset.chart)`, &charts))
 	return charts
 }
 
@@ -263,7 +286,7 @@ func (b browser) focused(selector string) {
 
 func (b browser) isFocused(selector string) (is bool) {
 	b.t.Helper()
-	b.do(chromedp.Evaluate(`document.activeElement.matches(`+"`"+selector+"`"+`)`, &is))
+	b.ask(chromedp.Evaluate(`document.activeElement.matches(`+"`"+selector+"`"+`)`, &is))
 	return is
 }
 

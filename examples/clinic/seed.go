@@ -56,7 +56,7 @@ var demoUsers = []demoUser{
 	{Name: "Dr Paulo Reis", Job: "Cardiologist", Email: "paulo@fernhill.example", Clinic: 6, Number: 1, Also: []int64{1, 3, 5}},
 	{Name: "Qadira Aziz", Job: "Nurse", Email: "qadira@fernhill.example", Clinic: 6, Number: 2},
 	{Name: "Rhys Morgan", Job: "Reception", Email: "rhys@fernhill.example", Clinic: 6, Number: 3},
-	{Name: "Head Office", Job: "Administrator", Email: "admin@daybook.example", Number: 1},
+	{Name: "Sam Whitlock", Job: "Administrator", Email: "admin@daybook.example", Number: 1},
 }
 
 // demoUserOf finds the user with this number in the clinic.

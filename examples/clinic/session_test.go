@@ -167,6 +167,7 @@ func TestRevoked(t *testing.T) {
 		r := c.get(path)
 		require.Equal(t, http.StatusForbidden, r.Status, path)
 		require.Empty(t, r.charts())
+		require.Contains(t, r.Body, `<strong id="workplace">No clinic</strong>`)
 	}
 	before := s.everything(t)
 	require.Equal(t, http.StatusForbidden, c.post("/patients", "name", "Ann", "chart", "C-9", "born", "2000-01-01").Status)

@@ -110,7 +110,7 @@ func (a *app) stats(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := statsPage{Pool: pool.Stats(), Routes: a.costs.routes()}
-	err = a.bypass(r, "head office: rows of each clinic", func(db *gorm.DB) error {
+	err = a.bypass(r, "rows of each clinic", func(db *gorm.DB) error {
 		return db.Model(&Clinic{}).Select("clinics.*, " +
 			"(SELECT count(*) FROM patients WHERE tenant_id = clinics.id) AS patients, " +
 			"(SELECT count(*) FROM appointments WHERE tenant_id = clinics.id) AS appointments").
