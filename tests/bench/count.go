@@ -17,7 +17,7 @@ func (b *bench) count(ctx context.Context, op operation) (err error) {
 
 	costs := make([]cost, len(variants))
 	subjects := make([]*subject, len(variants))
-	servers := make([]*backends, len(variants))
+	servers := make([]*backend, len(variants))
 	for i, v := range variants {
 		costs[i] = cost{Operation: op.Name, Variant: v.Name}
 		if err := b.countOnWire(ctx, v, op, &costs[i]); err != nil {
@@ -32,7 +32,7 @@ func (b *bench) count(ctx context.Context, op operation) (err error) {
 		if err := countAllocations(subjects[i].run, op.countedAllocations(), &costs[i]); err != nil {
 			return err
 		}
-		if servers[i], err = b.backendsOf(ctx, subjects[i].database); err != nil {
+		if servers[i], err = subjects[i].backend(ctx); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func countAllocations(run func(n int) error, runs int, into *cost) error {
 
 // countProcessors lets the variants take turns, some runs at a time, for a process is charged for its time not quite at
 // once.
-func (b *bench) countProcessors(ctx context.Context, op operation, subjects []*subject, servers []*backends, costs []cost) (rounds int, err error) {
+func (b *bench) countProcessors(ctx context.Context, op operation, subjects []*subject, servers []*backend, costs []cost) (rounds int, err error) {
 	const fewest = 2
 	runs := op.countedTogether()
 	budget := b.either(2*time.Second, 500*time.Millisecond)

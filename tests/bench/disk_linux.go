@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// room is how many bytes the server's disk has for tables, a third of what is free. It returns an error where that can't
+// room is how many bytes the server's disk has for tables: a part of what is free. It returns an error where that can't
 // be known.
 func (b *bench) room(ctx context.Context) (int64, error) {
 	unknown := errors.New("how much room the server's disk has can't be seen from here")
@@ -35,6 +36,29 @@ func (b *bench) room(ctx context.Context) (int64, error) {
 	if err := syscall.Statfs(dir, &disk); err != nil {
 		return 0, unknown
 	}
-	const share = 3
-	return int64(disk.Bavail) * disk.Bsize / share, nil
+	free := int64(disk.Bavail) * disk.Bsize
+	if disk.Type == tmpfs {
+		free = min(free, availableMemory())
+	}
+	return free / parts, nil
+}
+
+const (
+	tmpfs = 0x01021994 // a file system in memory (statfs(2))
+	parts = 3          // of what is free, one in so many
+)
+
+// availableMemory is in bytes, 0 if it is not known.
+func availableMemory() int64 {
+	content, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(content)) {
+		var kilobytes int64
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kilobytes); n == 1 {
+			return kilobytes << 10
+		}
+	}
+	return 0
 }

@@ -108,7 +108,7 @@ func (b *bench) tasks() []task {
 	for _, name := range []string{"First", "Create"} {
 		tasks = append(tasks, task{
 			name:   "profile of " + name,
-			budget: b.either(14*time.Second, 4*time.Second),
+			budget: b.either(20*time.Second, 4*time.Second),
 			run:    func(ctx context.Context) error { return b.profile(ctx, operationNamed(name)) },
 		})
 	}

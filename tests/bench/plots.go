@@ -152,7 +152,7 @@ func (r *results) plotRatios(network, title string) *plot.Plot {
 }
 
 func ratioTicks(most float64) (ticks []plot.Tick) {
-	for _, value := range []float64{0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10} {
+	for _, value := range []float64{0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 6, 10, 20} {
 		if value <= most {
 			ticks = append(ticks, plot.Tick{Value: value, Label: strconv.FormatFloat(value, 'f', -1, 64)})
 		}

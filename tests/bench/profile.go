@@ -49,7 +49,7 @@ func (b *bench) profileTime() time.Duration {
 	if b.samples > 0 {
 		return 50 * time.Millisecond
 	}
-	return b.either(4*time.Second, time.Second)
+	return b.either(6*time.Second, time.Second)
 }
 
 // profileCPU returns how often it ran.

@@ -55,22 +55,19 @@ func (b *bench) steps(ctx context.Context) (err error) {
 	spent := make([][]float64, len(plan))
 	turns := make([]func(int) error, len(plan))
 	for i, p := range plan {
-		servers, err := b.backendsOf(ctx, p.database)
-		if err != nil {
-			return err
-		}
+		server := newBackend(p.conn.PgConn().PID(), p.database)
 		statements, err := prepareAll(ctx, p.conn, fmt.Sprintf("step_%d_", i), p.messages)
 		if err != nil {
 			return err
 		}
 		turns[i] = func(int) error {
-			before, known := servers.time()
+			before, known := server.time()
 			for range runs {
 				if err := sendAll(ctx, p.conn, statements, p.messages); err != nil {
 					return err
 				}
 			}
-			if after, ok := servers.time(); ok && known {
+			if after, ok := server.time(); ok && known {
 				spent[i] = append(spent[i], perRun(after-before, runs))
 			}
 			return nil
