@@ -100,10 +100,11 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	if asserts && results == before {
 		err = roleError(c.cfg.Role, c.login, err)
 	}
-	if !sentNothing(err) {
-		c.began()
-		c.toDeallocate = c.toDeallocate[:0]
+	if sentNothing(err) {
+		return nil, err
 	}
+	c.began()
+	c.toDeallocate = c.toDeallocate[:0]
 	for _, s := range prepares[:answered] {
 		if s != st {
 			c.assertions[s.SQL] = s
