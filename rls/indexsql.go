@@ -18,8 +18,8 @@ import (
 //	-- +goose NO TRANSACTION
 //	-- +goose Up
 //
-// are the lines that goose needs before it. golang-migrate takes one statement in a file. What SQL says of db and of errors
-// holds here too.
+// are the lines that goose needs before it, and -- atlas:txmode none that for Atlas. golang-migrate takes one statement in a
+// file. What SQL says of db and of errors holds here too.
 func (i Isolation) IndexSQL(db *gorm.DB, models ...any) (string, error) {
 	i, err := i.complete()
 	if err != nil {

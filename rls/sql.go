@@ -26,7 +26,9 @@ import (
 //
 // psql and golang-migrate take up and down as they are, the latter as its files .up.sql and .down.sql and without
 // x-multi-statement. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that
-// have semicolons within are marked for it. These three are tested; Atlas, whose versioned migrations are plain SQL files, is not.
+// have semicolons within are marked for it. Atlas takes up as it is, as a file of its migration directory; it wants
+// atlas migrate hash after that, and --allow-dirty where the first migration finds a database that isn't empty. Files of
+// Atlas only go up: there, down is the next migration.
 //
 // SQL fails when the isolation or a model is invalid, or a tenant column has a type other than Migrate supports.
 func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) {

@@ -45,6 +45,10 @@ var tools = map[string]func(t *testing.T, d database, up, down string) (runUp, r
 		})
 		return m.Up, m.Down
 	},
+	"Atlas": func(t *testing.T, d database, up, down string) (runUp, runDown func() error) {
+		apply := d.atlas(t) // whose files only go up: down is the next migration, and up again the one after
+		return func() error { return apply(up) }, func() error { return apply(down) }
+	},
 }
 
 func TestScriptAsAMigration(t *testing.T) {
