@@ -96,10 +96,18 @@ func (r *rows) Next(dest []driver.Value) error {
 	return r.conn.use(r.readRow)
 }
 
-// read reads the next row into r.dest, or the end, whose error it returns, io.EOF if there is none.
+// read reads the next row into r.dest.
 func (r *rows) read(pc *pgx.Conn) error {
+	if err := r.advance(pc); err != nil {
+		return err
+	}
+	return r.convert(r.dest)
+}
+
+// advance goes to the next row, or to the end, whose error it returns, io.EOF if there is none.
+func (r *rows) advance(pc *pgx.Conn) error {
 	if !r.ended && r.answer.Next() {
-		return r.convert(r.dest)
+		return nil
 	}
 	r.end(pc)
 	if r.err != nil {

@@ -17,7 +17,13 @@ import (
 var _ driver.RowsColumnScanner = (*rows)(nil)
 
 // NextRow goes to the next row. It returns io.EOF after the last, once PostgreSQL has committed.
-func (r *rows) NextRow() error { return r.conn.use(r.advance) }
+func (r *rows) NextRow() error {
+	if r.primed {
+		r.primed = false
+		return nil
+	}
+	return r.conn.use(r.advance)
+}
 
 // ScanColumn scans a column of the row into dest as pgx's stdlib does: into scalars and a sql.Scanner by the conversions
 // of database/sql, into all else, such as slices and the types of pgtype, by pgx.
