@@ -119,7 +119,9 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 				m.onError(w, r.WithContext(ctx), err)
 				return
 			}
-			w.Header().Set("Cache-Control", "private")
+			if !strings.Contains(w.Header().Get("Cache-Control"), "no-store") { // an outer middleware's, and stricter
+				w.Header().Set("Cache-Control", "private")
+			}
 			next.ServeHTTP(w, r.WithContext(ctx))
 		})
 	}

@@ -59,6 +59,23 @@ func TestMiddlewarePutsTheTenantIntoTheContext(t *testing.T) {
 	require.Equal(t, "private", w.Header().Get("Cache-Control"), "a shared cache must not serve it to others")
 }
 
+// TestMiddlewareKeepsAStricterCacheControl: what an outer middleware has said is not weakened, and not taken for enough.
+func TestMiddlewareKeepsAStricterCacheControl(t *testing.T) {
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver())
+	for said, want := range map[string]string{
+		"no-store": "no-store", "private, no-store": "private, no-store", "public, max-age=60": "private", "": "private",
+	} {
+		w := serve(func(next http.Handler) http.Handler {
+			inner := mw(next)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", said)
+				inner.ServeHTTP(w, r)
+			})
+		}, echo, request(header("X-Tenant-ID", "acme")))
+		require.Equal(t, want, w.Header().Get("Cache-Control"), said)
+	}
+}
+
 // TestMiddlewareAsksForADecision: without Members or TrustResolver a header alone would open every tenant.
 func TestMiddlewareAsksForADecision(t *testing.T) {
 	members := tenanthttp.Members(func(*http.Request, string) (bool, error) { return true, nil })
