@@ -56,8 +56,8 @@ var mutations = []mutation{
 		{"cache.go", `sha256.Sum256([]byte(sql))`, `sha256.Sum256([]byte(sql[:min(len(sql), 12)]))`},
 	}},
 	{"connections share a cache", []edit{
-		{"conn.go", `data := pc.PgConn().CustomData()`, `data := mutant`},
-		{"conn.go", `const stateKey =`, "var mutant = map[string]any{}\n\nconst stateKey ="},
+		{"conn.go", `newCache(cfg.StatementCacheCapacity)`, `mutant`},
+		{"conn.go", `const stateKey =`, "var mutant = newCache(512)\n\nconst stateKey ="},
 	}},
 	{"a description is kept under another statement's text", []edit{
 		{"cache.go", "e := c.bySQL[sql]\n\tif e == nil {\n\t\treturn nil\n\t}\n\tc.order.MoveToFront(e)", "e := c.bySQL[sql]\n\tif e == nil {\n\t\te = c.order.Front()\n\t}\n\tif e == nil {\n\t\treturn nil\n\t}\n\tc.order.MoveToFront(e)"},
