@@ -32,7 +32,7 @@ type task struct {
 
 // measure runs all tasks, or those that are asked for.
 func measure(ctx context.Context, s settings) (_ *results, err error) {
-	began := time.Now()
+	began, load := time.Now(), loadAverage()
 	server, err := pgserver.Start(ctx)
 	if err != nil {
 		return nil, err
@@ -58,8 +58,19 @@ func measure(ctx context.Context, s settings) (_ *results, err error) {
 		PostgreSQL: fmt.Sprintf("%d.%d", server.Version()/10000, server.Version()%10000),
 		Quick:      s.quick,
 		Minutes:    time.Since(began).Minutes(),
+		Load:       load,
 	}
 	return &b.results, nil
+}
+
+// loadAverage is that of the last minute, where the system is Linux.
+func loadAverage() (load float64) {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	_, _ = fmt.Sscan(string(content), &load) // it stays 0
+	return load
 }
 
 // runTasks tells the terminal how far it is.

@@ -68,6 +68,14 @@ func TestPlotsAreSVG(t *testing.T) {
 	}
 }
 
+func TestReportWarnsOfABusyMachine(t *testing.T) {
+	for load, busy := range map[float64]bool{0: false, 1.9: false, 2.1: true} {
+		page, err := report(&results{Machine: machine{CPUs: 4, Load: load}})
+		require.NoError(t, err)
+		require.Equal(t, busy, strings.Contains(string(page), "The machine was busy"))
+	}
+}
+
 func TestVerdict(t *testing.T) {
 	most, least := goal{Bound: 1.05}, goal{Bound: 0.97, least: true}
 	for _, tt := range []struct {

@@ -33,7 +33,12 @@ type machine struct {
 	PostgreSQL string  `json:"postgresql"`
 	Quick      bool    `json:"quick"`
 	Minutes    float64 `json:"minutes"`
+	// Load is how many processes wanted a processor in the minute before, 0 where the system does not tell.
+	Load float64 `json:"load"`
 }
+
+// Busy tells whether others worked on the machine, more than a comparison can take.
+func (m machine) Busy() bool { return m.Load > float64(m.CPUs)/2 }
 
 // cell is one operation under one network, in all the variants that were compared.
 type cell struct {
