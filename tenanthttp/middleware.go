@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"path"
 
 	"github.com/gormtenancy/tenancy"
