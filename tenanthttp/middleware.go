@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"path"
+	"strings"
 
 	"github.com/gormtenancy/tenancy"
 )
