@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -51,6 +52,9 @@ func (s *statement) fill() error {
 type filler struct {
 	*statement
 	id string // "" for a bypass under no tenant, and for a table without a model under none
+
+	value any // of asValue, once it was asked for
+	fits  bool
 }
 
 func (f *filler) prepare() (err error) {
@@ -99,9 +103,15 @@ func (f *filler) structRow(row reflect.Value) error {
 		return nil // nil among the rows, or another type than the model's: GORM refuses it
 	}
 	field := f.tenant.field
-	value, zero := field.ValueOf(f.Context, row)
-	if !zero && !isUnset(value) {
-		return f.check(value)
+	unset, holds := f.glance(field, row)
+	if holds {
+		return nil
+	}
+	if !unset {
+		value, zero := field.ValueOf(f.Context, row)
+		if !zero && !isUnset(value) {
+			return f.check(value)
+		}
 	}
 	if f.id == "" {
 		return errNoTenantForRow
@@ -109,16 +119,46 @@ func (f *filler) structRow(row reflect.Value) error {
 	return f.set(field, row)
 }
 
+// glance tells without allocating, for a create may have many rows, whether a row's tenant field is unset, or holds the
+// tenant. It answers neither where it takes a closer look.
+func (f *filler) glance(field *schema.Field, row reflect.Value) (unset, holds bool) {
+	if field.Serializer != nil || slices.Min(field.StructField.Index) < 0 { // in an embedded pointer, which may be nil
+		return false, false
+	}
+	var buf [20]byte
+	switch v := field.ReflectValueOf(f.Context, row); v.Type() {
+	case reflect.TypeFor[string]():
+		return v.Len() == 0, f.id != "" && v.String() == f.id
+	case reflect.TypeFor[int64](), reflect.TypeFor[int]():
+		return v.Int() == 0, f.id != "" && string(strconv.AppendInt(buf[:0], v.Int(), 10)) == f.id
+	case reflect.TypeFor[uint64](), reflect.TypeFor[uint]():
+		return v.Uint() == 0, f.id != "" && string(strconv.AppendUint(buf[:0], v.Uint(), 10)) == f.id
+	default:
+		return false, false
+	}
+}
+
 // set writes the tenant into a row, and reads it back: what the field made of it must still be the tenant.
 func (f *filler) set(field *schema.Field, row reflect.Value) error {
-	id, ok := f.tenant.value(f.id)
+	id, ok := f.asValue()
 	if !ok || field.Set(f.Context, row, id) != nil {
 		return f.misfit()
+	}
+	if _, holds := f.glance(field, row); holds {
+		return nil
 	}
 	if value, _ := field.ValueOf(f.Context, row); !f.tenant.holds(value, f.id) {
 		return f.misfit()
 	}
 	return nil
+}
+
+// asValue returns the id as the column's Go type takes it, and false if it can't.
+func (f *filler) asValue() (any, bool) {
+	if f.value == nil {
+		f.value, f.fits = f.tenant.value(f.id)
+	}
+	return f.value, f.fits
 }
 
 var errNoTenantForRow = because(ErrNoTenant, "the row names none, and the context neither")
@@ -157,7 +197,7 @@ func (f *filler) mapRow(row map[string]any) error {
 	case f.id == "":
 		return errNoTenantForRow
 	default:
-		id, ok := f.tenant.value(f.id)
+		id, ok := f.asValue()
 		if !ok {
 			return f.misfit()
 		}
@@ -231,11 +271,13 @@ func (s *statement) checkAssignments() error {
 	if !dest.IsValid() {
 		return nil
 	}
-	if row, ok := dest.Interface().(map[string]any); ok {
-		return f.updateMap(row)
-	}
-	if dest.Kind() == reflect.Struct {
+	switch dest.Kind() {
+	case reflect.Struct:
 		return f.updateStruct(dest)
+	case reflect.Map:
+		if row, ok := dest.Interface().(map[string]any); ok {
+			return f.updateMap(row)
+		}
 	}
 	return nil
 }

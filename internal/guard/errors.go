@@ -79,6 +79,9 @@ var errPrepared = errors.New("tenancy: prepared statements do not stay with this
 
 // preparedError says so of errors about the guard's own statements.
 func preparedError(err error) error {
+	if err == nil {
+		return nil
+	}
 	const (
 		unknownStatement   = "26000"
 		duplicateStatement = "42P05"
