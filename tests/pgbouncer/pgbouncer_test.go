@@ -42,6 +42,9 @@ func TestTenantsShareServerConnections(t *testing.T) {
 const clients = 10
 
 // everybody has all work done by all clients, in an order of its own for each, and for a tenant that changes.
+//
+// GORM's PrepareStmt lets a transaction wait until another client has prepared the same statement, who may wait for the
+// server connection of the transaction. So with it each client has a store of statements of its own.
 func everybody(t *testing.T, db *gorm.DB, do func(db *gorm.DB, tenant string, w work)) {
 	t.Helper()
 	pool, err := tenancy.Pool(db)
@@ -49,18 +52,13 @@ func everybody(t *testing.T, db *gorm.DB, do func(db *gorm.DB, tenant string, w 
 	pool.SetMaxIdleConns(clients)
 	apart(t, pool)
 	todo := works
-	if db.PrepareStmt {
-		// GORM lets a transaction wait until another client has prepared the same statement, who may wait for the server
-		// connection of the transaction: with few connections all must be known before.
-		for _, w := range works {
-			do(db.WithContext(as(tenant(0))), tenant(0), w)
-		}
-	} else {
+	if !db.PrepareStmt {
 		todo = append(todo[:len(todo):len(todo)], texts)
 	}
 	var wg sync.WaitGroup
 	for client := range clients {
 		wg.Go(func() {
+			db := ownStore(db)
 			for i, at := range rand.Perm(len(todo)) {
 				me := tenant((client + i) % tenants)
 				do(db.WithContext(as(me)), me, todo[at])
@@ -69,6 +67,21 @@ func everybody(t *testing.T, db *gorm.DB, do func(db *gorm.DB, tenant string, w 
 	}
 	wg.Wait()
 	require.Eventually(t, func() bool { return pool.Stats().InUse == 0 }, 10*time.Second, time.Millisecond)
+}
+
+// ownStore is the same client with another store of prepared statements, if it has one.
+func ownStore(db *gorm.DB) *gorm.DB {
+	shared, ok := db.ConnPool.(*gorm.PreparedStmtDB)
+	if !ok {
+		return db
+	}
+	config := *db.Config
+	own := gorm.NewPreparedStmtDB(shared.ConnPool, 0, 0)
+	config.ConnPool = own
+	session := db.Session(&gorm.Session{NewDB: true, Context: context.Background()})
+	session.Config = &config
+	session.Statement.ConnPool = own
+	return session
 }
 
 // apart opens a connection to PgBouncer for each client.

@@ -52,6 +52,12 @@ func (r *report) foreign(err error) {
 	r.rows = append(r.rows, err)
 }
 
+func (r *report) unexplained(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unexpected = append(r.unexpected, err)
+}
+
 func (r *report) fault(kind string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // sample is what the process and the server hold at one moment.
@@ -30,9 +31,10 @@ func (r *report) watch(ctx context.Context, w *world) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		s := sample{at: time.Since(r.begun), heap: m.HeapInuse, goroutines: runtime.NumGoroutine()}
-		c := w.clients[rand.IntN(len(w.clients))]
-		if err := c.countPrepared(ctx, r, 2); err != nil && kind(err) == "" {
-			r.done(err, 0)
+		for _, c := range w.clients {
+			if err := c.countPrepared(ctx, r, 2); err != nil && kind(err) == "" {
+				r.unexplained(err)
+			}
 		}
 		r.add(s)
 		fmt.Fprintln(r.plan.out, r.line(s))
@@ -50,7 +52,8 @@ func (c *client) countPrepared(ctx context.Context, r *report, conns int) (err e
 		}
 		defer func() { _ = conn.Close() }() // when all have been asked, so that each is another
 		var n int
-		askErr := conn.QueryRowContext(ctx, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'tenancy%'").Scan(&n)
+		askErr := conn.QueryRowContext(ctx, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'tenancy%'",
+			pgx.QueryExecModeExec).Scan(&n) // prepares nothing itself
 		if askErr != nil {
 			err = errors.Join(err, askErr)
 			continue
