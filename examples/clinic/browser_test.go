@@ -279,9 +279,10 @@ func (b browser) press(keys ...string) {
 	}
 }
 
+// focused waits until the element has the focus: a page gives it away when it is drawn.
 func (b browser) focused(selector string) {
 	b.t.Helper()
-	require.True(b.t, b.isFocused(selector), "%s has the focus", selector)
+	b.ask(chromedp.PollFunction(`selector => document.activeElement.matches(selector)`, nil, chromedp.WithPollingArgs(selector)))
 }
 
 func (b browser) isFocused(selector string) (is bool) {
