@@ -42,14 +42,11 @@ func (r *rows) ScanColumn(scanCtx driver.ScanContext, index int, dest any) error
 		})
 	}
 	var value driver.Value
-	err := r.conn.use(func(*pgx.Conn) (err error) {
-		if raw := r.answer.RawValues()[index]; raw != nil {
-			value, err = r.values[index](raw)
+	if raw := r.answer.RawValues()[index]; raw != nil {
+		var err error
+		if value, err = r.values[index](raw); err != nil {
+			return err
 		}
-		return err
-	})
-	if err != nil {
-		return err
 	}
 	// A Scanner is a user's code: it must not hold the connection, nor cost it by a panic.
 	return sql.ConvertAssign(scanCtx, dest, value)
