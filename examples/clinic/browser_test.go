@@ -156,6 +156,7 @@ func newBrowser(t *testing.T) browser {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium(t)),
+		chromedp.WSURLReadTimeout(time.Minute), // of the start, on a busy machine
 		chromedp.WindowSize(1280, 900),
 		chromedp.NoSandbox, // or root can't start it
 		chromedp.DisableGPU,
@@ -164,7 +165,7 @@ func newBrowser(t *testing.T) browser {
 		chromedp.Flag("lang", "en-US"),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"), // it asks nobody else
 	)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(stop)
