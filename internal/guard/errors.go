@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -27,8 +28,8 @@ var (
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")
-	errTxFailed   = errors.New("tenancy: the transaction failed with its first statement")
-	errTxEnded    = errors.New("tenancy: the transaction was already ended by a COMMIT or ROLLBACK in raw SQL")
+	errTxFailed   = wrap(sql.ErrTxDone, errors.New("the transaction failed with its first statement"))
+	errTxEnded    = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
 )
 
 // PanicError is a panic in code of the application. Value and Stack may hold anything, and are not in the text.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -82,8 +81,7 @@ func kind(err error) string {
 	case errors.As(err, &netErr), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, driver.ErrBadConn),
 		errors.Is(err, sql.ErrConnDone), errors.Is(err, net.ErrClosed), errors.Is(err, pgconn.ErrConnClosed), pgconn.SafeToRetry(err):
 		return "connection lost"
-	case errors.Is(err, sql.ErrTxDone), errors.Is(err, pgx.ErrTxCommitRollback),
-		strings.HasPrefix(err.Error(), "tenancy: the transaction failed with its first statement"):
+	case errors.Is(err, sql.ErrTxDone), errors.Is(err, pgx.ErrTxCommitRollback):
 		return "transaction over"
 	}
 	return ""
