@@ -38,7 +38,9 @@ type Config struct {
 	// Logger gets a record for each statement of Bypass, and warnings; slog.Default() if nil.
 	Logger *slog.Logger
 
-	// OnBypass, if not nil, is called after each statement of Bypass with what it did, on the goroutine that sent it.
+	// OnBypass, if not nil, is called after each statement of Bypass with what it did, on the goroutine that sent it. The
+	// statement's connection is still in use: to store events, collect them and send them when the work is done, for if each
+	// waited here for a second connection, all could wait for each other.
 	OnBypass func(context.Context, BypassEvent)
 
 	// Check says whether Initialize looks for holes in the whole database, as rls.Isolation.Check does, and what follows

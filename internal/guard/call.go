@@ -126,6 +126,9 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 	if q.scope, err = c.scope(ctx); err != nil {
 		return nil, err
 	}
+	if err = c.borrow(ctx); err != nil {
+		return nil, err
+	}
 	q.exec = true
 	var tag pgconn.CommandTag
 	err = c.use(func(pc *pgx.Conn) error {
@@ -151,6 +154,9 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Rows, err error) {
 	defer recovered(&err)
 	if q.scope, err = c.scope(ctx); err != nil {
+		return nil, err
+	}
+	if err = c.borrow(ctx); err != nil {
 		return nil, err
 	}
 	r := &rows{conn: c, call: q}

@@ -10,12 +10,14 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// conn is a connection of a guarded pool: one of pgx's, lent by the inner pool for as long as database/sql holds this
-// one, or owned. database/sql serialises all calls.
+// conn is a connection of a guarded pool: one of pgx's that it owns, or that the inner pool lends it from the first
+// statement on, for as long as database/sql holds this one. What only prepares or begins sends nothing, and need not wait
+// for one. database/sql serialises all calls.
 type conn struct {
 	cfg   *Config
-	lent  *sql.Conn    // one of the two is set
-	owned *stdlib.Conn //
+	owned *stdlib.Conn // or
+	inner *sql.DB
+	lent  *sql.Conn
 
 	*state     // what is known about the PostgreSQL connection; of a lent one, once it was used
 	tx     *tx // the explicit transaction under way, or nil
@@ -24,15 +26,20 @@ type conn struct {
 	rawUse func(dc any) error
 }
 
-// newConn makes a connection of one that is lent, or of one that is owned.
-func newConn(cfg *Config, lent *sql.Conn, owned *stdlib.Conn) *conn {
-	c := &conn{cfg: cfg, lent: lent, owned: owned}
-	if owned != nil {
-		c.state = stateOf(owned.Conn())
-	} else {
+// own makes a connection of one of pgx's that it keeps.
+func own(cfg *Config, owned *stdlib.Conn) *conn {
+	return &conn{cfg: cfg, owned: owned, state: stateOf(owned.Conn())}
+}
+
+// borrow sees to it that there is a connection to use.
+func (c *conn) borrow(ctx context.Context) (err error) {
+	if c.owned != nil || c.lent != nil {
+		return nil
+	}
+	if c.lent, err = c.inner.Conn(ctx); err == nil {
 		c.rawUse = c.runTask
 	}
-	return c
+	return err
 }
 
 var (
@@ -73,8 +80,11 @@ func (c *conn) runTask(dc any) error {
 // Close gives the connection back, or closes it if it is owned. One that is broken, busy or still in a transaction is
 // thrown away: nobody else may meet what it was doing.
 func (c *conn) Close() error {
-	if c.owned != nil {
+	switch {
+	case c.owned != nil:
 		return c.owned.Close()
+	case c.lent == nil:
+		return nil
 	}
 	if c.state != nil && !clean(c.state.conn) {
 		_ = c.lent.Raw(func(any) error { return driver.ErrBadConn })
@@ -106,6 +116,9 @@ func (c *conn) ResetSession(ctx context.Context) error {
 
 // Ping needs no tenant: it sends an empty query.
 func (c *conn) Ping(ctx context.Context) error {
+	if err := c.borrow(ctx); err != nil {
+		return err
+	}
 	return c.use(func(pc *pgx.Conn) error {
 		if err := pc.Ping(ctx); err != nil {
 			_ = pc.Close(ctx)

@@ -33,6 +33,9 @@ func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []str
 	if q.scope, err = c.scope(ctx); err != nil {
 		return 0, err
 	}
+	if err = c.borrow(ctx); err != nil {
+		return 0, err
+	}
 	err = c.use(func(pc *pgx.Conn) error {
 		// The scope is set by an empty statement; COPY is not a message that could travel with it.
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}

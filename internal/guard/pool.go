@@ -85,12 +85,11 @@ func Supported(ctx context.Context, db *sql.DB) error {
 	if _, ok := db.Driver().(*stdlib.Driver); ok {
 		return nil
 	}
-	lent, err := db.Conn(ctx)
-	if err != nil {
+	c := &conn{inner: db}
+	if err := c.borrow(ctx); err != nil {
 		return err
 	}
-	c := newConn(&Config{}, lent, nil)
-	err = c.use(func(*pgx.Conn) error { return nil })
+	err := c.use(func(*pgx.Conn) error { return nil })
 	return errors.Join(err, c.Close())
 }
 
@@ -131,11 +130,7 @@ func (k *connector) Close() error {
 
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if k.direct == nil {
-		lent, err := k.inner.Conn(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return newConn(&k.cfg, lent, nil), nil
+		return &conn{cfg: &k.cfg, inner: k.inner}, nil
 	}
 	dc, err := k.direct.Connect(ctx)
 	if err != nil {
@@ -145,7 +140,7 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, dc.Close())
 	}
-	return newConn(&k.cfg, nil, owned), nil
+	return own(&k.cfg, owned), nil
 }
 
 // unwrap finds pgx's connection below drivers that wrap it, such as those that trace.

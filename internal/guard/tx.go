@@ -41,13 +41,8 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err != nil {
 		return nil, err
 	}
-	if err := c.use(func(pc *pgx.Conn) error {
-		if pc.IsClosed() {
-			return driver.ErrBadConn
-		}
-		return nil
-	}); err != nil {
-		return nil, err
+	if c.state != nil && c.state.conn.IsClosed() {
+		return nil, driver.ErrBadConn
 	}
 	c.tx = &tx{conn: c, ctx: ctx, scope: s, begin: begin}
 	return c.tx, nil
