@@ -44,12 +44,15 @@ func TestCuts(t *testing.T) {
 // same tells whether an operation sends in this way what it sends in another.
 func (w way) same(op operation) bool {
 	switch op.name {
+	case "Create", "Transaction":
+		return false
 	case "Exec of two statements": // nothing of which is ever prepared
 		return w.prepare || w.cold
 	case "Rows", "Stmt": // when nothing is prepared they are like Find and Raw
-		return w.cold
+		return w.cold || w.simple && w.prepare
+	default: // what is prepared uses the extended protocol in any case
+		return w.simple && w.prepare
 	}
-	return false
 }
 
 // thorough tells whether messages are cut inside, too. It is done where the protocols differ.
