@@ -14,8 +14,8 @@ import (
 
 // This file is about how a refusal reaches the caller.
 
-// refusalKey is where a statement keeps the refusal that must not get lost, in GORM's settings of that one statement.
-const refusalKey = "tenancy:refusal"
+// errorKey is where a statement keeps the error that must not get lost, in GORM's settings of that one statement.
+const errorKey = "tenancy:error"
 
 // refuse ends a statement with err, if there is one, before anything is sent.
 func refuse(db *gorm.DB, op string, err error) {
@@ -34,11 +34,14 @@ func explain(stmt *gorm.Statement, op string, err error) error {
 	return &Error{Op: op, Table: stmt.Table, Err: err}
 }
 
-// note remembers a refusal, of this statement or of one for its associations. GORM's AddError keeps of older errors
-// only the text, so that a rollback that fails later would hide it.
+// note remembers the first error, of this statement or of one for its associations: a refusal, or what ended it, such as a
+// deadline. GORM's AddError keeps of older errors only the text, so that a rollback that fails later would hide it.
 func note(db *gorm.DB) {
-	if db.Error != nil && isRefusal(db.Error) {
-		db.InstanceSet(refusalKey, db.Error)
+	if db.Error == nil {
+		return
+	}
+	if _, noted := db.InstanceGet(errorKey); !noted {
+		db.InstanceSet(errorKey, db.Error)
 	}
 }
 
@@ -47,7 +50,7 @@ func isRefusal(err error) bool {
 	return errors.As(err, &known) || errors.Is(err, ErrNoTenant) || errors.Is(err, ErrTenantMismatch)
 }
 
-// settle is the last of our callbacks. It brings back a refusal that a later error hides.
+// settle is the last of our callbacks. It brings back an error that a later one hides.
 func (p *Plugin) settle(db *gorm.DB) {
 	if refused, ok := db.Statement.ConnPool.(refusedPool); ok && refused.instead != nil {
 		db.Statement.ConnPool = refused.instead // the caller may go on with this statement
@@ -58,9 +61,9 @@ func (p *Plugin) settle(db *gorm.DB) {
 	if errors.Is(db.Error, guard.ErrRole) && !errors.Is(db.Error, ErrNoAdmin) && bypassOf(db.Config.ConnPool) != nil {
 		db.Error = fmt.Errorf("%w: %w", ErrNoAdmin, db.Error)
 	}
-	if v, ok := db.InstanceGet(refusalKey); ok {
-		if refusal, ok := v.(error); ok && !errors.Is(db.Error, refusal) {
-			db.Error = hiding{error: db.Error, hidden: refusal}
+	if v, ok := db.InstanceGet(errorKey); ok {
+		if noted, ok := v.(error); ok && !errors.Is(db.Error, noted) {
+			db.Error = hiding{error: db.Error, hidden: noted}
 		}
 	}
 	if db.Statement.Result != nil {
