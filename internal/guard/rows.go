@@ -23,6 +23,7 @@ type rows struct {
 	primed  bool // the first row was read ahead
 	ended   bool // the answer was read to its end
 	err     error
+	names   []string
 	dest    []driver.Value
 	readRow func(*pgx.Conn) error // r.read, made into a func value once
 }
@@ -80,8 +81,13 @@ func (r *rows) end(pc *pgx.Conn) {
 	r.conn.done(pc, &r.call, tag, err)
 }
 
-// Columns returns the names of the columns, in a slice that is the caller's.
-func (r *rows) Columns() []string { return slices.Clone(r.columns) }
+// Columns returns the names of the columns, in a slice that belongs to these rows: the layout is shared.
+func (r *rows) Columns() []string {
+	if r.names == nil {
+		r.names = slices.Clone(r.columns)
+	}
+	return r.names
+}
 
 // Next reads one row into dest. It returns io.EOF after the last row, once PostgreSQL has committed.
 func (r *rows) Next(dest []driver.Value) error {
