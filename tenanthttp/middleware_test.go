@@ -239,7 +239,11 @@ func TestOnErrorAndOnTenant(t *testing.T) {
 // TestNestedMiddlewaresMustAgree: an inner middleware must not move a request to another tenant.
 func TestNestedMiddlewaresMustAgree(t *testing.T) {
 	outer := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver())
-	inner := tenanthttp.Middleware(tenanthttp.Header("X-Inner"), tenanthttp.TrustResolver())
+	inner := tenanthttp.Middleware(tenanthttp.Header("X-Inner"), tenanthttp.Members(func(r *http.Request, _ string) (bool, error) {
+		_, has := tenancy.TenantFromContext(r.Context())
+		require.False(t, has, "shared tables only, whatever the outer one has decided")
+		return true, nil
+	}))
 	get := func(a, b string) *httptest.ResponseRecorder {
 		return serve(outer, inner(echo), request(header("X-Tenant-ID", a), header("X-Inner", b)))
 	}
