@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy"
@@ -114,6 +116,16 @@ func TestMembers(t *testing.T) {
 	requireProblem(t, get("broken", "acme"), http.StatusInternalServerError)
 	require.NotContains(t, get("broken", "acme").Body.String(), gone.Error())
 	require.Contains(t, logged.String(), gone.Error())
+}
+
+// TestLogQuotesNoValues: PostgreSQL's messages do, such as the id that a uuid column did not take.
+func TestLogQuotesNoValues(t *testing.T) {
+	logged := logTo(t)
+	err := fmt.Errorf("look-up: %w", &pgconn.PgError{Code: "22P02", Message: `invalid input syntax for type uuid: "acme"`})
+	mw := tenanthttp.Middleware(answer("", err), tenanthttp.TrustResolver())
+	requireProblem(t, serve(mw, echo, request()), http.StatusInternalServerError)
+	require.Contains(t, logged.String(), "22P02")
+	require.NotContains(t, logged.String(), "acme")
 }
 
 // logTo sends the default logger's output to a buffer until the test ends.

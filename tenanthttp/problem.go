@@ -35,7 +35,8 @@ func Status(err error) int {
 }
 
 // Problem answers with the [Status] of an error and a body of application/problem+json (RFC 9457). The error itself goes
-// to the default logger of package slog, and only if it is the server's.
+// to the default logger of package slog, and only if it is the server's; of PostgreSQL's errors, which quote values, their
+// code alone.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, r, Status(err), err)
 }
@@ -66,7 +67,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, status int, err error)
 		header.Set("WWW-Authenticate", "Bearer")
 	}
 	if status == http.StatusInternalServerError {
-		slog.ErrorContext(r.Context(), "tenanthttp: the tenant of a request could not be found out", "error", err)
+		slog.ErrorContext(r.Context(), "tenanthttp: the tenant of a request could not be found out", "error", loggable(err))
 	}
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(struct {
@@ -75,4 +76,16 @@ func writeProblem(w http.ResponseWriter, r *http.Request, status int, err error)
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
 	}{"about:blank", http.StatusText(status), status, details[status]}) // fails only if the client is gone
+}
+
+// loggable returns what a log may show of an error.
+func loggable(err error) string {
+	var fromSQL interface {
+		error
+		SQLState() string
+	}
+	if errors.As(err, &fromSQL) {
+		return "PostgreSQL answered with SQLSTATE " + fromSQL.SQLState()
+	}
+	return err.Error()
 }
