@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What travels before every statement, in the same message flow and the same transaction. The role is set each time as
-// well as the tenant: a SET ROLE in raw SQL outlives its statement on a pooled connection, and would lend the admin
+// What travels before every statement, in the same message flow and the same transaction. The role is asserted each time
+// as well as the tenant: a SET ROLE in raw SQL outlives its statement on a pooled connection, and would lend the admin
 // role to the next tenant. All is local to the transaction, so that nothing stays behind
 // (https://www.postgresql.org/docs/current/functions-admin.html, set_config). To look at the role costs the server less
 // than to set it, and it is almost always the right one.
