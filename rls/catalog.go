@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"gorm.io/gorm"
 )
@@ -29,8 +30,8 @@ type relation struct {
 type column struct {
 	Type    string // without length: a cast to varchar(n) would cut a tenant's id off, and make it another tenant's
 	NotNull bool
-	Default string // as PostgreSQL writes it, empty if there is none
-	Indexed bool   // a valid, complete B-tree leads with it
+	Default string     // as PostgreSQL writes it, empty if there is none
+	Indexes [][]string // the columns of each valid, complete B-tree that leads with it; "" is an expression
 }
 
 // policy is a row security policy. The expressions are as PostgreSQL writes them.
@@ -86,7 +87,7 @@ func (r relation) String() string {
 
 // catalogQuery describes the tables named in $1 as JSON documents, NULL for a table that does not exist; $2 is the tenant
 // column, $3 the roles that matter. A name in $1 is resolved like one in a statement: quotes and search_path count.
-const catalogQuery = `
+var catalogQuery = `
 SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 	'schema',   n.nspname,
 	'table',    c.relname,
@@ -94,16 +95,7 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 	'enabled',  c.relrowsecurity,
 	'forced',   c.relforcerowsecurity,
 	'column',   (
-		SELECT json_build_object(
-			'type',    format_type(a.atttypid, NULL),
-			'notnull', a.attnotnull,
-			'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = c.oid AND adnum = a.attnum),
-			'indexed', EXISTS (
-				SELECT FROM pg_index x
-				JOIN pg_class ix ON ix.oid = x.indexrelid
-				JOIN pg_am am ON am.oid = ix.relam
-				WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum
-					AND x.indisvalid AND x.indpred IS NULL AND am.amname = 'btree'))
+		SELECT ` + columnOf("c.oid", "a") + `
 		FROM pg_attribute a
 		WHERE a.attrelid = c.oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped),
 	'policies', (
@@ -178,6 +170,25 @@ FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, position)
 LEFT JOIN pg_class c ON c.oid = to_regclass(asked.name)
 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY asked.position`
+
+// columnOf returns a JSON document in SQL that describes a column; attribute is its row of pg_attribute, or one with its columns.
+func columnOf(table, attribute string) string {
+	return strings.NewReplacer("@table", table, "@a", attribute).Replace(`json_build_object(
+	'type',    format_type(@a.atttypid, NULL),
+	'notnull', @a.attnotnull,
+	'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = @table AND adnum = @a.attnum),
+	'indexes', (
+		SELECT json_agg((
+			SELECT json_agg(coalesce(part.attname, '') ORDER BY position)
+			FROM unnest(x.indkey) WITH ORDINALITY k (attnum, position)
+			LEFT JOIN pg_attribute part ON part.attrelid = @table AND part.attnum = k.attnum
+			WHERE position <= x.indnkeyatts) ORDER BY ix.relname)
+		FROM pg_index x
+		JOIN pg_class ix ON ix.oid = x.indexrelid
+		JOIN pg_am am ON am.oid = ix.relam
+		WHERE x.indrelid = @table AND x.indkey[0] = @a.attnum
+			AND x.indisvalid AND x.indpred IS NULL AND am.amname = 'btree'))`)
+}
 
 // inspect reads the named tables from the catalog, in their order.
 func (i Isolation) inspect(ctx context.Context, conn gorm.ConnPool, names []string) ([]relation, error) {

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/schema"
 )
 
 // relations returns the tables of the targets as GORM makes them, in their order.
@@ -43,7 +42,7 @@ func (m migrator) relation(stmt *gorm.Statement) *relation {
 	if field := s.FieldsByDBName[m.column]; field != nil && !field.IgnoreMigration {
 		r.Column = &column{
 			Type:    canonicalType(m.DataTypeOf(field)),
-			Indexed: m.leads(s),
+			Indexes: m.leading(stmt),
 			NotNull: field.NotNull || slices.Contains(s.PrimaryFields, field),
 		}
 	}
@@ -69,18 +68,22 @@ func (m migrator) relation(stmt *gorm.Statement) *relation {
 	return r
 }
 
-// leads tells whether GORM makes an index that leads with the tenant column.
-func (m migrator) leads(s *schema.Schema) bool {
+// leading returns the columns of each index that GORM makes and that leads with the tenant column.
+func (m migrator) leading(stmt *gorm.Statement) (indexes [][]string) {
+	s := stmt.Schema
 	if len(s.PrimaryFields) > 0 && s.PrimaryFields[0].DBName == m.column {
-		return true
+		indexes = append(indexes, identifiers(stmt, s.PrimaryFields))
 	}
-	if field := s.FieldsByDBName[m.column]; field.Unique {
-		return true
+	if s.FieldsByDBName[m.column].Unique {
+		indexes = append(indexes, []string{identifier(stmt, m.column)})
 	}
-	return slices.ContainsFunc(s.ParseIndexes(), func(index *schema.Index) bool {
-		first := index.Fields[0]
-		return first.DBName == m.column && first.Expression == "" && index.Where == "" && isBTree(index.Type)
-	})
+	for _, index := range s.ParseIndexes() {
+		columns := m.indexParts(index, stmt).columns
+		if columns[0] == identifier(stmt, m.column) && index.Where == "" && isBTree(index.Type) {
+			indexes = append(indexes, columns)
+		}
+	}
+	return indexes
 }
 
 func isBTree(method string) bool { return method == "" || strings.EqualFold(method, "btree") }

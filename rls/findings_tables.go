@@ -49,16 +49,7 @@ SELECT json_agg(json_build_object(
 	'policed',    EXISTS (
 		SELECT FROM pg_policy WHERE polrelid = t.oid AND polpermissive AND polroles && ARRAY(SELECT oid FROM self)),
 	'granted',    ` + grantsOf(aclOf("t"), "t.relowner") + `,
-	'column',     json_build_object(
-		'type',    format_type(t.atttypid, NULL),
-		'notnull', t.attnotnull,
-		'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = t.oid AND adnum = t.attnum),
-		'indexed', EXISTS (
-			SELECT FROM pg_index x
-			JOIN pg_class ix ON ix.oid = x.indexrelid
-			JOIN pg_am am ON am.oid = ix.relam
-			WHERE x.indrelid = t.oid AND x.indkey[0] = t.attnum
-				AND x.indisvalid AND x.indpred IS NULL AND am.amname = 'btree'))
+	'column',     ` + columnOf("t.oid", "t") + `
 ) ORDER BY t.nspname, t.relname)
 FROM tenants t WHERE t.relkind <> 'f'`
 
@@ -130,7 +121,7 @@ var columnRules = []rule[*tenantTable]{
 	},
 	{
 		code: ColumnNotIndexed, severity: Medium,
-		found: func(_ *checker, t *tenantTable) bool { return !t.Column.Indexed },
+		found: func(_ *checker, t *tenantTable) bool { return len(t.Column.Indexes) == 0 },
 		problem: "No index leads with the tenant column: each statement of the smallest tenant reads the rows of all, and a " +
 			"tenant with many rows slows everyone down.",
 		fix: func(c *checker, t *tenantTable) []string { return []string{c.index(t)} },

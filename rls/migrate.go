@@ -22,13 +22,13 @@ import (
 // tenant_admin, which shows that role every row. Join tables that GORM makes get the tenant column first.
 //
 // Foreign keys and unique constraints are checked by PostgreSQL without regard to policies, so they get the tenant column
-// too. The primary key becomes unique together with it, for foreign keys to refer to. A relation between two tenants'
-// models gets a foreign key (tenant_id, x_id) in place of GORM's: no row can then refer to another tenant's, and no cascade
-// delete one. What the tags unique and uniqueIndex name is unique within a tenant; clause.OnConflict must name the tenant
-// column as well, to match. All have the names that GORM gives them, so that its AutoMigrate does not bring back its own,
-// and those that are there already without the tenant column are replaced. ON DELETE SET NULL and SET DEFAULT spare the
-// tenant column, for which PostgreSQL 15 is needed; on PostgreSQL 14 they become NO ACTION, as they do everywhere for
-// ON UPDATE.
+// too. The primary key becomes unique together with it, for foreign keys to refer to, unless none does and another index
+// begins with the same columns. A relation between two tenants' models gets a foreign key (tenant_id, x_id) in place of
+// GORM's: no row can then refer to another tenant's, and no cascade delete one. What the tags unique and uniqueIndex name
+// is unique within a tenant; clause.OnConflict must name the tenant column as well, to match. All have the names that GORM
+// gives them, so that its AutoMigrate does not bring back its own, and those that are there already without the tenant
+// column are replaced. ON DELETE SET NULL and SET DEFAULT spare the tenant column, for which PostgreSQL 15 is needed; on
+// PostgreSQL 14 they become NO ACTION, as they do everywhere for ON UPDATE.
 //
 // Partitions, and tables that inherit from a tenant's, get the policies of the whole, so that no query of a part goes around
 // them. A partition that is made later gets them when Migrate runs again; until then nobody but the owner can read it, unless

@@ -54,7 +54,7 @@ func TestPlanOfAFinishedTable(t *testing.T) {
 	require.Empty(t, isolation.plan([]table{{
 		relation: relation{
 			Enabled: true, Forced: true, Policies: finished.policies, Grants: grants, Usable: []string{"admin", "app"},
-			Column: &column{Type: "uuid", NotNull: true, Default: "the default", Indexed: true},
+			Column: &column{Type: "uuid", NotNull: true, Default: "the default", Indexes: [][]string{{"tenant_id", "id"}}},
 		},
 		isolated: &finished,
 	}}))
@@ -87,7 +87,7 @@ func TestPlanLeavesAnAdminWhoOwnsTheTableAlone(t *testing.T) {
 func parentAndChild(version int, r reference) []table {
 	done := func(name string) relation {
 		return relation{Schema: "shop", Table: name, Version: version, Enabled: true, Forced: true, Policies: finished.policies,
-			Column:  &column{Type: "uuid", NotNull: true, Default: "the default", Indexed: true},
+			Column:  &column{Type: "uuid", NotNull: true, Default: "the default", Indexes: [][]string{{"tenant_id", "id"}}},
 			Primary: []string{"id"}, Uniques: []uniqueIndex{{Name: name, Columns: []string{"tenant_id", "id"}, Whole: true}}}
 	}
 	r.name, r.parent, r.columns, r.keys = "fk", `"parents"`, []string{"parent_id"}, []string{"id"}

@@ -15,8 +15,10 @@ const (
 // planUniques sees to it that what the models want to be unique is so within each tenant, that foreign keys find a key
 // with the tenant column to refer to, and that an index leads with this column.
 func (i Isolation) planUniques(p *script, t table) {
-	indexed := t.Column != nil && t.Column.Indexed
-	var have [][]string
+	var have, indexes [][]string
+	if t.Column != nil {
+		indexes = slices.Clone(t.Column.Indexes)
+	}
 	for _, live := range t.Uniques {
 		if live.Whole {
 			have = append(have, live.Columns)
@@ -26,19 +28,22 @@ func (i Isolation) planUniques(p *script, t table) {
 		if !i.planUnique(p, t, u) {
 			continue
 		}
+		columns := append([]string{i.Column}, u.columns...)
 		if u.whole() {
-			have = append(have, append([]string{i.Column}, u.columns...))
+			have = append(have, columns)
 		}
-		indexed = indexed || u.suffix == ""
+		if u.suffix == "" {
+			indexes = append(indexes, columns)
+		}
 	}
-	for _, columns := range i.keys(t) {
+	for _, columns := range i.keys(t, indexes) {
 		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {
 			continue
 		}
 		planIndex(p, t, "make unique "+strings.Join(columns, ", "), createUnique, keyName(t.Table, columns), columns)
-		indexed = true
+		indexes = append(indexes, columns)
 	}
-	if !indexed {
+	if len(indexes) == 0 {
 		planIndex(p, t, "index "+i.Column, createIndex, t.index, []string{i.Column})
 	}
 }

@@ -50,9 +50,10 @@ func (u uniqueness) adopt(t table) string {
 	return fmt.Sprintf("ALTER INDEX %s RENAME TO %s", t.sibling(u.prepared()), ident(u.name))
 }
 
-// keys returns what must be unique of an isolated table for the sake of foreign keys: the primary key within each tenant,
-// and what foreign keys refer to otherwise. A primary key that has the tenant column does already.
-func (i Isolation) keys(t table) [][]string {
+// keys returns what must be unique of an isolated table: what foreign keys refer to, and the primary key within each tenant,
+// whose index serves the policy and the order of the primary key as well. Where another index begins as that one would, and
+// no foreign key needs it, it would only slow writes down. A primary key that has the tenant column is unique already.
+func (i Isolation) keys(t table, indexes [][]string) [][]string {
 	var wanted [][]string
 	add := func(columns []string) {
 		covered := func(have []string) bool { return sameSet(have, columns) }
@@ -61,7 +62,11 @@ func (i Isolation) keys(t table) [][]string {
 		}
 	}
 	if len(t.Primary) > 0 {
-		add(i.leading(t.Primary))
+		key := i.leading(t.Primary)
+		begins := func(index []string) bool { return len(index) >= len(key) && slices.Equal(index[:len(key)], key) }
+		if !slices.ContainsFunc(indexes, begins) {
+			add(key)
+		}
 	}
 	for _, columns := range t.referred {
 		add(columns)

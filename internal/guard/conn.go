@@ -36,9 +36,7 @@ func (c *conn) borrow(ctx context.Context) (err error) {
 	if c.owned != nil || c.lent != nil {
 		return nil
 	}
-	if c.lent, err = c.inner.Conn(ctx); err == nil {
-		c.rawUse = c.runTask
-	}
+	c.lent, err = c.inner.Conn(ctx)
 	return err
 }
 
@@ -60,6 +58,9 @@ func (c *conn) use(task func(*pgx.Conn) error) error {
 	if c.owned != nil {
 		return task(c.owned.Conn())
 	}
+	if c.rawUse == nil {
+		c.rawUse = c.runTask
+	}
 	c.task = task
 	return c.lent.Raw(c.rawUse)
 }
@@ -77,19 +78,26 @@ func (c *conn) runTask(dc any) error {
 	return c.task(pc)
 }
 
-// Close gives the connection back, or closes it if it is owned. One that is broken, busy or still in a transaction is
-// thrown away: nobody else may meet what it was doing.
+// Close closes the connection if it is owned, and gives it back otherwise.
 func (c *conn) Close() error {
-	switch {
-	case c.owned != nil:
+	if c.owned != nil {
 		return c.owned.Close()
-	case c.lent == nil:
+	}
+	return c.giveBack()
+}
+
+// giveBack gives a lent connection back. One that is broken, busy or still in a transaction is thrown away: nobody else
+// may meet what it was doing.
+func (c *conn) giveBack() error {
+	lent, state := c.lent, c.state
+	if lent == nil {
 		return nil
 	}
-	if c.state != nil && !clean(c.state.conn) {
-		_ = c.lent.Raw(func(any) error { return driver.ErrBadConn })
+	c.lent, c.state, c.task = nil, nil, nil
+	if state != nil && !clean(state.conn) {
+		_ = lent.Raw(func(any) error { return driver.ErrBadConn })
 	}
-	if err := c.lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
+	if err := lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
 	return nil
@@ -102,9 +110,15 @@ func clean(pc *pgx.Conn) bool {
 	return !pg.IsClosed() && !pg.IsBusy() && pg.TxStatus() == idle
 }
 
-// IsValid keeps an owned connection that is clean. A lent one always goes back to the inner pool, whatever limit of
-// idle connections somebody sets on the guarded one: idle, it would block the others who borrow from there.
-func (c *conn) IsValid() bool { return c.owned != nil && clean(c.owned.Conn()) }
+// IsValid is what database/sql asks when its user is done with a connection, before it keeps it for the next. A lent one
+// goes back then: kept, it would be missing to the others who borrow from there. What is kept is empty, and costs less
+// than to be made anew for each statement.
+func (c *conn) IsValid() bool {
+	if c.owned != nil {
+		return clean(c.owned.Conn())
+	}
+	return c.giveBack() == nil && c.tx == nil
+}
 
 // ResetSession is called before an idle connection is used again; the inner pool does the same for a lent one.
 func (c *conn) ResetSession(ctx context.Context) error {

@@ -40,7 +40,15 @@ type Event struct {
 // transaction, so that inner's limits, lifetimes and statistics go on holding. inner must be a pool of pgx's stdlib.
 // Closing the guarded pool leaves inner open.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
-	return sql.OpenDB(&connector{cfg: cfg, inner: inner})
+	return borrowing(&connector{cfg: cfg, inner: inner})
+}
+
+// borrowing opens a pool that keeps connections which hold none of PostgreSQL's: see (*conn).IsValid.
+func borrowing(k *connector) *sql.DB {
+	const empty = 64 // at most; whoever uses more at a time gets the rest made for each use
+	db := sql.OpenDB(k)
+	db.SetMaxIdleConns(empty)
+	return db
 }
 
 // Open returns a guarded pool whose connections are made by direct, a connector of pgx's stdlib.
@@ -51,7 +59,11 @@ func Open(direct driver.Connector, cfg Config) *sql.DB {
 // Beside returns another guarded pool, whose connections come from where those of the guarded pool db come from.
 func Beside(db *sql.DB, cfg Config) *sql.DB {
 	k := db.Driver().(guarded).connector //nolint:forcetypeassert // a precondition
-	return sql.OpenDB(&connector{cfg: cfg, inner: k.inner, direct: k.direct, beside: true})
+	k = &connector{cfg: cfg, inner: k.inner, direct: k.direct, beside: true}
+	if k.inner != nil {
+		return borrowing(k)
+	}
+	return sql.OpenDB(k)
 }
 
 // OnClose has f called when the guarded pool db has been closed. (*sql.DB).Close returns its error.

@@ -68,8 +68,11 @@ func TestKeyForForeignKeys(t *testing.T) {
 		"unique already":        {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text, UNIQUE (id, tenant_id))", index},
 		"unique index already":  {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text); CREATE UNIQUE INDEX ON logs (tenant_id, id)", none},
 		"partial index":         {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text); CREATE UNIQUE INDEX ON logs (tenant_id, id) WHERE id > 0", "public.logs: make unique tenant_id, id"},
-		"not unique":            {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text); CREATE INDEX ON logs (tenant_id, id)", "public.logs: make unique tenant_id, id"},
-		"deferrable":            {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text, UNIQUE (tenant_id, id) DEFERRABLE)", "public.logs: make unique tenant_id, id"},
+		"not unique":            {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text); CREATE INDEX ON logs (tenant_id, id)", none},
+		"goes on":               {"CREATE TABLE logs (id bigint PRIMARY KEY, at date, tenant_id text); CREATE INDEX ON logs (tenant_id, id DESC, at)", none},
+		"another order":         {"CREATE TABLE logs (id bigint PRIMARY KEY, at date, tenant_id text); CREATE INDEX ON logs (tenant_id, at, id)", "public.logs: make unique tenant_id, id"},
+		"tenant alone":          {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text); CREATE INDEX ON logs (tenant_id)", "public.logs: make unique tenant_id, id"},
+		"deferrable":            {"CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text, UNIQUE (tenant_id, id) DEFERRABLE)", none},
 		"odd column":            {`CREATE TABLE logs ("na""me" bigint PRIMARY KEY, id int, tenant_id text)`, `public.logs: make unique tenant_id, na"me`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,4 +92,51 @@ func TestKeyForForeignKeys(t *testing.T) {
 			require.Empty(t, d.migrate(t, &log{}), "a second run")
 		})
 	}
+}
+
+func TestKeyForForeignKeysBesideAnIndex(t *testing.T) {
+	type log struct {
+		ID       int64
+		TenantID string
+	}
+	type line struct {
+		ID       int64
+		TenantID string
+		LogID    int64
+		Log      log
+	}
+	const made = "public.logs: make unique tenant_id, id"
+	d := newDatabase(t)
+	for name, by := range map[string]string{
+		"not unique": "CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text); CREATE INDEX ON logs (tenant_id, id)",
+		"deferrable": "CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text, UNIQUE (tenant_id, id) DEFERRABLE)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			d.run(t, "DROP TABLE IF EXISTS lines, logs", by)
+			require.NotContains(t, d.migrate(t, &log{}), made, "nothing refers to it")
+			require.Contains(t, d.migrate(t, &log{}, &line{}), made)
+			require.Empty(t, d.migrate(t, &log{}, &line{}), "a second run")
+		})
+	}
+}
+
+func TestKeyBesideAnIndexOfTheModel(t *testing.T) {
+	type log struct {
+		ID       int64  `gorm:"index:of_tenant,priority:2"`
+		TenantID string `gorm:"index:of_tenant,priority:1"`
+	}
+	const made = "public.logs: make unique tenant_id, id"
+	d := newDatabase(t)
+	require.NotContains(t, d.migrate(t, &log{}), made)
+	require.Empty(t, d.migrate(t, &log{}), "a second run")
+	d.run(t, "DROP TABLE logs")
+	script, _, err := d.isolation().SQL(d.owner, &log{})
+	require.NoError(t, err)
+	require.NotContains(t, script, "uni_logs")
+	script, err = d.isolation().IndexSQL(d.owner, &log{})
+	require.NoError(t, err)
+	require.NotContains(t, script, "uni_logs")
+	d.run(t, "CREATE TABLE logs (id bigserial PRIMARY KEY, tenant_id text)")
+	changes := d.migrateWith(t, d.concurrent(), &log{})
+	require.NotContains(t, strings.Join(changes, "\n"), "make unique")
 }
