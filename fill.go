@@ -20,7 +20,7 @@ func (s *statement) fill() error {
 	if s.tenant.name == "" {
 		return nil
 	}
-	f := filler{statement: s}
+	f := filler{statement: *s}
 	if err := f.prepare(); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *statement) fill() error {
 
 // filler is one create at work.
 type filler struct {
-	*statement
+	statement
 	id string // "" for a bypass under no tenant, and for a table without a model under none
 
 	value any // of asValue, once it was asked for
@@ -192,7 +192,7 @@ func (f *filler) mapRow(row map[string]any) error {
 	}
 	switch {
 	case named:
-	case f.tenant.field == nil && !f.plugin.isTenantTable(f.statement):
+	case f.tenant.field == nil && !f.plugin.isTenantTable(&f.statement):
 		// Nobody knows that this table has the column. If it does, its default fills it in.
 	case f.id == "":
 		return errNoTenantForRow
@@ -216,7 +216,7 @@ func (f *filler) check(value any) error {
 
 // write keeps Select and Omit from leaving the tenant column out.
 func (f *filler) write() {
-	if f.tenant.field == nil && !f.plugin.isTenantTable(f.statement) {
+	if f.tenant.field == nil && !f.plugin.isTenantTable(&f.statement) {
 		return
 	}
 	if len(f.Selects) > 0 && !slices.ContainsFunc(f.Selects, f.tenant.is) {
@@ -254,7 +254,7 @@ func (s *statement) checkAssignments() error {
 	if s.tenant.name == "" {
 		return nil
 	}
-	f := filler{statement: s}
+	f := filler{statement: *s}
 	set, _ := s.Clauses["SET"].Expression.(clause.Set)
 	if slices.ContainsFunc(set, func(a clause.Assignment) bool { return s.tenant.is(a.Column.Name) }) {
 		if err := f.prepare(); err != nil {

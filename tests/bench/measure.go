@@ -129,7 +129,7 @@ func (b *bench) tasks() []task {
 		task{"rows", b.either(150*time.Second, 6*time.Second), b.rows},
 		task{"prepared statements", b.either(15*time.Second, 4*time.Second), b.statements},
 		task{"memory", b.either(5*time.Second, 2*time.Second), b.memory},
-		task{"server", b.either(8*time.Second, 2*time.Second), b.steps},
+		task{"messages", b.either(30*time.Second, 3*time.Second), b.steps},
 	)
 }
 

@@ -35,6 +35,9 @@ func (v view) Has(network string) bool {
 // NetworkNames are those under which everything is measured.
 func (view) NetworkNames() []string { return []string{halfMs, noDelay, loopback} }
 
+// StepNetworks are those under which messages are measured.
+func (view) StepNetworks() []string { return []string{loopback, halfMs} }
+
 // PlotOfRatios is the path of the network's plot, if there is one.
 func (v view) PlotOfRatios(network string) string {
 	return map[string]string{loopback: "benchmark/ratios-loopback.svg", halfMs: "benchmark/ratios-0.5ms.svg"}[network]
@@ -255,13 +258,34 @@ func (v view) MemoryTable() string {
 	return t.String()
 }
 
-// StepTable has what the server spends, step by step.
-func (v view) StepTable() string {
-	t := newTable("sent together", "server CPU, µs", "answered after, µs")
+// StepsUnder are those that were measured under a network.
+func (v view) StepsUnder(network string) (under []step) {
 	for _, s := range v.Steps {
-		t.row(s.Title, amountOf(s.ServerCPU), amount(s.Time))
+		if s.Network == network {
+			under = append(under, s)
+		}
+	}
+	return under
+}
+
+// StepTable has what it takes to answer messages, step by step.
+func (v view) StepTable(network string) string {
+	t := newTable("sent together", "server CPU, µs", "more", "answered after, µs", "more", "than")
+	for i, s := range v.StepsUnder(network) {
+		cpu, time, than := "–", "–", "–"
+		if s.Than != i {
+			time, than = more(s.MoreTime), fmt.Sprintf("line %d", s.Than+1)
+			if s.MoreCPU != nil {
+				cpu = more(*s.MoreCPU)
+			}
+		}
+		t.row(fmt.Sprintf("%d. %s", i+1, s.Title), amountOf(s.ServerCPU), cpu, amount(s.Time), time, than)
 	}
 	return t.String()
+}
+
+func more(by interval) string {
+	return fmt.Sprintf("%+.1f (%+.1f to %+.1f)", by.Value, by.Low, by.High)
 }
 
 // ShareTable has the shares of functions or packages, the greatest difference first.
@@ -295,12 +319,18 @@ func (v view) More(operation, pkg string) string {
 	return "0 µs"
 }
 
-// StepMore is by how much the server's time of one step exceeds that of another, as numbered from 0.
-func (v view) StepMore(step, than int) string {
-	if max(step, than) >= len(v.Steps) || v.Steps[step].ServerCPU == nil || v.Steps[than].ServerCPU == nil {
+// StepLater is how much later than the statement by hand a step is answered, in microseconds.
+func (v view) StepLater(network string, step int) string {
+	return more(v.StepsUnder(network)[step].Later)
+}
+
+// Part is a part of the time of plain GORM's operation, in microseconds.
+func (v view) Part(part float64, operation, network string) string {
+	c := v.cell(operation, network)
+	if c == nil {
 		return "an unknown time"
 	}
-	return fmt.Sprintf("%.1f µs", *v.Steps[step].ServerCPU-*v.Steps[than].ServerCPU)
+	return fmt.Sprintf("%.1f", part*c.of("plain").Median)
 }
 
 func (f figure) String() string {

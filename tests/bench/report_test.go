@@ -148,9 +148,12 @@ func madeUp() *results {
 		r.Memory = append(r.Memory, memory{variant, "streamed", each, 3000}, memory{variant, "streamed", bigRows, 3100},
 			memory{variant, "collected", each, 30_000}, memory{variant, "collected", bigRows, 1_700_000})
 	}
-	for i, title := range []string{"the statement", "`SELECT 1` before it", "the tenant", "a look at the role", "the role", "the policy"} {
-		cpu := 20 + 2*float64(i)
-		r.Steps = append(r.Steps, step{Title: title, ServerCPU: &cpu, Time: 3 * cpu})
+	for _, network := range []string{loopback, halfMs} {
+		for i, title := range []string{"the statement", "`SELECT 1` before it", "the tenant", "a look", "the role", "the guard's", "an `INSERT`", "the guard's"} {
+			cpu, by := 20+2*float64(i), interval{2, 1.5, 2.5}
+			r.Steps = append(r.Steps, step{Network: network, Title: title, Than: max(i-1, 0), ServerCPU: &cpu, MoreCPU: &by,
+				Time: 3 * cpu, MoreTime: by, Later: interval{2 * float64(i), 1, 20}})
+		}
 	}
 	of := breakdown{
 		Packages:  []share{{"the guard", map[string]float64{"tenancy": 5, "OpenDB": 4}}},

@@ -102,11 +102,16 @@ type memory struct {
 	Peak    int64  `json:"peak"` // bytes
 }
 
-// step is what the server spends on a statement, as more and more goes before it.
+// step is what it takes to answer messages, as one part is added after the other. Times are in microseconds.
 type step struct {
-	Title     string   `json:"title"`
-	ServerCPU *float64 `json:"server_cpu"` // nil where the server is out of reach
-	Time      float64  `json:"time"`
+	Network   string    `json:"network"`
+	Title     string    `json:"title"`
+	Than      int       `json:"than"`       // the step that it exceeds, as numbered from 0
+	ServerCPU *float64  `json:"server_cpu"` // nil where the server is out of reach
+	MoreCPU   *interval `json:"more_cpu"`
+	Time      float64   `json:"time"`
+	MoreTime  interval  `json:"more_time"`
+	Later     interval  `json:"later"` // than the statement by hand
 }
 
 // profiled is where the client's time and allocations of an operation go.

@@ -10,52 +10,82 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// steps measures, without GORM and without the plugin, what the server spends on the messages that the guard sends: by
-// adding one part after the other.
-func (b *bench) steps(ctx context.Context) (err error) {
-	policies, err := b.database(ctx, pick("tenancy")[0])
+// steps measures, without GORM and without the plugin, what the messages take that the guard sends: by adding one part
+// after the other.
+func (b *bench) steps(ctx context.Context) error {
+	for _, n := range networks {
+		switch n.name {
+		case loopback:
+			if err := b.stepsUnder(ctx, n, 20); err != nil {
+				return err
+			}
+		case halfMs:
+			if err := b.stepsUnder(ctx, n, 2); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// stepsUnder measures them under one network, with so many runs for a turn.
+func (b *bench) stepsUnder(ctx context.Context, n network, runs int) (err error) {
+	var ends closer
+	defer ends.close(&err)
+	connect := func(v variant) (*database, *pgx.Conn, error) {
+		d, err := b.database(ctx, v)
+		if err != nil {
+			return nil, nil, err
+		}
+		dsn, _, err := n.path(d.App.DSN, &ends)
+		if err != nil {
+			return nil, nil, err
+		}
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return nil, nil, err
+		}
+		ends.add(func() error { return conn.Close(ctx) })
+		return d, conn, nil
+	}
+	policies, conn, err := connect(pick("tenancy")[0])
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, policies.App.DSN)
+	without, connWithout, err := connect(plain)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
-	without, err := b.database(ctx, plain)
-	if err != nil {
-		return err
-	}
-	connWithout, err := pgx.Connect(ctx, without.App.DSN)
-	if err != nil {
-		return err
-	}
-	defer connWithout.Close(ctx)
 
 	id := strconv.FormatInt(idOf(reader, 0), 10)
 	byID := message{"SELECT * FROM patients WHERE id = $1 ORDER BY id LIMIT 1", []string{id}}
 	byHand := message{"SELECT * FROM patients WHERE tenant_id = $1 AND id = $2 ORDER BY id LIMIT 1", []string{reader, id}}
+	insert := message{"INSERT INTO patients (tenant_id, name) VALUES ($1, $2) RETURNING id", []string{writer, "Ann"}}
 	nothing := message{"SELECT 1", nil}
-	tenant := message{"SELECT set_config($1, $2, true)", []string{"app.tenant_id", reader}}
-	both := message{"SELECT set_config($1, $2, true)," +
-		" CASE WHEN current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN set_config('role', $3, true) END",
-		[]string{"app.tenant_id", reader, "none"}}
+	tenantOnly := message{"SELECT set_config($1, $2, true)", []string{"app.tenant_id", reader}}
+	set := func(tenant string) message {
+		return message{"SELECT set_config($1, $2, true)," +
+			" CASE WHEN current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN set_config('role', $3, true) END",
+			[]string{"app.tenant_id", tenant, "none"}}
+	}
 	bothSet := message{"SELECT set_config($1, $2, true), set_config('role', $3, true)", []string{"app.tenant_id", reader, "none"}}
 	plan := []struct {
 		title    string
 		conn     *pgx.Conn
 		database *database
 		messages []message
+		than     int // the line whose successor it is, from 0
+		byHand   int // the line without a guard
 	}{
-		{"the statement, with `WHERE tenant_id = $1`", connWithout, without, []message{byHand}},
-		{"`SELECT 1` before it", connWithout, without, []message{nothing, byHand}},
-		{"the tenant set before it", connWithout, without, []message{tenant, byHand}},
-		{"the tenant set, and the role looked at, before it", connWithout, without, []message{both, byHand}},
-		{"the tenant and the role set before it", connWithout, without, []message{bothSet, byHand}},
-		{"the tenant set, and the role looked at, on a table with policies, without the `WHERE`", conn, policies, []message{both, byID}},
-		{"the same, with the `WHERE`", conn, policies, []message{both, byHand}},
+		{"the statement, with `WHERE tenant_id = $1`", connWithout, without, []message{byHand}, 0, 0},
+		{"`SELECT 1` before it", connWithout, without, []message{nothing, byHand}, 0, 0},
+		{"the tenant set before it", connWithout, without, []message{tenantOnly, byHand}, 1, 0},
+		{"the tenant set, and the role looked at, before it", connWithout, without, []message{set(reader), byHand}, 2, 0},
+		{"the tenant and the role set before it", connWithout, without, []message{bothSet, byHand}, 2, 0},
+		{"what the guard sends: 4 without the `WHERE`, on a table with policies", conn, policies, []message{set(reader), byID}, 3, 0},
+		{"an `INSERT`", connWithout, without, []message{insert}, 6, 6},
+		{"what the guard sends, on a table with policies", conn, policies, []message{set(writer), insert}, 6, 6},
 	}
-	const runs = 50
 	spent := make([][]float64, len(plan))
 	turns := make([]func(int) error, len(plan))
 	for i, p := range plan {
@@ -77,16 +107,23 @@ func (b *bench) steps(ctx context.Context) (err error) {
 			return nil
 		}
 	}
-	took, err := b.takeTurns(ctx, b.either(7*time.Second, 1500*time.Millisecond), turns)
+	took, err := b.takeTurns(ctx, b.either(15*time.Second, 1500*time.Millisecond), turns)
 	if err != nil {
 		return err
 	}
+	for i := range took {
+		for round := range took[i] {
+			took[i][round] /= float64(runs)
+		}
+	}
 	for i, p := range plan {
-		b.results.Steps = append(b.results.Steps, step{
-			Title:     p.title,
-			ServerCPU: medianIfAny(spent[i]),
-			Time:      median(took[i]) / runs,
-		})
+		s := step{Network: n.name, Title: p.title, Than: p.than, Time: median(took[i]), MoreTime: paired(took[i], took[p.than], b.rng),
+			Later: paired(took[i], took[p.byHand], b.rng)}
+		if len(spent[i]) > 0 {
+			cpu, more := median(spent[i]), paired(spent[i], spent[p.than], b.rng)
+			s.ServerCPU, s.MoreCPU = &cpu, &more
+		}
+		b.results.Steps = append(b.results.Steps, s)
 	}
 	return nil
 }

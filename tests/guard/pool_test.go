@@ -135,6 +135,7 @@ func TestLimits(t *testing.T) {
 		require.Equal(t, []string{"a1", "a2"}, p.notes(ctx, t))
 		require.Equal(t, 1, p.inner.Stats().Idle, "kept by the lender")
 		require.Zero(t, p.inner.Stats().InUse, "what the guard keeps holds none")
+		require.Equal(t, 1, p.Stats().OpenConnections, "and is not made anew each time")
 	}
 	tx := begin(ctx, t, p, nil)
 	short, cancel := context.WithCancel(ctx)
