@@ -1,27 +1,17 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http/httptest"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-func TestMain(m *testing.M) {
-	code := pgserver.Run(m)
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m) }
 
 // connections is what the pool has in tests: few, so that requests meet on them.
 const connections = 4

@@ -5,14 +5,11 @@ package routers
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -23,14 +20,7 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-func TestMain(m *testing.M) {
-	code := pgserver.Run(m)
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m) }
 
 // Owl is a tenant's.
 type Owl struct {

@@ -43,6 +43,7 @@ type Option func(*config)
 
 type config struct {
 	settings []string // for the server, as name=value
+	endless  []string // functions that goroutines may run on after the tests
 }
 
 // WithStatementLog makes the server log every statement that arrives, also one that is only prepared: a test can then
@@ -51,6 +52,12 @@ func WithStatementLog() Option {
 	return func(c *config) {
 		c.settings = append(c.settings, "log_statement=all", "log_min_duration_statement=0")
 	}
+}
+
+// WithEndless lets goroutines that run one of these functions go on after the tests, for Main and Run: those of libraries
+// that never end what they start. The goroutine that GORM keeps for prepared statements need not be named.
+func WithEndless(functions ...string) Option {
+	return func(c *config) { c.endless = append(c.endless, functions...) }
 }
 
 // Start gives a real PostgreSQL, from the first source that has one. The context bounds the start, which takes half a

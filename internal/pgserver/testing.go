@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // shared is the server of a test package.
@@ -20,11 +22,10 @@ var shared struct {
 }
 
 // Main is the body of a test package's TestMain. It runs the tests, starts a server for them when the first one asks,
-// stops it when all are done or the run is interrupted, and exits.
+// stops it when all are done or the run is interrupted, looks for goroutines that are left, and exits.
 func Main(m *testing.M, opts ...Option) { os.Exit(Run(m, opts...)) }
 
-// Run does what Main does, except that it returns the exit code: for a TestMain that has more to do, such as looking for
-// leaked goroutines.
+// Run does what Main does, except that it returns the exit code: for a TestMain that has more to do.
 func Run(m *testing.M, opts ...Option) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -51,7 +52,28 @@ func Run(m *testing.M, opts ...Option) int {
 		progress("%v", err)
 		code = max(code, 1)
 	}
-	return code
+	cancel()
+	if code != 0 {
+		return code // a test that stopped half-way has left what it was doing
+	}
+	if err := goleak.Find(endless(opts)...); err != nil {
+		progress("%v", err)
+		return 1
+	}
+	return 0
+}
+
+// endless are the goroutines that others start and never end.
+func endless(opts []Option) []goleak.Option {
+	var cfg config
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	ignored := []goleak.Option{goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")} // of PrepareStmt
+	for _, function := range cfg.endless {
+		ignored = append(ignored, goleak.IgnoreAnyFunction(function))
+	}
+	return ignored
 }
 
 func closeShared() error {

@@ -3,28 +3,17 @@
 package compat
 
 import (
-	"fmt"
-	"os"
 	"testing"
-
-	"go.uber.org/goleak"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-func TestMain(m *testing.M) {
-	code := pgserver.Run(m)
-	if err := goleak.Find(endless...); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m, pgserver.WithEndless(endless...)) }
 
-// endless are goroutines that others start and never end: those of GORM's statement stores, and the clock of the
-// prometheus plugin.
-var endless = []goleak.Option{
-	goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1"),
-	goleak.IgnoreAnyFunction("gorm.io/plugin/prometheus.(*Prometheus).Initialize.func1.1"),
-	goleak.IgnoreAnyFunction("gorm.io/plugin/prometheus.(*Postgres).Metrics.func1"),
+// endless are functions on goroutines that others start and never end: those of GORM's statement stores, and the clock of
+// the prometheus plugin.
+var endless = []string{
+	"gorm.io/gorm/internal/lru.NewLRU[...].func1",
+	"gorm.io/plugin/prometheus.(*Prometheus).Initialize.func1.1",
+	"gorm.io/plugin/prometheus.(*Postgres).Metrics.func1",
 }

@@ -14,15 +14,10 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
 var update = flag.Bool("update", false, "write the table in docs/faults.md")
-
-// gormsStatements is the goroutine of each of GORM's stores of prepared statements, which nothing ends.
-var gormsStatements = goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")
 
 func TestMain(m *testing.M) {
 	if dsn := os.Getenv(victimDSN); dsn != "" {
@@ -31,10 +26,6 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	code := pgserver.Run(m)
-	if err := goleak.Find(gormsStatements); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
 	everything := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.list").Value.String() == ""
 	if code == 0 && everything {
 		if err := book.compare("../../docs/faults.md", *update); err != nil {

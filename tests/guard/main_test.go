@@ -3,20 +3,9 @@
 package guard_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
-
-	"go.uber.org/goleak"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-func TestMain(m *testing.M) {
-	code := pgserver.Run(m, pgserver.WithStatementLog())
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m, pgserver.WithStatementLog()) }

@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -26,15 +25,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-func TestMain(m *testing.M) {
-	code := pgserver.Run(m, pgserver.WithStatementLog())
-	// GORM never ends the goroutine of its statement cache.
-	if err := goleak.Find(goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m, pgserver.WithStatementLog()) }
 
 // denied tells PostgreSQL's refusals: insufficient_privilege, which is also that of a policy, and unique_violation, by
 // which an upsert fails on a key that exists and can't be seen.

@@ -10,29 +10,17 @@ package model
 
 import (
 	"flag"
-	"fmt"
-	"os"
 	"strconv"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
-
-// gormsStatements is the goroutine of each of GORM's stores of prepared statements, which nothing ends.
-var gormsStatements = goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")
 
 func TestMain(m *testing.M) {
 	set("rapid.checks", 2)
 	set("rapid.steps", 250)
 	flag.Parse()
-	code := pgserver.Run(m)
-	if err := goleak.Find(gormsStatements); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
-	os.Exit(code)
+	pgserver.Main(m)
 }
 
 // set sets one of rapid's flags, before those of the command line.

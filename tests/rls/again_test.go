@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/rls"
 )
@@ -70,10 +69,7 @@ func TestSecondRunChangesNothing(t *testing.T) {
 		"plain":    func(t *testing.T, d database) *gorm.DB { return d.owner },
 		"prepared": func(t *testing.T, d database) *gorm.DB { return open(t, d.Owner.DSN, &gorm.Config{PrepareStmt: true}) },
 		"simple protocol": func(t *testing.T, d database) *gorm.DB {
-			db, err := gorm.Open(postgres.New(postgres.Config{DSN: d.Owner.DSN, PreferSimpleProtocol: true}),
-				&gorm.Config{Logger: logger.Discard})
-			require.NoError(t, err)
-			return db
+			return openWith(t, postgres.Config{DSN: d.Owner.DSN, PreferSimpleProtocol: true}, &gorm.Config{})
 		},
 		"translated errors": func(t *testing.T, d database) *gorm.DB {
 			return open(t, d.Owner.DSN, &gorm.Config{TranslateError: true, SkipDefaultTransaction: true})

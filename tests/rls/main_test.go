@@ -43,8 +43,13 @@ func newDatabase(t *testing.T) database {
 // open opens GORM without its log.
 func open(t *testing.T, dsn string, config *gorm.Config) *gorm.DB {
 	t.Helper()
+	return openWith(t, postgres.Config{DSN: dsn}, config)
+}
+
+func openWith(t *testing.T, dialect postgres.Config, config *gorm.Config) *gorm.DB {
+	t.Helper()
 	config.Logger = logger.Discard
-	db, err := gorm.Open(postgres.Open(dsn), config)
+	db, err := gorm.Open(postgres.New(dialect), config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		pool, err := db.DB()

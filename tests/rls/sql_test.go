@@ -8,9 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 	"gorm.io/gorm/schema"
 
 	"github.com/gormtenancy/tenancy"
@@ -20,10 +18,8 @@ import (
 // offline is a *gorm.DB that has no database.
 func offline(t *testing.T, config *gorm.Config) *gorm.DB {
 	t.Helper()
-	config.DryRun, config.DisableAutomaticPing, config.Logger = true, true, logger.Discard
-	db, err := gorm.Open(postgres.Open(""), config)
-	require.NoError(t, err)
-	return db
+	config.DryRun, config.DisableAutomaticPing = true, true
+	return open(t, "", config)
 }
 
 // dump is the catalog without what differs between databases of the same definition.

@@ -1,24 +1,16 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	// GORM never ends the goroutine of its statement cache.
-	if err := goleak.Find(goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m) }
 
 // TestSoak is the command for a few seconds, with many faults.
 func TestSoak(t *testing.T) {

@@ -2,10 +2,13 @@ package wire_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
@@ -47,7 +50,7 @@ func TestFates(t *testing.T) {
 				}
 				return wire.Fate{}
 			}))
-			conn := connect(t, dsn)
+			conn := connectOnce(t, dsn)
 			pid := conn.PgConn().PID()
 			armed.Store(true)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -66,4 +69,23 @@ func TestFates(t *testing.T) {
 			require.Equal(t, tt.inserted, tag.RowsAffected() == 1)
 		})
 	}
+}
+
+// connectOnce connects so that pgx can't ask the server on a second connection to cancel what the first was doing.
+func connectOnce(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	var dialed atomic.Bool
+	dial := cfg.DialFunc
+	cfg.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dialed.Swap(true) {
+			return nil, errors.New("connected once")
+		}
+		return dial(ctx, network, address)
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
 }

@@ -2,13 +2,10 @@ package meter
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
@@ -17,14 +14,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-func TestMain(m *testing.M) {
-	code := pgserver.Run(m)
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { pgserver.Main(m) }
 
 type Owl struct {
 	ID       int64
