@@ -9,6 +9,8 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // CreateTable makes the tables of models, as GORM's migrator does, except for what the plan makes: foreign keys, and what is
@@ -95,5 +97,5 @@ func (m migrator) comment(stmt *gorm.Statement, field *schema.Field) error {
 		return nil
 	}
 	return m.exec("COMMENT ON COLUMN ?.? IS ?", m.CurrentTable(stmt), clause.Column{Name: field.DBName},
-		clause.Expr{SQL: literal(field.Comment)})
+		clause.Expr{SQL: sqltext.Literal(field.Comment)})
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // Codes of policies.
@@ -213,7 +215,7 @@ func (c *checker) writtenPredicate(t *tenantTable) string {
 
 // writtenDefault is how PostgreSQL writes the default of a tenant column.
 func (c *checker) writtenDefault(columnType string) string {
-	current := fmt.Sprintf("NULLIF(current_setting(%s::text, true), ''::text)", literal(c.Setting))
+	current := fmt.Sprintf("NULLIF(current_setting(%s::text, true), ''::text)", sqltext.Literal(c.Setting))
 	if columnType == "text" {
 		return current
 	}

@@ -6,54 +6,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext/scan"
 )
-
-// scanIdent reads a quoted identifier as PostgreSQL's scanner does (PostgreSQL documentation, "Identifiers and Key Words"),
-// and returns what comes after it.
-func scanIdent(t *testing.T, sql string) (name, rest string) {
-	t.Helper()
-	require.True(t, strings.HasPrefix(sql, `"`), sql)
-	var b strings.Builder
-	for sql = sql[1:]; ; {
-		before, after, found := strings.Cut(sql, `"`)
-		require.True(t, found, "no end")
-		b.WriteString(before)
-		if !strings.HasPrefix(after, `"`) {
-			return b.String(), after
-		}
-		b.WriteByte('"')
-		sql = after[1:]
-	}
-}
-
-// scanLiteral reads a string constant likewise ("String Constants"), with standard_conforming_strings on or off.
-func scanLiteral(t *testing.T, sql string, conforming bool) (value, rest string) {
-	t.Helper()
-	escapes := !conforming
-	if after, found := strings.CutPrefix(sql, "E"); found {
-		sql, escapes = after, true
-	}
-	require.True(t, strings.HasPrefix(sql, "'"), sql)
-	var b strings.Builder
-	for n := 1; n < len(sql); n++ {
-		switch c := sql[n]; {
-		case c == '\\' && escapes:
-			n++
-			require.Less(t, n, len(sql), "no end")
-			require.Contains(t, `\'`, string(sql[n]), "an escape with a meaning of its own")
-			b.WriteByte(sql[n])
-		case c == '\'' && n+1 < len(sql) && sql[n+1] == '\'':
-			n++
-			b.WriteByte('\'')
-		case c == '\'':
-			return b.String(), sql[n+1:]
-		default:
-			b.WriteByte(c)
-		}
-	}
-	require.Fail(t, "no end", sql)
-	return "", ""
-}
 
 func FuzzIdent(f *testing.F) {
 	for _, name := range []string{"", "tenant_id", "select", `weird "" name`, `"`, `""`, "größe", "a.b", "\x00", strings.Repeat("ä", 40)} {
@@ -61,25 +16,12 @@ func FuzzIdent(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, first, second string) {
 		strip := func(s string) string { return strings.ReplaceAll(s, "\x00", "") } // PostgreSQL has no names with it
-		name, rest := scanIdent(t, ident(first, second))
+		name, rest := scan.Ident(t, ident(first, second))
 		require.Equal(t, strip(first), name)
 		require.True(t, strings.HasPrefix(rest, "."), rest)
-		name, rest = scanIdent(t, rest[1:])
+		name, rest = scan.Ident(t, rest[1:])
 		require.Equal(t, strip(second), name)
 		require.Empty(t, rest)
-	})
-}
-
-func FuzzLiteral(f *testing.F) {
-	for _, value := range []string{"", "app.tenant_id", "o'reilly", `back\slash`, `\'`, `'\`, `\\''`, "E'", "\xff'", "größe"} {
-		f.Add(value)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		for _, conforming := range []bool{true, false} {
-			scanned, rest := scanLiteral(t, literal(value), conforming)
-			require.Equal(t, value, scanned)
-			require.Empty(t, rest)
-		}
 	})
 }
 

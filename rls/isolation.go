@@ -6,6 +6,8 @@ import (
 	"regexp"
 
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 const (
@@ -94,7 +96,7 @@ func (i Isolation) roles() []string {
 // current is the expression for the current tenant as a value of the type, NULL when there is none. NULLIF is needed
 // because a setting made for one transaction reads as an empty string after it, not as NULL.
 func (i Isolation) current(columnType string) string {
-	return fmt.Sprintf("NULLIF(current_setting(%s, true), '')::%s", literal(i.Setting), columnType)
+	return fmt.Sprintf("NULLIF(current_setting(%s, true), '')::%s", sqltext.Literal(i.Setting), columnType)
 }
 
 // predicate is the expression of the tenant's policy. The scalar subquery makes PostgreSQL read the setting once for a

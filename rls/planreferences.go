@@ -3,6 +3,8 @@ package rls
 import (
 	"fmt"
 	"slices"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // resolved is a reference with what the tables make of it.
@@ -112,5 +114,5 @@ func (r resolved) plan(p *script, t table) {
 // hasConstraint is the condition that the table has a constraint of this name (PostgreSQL documentation, pg_constraint).
 func hasConstraint(t table, name string) string {
 	return fmt.Sprintf("EXISTS (SELECT FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s)",
-		literal(t.quoted()), literal(name))
+		sqltext.Literal(t.quoted()), sqltext.Literal(name))
 }

@@ -19,13 +19,3 @@ func identList(names []string) string {
 	}
 	return strings.Join(quoted, ", ")
 }
-
-// literal quotes a string constant. A string with a backslash becomes an escape string constant, because a plain one means
-// something else while standard_conforming_strings is off (PostgreSQL documentation, "String Constants").
-func literal(s string) string {
-	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
-	if strings.Contains(s, `\`) {
-		return "E" + strings.ReplaceAll(quoted, `\`, `\\`)
-	}
-	return quoted
-}

@@ -19,15 +19,3 @@ func TestIdent(t *testing.T) {
 	}
 	require.Equal(t, `"billing"."invoices"`, ident("billing", "invoices"))
 }
-
-func TestLiteral(t *testing.T) {
-	for in, want := range map[string]string{
-		"":              `''`,
-		"app.tenant_id": `'app.tenant_id'`,
-		"o'reilly":      `'o''reilly'`,
-		`back\slash`:    `E'back\\slash'`,
-		`\'`:            `E'\\'''`,
-	} {
-		require.Equal(t, want, literal(in))
-	}
-}

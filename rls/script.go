@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // reasons say what each step of the plan is for.
@@ -86,7 +88,7 @@ func (c Change) script() string {
 		fmt.Fprintf(&body, "\t\t%s;\n", c.SQL)
 	} else {
 		fmt.Fprintf(&body, "\t\tIF current_setting('server_version_num')::int >= %d THEN\n\t\t\tEXECUTE %s;\n\t\tELSE\n\t\t\t%s;\n\t\tEND IF;\n",
-			versionOfColumnLists, literal(c.SQL), c.dated)
+			versionOfColumnLists, sqltext.Literal(c.SQL), c.dated)
 	}
 	block := fmt.Sprintf("BEGIN\n\tIF NOT %s THEN\n%s\tEND IF;\nEND", c.held, body.String())
 	tag := dollarTag(block)

@@ -7,42 +7,15 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/internal/sqltext/scan"
 )
 
 // hostile are ids that have broken other people's quoting.
 var hostile = []string{
 	"", "acme", "'", "''", `\`, `\'`, `'\`, `\\''`, `'; RESET ROLE; --`, `$1`, `$$`, `$a$x$a$`, "/*", "*/", "--\n", "\x00", "a\x00b",
 	"\xff", "\xc3", "\xed\xa0\x80", "größe", "\u2028", "\ufeff", "E'", "U&'\\0027'", "a\r\nb", " ", "%s", "?", "{}",
-}
-
-// scanLiteral reads a string constant as PostgreSQL does ("String Constants" in its documentation), with
-// standard_conforming_strings on or off, and returns what comes after it.
-func scanLiteral(t *testing.T, sql string, conforming bool) (value, rest string) {
-	t.Helper()
-	escapes := !conforming
-	if after, found := strings.CutPrefix(sql, "E"); found {
-		sql, escapes = after, true
-	}
-	require.True(t, strings.HasPrefix(sql, "'"), sql)
-	var b strings.Builder
-	for n := 1; n < len(sql); n++ {
-		switch c := sql[n]; {
-		case c == '\\' && escapes:
-			n++
-			require.Less(t, n, len(sql), "no end")
-			require.Contains(t, `\'`, string(sql[n]), "an escape with a meaning of its own")
-			b.WriteByte(sql[n])
-		case c == '\'' && n+1 < len(sql) && sql[n+1] == '\'':
-			n++
-			b.WriteByte('\'')
-		case c == '\'':
-			return b.String(), sql[n+1:]
-		default:
-			b.WriteByte(c)
-		}
-	}
-	require.Fail(t, "no end", sql)
-	return "", ""
 }
 
 // FuzzTenant: an id is taken as it is, or every statement under it is refused.
@@ -91,14 +64,14 @@ func FuzzAssertionText(f *testing.F) {
 			s.bypass = &Bypass{ReadOnly: true}
 		}
 		cfg := Config{Setting: setting, Role: role}
-		text, statements := cfg.assertionText(s, quoteLiteral(id))
+		text, statements := cfg.assertionText(s, sqltext.Literal(id))
 		for _, conforming := range []bool{true, false} {
 			rest, found := strings.CutPrefix(text, "SET LOCAL ")
 			require.True(t, found)
 			var names []string
 			for {
 				var name string
-				name, rest = scanIdent(t, rest)
+				name, rest = scan.Ident(t, rest)
 				names = append(names, name)
 				if rest, found = strings.CutPrefix(rest, "."); !found {
 					break
@@ -107,7 +80,7 @@ func FuzzAssertionText(f *testing.F) {
 			require.Equal(t, setting, strings.Join(names, "."))
 			rest, found = strings.CutPrefix(rest, " = ")
 			require.True(t, found)
-			value, rest := scanLiteral(t, rest, conforming)
+			value, rest := scan.Literal(t, rest, conforming)
 			require.Equal(t, id, value)
 			rest, found = strings.CutPrefix(rest, "; SET LOCAL ROLE ")
 			require.True(t, found)
@@ -116,28 +89,11 @@ func FuzzAssertionText(f *testing.F) {
 				require.True(t, found)
 			} else {
 				var name string
-				name, rest = scanIdent(t, rest)
+				name, rest = scan.Ident(t, rest)
 				require.Equal(t, role, name)
 			}
 			require.Equal(t, map[bool]string{false: "; ", true: "; SET LOCAL transaction_read_only = on; "}[readOnly], rest)
 		}
 		require.Equal(t, map[bool]int{false: 2, true: 3}[readOnly], statements)
 	})
-}
-
-// scanIdent reads a quoted identifier as PostgreSQL does, and returns what comes after it.
-func scanIdent(t *testing.T, sql string) (name, rest string) {
-	t.Helper()
-	require.True(t, strings.HasPrefix(sql, `"`), sql)
-	var b strings.Builder
-	for sql = sql[1:]; ; {
-		before, after, found := strings.Cut(sql, `"`)
-		require.True(t, found, "no end")
-		b.WriteString(before)
-		if !strings.HasPrefix(after, `"`) {
-			return b.String(), after
-		}
-		b.WriteByte('"')
-		sql = after[1:]
-	}
 }

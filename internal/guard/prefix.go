@@ -90,17 +90,6 @@ func interpolatedWidth(s string) int32 {
 	return int32(utf8.RuneCountInString(s) + strings.Count(s, "'") + len(` '' `)) //nolint:gosec // an id is short
 }
 
-// quoteLiteral quotes s for SQL text. A backslash escapes in a plain literal where standard_conforming_strings is off,
-// and does not where it is on; in an E literal it always does
-// (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE).
-func quoteLiteral(s string) string {
-	s = strings.ReplaceAll(s, `'`, `''`)
-	if strings.Contains(s, `\`) {
-		return `E'` + strings.ReplaceAll(s, `\`, `\\`) + `'`
-	}
-	return `'` + s + `'`
-}
-
 func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] >= 0x80 {

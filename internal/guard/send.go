@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // answer is what the server sends back for one statement: its rows, and after them, up to ReadyForQuery, the outcome
@@ -131,7 +133,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer,
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
-	before := c.textBefore(pc, q, quoteLiteral(q.scope.tenant))
+	before := c.textBefore(pc, q, sqltext.Literal(q.scope.tenant))
 	shift := before.width()
 	results := pc.PgConn().Exec(ctx, before.text+q.sql)
 	if err := c.skip(results, before); err != nil {

@@ -19,7 +19,7 @@ var suites = []string{"guard", "model", "faults", "plugin", "isolation", "pool"}
 // try runs the suites on a mutated copy, and returns the tests that failed in the first suite that did. The copy is as it
 // was when it returns.
 func try(ctx context.Context, dir string, m mutation) (failed []string, err error) {
-	undo, err := apply(filepath.Join(dir, "internal/guard"), m.edits)
+	undo, err := apply(filepath.Join(dir, "internal"), m.edits)
 	if err != nil {
 		return nil, err
 	}
