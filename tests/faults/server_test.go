@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -72,8 +74,8 @@ func TestRestart(t *testing.T) {
 	w.recovered(t, true)
 }
 
-// TestDiskFull: PostgreSQL finds no room. A full disk can't be had without the rights of an administrator, so a trigger
-// raises the error of one, for a statement and at the commit; the limit of temporary files is a real one.
+// TestDiskFull: PostgreSQL finds no room for a row, in a statement and at the commit. Triggers send that row to a table on
+// a full disk; the limit of temporary files is in TestTemporaryFileLimit.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
@@ -82,13 +84,14 @@ func TestDiskFull(t *testing.T) {
 			w := newWorld(t, way)
 			owner := openSQL(t, w.Owner.DSN)
 			_, err := owner.Exec(`
-				CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-					RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file';
-				END $$;
-				CREATE TRIGGER full_now AFTER INSERT ON notes FOR EACH ROW WHEN (NEW.body LIKE '%now') EXECUTE FUNCTION full_disk();
-				CREATE CONSTRAINT TRIGGER full_late AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
-					FOR EACH ROW WHEN (NEW.body LIKE '%late') EXECUTE FUNCTION full_disk()`)
+				CREATE TABLE more (n int);
+				CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+					$$ BEGIN INSERT INTO more VALUES (1); RETURN NULL; END $$;
+				CREATE TRIGGER more_now AFTER INSERT ON notes FOR EACH ROW WHEN (NEW.body LIKE '%now') EXECUTE FUNCTION more();
+				CREATE CONSTRAINT TRIGGER more_late AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+					FOR EACH ROW WHEN (NEW.body LIKE '%late') EXECUTE FUNCTION more()`)
 			require.NoError(t, err)
+			w.fillDisk(t, owner)
 			for _, suffix := range []string{" now", " late"} {
 				for _, op := range operations {
 					if op.writes == 0 {
@@ -103,6 +106,29 @@ func TestDiskFull(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fillDisk leaves no room for the table more, which is empty: in the place of its file it puts /dev/full, of which every
+// write fails as on a full disk (Linux manual, full(4)). Where the server's files are out of reach, or the system has no
+// such device, a trigger raises the same error.
+func (w *world) fillDisk(t *testing.T, owner *sql.DB) {
+	t.Helper()
+	var dir, file string
+	require.NoError(t, w.super.QueryRow(`SHOW data_directory`).Scan(&dir))
+	require.NoError(t, owner.QueryRow(`SELECT pg_relation_filepath('more')`).Scan(&file))
+	file = filepath.Join(dir, file)
+	_, errDevice := os.Stat("/dev/full")
+	if info, err := os.Stat(file); err == nil && info.Size() == 0 && errDevice == nil {
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, os.Symlink("/dev/full", file))
+		return
+	}
+	t.Log("no full disk to be had: a trigger raises its error")
+	_, err := owner.Exec(`
+		CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file'; END $$;
+		CREATE TRIGGER no_room BEFORE INSERT ON more FOR EACH ROW EXECUTE FUNCTION no_room()`)
+	require.NoError(t, err)
 }
 
 // TestTemporaryFileLimit: a sort needs more room on the disk than it may take.
