@@ -50,7 +50,8 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 // BypassOption narrows what Bypass allows.
 type BypassOption func(*bypassPool)
 
-// BypassReadOnly makes PostgreSQL refuse every write of the client.
+// BypassReadOnly makes PostgreSQL refuse every write of the client. In a transaction that may write, the client's
+// statements are refused, because PostgreSQL would make all of it read-only.
 func BypassReadOnly() BypassOption {
 	return func(b *bypassPool) { b.readOnly = true }
 }

@@ -28,8 +28,10 @@ var (
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")
-	errTxFailed   = wrap(sql.ErrTxDone, errors.New("the transaction failed with its first statement"))
-	errTxEnded    = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
+	errReadOnlyIn = errors.New("tenancy: the bypass transaction may write, and PostgreSQL can make it read-only only for good: " +
+		"begin one with the read-only client")
+	errTxFailed = wrap(sql.ErrTxDone, errors.New("the transaction failed with its first statement"))
+	errTxEnded  = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
 )
 
 // PanicError is a panic in code of the application. Value and Stack may hold anything, and are not in the text.

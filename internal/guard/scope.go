@@ -134,6 +134,8 @@ func (c *conn) bypassScope(ctx context.Context) (scope, error) {
 		return scope{}, errNoReason
 	case c.tx != nil && c.tx.scope.readOnly() && !mark.ReadOnly:
 		return scope{}, errReadOnlyTx
+	case c.tx != nil && !c.tx.scope.readOnly() && mark.ReadOnly:
+		return scope{}, errReadOnlyIn
 	default:
 		return scope{bypass: mark}, nil
 	}

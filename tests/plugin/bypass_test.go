@@ -162,6 +162,11 @@ func TestBypassWrites(t *testing.T) {
 				require.ErrorAs(t, write(readOnly), &pgErr)
 				require.Equal(t, "25006", pgErr.Code) // read_only_sql_transaction
 			}
+			require.NoError(t, admin.Transaction(func(tx *gorm.DB) error {
+				require.ErrorContains(t, tenancy.Bypass(tx, "a look", tenancy.BypassReadOnly()).First(&Patient{}).Error,
+					"begin one with the read-only client")
+				return tx.Exec("UPDATE patients SET name = name").Error
+			}))
 		})
 	}
 }
