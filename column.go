@@ -53,7 +53,7 @@ func (p *Plugin) fieldOf(s *schema.Schema) *schema.Field {
 }
 
 func isShared(s *schema.Schema) bool {
-	return s.ModelType.Implements(sharedModel) || reflect.PointerTo(s.ModelType).Implements(sharedModel)
+	return reflect.PointerTo(s.ModelType).Implements(sharedModel) // by a method of the pointer's or of the struct's own
 }
 
 // is reports whether a name in GORM's hands means the tenant column: the column's, qualified or quoted, or the field's.

@@ -324,6 +324,16 @@ func (v view) StepLater(network string, step int) string {
 	return more(v.StepsUnder(network)[step].Later)
 }
 
+// Saturated is what First takes of all processors with 16 goroutines on loopback, in plain GORM, in microseconds.
+func (v view) Saturated() string {
+	for _, t := range v.Goroutines {
+		if t.Network == loopback && t.Goroutines == 16 && t.Variant == "plain" {
+			return fmt.Sprintf("%.0f", float64(v.Machine.CPUs)*1e6/t.PerSecond)
+		}
+	}
+	return "an unknown number of"
+}
+
 // Part is a part of the time of plain GORM's operation, in microseconds.
 func (v view) Part(part float64, operation, network string) string {
 	c := v.cell(operation, network)

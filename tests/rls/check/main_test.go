@@ -31,6 +31,7 @@ type database struct {
 	role    string // the application's
 	super   string // the DSN
 	version int    // of the server
+	port    int    // where the server listens, as it sees it itself
 }
 
 // newDatabase makes an empty database.
@@ -58,7 +59,8 @@ func newDatabase(t testing.TB) database {
 				END LOOP;
 			END $$`)
 	})
-	require.NoError(t, d.connect(t, d.super).QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&d.version))
+	require.NoError(t, d.connect(t, d.super).QueryRow(t.Context(),
+		"SELECT current_setting('server_version_num')::int, current_setting('port')::int").Scan(&d.version, &d.port))
 	return d
 }
 
@@ -88,7 +90,7 @@ func (d database) fill(text string) string {
 	password, _ := super.User.Password()
 	return strings.NewReplacer("{app}", d.role, "{admin}", d.Admin.Role, "{owner}", d.Owner.Role,
 		"{security_invoker}", invoker,
-		"{here}", fmt.Sprintf("host '%s', port '%s', dbname '%s'", super.Hostname(), super.Port(), d.Name),
+		"{here}", fmt.Sprintf("host '127.0.0.1', port '%d', dbname '%s'", d.port, d.Name),
 		"{superuser}", fmt.Sprintf("user '%s', password '%s'", super.User.Username(), password)).Replace(text)
 }
 
