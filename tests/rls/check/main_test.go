@@ -31,7 +31,8 @@ type database struct {
 	role    string // the application's
 	super   string // the DSN
 	version int    // of the server
-	port    int    // where the server listens, as it sees it itself
+	host    string // where the server listens, as it sees it itself
+	port    int
 }
 
 // newDatabase makes an empty database.
@@ -60,7 +61,7 @@ func newDatabase(t testing.TB) database {
 			END $$`)
 	})
 	require.NoError(t, d.connect(t, d.super).QueryRow(t.Context(),
-		"SELECT current_setting('server_version_num')::int, current_setting('port')::int").Scan(&d.version, &d.port))
+		"SELECT current_setting('server_version_num')::int, host(inet_server_addr()), inet_server_port()").Scan(&d.version, &d.host, &d.port))
 	return d
 }
 
@@ -90,7 +91,7 @@ func (d database) fill(text string) string {
 	password, _ := super.User.Password()
 	return strings.NewReplacer("{app}", d.role, "{admin}", d.Admin.Role, "{owner}", d.Owner.Role,
 		"{security_invoker}", invoker,
-		"{here}", fmt.Sprintf("host '127.0.0.1', port '%d', dbname '%s'", d.port, d.Name),
+		"{here}", fmt.Sprintf("host '%s', port '%d', dbname '%s'", d.host, d.port, d.Name),
 		"{superuser}", fmt.Sprintf("user '%s', password '%s'", super.User.Username(), password)).Replace(text)
 }
 
