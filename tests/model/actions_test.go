@@ -480,7 +480,11 @@ func (m *machine) cut(t *rapid.T) {
 	for _, tenant := range slices.Sorted(maps.Keys(m.open)) {
 		x := m.open[tenant]
 		by := "rollback"
-		if x.used && !x.over { // otherwise it has no connection that is broken, or sends nothing
+		switch {
+		case !x.used || x.over: // it has no connection that is broken, or sends nothing
+		case x.aborted: // perhaps so early that a statement is refused before it is sent, and nobody finds out
+			by = rapid.SampledFrom([]string{"commit", "rollback"}).Draw(t, "ended by")
+		default:
 			by = rapid.SampledFrom([]string{"statement", "commit", "rollback"}).Draw(t, "found out by")
 		}
 		x.over = true
