@@ -11,7 +11,7 @@ import (
 )
 
 // conn is a connection of a guarded pool: one of pgx's that it owns, or that the inner pool lends it from the first
-// statement on, for as long as database/sql holds this one. What only prepares or begins sends nothing, and need not wait
+// statement on, until the user of this one is done with it. What only prepares or begins sends nothing, and need not wait
 // for one. database/sql serialises all calls.
 type conn struct {
 	cfg   *Config
