@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,12 @@ type call struct {
 	args     []any
 	prepared bool // by a driver.Stmt
 	exec     bool // rows, if any, are not read
+
+	origin *Origin // what GORM's callbacks know of it, or nil
+	class  class
+	// ordinary is what GORM has built, and calls no function that could leave something in the session.
+	ordinary bool
+	commits  bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
 
 	scope   scope
 	mode    pgx.QueryExecMode
@@ -120,13 +127,58 @@ func kind(tag pgconn.CommandTag) string {
 	return s
 }
 
+// admit decides whom a statement works for, or refuses it, and sees that there is a connection to send it on.
+func (c *conn) admit(ctx context.Context, q *call) (err error) {
+	if q.scope, err = c.scope(ctx); err != nil {
+		return err
+	}
+	q.origin = originFor(ctx, q.sql)
+	return c.borrow(ctx)
+}
+
+// noteOutcome notes what follows from how a statement ended.
+func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
+	c.forgetAfter(q, err)
+	c.noteError(err)
+	c.noteTag(tag)
+	switch kind(tag) {
+	case "", "SELECT":
+	case "INSERT", "UPDATE", "DELETE", "MERGE":
+		c.sequences = true
+	default:
+		c.used = true
+	}
+}
+
+// noteTag notes what a statement with this command tag has done to the session or to the transaction.
+func (c *conn) noteTag(tag pgconn.CommandTag) {
+	switch tag.String() {
+	case "DEALLOCATE ALL", "DISCARD ALL":
+		c.forgetAll()
+	case "COMMIT", "PREPARE TRANSACTION":
+		if c.tx != nil {
+			c.tx.ended = true
+		}
+	case "RESET": // which may have been ALL
+		if c.tx != nil {
+			c.tx.marked = false
+		}
+	}
+}
+
+// noteError notes that the server is out of resources, which the session may hold, or not sound. No other user gets such a
+// connection.
+func (c *conn) noteError(err error) {
+	switch state := sqlState(err); {
+	case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):
+		c.doomed = true
+	}
+}
+
 // exec runs a statement whose rows nobody reads.
 func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Result, err error) {
 	defer recovered(&err)
-	if q.scope, err = c.scope(ctx); err != nil {
-		return nil, err
-	}
-	if err = c.borrow(ctx); err != nil {
+	if err = c.admit(ctx, &q); err != nil {
 		return nil, err
 	}
 	q.exec = true
@@ -137,8 +189,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 			var a answer
 			if a, err = c.send(ctx, pc, &q); err == nil {
 				tag, err = a.close()
-				c.forgetAfter(&q, err)
-				c.forgetDropped(tag)
+				c.noteOutcome(&q, tag, err)
 			}
 		}
 		c.done(pc, &q, tag, err)
@@ -153,10 +204,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 // query runs a statement and returns its rows, which are read from the wire as they are asked for.
 func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Rows, err error) {
 	defer recovered(&err)
-	if q.scope, err = c.scope(ctx); err != nil {
-		return nil, err
-	}
-	if err = c.borrow(ctx); err != nil {
+	if err = c.admit(ctx, &q); err != nil {
 		return nil, err
 	}
 	r := &rows{conn: c, call: q}

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -14,21 +15,29 @@ import (
 // statement on, until the user of this one is done with it. What only prepares or begins sends nothing, and need not wait
 // for one. database/sql serialises all calls.
 type conn struct {
+	pool  *connector
 	cfg   *Config
 	owned *stdlib.Conn // or
 	inner *sql.DB
 	lent  *sql.Conn
 
 	*state     // what is known about the PostgreSQL connection; of a lent one, once it was used
+	usage      // what is known about the present use of it
 	tx     *tx // the explicit transaction under way, or nil
 
 	task   func(*pgx.Conn) error // what use hands to lent.Raw, through runTask as a func value that is made once
 	rawUse func(dc any) error
 }
 
-// own makes a connection of one of pgx's that it keeps.
-func own(cfg *Config, owned *stdlib.Conn) *conn {
-	return &conn{cfg: cfg, owned: owned, state: stateOf(owned.Conn())}
+// usage is what is known about the use of a connection since it was borrowed.
+type usage struct {
+	looked         bool            // the session was found clean
+	namedRole      bool            // SQL of the caller has named a role, and may have taken it
+	staleSequences bool            // lastval and currval may return what an earlier user has inserted
+	servedTenant   string          // that the last statement worked for
+	wrapped        bool            // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
+	proved         map[*Proof]bool // proofs asked for since SQL of the caller has run last
+	params         [4][]byte       // of the statement that sets the scope
 }
 
 // borrow sees to it that there is a connection to use.
@@ -74,8 +83,16 @@ func (c *conn) runTask(dc any) error {
 	pc := std.Conn()
 	if c.state == nil {
 		c.state = stateOf(pc) // what earlier users of the PostgreSQL connection left for the guard
+		c.beginUsage()
 	}
 	return c.task(pc)
+}
+
+// beginUsage begins the use of a connection by another user.
+func (c *conn) beginUsage() {
+	clear(c.proved)
+	c.usage = usage{staleSequences: c.sequences, proved: c.proved}
+	c.sequences = false
 }
 
 // Close closes the connection if it is owned, and gives it back otherwise.
@@ -83,24 +100,65 @@ func (c *conn) Close() error {
 	if c.owned != nil {
 		return c.owned.Close()
 	}
-	return c.giveBack()
+	return c.release()
 }
 
-// giveBack gives a lent connection back. One that is broken, busy or still in a transaction is thrown away: nobody else
-// may meet what it was doing.
-func (c *conn) giveBack() error {
-	lent, state := c.lent, c.state
+// release gives a lent connection back. One that is broken, busy or still in a transaction is thrown away: no one else
+// may meet what it was doing. One whose session was used is cleaned first, which its user need not wait for: only an answer
+// that is on its way already is read at once.
+func (c *conn) release() error {
+	lent, s := c.lent, c.state
 	if lent == nil {
 		return nil
 	}
 	c.lent, c.state, c.task = nil, nil, nil
-	if state != nil && !clean(state.conn) {
-		_ = lent.Raw(func(any) error { return driver.ErrBadConn })
+	switch {
+	case s == nil:
+		return given(lent)
+	case s.cleaning && !c.wrapped:
+		return c.pool.cleanAndGive(lent, s)
+	case c.wrapped && aborted(s.conn) && !s.doomed, clean(s.conn) && !s.doomed && s.dirty():
+		c.pool.cleanings.Go(func() { _ = c.pool.cleanAndGive(lent, s) })
+		return nil
+	case !clean(s.conn) || s.doomed:
+		throwAway(lent)
 	}
+	return given(lent)
+}
+
+func given(lent *sql.Conn) error {
 	if err := lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
 	return nil
+}
+
+func throwAway(lent *sql.Conn) {
+	_ = lent.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// cleanAndGive cleans the session of a lent connection, and gives it back, or throws it away if that fails.
+func (k *connector) cleanAndGive(lent *sql.Conn, s *state) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	_ = lent.Raw(func(any) error {
+		c := &conn{pool: k, cfg: &k.cfg, state: s}
+		c.wrapped = true
+		if !c.makeClean(ctx) {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+	return given(lent)
+}
+
+// makeClean cleans the session if need be, and reports whether it is clean.
+func (c *conn) makeClean(ctx context.Context) bool {
+	pc := c.state.conn
+	if err := c.settle(ctx, pc); err != nil || !clean(pc) || c.doomed {
+		return false
+	}
+	return !c.dirty() || c.clean(ctx, pc, false) == nil
 }
 
 // clean reports whether a connection may be used by the next one who comes.
@@ -112,12 +170,30 @@ func clean(pc *pgx.Conn) bool {
 
 // IsValid is what database/sql asks when its user is done with a connection, before it keeps it for the next. A lent one
 // goes back then: kept, it would be missing to the others who borrow from there. What is kept is empty, and costs less
-// than to be made anew for each statement.
+// than to be made anew for each statement. One that is owned is cleaned now, so that no lock stays, and its answer read when
+// it is used again.
 func (c *conn) IsValid() bool {
-	if c.owned != nil {
-		return clean(c.owned.Conn())
+	if c.owned == nil {
+		return c.release() == nil && c.tx == nil
 	}
-	return c.giveBack() == nil && c.tx == nil
+	pc := c.owned.Conn()
+	if c.doomed || c.tx != nil || !clean(pc) && !(c.wrapped && aborted(pc)) {
+		return false
+	}
+	return c.cleaning || !c.wrapped && !c.dirty() || c.sendClean(pc)
+}
+
+// sendClean sends what cleans the session, without waiting for the answer.
+func (c *conn) sendClean(pc *pgx.Conn) bool {
+	if c.baseline == nil || c.wrapped && aborted(pc) {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+		defer cancel()
+		return c.makeClean(ctx)
+	}
+	f := pc.PgConn().Frontend()
+	f.SendQuery(&pgproto3.Query{String: c.cleanSQL(false)})
+	c.cleaning = true
+	return f.Flush() == nil
 }
 
 // ResetSession is called before an idle connection is used again; the inner pool does the same for a lent one.
@@ -125,6 +201,10 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if c.owned == nil {
 		return nil
 	}
+	if !c.makeClean(ctx) {
+		return driver.ErrBadConn
+	}
+	c.beginUsage()
 	return c.owned.ResetSession(ctx)
 }
 
@@ -164,11 +244,12 @@ func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, err
 // state is what the guard knows about a PostgreSQL connection. It hangs on the connection itself, so that it survives
 // borrowing and return.
 type state struct {
-	conn         *pgx.Conn
-	mode         pgx.QueryExecMode
-	login        string
-	tracer       pgx.QueryTracer
-	eqb          pgx.ExtendedQueryBuilder
+	conn   *pgx.Conn
+	mode   pgx.QueryExecMode
+	login  string
+	tracer pgx.QueryTracer
+	eqb    pgx.ExtendedQueryBuilder
+	session
 	prepared     *cache                // of pgx's mode cache_statement
 	described    *cache                // of pgx's mode cache_describe
 	assertions   map[string]*statement // the prepared assertions, by SQL

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -75,14 +76,9 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	for _, old := range c.toDeallocate {
 		pipeline.SendDeallocate(old)
 	}
-	before := len(c.toDeallocate)
-	if begin := c.beginSQL(); begin != "" {
-		pipeline.SendQueryParams(begin, nil, nil, nil, nil)
-		before++
-	}
-	asserts := !aborted(pc)
-	if asserts {
-		pipeline.SendQueryParams(assertion(q.scope), c.cfg.assertionParams(q.scope), nil, nil, nil)
+	steps := slices.DeleteFunc(c.steps(pc, q, nil), func(s step) bool { return s.kind == stepProof || s.kind == stepSequences })
+	for _, s := range steps {
+		pipeline.SendQueryParams(s.command(q), s.params, nil, nil, nil)
 	}
 	var prepares []*statement
 	prepare := func(name, sql string) *statement {
@@ -91,19 +87,19 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		prepares = append(prepares, s)
 		return s
 	}
-	if sql := assertion(q.scope); name != "" && asserts && c.assertions[sql] == nil {
-		prepare(statementName(sql), sql)
+	if i := slices.IndexFunc(steps, func(s step) bool { return s.looks }); i >= 0 && name != "" && c.assertions[steps[i].sql] == nil {
+		prepare(statementName(steps[i].sql), steps[i].sql)
 	}
 	st = prepare(name, q.sql)
+	st.quiet = callsNothing(q.sql)
 
-	results, answered, err := readPrepared(pipeline, prepares)
-	if asserts && results == before {
-		err = roleError(c.cfg.Role, c.login, err)
-	}
+	answered, err := c.readPrepared(pc, pipeline, steps, prepares)
 	if sentNothing(err) {
 		return nil, err
 	}
-	c.began()
+	if c.tx != nil {
+		c.tx.begun = true
+	}
 	c.toDeallocate = c.toDeallocate[:0]
 	for _, s := range prepares[:answered] {
 		if s != st {
@@ -120,18 +116,24 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	return st, nil
 }
 
-// readPrepared reads the results, of which the descriptions come in the order in which they were asked for. It returns
-// how many results came before an error, and how many descriptions.
-func readPrepared(pipeline *pgconn.Pipeline, prepares []*statement) (results, answered int, err error) {
-	for err = pipeline.Sync(); err == nil; results++ {
+// readPrepared reads the results: those of the steps, and the descriptions in the order in which they were asked for. It
+// returns how many descriptions came before an error.
+func (c *conn) readPrepared(pc *pgx.Conn, pipeline *pgconn.Pipeline, steps []step, prepares []*statement) (answered int, err error) {
+	done := 0 // of the steps
+	for err = pipeline.Sync(); err == nil; {
 		var result any
 		if result, err = pipeline.GetResults(); err != nil || result == nil {
 			break
 		}
 		switch r := result.(type) {
 		case *pgconn.ResultReader:
-			if _, err = r.Close(); err != nil {
-				results-- // it came, and failed
+			var settings [][2]string
+			if steps[done].kind == stepBaseline {
+				settings = readSettings(r)
+			}
+			if _, err = r.Close(); err == nil {
+				c.succeeded(pc, steps[done], settings)
+				done++
 			}
 		case *pgconn.StatementDescription:
 			s := prepares[answered]
@@ -143,7 +145,10 @@ func readPrepared(pipeline *pgconn.Pipeline, prepares []*statement) (results, an
 	if closeErr := pipeline.Close(); err == nil {
 		err = closeErr
 	}
-	return results, answered, err
+	if err != nil && done < len(steps) {
+		err = c.stepError(steps[done], err)
+	}
+	return answered, err
 }
 
 // resultFormats are the formats in which the server sends the columns.
@@ -161,8 +166,8 @@ func (c *conn) deallocate(name string) {
 	}
 }
 
-// forgetAfter drops from the caches what an error has made doubtful, and tells whether the statement may succeed if it
-// is prepared and sent once more.
+// forgetAfter drops from the caches what an error has made doubtful, and reports whether the statement may succeed if it
+// is prepared and sent once more: it did not run, says the server.
 func (c *conn) forgetAfter(q *call, err error) (again bool) {
 	known := c.cacheOf(q)
 	if err == nil || known == nil {
@@ -173,8 +178,7 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 		unknownStatement = "26000"
 		formatsChanged   = "08P01" // "bind message has 2 result formats but query has 3 columns"
 	)
-	state := sqlState(err)
-	if state == unknownStatement {
+	if isServers(err, unknownStatement, "FetchPreparedStatement") && mentionsOurs(err) {
 		c.forgetAll()
 		return true
 	}
@@ -186,14 +190,7 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 		return false
 	}
 	c.deallocate(s.Name)
-	return state == planChanged || state == formatsChanged
-}
-
-// forgetDropped forgets what a statement with this command tag has dropped on the server.
-func (c *conn) forgetDropped(tag pgconn.CommandTag) {
-	if s := tag.String(); s == "DEALLOCATE ALL" || s == "DISCARD ALL" {
-		c.forgetAll()
-	}
+	return isServers(err, planChanged, "RevalidateCachedQuery") || isServers(err, formatsChanged, "PortalSetResultFormat")
 }
 
 // forgetAll drops every statement, for somebody has deallocated some, or all, behind the guard's back.

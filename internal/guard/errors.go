@@ -30,6 +30,9 @@ var (
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")
 	errReadOnlyIn = errors.New("tenancy: the bypass transaction may write, and PostgreSQL can make it read-only only for good: " +
 		"begin one with the read-only client")
+	errUnclean = errors.New("tenancy: the session is not as it should be, and cannot be cleaned: another client of the server's " +
+		"connection, or the login's or the database's settings (ALTER ROLE … SET), have left row_security, search_path or temporary tables. " +
+		"A pooler in transaction mode must reset its connections (PgBouncer: server_reset_query_always)")
 	errTxFailed = wrap(sql.ErrTxDone, errors.New("the transaction failed with its first statement"))
 	errTxEnded  = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
 )
@@ -90,11 +93,24 @@ func preparedError(err error) error {
 		duplicateStatement = "42P05"
 	)
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && (pgErr.Code == unknownStatement || pgErr.Code == duplicateStatement) &&
-		strings.Contains(pgErr.Message, `"`+statementPrefix) {
+	if errors.As(err, &pgErr) && (pgErr.Code == unknownStatement || pgErr.Code == duplicateStatement) && mentionsOurs(err) {
 		return wrap(errPrepared, err)
 	}
 	return err
+}
+
+// mentionsOurs reports whether PostgreSQL's message names a prepared statement of the guard.
+func mentionsOurs(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && strings.Contains(pgErr.Message, `"`+statementPrefix)
+}
+
+// isServers reports whether an error is the server's own word about the statement as it was sent. Code in SQL can raise an
+// error with any SQLSTATE, but not with PostgreSQL's name of the function in C, nor without its own place in the code
+// (https://www.postgresql.org/docs/current/protocol-error-fields.html, R and W).
+func isServers(err error, state, routine string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == state && pgErr.Routine == routine && pgErr.Where == ""
 }
 
 // sqlState returns the SQLSTATE of an error from the server, and "" for any other.

@@ -49,8 +49,8 @@ func FuzzTenant(f *testing.F) {
 	})
 }
 
-// FuzzAssertionText: nothing in a tenant's id, a setting or a role ends the text that sets them.
-func FuzzAssertionText(f *testing.F) {
+// FuzzScopeText: nothing in a tenant's id, a setting or a role ends the text that sets them.
+func FuzzScopeText(f *testing.F) {
 	for _, id := range hostile {
 		f.Add(id, "app.tenant_id", "app_admin", false)
 		f.Add("acme", "app."+id, id, true)
@@ -63,8 +63,9 @@ func FuzzAssertionText(f *testing.F) {
 		if readOnly {
 			s.bypass = &Bypass{ReadOnly: true}
 		}
-		cfg := Config{Setting: setting, Role: role}
-		text, statements := cfg.assertionText(s, sqltext.Literal(id))
+		c := &conn{cfg: &Config{Setting: setting, Role: role}, state: &state{}}
+		steps := c.controlScope(s, nil)
+		text := textPrefix(steps, sqltext.Literal(id)).text
 		for _, conforming := range []bool{true, false} {
 			rest, found := strings.CutPrefix(text, "SET LOCAL ")
 			require.True(t, found)
@@ -94,6 +95,6 @@ func FuzzAssertionText(f *testing.F) {
 			}
 			require.Equal(t, map[bool]string{false: "; ", true: "; SET LOCAL transaction_read_only = on; "}[readOnly], rest)
 		}
-		require.Equal(t, map[bool]int{false: 2, true: 3}[readOnly], statements)
+		require.Equal(t, map[bool]int{false: 2, true: 3}[readOnly], len(steps))
 	})
 }

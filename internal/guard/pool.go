@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,9 @@ type Config struct {
 	Setting string
 	// Role is the role every statement runs under. Empty means the role of the login.
 	Role string
+	// CleanAlways cleans the session after each statement. If false, it is cleaned after SQL that GORM did not build, or that
+	// calls functions which may leave something.
+	CleanAlways bool
 	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must carry
 	// a Bypass mark in place of a tenant.
 	Bypass bool
@@ -40,7 +44,7 @@ type Event struct {
 // transaction, so that inner's limits, lifetimes and statistics go on holding. inner must be a pool of pgx's stdlib.
 // Closing the guarded pool leaves inner open.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
-	return borrowing(&connector{cfg: cfg, inner: inner})
+	return borrowing(newConnector(cfg, inner, nil))
 }
 
 // borrowing opens a pool that keeps connections which hold none of PostgreSQL's: see (*conn).IsValid.
@@ -53,13 +57,14 @@ func borrowing(k *connector) *sql.DB {
 
 // Open returns a guarded pool whose connections are made by direct, a connector of pgx's stdlib.
 func Open(direct driver.Connector, cfg Config) *sql.DB {
-	return sql.OpenDB(&connector{cfg: cfg, direct: direct})
+	return sql.OpenDB(newConnector(cfg, nil, direct))
 }
 
 // Beside returns another guarded pool, whose connections come from where those of the guarded pool db come from.
 func Beside(db *sql.DB, cfg Config) *sql.DB {
 	k := db.Driver().(guarded).connector //nolint:forcetypeassert // a precondition
-	k = &connector{cfg: cfg, inner: k.inner, direct: k.direct, beside: true}
+	k = newConnector(cfg, k.inner, k.direct)
+	k.beside = true
 	if k.inner != nil {
 		return borrowing(k)
 	}
@@ -97,7 +102,7 @@ func Supported(ctx context.Context, db *sql.DB) error {
 	if _, ok := db.Driver().(*stdlib.Driver); ok {
 		return nil
 	}
-	c := &conn{inner: db}
+	c := &conn{pool: newConnector(Config{}, db, nil), inner: db}
 	if err := c.borrow(ctx); err != nil {
 		return err
 	}
@@ -112,8 +117,16 @@ type connector struct {
 	direct driver.Connector
 	beside bool // the source is another's
 
+	setting, role []byte                 // as parameters of PostgreSQL's
+	searchPath    atomic.Pointer[string] // that the first connection began with, and all others should
+	cleanings     sync.WaitGroup         // of connections that are given back
+
 	closing sync.Mutex
 	onClose []func() error
+}
+
+func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
+	return &connector{cfg: cfg, inner: inner, direct: direct, setting: []byte(cfg.Setting), role: []byte(cfg.role())}
 }
 
 // guarded is the driver that a guarded pool is recognised by.
@@ -127,6 +140,7 @@ func (k *connector) Driver() driver.Driver { return guarded{k} }
 
 // Close is called by (*sql.DB).Close.
 func (k *connector) Close() error {
+	k.cleanings.Wait()
 	var err error
 	if closer, ok := k.direct.(io.Closer); ok && !k.beside {
 		err = closer.Close()
@@ -142,7 +156,7 @@ func (k *connector) Close() error {
 
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if k.direct == nil {
-		return &conn{cfg: &k.cfg, inner: k.inner}, nil
+		return &conn{pool: k, cfg: &k.cfg, inner: k.inner}, nil
 	}
 	dc, err := k.direct.Connect(ctx)
 	if err != nil {
@@ -152,7 +166,7 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, dc.Close())
 	}
-	return own(&k.cfg, owned), nil
+	return &conn{pool: k, cfg: &k.cfg, owned: owned, state: stateOf(owned.Conn())}, nil
 }
 
 // unwrap finds pgx's connection below drivers that wrap it, such as those that trace.

@@ -77,7 +77,7 @@ func (r *rows) end(pc *pgx.Conn) {
 	r.ended = true
 	tag, err := r.answer.close()
 	r.err = err
-	r.conn.forgetAfter(&r.call, err)
+	r.conn.noteOutcome(&r.call, tag, err)
 	r.conn.done(pc, &r.call, tag, err)
 }
 

@@ -24,6 +24,7 @@ type (
 // decision is what a context says about the tenant.
 type decision struct {
 	tenant string // empty for WithoutTenant
+	text   []byte // the same, as a parameter of PostgreSQL's; never nil, which would be NULL
 	err    error  // why the id can't be used; every statement under it is refused
 }
 
@@ -42,7 +43,7 @@ type Bypass struct {
 // bytes, or text that PostgreSQL can't hold is no tenant: every statement under it is refused with ErrNoTenant, also in
 // a transaction that has a tenant.
 func WithTenant(ctx context.Context, id string) context.Context {
-	d := &decision{tenant: id}
+	d := &decision{tenant: id, text: append([]byte{}, id...)}
 	switch {
 	case id == "":
 		d.err = errEmptyTenant
@@ -55,7 +56,7 @@ func WithTenant(ctx context.Context, id string) context.Context {
 // WithoutTenant returns a context whose statements run with no tenant at all: shared tables can be used, and no row of
 // any tenant's table is visible.
 func WithoutTenant(ctx context.Context) context.Context {
-	return context.WithValue(ctx, tenantKey{}, &decision{})
+	return context.WithValue(ctx, tenantKey{}, &decision{text: []byte{}})
 }
 
 // Tenant tells what the context says about the tenant: its id, which is empty for WithoutTenant, and whether the
@@ -99,8 +100,12 @@ func bypassOf(ctx context.Context) *Bypass {
 // scope is whom a statement or a transaction works for.
 type scope struct {
 	tenant string  // empty: no tenant
+	text   []byte  // the tenant as a parameter of PostgreSQL's
 	bypass *Bypass // not nil on a bypass pool, and only there
 }
+
+// isNobody reports whether the scope is that of WithoutTenant.
+func (s scope) isNobody() bool { return s.tenant == "" && s.bypass == nil }
 
 func (s scope) readOnly() bool { return s.bypass != nil && s.bypass.ReadOnly }
 
@@ -117,7 +122,7 @@ func (c *conn) scope(ctx context.Context) (scope, error) {
 	case c.tx == nil && d == nil:
 		return scope{}, ErrNoTenant
 	case c.tx == nil:
-		return scope{tenant: d.tenant}, nil
+		return scope{tenant: d.tenant, text: d.text}, nil
 	case d != nil && d.tenant != c.tx.scope.tenant:
 		return scope{}, errForeignTx
 	default:
@@ -137,6 +142,6 @@ func (c *conn) bypassScope(ctx context.Context) (scope, error) {
 	case c.tx != nil && !c.tx.scope.readOnly() && mark.ReadOnly:
 		return scope{}, errReadOnlyIn
 	default:
-		return scope{bypass: mark}, nil
+		return scope{text: []byte{}, bypass: mark}, nil
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"unicode/utf8"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
@@ -46,26 +48,105 @@ func shifted(err error, by int32) error {
 func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	const idle = 'I'
 	wasIdle := pc.PgConn().TxStatus() == idle
-	if wasIdle && c.tx != nil && c.tx.begun {
+	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return answer{}, c.tx.over()
 	}
 	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
 		return answer{}, err
 	}
+	c.classify(q)
+	if err := c.ready(ctx, pc, q); err != nil {
+		return answer{}, err
+	}
 	a, err := c.sendOnce(ctx, pc, q)
-	if c.forgetAfter(q, err) && wasIdle {
-		// The server knew the statement no longer, or only in a form from before a migration, and did nothing. It is
-		// prepared and sent again, unless a transaction has been lost by this.
-		if err := c.restartTx(ctx, pc); err != nil {
-			return answer{}, err
-		}
-		a, err = c.sendOnce(ctx, pc, q)
+	if c.mayHelp(q, err) && wasIdle {
+		a, err = c.sendAgain(ctx, pc, q, err)
+	}
+	if raises(err, uncleanMark) {
+		c.doomed, err = true, errUnclean
 	}
 	if err != nil && c.tx != nil && (c.tx.begun && pc.PgConn().TxStatus() == idle || pc.IsClosed()) {
 		// SQL text that can't be parsed takes the BEGIN before it along, and so does a connection that takes no byte.
 		c.tx.failed = true
 	}
+	c.noteError(err)
 	return a, preparedError(err)
+}
+
+// mayHelp reports whether a statement that failed before it ran may succeed when it is sent again.
+func (c *conn) mayHelp(q *call, err error) bool {
+	return raises(err, uncleanMark) || c.forgetAfter(q, err)
+}
+
+// sendAgain sends a statement that did not run: the session was not clean, or the server knew the statement no longer, or only
+// in a form from before a migration. A transaction that was begun for it is begun again.
+func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) (answer, error) {
+	if err := c.settle(ctx, pc); err != nil {
+		return answer{}, err
+	}
+	if err := c.restartTx(ctx, pc); err != nil {
+		return answer{}, err
+	}
+	if raises(why, uncleanMark) {
+		if err := c.clean(ctx, pc, c.looked); err != nil {
+			return answer{}, err
+		}
+	}
+	return c.sendOnce(ctx, pc, q)
+}
+
+// classify finds out what can be known of a statement from its origin and its text.
+func (c *conn) classify(q *call) {
+	if q.origin != nil && q.origin.Built {
+		q.class, q.ordinary = query, !c.cfg.CleanAlways && c.isQuiet(q)
+		return
+	}
+	q.class = classOf(q.sql)
+	if q.class == control && c.tx == nil && maySeveral(q.sql) {
+		q.class = utility // nothing in it can be SET TRANSACTION, or it would be without effect
+	}
+	if q.class == utility && isProcedure(q.sql) && c.tx == nil && c.cfg.Role == "" && !maySeveral(q.sql) &&
+		(q.scope.isNobody() || q.scope.bypass != nil && !q.scope.readOnly()) {
+		q.commits = true
+		if q.mode == pgx.QueryExecModeSimpleProtocol && len(q.args) == 0 {
+			q.mode = pgx.QueryExecModeExec // for in SQL text with something before it no CALL can commit
+		}
+	}
+}
+
+// isQuiet reports whether the text of a statement that GORM has built leaves the session alone.
+func (c *conn) isQuiet(q *call) bool {
+	if known := c.cacheOf(q); known != nil {
+		if st := known.get(q.sql); st != nil {
+			return st.quiet
+		}
+	}
+	return callsNothing(q.sql)
+}
+
+// ready does what must be done before anything of the statement can be sent, which is hardly ever necessary.
+func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
+	if err := c.settle(ctx, pc); err != nil {
+		return err
+	}
+	if c.tx != nil && c.tx.begun {
+		return nil
+	}
+	if c.baseline == nil {
+		if q.class != control && !q.commits {
+			return nil // it is read in the same round trip
+		}
+		return c.readBaseline(ctx, pc)
+	}
+	switch first := !c.looked && !c.used; {
+	case first && c.baseline.differs(pc.PgConn()), // by somebody who uses the pool without the guard
+		first && q.class == control && maySeveral(q.sql):
+		return c.clean(ctx, pc, false)
+	case c.used && c.servedTenant != q.scope.tenant:
+		// The holder of a connection goes on for another tenant. Locks are the holder's, and harm no one else.
+		return c.clean(ctx, pc, true)
+	}
+	return nil
 }
 
 func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
@@ -78,8 +159,42 @@ func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 	return c.sendExtended(ctx, pc, q)
 }
 
+// sent notes that a statement is on its way.
+func (c *conn) sent(q *call) {
+	c.servedTenant = q.scope.tenant
+	if q.ordinary {
+		return
+	}
+	c.used = true
+	c.namedRole = c.namedRole || namesRole(q.sql)
+	clear(c.proved)
+}
+
+// wraps reports whether the statement is sent between BEGIN and COMMIT, in which no CALL and no DO can commit.
+func (c *conn) wraps(q *call) bool {
+	return q.class == utility && c.tx == nil && !q.commits && q.mode != pgx.QueryExecModeSimpleProtocol
+}
+
+// cleansBehind reports whether the cleaning can travel behind the statement: it leaves something, and its connection is free
+// afterwards.
+func (c *conn) cleansBehind(q *call) bool {
+	return !q.ordinary && c.tx == nil && q.origin != nil && q.origin.Alone && c.baseline != nil && !c.wraps(q)
+}
+
+// settle ends what an earlier statement has left under way.
+func (c *conn) settle(ctx context.Context, pc *pgx.Conn) error {
+	if c.wrapped && aborted(pc) {
+		if err := pc.PgConn().Exec(ctx, "rollback").Close(); err != nil {
+			return err
+		}
+	}
+	c.wrapped = false
+	return c.drain(ctx, pc)
+}
+
 // sendExtended uses PostgreSQL's extended protocol: all that comes before one Sync is one transaction
-// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
+// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING). CALL and DO can end it, unless a
+// BEGIN stands before.
 func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
 	st, err := c.describe(ctx, pc, q)
 	if err != nil {
@@ -99,32 +214,34 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer,
 		return answer{}, err
 	}
 
-	batch := &pgconn.Batch{}
-	before := prefix{}
-	if begin := c.beginSQL(); begin != "" {
-		batch.ExecParams(begin, nil, nil, nil, nil)
-		before.begins = 1
+	var room [maxSteps]step
+	steps := c.steps(pc, q, room[:0])
+	wrapped := c.wraps(q)
+	if wrapped {
+		steps = slices.Insert(steps, 0, step{kind: stepBegin, sql: "begin"})
+		c.wrapped = true
 	}
-	if !aborted(pc) {
-		params := c.cfg.assertionParams(q.scope)
-		if known := c.assertions[assertion(q.scope)]; known != nil && q.mode == pgx.QueryExecModeCacheStatement {
-			batch.ExecStatement(known.StatementDescription, params, nil, nil)
-		} else {
-			batch.ExecParams(assertion(q.scope), params, nil, nil, nil)
-		}
-		before.asserts = 1
+	m := c.message(pc, q)
+	for _, s := range steps {
+		m.add(s.known, s.command(q), s.params, nil, nil, nil)
 	}
 	switch q.mode {
 	case pgx.QueryExecModeCacheStatement:
-		batch.ExecStatement(sd, c.eqb.ParamValues, c.eqb.ParamFormats, q.resultFormats(st))
+		m.add(st, "", c.eqb.ParamValues, nil, c.eqb.ParamFormats, q.resultFormats(st))
 	case pgx.QueryExecModeExec:
-		batch.ExecParams(q.sql, c.eqb.ParamValues, nil, c.eqb.ParamFormats, nil)
+		m.add(nil, q.sql, c.eqb.ParamValues, nil, c.eqb.ParamFormats, nil)
 	default:
-		batch.ExecParams(q.sql, c.eqb.ParamValues, sd.ParamOIDs, c.eqb.ParamFormats, q.resultFormats(st))
+		m.add(nil, q.sql, c.eqb.ParamValues, sd.ParamOIDs, c.eqb.ParamFormats, q.resultFormats(st))
 	}
-
-	results := pc.PgConn().ExecBatch(ctx, batch)
-	if err := c.skip(results, before); err != nil {
+	if wrapped {
+		m.add(nil, "commit", nil, nil, nil, nil)
+	}
+	c.sent(q)
+	results, err := m.send(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := c.skip(pc, results, prefix{steps: steps}); err != nil {
 		return answer{}, err
 	}
 	return firstResult(pc, results, 0)
@@ -133,31 +250,47 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer,
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
-	before := c.textBefore(pc, q, sqltext.Literal(q.scope.tenant))
+	var room [maxSteps]step
+	before := textPrefix(c.steps(pc, q, room[:0]), sqltext.Literal(q.scope.tenant))
 	shift := before.width()
-	results := pc.PgConn().Exec(ctx, before.text+q.sql)
-	if err := c.skip(results, before); err != nil {
+	behind := c.cleansBehind(q)
+	c.sent(q)
+	var results *pgconn.MultiResultReader
+	if behind {
+		text := pgproto3.Query{String: before.text + q.sql}
+		var err error
+		if results, err = c.sendBefore(ctx, pc, func(f *pgproto3.Frontend) { f.SendQuery(&text) }); err != nil {
+			return answer{}, err
+		}
+	} else {
+		results = pc.PgConn().Exec(ctx, before.text+q.sql)
+	}
+	if err := c.skip(pc, results, before); err != nil {
 		return answer{}, shifted(err, shift)
 	}
 	if !q.exec {
 		return firstResult(pc, results, shift)
 	}
-	a, err := c.lastResult(results, shift)
-	if c.needsNoTransaction(q, err) {
-		return c.lastResult(pc.PgConn().Exec(ctx, q.sql), 0)
+	a, completed, err := c.lastResult(results, shift)
+	if completed == 0 && c.needsNoTransaction(q, err) {
+		if err := c.drain(ctx, pc); err != nil {
+			return answer{}, err
+		}
+		c.used = true
+		a, _, err = c.lastResult(pc.PgConn().Exec(ctx, q.sql), 0)
 	}
 	return a, err
 }
 
-// needsNoTransaction tells whether PostgreSQL refused a statement because it can't run in a transaction, and it may run
+// needsNoTransaction reports whether PostgreSQL refused a statement because it cannot run in a transaction, and it may run
 // without. Such statements (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE and their like) return no rows, so no
 // policy is needed for them. Whoever sends one works for no tenant, and as the login: nothing sets a role for it.
 //
-// PostgreSQL names the function that refused, which code in SQL that raises the same error can't forge.
+// PostgreSQL names the function that refused, and says where it was called from: code in SQL that raises the same error,
+// or executes such a statement, can't forge that.
 func (c *conn) needsNoTransaction(q *call, err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == "25001" && pgErr.Routine == "PreventInTransactionBlock" &&
-		c.tx == nil && q.scope == scope{} && c.cfg.Role == ""
+	const inTransaction = "25001"
+	return c.tx == nil && q.scope.isNobody() && c.cfg.Role == "" && isServers(err, inTransaction, "PreventInTransactionBlock")
 }
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
@@ -167,98 +300,123 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (ans
 		placeholder = "$1"
 		separator   = 2 // characters, by which pgx joins the parts of a batch
 	)
-	before := c.textBefore(pc, q, placeholder)
+	var room [maxSteps]step
+	steps := c.steps(pc, q, room[:0])
+	// pgx sends this batch as one message, behind which nothing can be put. So the cleaning is a part of it, after a COMMIT.
+	behind := c.cleansBehind(q)
+	if behind {
+		steps = slices.Insert(steps, 0, step{kind: stepBegin, sql: "begin"})
+		c.wrapped = true
+	}
+	before := textPrefix(steps, placeholder)
 	shift := before.width() + separator
 	batch := &pgx.Batch{}
-	if before.asserts > 0 {
-		shift += interpolatedWidth(q.scope.tenant) - int32(len(placeholder))
+	if n := strings.Count(before.text, placeholder); n > 0 {
+		shift += int32(n) * (interpolatedWidth(q.scope.tenant) - int32(len(placeholder))) //nolint:gosec // there is one
 		batch.Queue(before.text, hidden{q.scope.tenant})
 	} else {
 		batch.Queue(before.text)
 	}
 	batch.Queue(q.sql, q.args...)
+	if behind {
+		batch.Queue("commit; " + c.cleanSQL(false))
+	}
+	c.sent(q)
 	results := pc.SendBatch(ctx, batch)
-	for i := range before.statements() {
-		if _, err := results.Exec(); err != nil {
+	for i, s := range before.steps {
+		rows, err := readStep(results)
+		if err != nil {
 			if sqlState(err) == "" && !pc.IsClosed() {
 				_ = results.Close()
 				return answer{}, err // an argument can't be written into text: nothing was sent
 			}
-			return answer{}, shifted(c.failed(err, before, i, results), shift)
+			return answer{}, shifted(c.failed(pc, err, before, i, results), shift)
 		}
+		c.succeeded(pc, s, rows)
 	}
-	c.began()
 	rows, err := results.Query()
 	if err != nil {
 		_ = results.Close()
 		return answer{}, shifted(err, shift)
 	}
-	return answer{Rows: rows, rest: results, shift: shift}, nil
-}
-
-// prefix is what travels before a statement.
-type prefix struct {
-	text            string // in the simple protocol
-	begins, asserts int    // the number of statements that begin a transaction, and that set the scope
-}
-
-func (p prefix) statements() int { return p.begins + p.asserts }
-
-// width is by how much the text moves positions in what follows it. PostgreSQL counts characters, in 32 bits.
-func (p prefix) width() int32 { return int32(utf8.RuneCountInString(p.text)) } //nolint:gosec // as said
-
-// textBefore is the prefix of SQL text, with the tenant's id as it is to stand there.
-func (c *conn) textBefore(pc *pgx.Conn, q *call, tenant string) (p prefix) {
-	if begin := c.beginSQL(); begin != "" {
-		p.text, p.begins = begin+"; ", 1
+	a := answer{Rows: rows, rest: results, shift: shift}
+	if behind {
+		a.rest = cleanBehind{results, c, pc}
 	}
-	if !aborted(pc) {
-		var text string
-		text, p.asserts = c.cfg.assertionText(q.scope, tenant)
-		p.text += text
-	}
-	return p
+	return a, nil
 }
 
-// aborted reports a transaction that failed. The server then takes nothing but its end or a ROLLBACK TO SAVEPOINT,
-// which would not get through behind an assertion.
-func aborted(pc *pgx.Conn) bool { return pc.PgConn().TxStatus() == 'E' }
+// readStep reads the answer of a step from a batch of pgx.
+func readStep(results pgx.BatchResults) (read [][2]string, err error) {
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		if raw := rows.RawValues(); len(raw) == 2 {
+			read = append(read, [2]string{string(raw[0]), string(raw[1])})
+		}
+	}
+	rows.Close()
+	return read, rows.Err()
+}
+
+// cleanBehind is the rest of a batch whose last part cleans the session.
+type cleanBehind struct {
+	pgx.BatchResults
+	conn *conn
+	pc   *pgx.Conn
+}
+
+// Close reads the outcome of the COMMIT, which is the statement's own, and that of the cleaning, which is not.
+func (r cleanBehind) Close() error {
+	if _, err := r.Exec(); err != nil { // of the statement, or of the COMMIT
+		_ = r.BatchResults.Close()
+		return err
+	}
+	if err := r.BatchResults.Close(); err == nil {
+		_ = r.conn.cleaned(r.pc, nil)
+	}
+	return nil // what could not be cleaned is still used, and is cleaned when the connection is given back
+}
 
 // skip reads the results of what went before the statement.
-func (c *conn) skip(results *pgconn.MultiResultReader, before prefix) error {
-	for i := range before.statements() {
+func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before prefix) error {
+	for i, s := range before.steps {
 		var err error
+		var rows [][2]string
 		if results.NextResult() {
-			_, err = results.ResultReader().Close()
+			r := results.ResultReader()
+			if s.kind == stepBaseline {
+				rows = readSettings(r)
+			}
+			_, err = r.Close()
 		} else {
 			err = results.Close()
 		}
 		if err != nil {
-			return c.failed(err, before, i, results)
+			return c.failed(pc, err, before, i, results)
 		}
+		c.succeeded(pc, s, rows)
 	}
-	c.began()
 	return nil
 }
 
-// began notes that the transaction under way has begun on the server.
-func (c *conn) began() {
-	if c.tx != nil {
-		c.tx.begun = true
+func readSettings(r *pgconn.ResultReader) (settings [][2]string) {
+	for r.NextRow() {
+		settings = append(settings, [2]string{string(r.Values()[0]), string(r.Values()[1])})
 	}
+	return settings
 }
 
-// failed closes the results after the n-th statement of a prefix has failed, and explains the error if that statement
-// was to set the scope.
-func (c *conn) failed(err error, before prefix, n int, results interface{ Close() error }) error {
-	if !sentNothing(err) {
-		c.began()
+// failed closes the results after the n-th step has failed, and explains the error.
+func (c *conn) failed(pc *pgx.Conn, err error, before prefix, n int, results interface{ Close() error }) error {
+	if n == 0 && before.steps[0].kind == stepBegin && c.tx != nil && !sentNothing(err) {
+		c.tx.begun = true
 	}
 	_ = results.Close()
-	if n >= before.begins {
-		return roleError(c.cfg.Role, c.login, err)
-	}
-	return err
+	c.noteError(err)
+	return c.stepError(before.steps[n], err)
 }
 
 // firstResult answers with the first of the results: that of a query.
@@ -272,18 +430,22 @@ func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (
 	return answer{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
 }
 
-// lastResult reads all results and answers with the last: that of SQL text with several statements.
-func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (answer, error) {
-	a := answer{Rows: noRows{}, rest: results, shift: shift}
+// lastResult reads all results and answers with the last: that of SQL text with several statements. It says how many of them
+// were completed, also where one failed.
+func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (a answer, completed int, err error) {
+	a = answer{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
-		tag, _ := results.ResultReader().Close() // its error is the one of results
+		tag, err := results.ResultReader().Close() // its error is the one of results
 		a.Rows = noRows{tag: tag}
-		c.forgetDropped(tag)
+		if err == nil {
+			completed++
+			c.noteTag(tag)
+		}
 	}
 	if err := results.Close(); err != nil {
-		return answer{}, shifted(err, shift)
+		return answer{}, completed, shifted(err, shift)
 	}
-	return a, nil
+	return a, completed, nil
 }
 
 // noRows is the answer of a statement that has none, or whose rows were read already.

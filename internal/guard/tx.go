@@ -4,11 +4,16 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // tx is an explicit transaction. It belongs to the tenant it was begun for. BEGIN travels with the first statement, so
@@ -21,6 +26,20 @@ type tx struct {
 	begun bool
 
 	failed bool // by a statement, in such a way that the server knows of no transaction
+	ended  bool // by SQL of the caller; the server may have begun another
+
+	mark   []byte // what txSetting has in this transaction, once SQL of the caller runs in it
+	marked bool   // it has
+}
+
+var txMarks atomic.Uint64
+
+// ownMark returns the transaction's mark, which no other of this process has.
+func (t *tx) ownMark() []byte {
+	if t.mark == nil {
+		t.mark = strconv.AppendUint(nil, txMarks.Add(1), 10)
+	}
+	return t.mark
 }
 
 // rollbackTimeout bounds how long a broken network can hold a transaction that is to be thrown away.
@@ -83,13 +102,13 @@ func (c *conn) restartTx(ctx context.Context, pc *pgx.Conn) error {
 	if c.tx == nil || !c.tx.begun {
 		return nil
 	}
-	c.tx.begun = false
+	c.tx.begun, c.tx.marked = false, false
 	return pc.PgConn().Exec(ctx, "rollback").Close()
 }
 
 // over says why the transaction takes no more statements, though the server has not aborted it.
 func (t *tx) over() error {
-	if t.failed {
+	if t.failed && !t.ended {
 		return errTxFailed
 	}
 	return errTxEnded
@@ -106,11 +125,16 @@ func (t *tx) Commit() error {
 		return nil
 	}
 	return c.use(func(pc *pgx.Conn) error {
-		if pc.PgConn().TxStatus() == 'I' && !pc.IsClosed() {
+		switch {
+		case pc.PgConn().TxStatus() == 'I' && !pc.IsClosed():
 			if t.failed {
 				return pgx.ErrTxCommitRollback
 			}
 			return errTxEnded
+		case t.ended:
+			return errors.Join(errTxEnded, t.rollback(pc)) // the transaction that SQL of the caller has begun
+		case c.used && !aborted(pc):
+			return t.commitUsed(pc)
 		}
 		tag, err := pc.Exec(t.ctx, "commit")
 		if err == nil && tag.String() == "ROLLBACK" {
@@ -118,6 +142,32 @@ func (t *tx) Commit() error {
 		}
 		return err
 	})
+}
+
+// commitUsed commits a transaction in which SQL of the caller has run. Deferred triggers run now, and must not run for whom
+// that SQL has named last: the scope is set once more. And what is committed must be the transaction that was begun.
+func (t *tx) commitUsed(pc *pgx.Conn) (err error) {
+	c, ctx := t.conn, t.ctx
+	if c.tracer != nil {
+		ctx = c.tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: "commit"})
+	}
+	var tag pgconn.CommandTag
+	defer func() {
+		if c.tracer != nil {
+			c.tracer.TraceQueryEnd(ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+		}
+	}()
+	c.tx = t // for the steps
+	defer func() { c.tx = nil }()
+	before := textPrefix(c.scopeSteps(&call{scope: t.scope, class: query, ordinary: true}, nil), sqltext.Literal(t.scope.tenant))
+	results := pc.PgConn().Exec(ctx, before.text+"commit")
+	if err := c.skip(pc, results, before); err != nil {
+		return errors.Join(err, t.rollback(pc))
+	}
+	if results.NextResult() {
+		tag, _ = results.ResultReader().Close() // its error is the one of results
+	}
+	return results.Close()
 }
 
 // Rollback throws the transaction away. It does not heed the transaction's context: a cancelled request is the most
@@ -129,15 +179,19 @@ func (t *tx) Rollback() error {
 		return nil
 	}
 	return c.use(func(pc *pgx.Conn) error {
-		if pc.IsClosed() {
-			return nil // the server rolls back when a connection is lost
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)
-		defer cancel()
-		_, err := pc.Exec(ctx, "rollback")
-		if err != nil {
-			_ = pc.Close(ctx) // nobody knows what state it is in
-		}
-		return err
+		return t.rollback(pc)
 	})
+}
+
+func (t *tx) rollback(pc *pgx.Conn) error {
+	if pc.IsClosed() {
+		return nil // the server rolls back when a connection is lost
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)
+	defer cancel()
+	_, err := pc.Exec(ctx, "rollback")
+	if err != nil {
+		_ = pc.Close(ctx) // nobody knows what state it is in
+	}
+	return err
 }

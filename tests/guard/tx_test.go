@@ -181,8 +181,8 @@ func TestRawEnd(t *testing.T) {
 				require.ErrorContains(t, err, "already ended")
 				_, err = way.exec(ctx, t, tx, `DELETE FROM notes`)
 				require.ErrorContains(t, err, "already ended")
-				require.ErrorContains(t, tx.Commit(), "already ended")
 				require.Equal(t, before, p.sent.Load(), "nothing may be sent")
+				require.ErrorContains(t, tx.Commit(), "already ended")
 				p.requireFree(t)
 
 				tx = begin(ctx, t, p, nil)

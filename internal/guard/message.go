@@ -1,0 +1,97 @@
+package guard
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// message is a flight of statements in the extended protocol that ends with one Sync.
+//
+// Mostly it is a batch of pgx, which allocates least. Where the session is cleaned behind the statement, the same is queued
+// by hand, and the cleaning follows in the same write.
+type message struct {
+	conn   *conn
+	pc     *pgx.Conn
+	batch  *pgconn.Batch
+	behind []func(*pgproto3.Frontend) // instead of the batch
+}
+
+func (c *conn) message(pc *pgx.Conn, q *call) *message {
+	m := &message{conn: c, pc: pc}
+	if !c.cleansBehind(q) {
+		m.batch = &pgconn.Batch{}
+	}
+	return m
+}
+
+// add adds a statement: one that is prepared, or its text.
+func (m *message) add(known *statement, sql string, params [][]byte, oids []uint32, formats, results []int16) {
+	switch {
+	case m.batch == nil:
+		m.behind = append(m.behind, func(f *pgproto3.Frontend) {
+			name := ""
+			if known != nil {
+				name = known.Name
+			} else {
+				f.SendParse(&pgproto3.Parse{Query: sql, ParameterOIDs: oids})
+			}
+			f.SendBind(&pgproto3.Bind{
+				PreparedStatement: name, ParameterFormatCodes: formats, Parameters: params, ResultFormatCodes: results,
+			})
+			f.SendDescribe(&pgproto3.Describe{ObjectType: 'P'})
+			f.SendExecute(&pgproto3.Execute{})
+		})
+	case known != nil:
+		m.batch.ExecStatement(known.StatementDescription, params, formats, results)
+	default:
+		m.batch.ExecParams(sql, params, oids, formats, results)
+	}
+}
+
+// send sends the message, and returns what reads its results.
+func (m *message) send(ctx context.Context) (*pgconn.MultiResultReader, error) {
+	if m.batch != nil {
+		return m.pc.PgConn().ExecBatch(ctx, m.batch), nil
+	}
+	return m.conn.sendBefore(ctx, m.pc, func(f *pgproto3.Frontend) {
+		for _, queue := range m.behind {
+			queue(f)
+		}
+		f.SendSync(&pgproto3.Sync{})
+	})
+}
+
+// sendBefore sends what queue puts into the connection's buffer, up to its Sync, and the cleaning of the session behind it, in
+// one write. PostgreSQL answers in order, so what pgx returns for the cleaning reads the results of what was queued. The
+// answer of the cleaning is left for drain.
+func (c *conn) sendBefore(ctx context.Context, pc *pgx.Conn, queue func(*pgproto3.Frontend)) (*pgconn.MultiResultReader, error) {
+	pg := pc.PgConn()
+	if err := ctx.Err(); err != nil {
+		return nil, err // pgx would say the same
+	}
+	if pg.IsClosed() || pg.IsBusy() {
+		return nil, pgconn.ErrConnClosed
+	}
+	queue(pg.Frontend())
+	c.cleaning = true
+	return pg.Exec(&lateContext{Context: ctx}, c.cleanSQL(false)), nil
+}
+
+// lateContext is not over before it was asked twice. pgx asks once before it writes, and writes nothing if the context is
+// over: what was queued would stay in the buffer, and be sent with the next statement. So it hears of the end a moment
+// later, when it waits for the answer.
+type lateContext struct {
+	context.Context
+	asked bool
+}
+
+func (c *lateContext) Done() <-chan struct{} {
+	if !c.asked {
+		c.asked = true
+		return nil
+	}
+	return c.Context.Done()
+}

@@ -1,0 +1,258 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
+
+// What a session of PostgreSQL keeps beyond a transaction, and how it is cleaned before somebody else uses it.
+//
+// Statements that GORM builds leave next to nothing. SQL of the caller can leave anything: temporary tables, which hide real
+// ones, settings, a role, cursors, prepared statements, locks, channels. After such SQL the session is used, and is cleaned
+// when its connection changes hands. What the application's own connect hook has set is its baseline, and is set again.
+
+// session is what the guard knows about the session of a connection.
+type session struct {
+	baseline *baseline // nil until it was read
+
+	used      bool // SQL of the caller has run since the session was cleaned
+	cleaning  bool // the cleaning has been sent behind a statement, and its answer is outstanding
+	sequences bool // statements that GORM built may have left what lastval and currval return
+	temporary bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
+	otherPath bool // the search_path that it began with is not that of the pool's other connections
+	doomed    bool // the server has said that it is out of resources or broken
+}
+
+// baseline is how a session is when nobody has used it.
+type baseline struct {
+	searchPath []byte
+	restore    string // SQL that sets again what RESET ALL has reset, or ""
+	reported   [len(reportedSettings)]string
+}
+
+// reportedSettings are those of which the server tells the client each change
+// (https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQPARAMETERSTATUS), so that looking costs nothing.
+var reportedSettings = [...]string{
+	"client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings",
+	"default_transaction_read_only", "application_name", "search_path",
+}
+
+// baselineSQL reads what was set within the session: by the application's connect hook, for nobody else has had it yet. The
+// role is not among PostgreSQL's list of settings.
+const baselineSQL = `SELECT name, setting FROM pg_catalog.pg_settings` +
+	` WHERE (source OPERATOR(pg_catalog.=) 'session' OR name OPERATOR(pg_catalog.=) 'search_path')` +
+	` AND name OPERATOR(pg_catalog.<>) 'row_security' AND name OPERATOR(pg_catalog.!~~) 'transaction%'` +
+	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')`
+
+// newBaseline makes a baseline of what baselineSQL has returned.
+func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
+	b := &baseline{}
+	var restore strings.Builder
+	for _, s := range settings {
+		switch {
+		case s[0] == "search_path":
+			b.searchPath = []byte(s[1])
+		case s[0] == "role" && s[1] == noRole:
+			continue
+		}
+		fmt.Fprintf(&restore, "; SELECT pg_catalog.set_config(%s, %s, false)", sqltext.Literal(s[0]), sqltext.Literal(s[1]))
+	}
+	b.restore = restore.String()
+	b.reported = reportedBy(pg)
+	return b
+}
+
+func reportedBy(pg *pgconn.PgConn) (values [len(reportedSettings)]string) {
+	for i, name := range reportedSettings {
+		values[i] = pg.ParameterStatus(name)
+	}
+	return values
+}
+
+// differs reports whether a setting that the server reports is not what it was.
+func (b *baseline) differs(pg *pgconn.PgConn) bool {
+	for i, name := range reportedSettings {
+		if pg.ParameterStatus(name) != b.reported[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// readBaseline asks for the baseline, in a round trip of its own.
+func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
+	rows, err := pc.PgConn().Exec(ctx, baselineSQL).ReadAll()
+	if err != nil {
+		return err
+	}
+	var settings [][2]string
+	for _, row := range rows[0].Rows {
+		settings = append(settings, [2]string{string(row[0]), string(row[1])})
+	}
+	c.setBaseline(newBaseline(pc.PgConn(), settings))
+	return nil
+}
+
+// setBaseline notes the baseline. A connection whose search_path is another than that of the pool's first was used without
+// the guard before, or its login was altered since: names may mean other tables on it, so that nothing counts as proved.
+func (c *conn) setBaseline(b *baseline) {
+	c.baseline = b
+	path := string(b.searchPath)
+	if !c.pool.searchPath.CompareAndSwap(nil, &path) {
+		c.otherPath = *c.pool.searchPath.Load() != path
+	}
+}
+
+// What follows is raised by current_setting, for settings that nobody has: PostgreSQL then stops before the statement.
+const (
+	uncleanMark  = "tenancy.session_is_not_clean"
+	preparedMark = "tenancy.statements_were_prepared_by_sql"
+	endedMark    = "tenancy.transaction_was_ended"
+)
+
+// raises reports whether an error is the one that PostgreSQL raises for a mark. Code in SQL that asks for the same setting
+// has a context of its own in the error.
+func raises(err error, mark string) bool {
+	const undefinedObject = "42704"
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == undefinedObject && pgErr.Where == "" &&
+		strings.Contains(pgErr.Message, `"`+mark+`"`)
+}
+
+// cleanSQL empties the session. Each part has something that only it removes:
+//
+//   - the user and the role; RESET ALL touches neither;
+//   - settings, but for those of the application's connect hook, which are set again at the end;
+//   - cursors WITH HOLD; channels; temporary tables, views, functions and types; what lastval and currval return;
+//   - the seed of random(), which no reset touches, by one that cannot be guessed;
+//   - advisory locks, unless they are to be kept.
+//
+// Statements that SQL has prepared are dropped by name, by dropPrepared: DEALLOCATE ALL would drop the guard's own, each of
+// which costs a round trip to make again. PostgreSQL knows which were prepared by SQL, also under the name of one of ours
+// (https://www.postgresql.org/docs/current/view-pg-prepared-statements.html).
+func (s *session) cleanSQL(keepLocks bool) string {
+	var b strings.Builder
+	b.WriteString(`SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES; `)
+	fmt.Fprintf(&b, `SELECT pg_catalog.setseed(%.17f)`, 2*rand.Float64()-1) //nolint:gosec // the generator is seeded by the system
+	if !keepLocks {
+		b.WriteString(`, pg_catalog.pg_advisory_unlock_all()`)
+	}
+	if s.baseline != nil {
+		b.WriteString(s.baseline.restore)
+	}
+	b.WriteString(`; SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid,` +
+		` CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)` +
+		` THEN pg_catalog.current_setting('` + preparedMark + `') END`)
+	return b.String()
+}
+
+// cleanTimeout bounds how long a broken network can hold a connection that is being cleaned.
+const cleanTimeout = 5 * time.Second
+
+// dirty reports whether the session has to be cleaned before the next user.
+func (s *state) dirty() bool {
+	return s.used || s.baseline != nil && s.baseline.differs(s.conn.PgConn())
+}
+
+// clean cleans the session, and returns when it is clean.
+func (c *conn) clean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
+	if c.baseline == nil {
+		if err := c.readBaseline(ctx, pc); err != nil {
+			return err
+		}
+	}
+	err := c.runClean(ctx, pc, keepLocks)
+	if raises(err, preparedMark) {
+		if err = c.dropPrepared(ctx, pc); err == nil {
+			err = c.runClean(ctx, pc, keepLocks)
+		}
+	}
+	return c.cleaned(pc, err)
+}
+
+func (c *conn) runClean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
+	results, err := pc.PgConn().Exec(ctx, c.cleanSQL(keepLocks)).ReadAll()
+	if err == nil {
+		last := results[len(results)-1]
+		c.temporary = len(last.Rows) == 1 && string(last.Rows[0][0]) == "t"
+	}
+	return err
+}
+
+// dropPrepared drops the statements that SQL has prepared.
+func (c *conn) dropPrepared(ctx context.Context, pc *pgx.Conn) error {
+	results, err := pc.PgConn().Exec(ctx, `SELECT name FROM pg_catalog.pg_prepared_statement() WHERE from_sql`).ReadAll()
+	if err != nil {
+		return err
+	}
+	var drop strings.Builder
+	for _, row := range results[0].Rows {
+		drop.WriteString("DEALLOCATE " + pgx.Identifier{string(row[0])}.Sanitize() + "; ")
+	}
+	c.forgetAll() // ours are not known under these names any more
+	return pc.PgConn().Exec(ctx, drop.String()).Close()
+}
+
+// cleaned notes how a cleaning went. A session that cannot be cleaned is not used again.
+func (c *conn) cleaned(pc *pgx.Conn, err error) error {
+	c.cleaning = false
+	if err == nil && c.baseline.differs(pc.PgConn()) {
+		err = errors.New("tenancy: the session cannot be brought back to how it began")
+	}
+	if err != nil {
+		c.doomed = true
+		return err
+	}
+	c.used, c.sequences = false, false
+	dropNotifications(pc)
+	return nil
+}
+
+// dropNotifications drops what pgx has received for a channel that nobody listens to any more.
+func dropNotifications(pc *pgx.Conn) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		if _, err := pc.WaitForNotification(over); err != nil {
+			return
+		}
+	}
+}
+
+// drain reads the answer of a cleaning that was sent behind a statement.
+func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
+	if !c.cleaning {
+		return nil
+	}
+	var failure error
+	for {
+		msg, err := pc.PgConn().ReceiveMessage(ctx)
+		if err != nil {
+			return c.cleaned(pc, err)
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.ErrorResponse:
+			failure = pgconn.ErrorResponseToPgError(msg)
+		case *pgproto3.DataRow:
+			if len(msg.Values) == 2 { // the last of them, and the only one that has two columns and no function behind
+				c.temporary = string(msg.Values[0]) == "t"
+			}
+		case *pgproto3.ReadyForQuery:
+			if raises(failure, preparedMark) {
+				c.cleaning = false
+				return c.clean(ctx, pc, false)
+			}
+			return c.cleaned(pc, failure)
+		}
+	}
+}
