@@ -130,7 +130,7 @@ func (s *statement) scope() (string, error) {
 		return id, nil
 	}
 	var id sql.NullString
-	err := plain(s.ConnPool).QueryRowContext(s.Context,
-		`SELECT pg_catalog.current_setting($1, true)`, s.plugin.config.Setting).Scan(&id)
+	const ask = `SELECT pg_catalog.current_setting($1, true)`
+	err := plain(s.ConnPool).QueryRowContext(guard.Own(s.Context, ask), ask, s.plugin.config.Setting).Scan(&id)
 	return id.String, err
 }

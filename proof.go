@@ -129,7 +129,7 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, table string) (ver
 		active    sql.NullBool
 		hasColumn bool
 	)
-	err := pool.QueryRowContext(ctx, proofSQL, once, table, p.config.Column).Scan(&active, &hasColumn)
+	err := pool.QueryRowContext(guard.Own(ctx, proofSQL), proofSQL, once, table, p.config.Column).Scan(&active, &hasColumn)
 	switch {
 	case err != nil:
 		return unknown, err
@@ -145,7 +145,7 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, table string) (ver
 		name, kind, role   string
 		exempt, rowSecures bool
 	)
-	err = pool.QueryRowContext(ctx, leakSQL, once, table, p.config.Column).Scan(&name, &kind, &role, &exempt, &rowSecures)
+	err = pool.QueryRowContext(guard.Own(ctx, leakSQL), leakSQL, once, table, p.config.Column).Scan(&name, &kind, &role, &exempt, &rowSecures)
 	if errors.Is(err, sql.ErrNoRows) {
 		return isolated, nil // a view that is as good as its tables
 	}

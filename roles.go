@@ -54,7 +54,7 @@ func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 		super, bypassRLS                      bool
 		adminExists, adminInherited, adminSet bool
 	)
-	err := through.QueryRowContext(ctx, rolesSQL, p.config.AdminRole).Scan(
+	err := through.QueryRowContext(guard.Own(ctx, rolesSQL), rolesSQL, p.config.AdminRole).Scan(
 		&version, &role, &login, &super, &bypassRLS, &adminExists, &adminInherited, &adminSet)
 	if err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the roles: %w", err)

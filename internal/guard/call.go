@@ -190,6 +190,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 			if a, err = c.send(ctx, pc, &q); err == nil {
 				tag, err = a.close()
 				c.noteOutcome(&q, tag, err)
+				err = procedureError(&q, err)
 			}
 		}
 		c.done(pc, &q, tag, err)

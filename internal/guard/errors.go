@@ -105,6 +105,19 @@ func mentionsOurs(err error) bool {
 	return errors.As(err, &pgErr) && strings.Contains(pgErr.Message, `"`+statementPrefix)
 }
 
+// errProcedure explains why a procedure cannot commit.
+var errProcedure = errors.New("tenancy: what a CALL or DO runs after a COMMIT of its own would have neither tenant nor role: " +
+	"do without the COMMIT, or run it under WithoutTenant on a client without AppRole")
+
+// procedureError says so where a procedure tried.
+func procedureError(q *call, err error) error {
+	const invalidTermination = "2D000"
+	if sqlState(err) == invalidTermination && q.class == utility {
+		return wrap(errProcedure, err)
+	}
+	return err
+}
+
 // isServers reports whether an error is the server's own word about the statement as it was sent. Code in SQL can raise an
 // error with any SQLSTATE, but not with PostgreSQL's name of the function in C, nor without its own place in the code
 // (https://www.postgresql.org/docs/current/protocol-error-fields.html, R and W).

@@ -20,6 +20,9 @@ type Origin struct {
 	// Built says that GORM has built the text from a model and clauses. What a caller wrote, as for Raw and Exec, is not.
 	Built bool
 
+	// Own says that the plugin has written the text, and that it leaves nothing in the session.
+	Own bool
+
 	// Alone says that the statement is sent through the pool itself, so that its connection is free for others afterwards.
 	// In a transaction, or on a connection that the caller holds, more may follow.
 	Alone bool
@@ -29,6 +32,13 @@ type Origin struct {
 }
 
 type originKey struct{}
+
+// Own returns a context for a question of the plugin's, with exactly this text.
+func Own(ctx context.Context, sql string) context.Context {
+	o := &Origin{Context: ctx, SQL: &strings.Builder{}, Own: true}
+	o.SQL.WriteString(sql)
+	return o
+}
 
 // Value returns the origin itself for its key, and what the context below has for any other.
 func (o *Origin) Value(key any) any {

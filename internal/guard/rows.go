@@ -76,7 +76,7 @@ func (r *rows) end(pc *pgx.Conn) {
 	}
 	r.ended = true
 	tag, err := r.answer.close()
-	r.err = err
+	r.err = procedureError(&r.call, err)
 	r.conn.noteOutcome(&r.call, tag, err)
 	r.conn.done(pc, &r.call, tag, err)
 }

@@ -70,7 +70,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 		c.tx.failed = true
 	}
 	c.noteError(err)
-	return a, preparedError(err)
+	return a, procedureError(q, preparedError(err))
 }
 
 // mayHelp reports whether a statement that failed before it ran may succeed when it is sent again.
@@ -97,7 +97,12 @@ func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) 
 
 // classify finds out what can be known of a statement from its origin and its text.
 func (c *conn) classify(q *call) {
-	if q.origin != nil && q.origin.Built {
+	switch {
+	case q.origin == nil:
+	case q.origin.Own:
+		q.class, q.ordinary = query, true
+		return
+	case q.origin.Built:
 		q.class, q.ordinary = query, !c.cfg.CleanAlways && c.isQuiet(q)
 		return
 	}
@@ -108,7 +113,7 @@ func (c *conn) classify(q *call) {
 	if q.class == utility && isProcedure(q.sql) && c.tx == nil && c.cfg.Role == "" && !maySeveral(q.sql) &&
 		(q.scope.isNobody() || q.scope.bypass != nil && !q.scope.readOnly()) {
 		q.commits = true
-		if q.mode == pgx.QueryExecModeSimpleProtocol && len(q.args) == 0 {
+		if q.mode == pgx.QueryExecModeSimpleProtocol {
 			q.mode = pgx.QueryExecModeExec // for in SQL text with something before it no CALL can commit
 		}
 	}
