@@ -118,7 +118,8 @@ func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 
 // openAdmin makes the guarded pool of the admin clients above below. It runs once for each pool.
 func (p *Plugin) openAdmin(below *pool) (*sql.DB, error) {
-	cfg := guard.Config{Setting: p.config.Setting, Role: p.config.AdminRole, Bypass: true, Report: p.report}
+	cfg := p.guardConfig()
+	cfg.Role, cfg.Bypass, cfg.Report = p.config.AdminRole, true, p.report
 	switch {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil

@@ -35,6 +35,13 @@ type Config struct {
 	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. It stays open when others close.
 	AdminDB *sql.DB
 
+	// CleanAlways cleans the session of a connection after each use. If false, that is done after SQL that GORM did not
+	// build, such as that of Raw and Exec, after statements that call a function which is not known to be harmless, and
+	// after a command tag that GORM's statements do not have; and before each use the guard looks whether the session is
+	// clean. What remains is what triggers, policies and operators of the database's own leave: settings of their own, for
+	// instance. Choose it if you fear that; each statement then costs the server some 25 µs more.
+	CleanAlways bool
+
 	// Logger gets a record for each statement of Bypass, and warnings; slog.Default() if nil.
 	Logger *slog.Logger
 
@@ -178,5 +185,5 @@ func first(processor interface{ Get(string) func(*gorm.DB) }, names ...string) s
 
 // guardConfig is what the guarded pools of tenants' statements set.
 func (p *Plugin) guardConfig() guard.Config {
-	return guard.Config{Setting: p.config.Setting, Role: p.config.AppRole}
+	return guard.Config{Setting: p.config.Setting, Role: p.config.AppRole, CleanAlways: p.config.CleanAlways}
 }

@@ -22,7 +22,7 @@ import (
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
 //	err = db.Use(tenancy.New(cfg))
 //
-// The plugin recognises the pool, and wants the same Setting and AppRole. Bypass has connections of its own then, beside
+// The plugin recognises the pool, and wants the same Setting, AppRole and CleanAlways. Bypass has connections of its own then, beside
 // those of the pool and its limits.
 func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
@@ -89,8 +89,8 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 		if main != nil {
 			main.chosen = append(main.chosen, added)
 		}
-	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role {
-		return nil, errors.New("the pool is guarded already, with another Setting or AppRole than the plugin's")
+	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways {
+		return nil, errors.New("the pool is guarded already, with another Setting, AppRole or CleanAlways than the plugin's")
 	}
 	guard.OnClose(added.guarded, func() error { return p.close(added, main == nil) })
 	for _, key := range []*sql.DB{db, added.guarded, added.inner} {
