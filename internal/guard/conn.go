@@ -177,10 +177,14 @@ func (c *conn) IsValid() bool {
 		return c.release() == nil && c.tx == nil
 	}
 	pc := c.owned.Conn()
-	if c.doomed || c.tx != nil || !clean(pc) && !(c.wrapped && aborted(pc)) {
+	rollBack := c.wrapped && aborted(pc)
+	switch {
+	case c.doomed || c.tx != nil || !clean(pc) && !rollBack:
 		return false
+	case c.cleaning || !rollBack && !c.dirty():
+		return true
 	}
-	return c.cleaning || !c.wrapped && !c.dirty() || c.sendClean(pc)
+	return c.sendClean(pc)
 }
 
 // sendClean sends what cleans the session, without waiting for the answer.

@@ -170,7 +170,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	switch {
 	case q.commits:
 		return append(into, step{kind: stepScope, sql: procedureScopeSQL, params: c.params[:1]})
-	case q.class == control && !(c.used && maySeveral(q.sql)):
+	case q.class == control && (!c.used || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
 	s := step{kind: stepScope, params: c.params[:]}

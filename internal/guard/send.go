@@ -335,7 +335,7 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (ans
 				_ = results.Close()
 				return answer{}, err // an argument can't be written into text: nothing was sent
 			}
-			return answer{}, shifted(c.failed(pc, err, before, i, results), shift)
+			return answer{}, shifted(c.failed(err, before, i, results), shift)
 		}
 		c.succeeded(pc, s, rows)
 	}
@@ -400,7 +400,7 @@ func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before pref
 			err = results.Close()
 		}
 		if err != nil {
-			return c.failed(pc, err, before, i, results)
+			return c.failed(err, before, i, results)
 		}
 		c.succeeded(pc, s, rows)
 	}
@@ -415,7 +415,7 @@ func readSettings(r *pgconn.ResultReader) (settings [][2]string) {
 }
 
 // failed closes the results after the n-th step has failed, and explains the error.
-func (c *conn) failed(pc *pgx.Conn, err error, before prefix, n int, results interface{ Close() error }) error {
+func (c *conn) failed(err error, before prefix, n int, results interface{ Close() error }) error {
 	if n == 0 && before.steps[0].kind == stepBegin && c.tx != nil && !sentNothing(err) {
 		c.tx.begun = true
 	}
