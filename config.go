@@ -43,6 +43,11 @@ func (c Config) validate() error {
 		return fmt.Errorf("Setting %q: must be identifiers joined by dots, such as %q, of at most %d bytes",
 			c.Setting, defaultSetting, maxName)
 	}
+	for _, name := range c.KeepSettings {
+		if !settingForm.MatchString(name) || len(name) > maxName || strings.EqualFold(name, c.Setting) {
+			return fmt.Errorf("KeepSettings %q: must be custom settings, identifiers joined by dots, and not Setting", name)
+		}
+	}
 	if err := validateName("Column", c.Column); err != nil {
 		return err
 	}

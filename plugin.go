@@ -42,6 +42,10 @@ type Config struct {
 	// instance. Choose it if you fear that; each statement then costs the server some 25 µs more.
 	CleanAlways bool
 
+	// KeepSettings names the custom settings, such as "my.region", that the application's connect hook sets and that cleaning
+	// a session must keep. PostgreSQL lists its own settings, which are kept without being named, but not custom ones.
+	KeepSettings []string
+
 	// Logger gets a record for each statement of Bypass, and warnings; slog.Default() if nil.
 	Logger *slog.Logger
 
@@ -185,5 +189,7 @@ func first(processor interface{ Get(string) func(*gorm.DB) }, names ...string) s
 
 // guardConfig is what the guarded pools of tenants' statements set.
 func (p *Plugin) guardConfig() guard.Config {
-	return guard.Config{Setting: p.config.Setting, Role: p.config.AppRole, CleanAlways: p.config.CleanAlways}
+	return guard.Config{
+		Setting: p.config.Setting, Role: p.config.AppRole, CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
+	}
 }

@@ -24,6 +24,9 @@ type Config struct {
 	// CleanAlways cleans the session after each statement. If false, it is cleaned after SQL that GORM did not build, or that
 	// calls functions which may leave something.
 	CleanAlways bool
+	// KeepSettings are custom settings that the application's connect hook sets. Those of PostgreSQL are kept without being
+	// named.
+	KeepSettings []string
 	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must carry
 	// a Bypass mark in place of a tenant.
 	Bypass bool
@@ -118,6 +121,7 @@ type connector struct {
 	beside bool // the source is another's
 
 	setting, role []byte                 // as parameters of PostgreSQL's
+	baselineSQL   string                 // reads how a session begins
 	searchPath    atomic.Pointer[string] // that the first connection began with, and all others should
 	cleanings     sync.WaitGroup         // of connections that are given back
 
@@ -126,7 +130,10 @@ type connector struct {
 }
 
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
-	return &connector{cfg: cfg, inner: inner, direct: direct, setting: []byte(cfg.Setting), role: []byte(cfg.role())}
+	return &connector{
+		cfg: cfg, inner: inner, direct: direct,
+		setting: []byte(cfg.Setting), role: []byte(cfg.role()), baselineSQL: cfg.baselineSQL(),
+	}
 }
 
 // guarded is the driver that a guarded pool is recognised by.

@@ -129,7 +129,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 		return into
 	}
 	if c.baseline == nil {
-		into = append(into, step{kind: stepBaseline, sql: baselineSQL})
+		into = append(into, step{kind: stepBaseline, sql: c.pool.baselineSQL})
 	}
 	if c.discardsSequences(q) {
 		into = append(into, step{kind: stepSequences, sql: `DISCARD SEQUENCES`})

@@ -358,9 +358,7 @@ func readStep(results pgx.BatchResults) (read [][2]string, err error) {
 		return nil, err
 	}
 	for rows.Next() {
-		if raw := rows.RawValues(); len(raw) == 2 {
-			read = append(read, [2]string{string(raw[0]), string(raw[1])})
-		}
+		read = addSetting(read, rows.RawValues())
 	}
 	rows.Close()
 	return read, rows.Err()
@@ -409,7 +407,7 @@ func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before pref
 
 func readSettings(r *pgconn.ResultReader) (settings [][2]string) {
 	for r.NextRow() {
-		settings = append(settings, [2]string{string(r.Values()[0]), string(r.Values()[1])})
+		settings = addSetting(settings, r.Values())
 	}
 	return settings
 }

@@ -47,12 +47,29 @@ var reportedSettings = [...]string{
 	"default_transaction_read_only", "application_name", "search_path",
 }
 
-// baselineSQL reads what was set within the session: by the application's connect hook, for nobody else has had it yet. The
-// role is not among PostgreSQL's list of settings.
-const baselineSQL = `SELECT name, setting FROM pg_catalog.pg_settings` +
+// baselineSQL reads what was set within the session: by the application's connect hook, for no one else has had it yet. The
+// role is not in PostgreSQL's list of settings, nor are custom ones
+// (https://www.postgresql.org/docs/current/view-pg-settings.html).
+func (cfg Config) baselineSQL() string {
+	var custom strings.Builder
+	for _, name := range cfg.KeepSettings {
+		fmt.Fprintf(&custom, ` UNION ALL SELECT %[1]s, pg_catalog.current_setting(%[1]s, true)`, sqltext.Literal(name))
+	}
+	return listedSQL + custom.String()
+}
+
+const listedSQL = `SELECT name, setting FROM pg_catalog.pg_settings` +
 	` WHERE (source OPERATOR(pg_catalog.=) 'session' OR name OPERATOR(pg_catalog.=) 'search_path')` +
 	` AND name OPERATOR(pg_catalog.<>) 'row_security' AND name OPERATOR(pg_catalog.!~~) 'transaction%'` +
 	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')`
+
+// addSetting adds a row of baselineSQL. A custom setting that is not set is NULL.
+func addSetting(settings [][2]string, row [][]byte) [][2]string {
+	if len(row) != 2 || row[1] == nil {
+		return settings
+	}
+	return append(settings, [2]string{string(row[0]), string(row[1])})
+}
 
 // newBaseline makes a baseline of what baselineSQL has returned.
 func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
@@ -91,13 +108,13 @@ func (b *baseline) differs(pg *pgconn.PgConn) bool {
 
 // readBaseline asks for the baseline, in a round trip of its own.
 func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
-	rows, err := pc.PgConn().Exec(ctx, baselineSQL).ReadAll()
+	rows, err := pc.PgConn().Exec(ctx, c.pool.baselineSQL).ReadAll()
 	if err != nil {
 		return err
 	}
 	var settings [][2]string
 	for _, row := range rows[0].Rows {
-		settings = append(settings, [2]string{string(row[0]), string(row[1])})
+		settings = addSetting(settings, row)
 	}
 	c.setBaseline(newBaseline(pc.PgConn(), settings))
 	return nil

@@ -258,28 +258,30 @@ func TestSessionOfConnectHook(t *testing.T) {
 		cfg.RuntimeParams["my.dsn"] = "kept"
 		hook := stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
 			_, err := c.Exec(ctx, `SET statement_timeout = '11s'; SET search_path = public, pg_catalog; SET TimeZone = 'Asia/Tokyo';
-				SET application_name = 'it''s mine'`)
+				SET application_name = 'it''s mine'; SET my.region = 'eu'`)
 			return err
 		})
+		keep := guard.Config{Setting: setting, KeepSettings: []string{"my.region", "my.nothing"}}
 		p := &pool{way: way}
 		if way.direct {
-			p.DB = guard.Open(stdlib.GetConnector(*cfg, noPing, hook), guard.Config{Setting: setting})
+			p.DB = guard.Open(stdlib.GetConnector(*cfg, noPing, hook), keep)
 		} else {
 			p.inner = stdlib.OpenDB(*cfg, noPing, hook)
 			t.Cleanup(func() { _ = p.inner.Close() })
 			p.inner.SetMaxOpenConns(1)
-			p.DB = guard.Borrow(p.inner, guard.Config{Setting: setting})
+			p.DB = guard.Borrow(p.inner, keep)
 		}
 		p.SetMaxOpenConns(1)
 		t.Cleanup(func() { _ = p.DB.Close() })
 
 		const all = `SELECT concat_ws('|', current_setting('lock_timeout'), current_setting('my.dsn'), current_setting('statement_timeout'),
-			current_setting('search_path'), current_setting('TimeZone'), current_setting('application_name'))`
-		const want = `7s|kept|11s|public, pg_catalog|Asia/Tokyo|it's mine`
+			current_setting('search_path'), current_setting('TimeZone'), current_setting('application_name'),
+			current_setting('my.region'), current_setting('my.nothing', true))`
+		const want = `7s|kept|11s|public, pg_catalog|Asia/Tokyo|it's mine|eu`
 		require.Equal(t, want, way.one(tenant(t, "a"), t, p, all))
 		for range 3 {
 			_, err := p.ExecContext(tenant(t, "a"), `SET lock_timeout = 1; SET my.dsn = 'b'; SET statement_timeout = 10000; SET search_path = '';
-				SET TimeZone = UTC; SET application_name = 'x'`)
+				SET TimeZone = UTC; SET application_name = 'x'; SET my.region = 'us'`)
 			require.NoError(t, err)
 			require.Equal(t, want, way.one(tenant(t, "b"), t, p, all))
 		}
