@@ -19,6 +19,7 @@ type call struct {
 	exec     bool // rows, if any, are not read
 
 	origin *Origin // what GORM's callbacks know of it, or nil
+	held   bool    // its connection, by a *sql.Conn: more may follow
 	class  class
 	// ordinary is what GORM has built, and calls no function that could leave something in the session.
 	ordinary bool
@@ -231,6 +232,7 @@ func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ d
 type stmt struct {
 	conn  *conn
 	query string
+	held  bool // prepared by a *sql.Conn
 }
 
 var (
@@ -251,9 +253,9 @@ func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, driver.
 func (s *stmt) Query([]driver.Value) (driver.Rows, error) { return nil, driver.ErrSkip }
 
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return s.conn.exec(ctx, call{sql: s.query, prepared: true}, args)
+	return s.conn.exec(ctx, call{sql: s.query, prepared: true, held: s.held}, args)
 }
 
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return s.conn.query(ctx, call{sql: s.query, prepared: true}, args)
+	return s.conn.query(ctx, call{sql: s.query, prepared: true, held: s.held}, args)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -103,62 +102,48 @@ func (c *conn) Close() error {
 	return c.release()
 }
 
-// release gives a lent connection back. One that is broken, busy or still in a transaction is thrown away: no one else
-// may meet what it was doing. One whose session was used is cleaned first, which its user need not wait for: only an answer
-// that is on its way already is read at once.
+// release gives a lent connection back, clean, or throws it away.
 func (c *conn) release() error {
-	lent, s := c.lent, c.state
+	lent := c.lent
 	if lent == nil {
 		return nil
 	}
-	c.lent, c.state, c.task = nil, nil, nil
-	switch {
-	case s == nil:
-		return given(lent)
-	case s.cleaning && !c.wrapped:
-		return c.pool.cleanAndGive(lent, s)
-	case c.wrapped && aborted(s.conn) && !s.doomed, clean(s.conn) && !s.doomed && s.dirty():
-		c.pool.cleanings.Go(func() { _ = c.pool.cleanAndGive(lent, s) })
-		return nil
-	case !clean(s.conn) || s.doomed:
-		throwAway(lent)
+	if s := c.state; s != nil && !c.untouched(s.conn) {
+		_ = lent.Raw(func(any) error {
+			if !c.handOver(s.conn) {
+				return driver.ErrBadConn
+			}
+			return nil
+		})
 	}
-	return given(lent)
-}
-
-func given(lent *sql.Conn) error {
+	c.lent, c.state, c.task = nil, nil, nil
 	if err := lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
 	return nil
 }
 
-func throwAway(lent *sql.Conn) {
-	_ = lent.Raw(func(any) error { return driver.ErrBadConn })
-}
-
-// cleanAndGive cleans the session of a lent connection, and gives it back, or throws it away if that fails.
-func (k *connector) cleanAndGive(lent *sql.Conn, s *state) error {
+// handOver makes the connection ready for its next user, and reports whether it is. One that is broken, busy or still in a
+// transaction is not: no one else may meet what it was doing. The session is cleaned if it was used; mostly the cleaning has
+// been sent with the last statement, and its answer has arrived.
+func (c *conn) handOver(pc *pgx.Conn) bool {
+	switch {
+	case c.untouched(pc):
+		return true
+	case c.doomed, !clean(pc) && (!c.wrapped || !aborted(pc)):
+		return false
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
-	_ = lent.Raw(func(any) error {
-		c := &conn{pool: k, cfg: &k.cfg, state: s}
-		c.wrapped = true
-		if !c.makeClean(ctx) {
-			return driver.ErrBadConn
-		}
-		return nil
-	})
-	return given(lent)
-}
-
-// makeClean cleans the session if need be, and reports whether it is clean.
-func (c *conn) makeClean(ctx context.Context) bool {
-	pc := c.state.conn
-	if err := c.settle(ctx, pc); err != nil || !clean(pc) || c.doomed {
+	if c.settle(ctx, pc) != nil || c.doomed {
 		return false
 	}
 	return !c.dirty() || c.clean(ctx, pc, false) == nil
+}
+
+// untouched reports whether the connection is as it was found.
+func (c *conn) untouched(pc *pgx.Conn) bool {
+	return !c.cleaning && !c.wrapped && !c.doomed && clean(pc) && !c.dirty()
 }
 
 // clean reports whether a connection may be used by the next one who comes.
@@ -170,43 +155,18 @@ func clean(pc *pgx.Conn) bool {
 
 // IsValid is what database/sql asks when its user is done with a connection, before it keeps it for the next. A lent one
 // goes back then: kept, it would be missing to the others who borrow from there. What is kept is empty, and costs less
-// than to be made anew for each statement. One that is owned is cleaned now, so that no lock stays, and its answer read when
-// it is used again.
+// than to be made again for each statement.
 func (c *conn) IsValid() bool {
-	if c.owned == nil {
-		return c.release() == nil && c.tx == nil
+	if c.owned != nil {
+		return c.tx == nil && c.handOver(c.owned.Conn())
 	}
-	pc := c.owned.Conn()
-	rollBack := c.wrapped && aborted(pc)
-	switch {
-	case c.doomed || c.tx != nil || !clean(pc) && !rollBack:
-		return false
-	case c.cleaning || !rollBack && !c.dirty():
-		return true
-	}
-	return c.sendClean(pc)
-}
-
-// sendClean sends what cleans the session, without waiting for the answer.
-func (c *conn) sendClean(pc *pgx.Conn) bool {
-	if c.baseline == nil || c.wrapped && aborted(pc) {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
-		defer cancel()
-		return c.makeClean(ctx)
-	}
-	f := pc.PgConn().Frontend()
-	f.SendQuery(&pgproto3.Query{String: c.cleanSQL(false)})
-	c.cleaning = true
-	return f.Flush() == nil
+	return c.release() == nil && c.tx == nil
 }
 
 // ResetSession is called before an idle connection is used again; the inner pool does the same for a lent one.
 func (c *conn) ResetSession(ctx context.Context) error {
 	if c.owned == nil {
 		return nil
-	}
-	if !c.makeClean(ctx) {
-		return driver.ErrBadConn
 	}
 	c.beginUsage()
 	return c.owned.ResetSession(ctx)
@@ -238,7 +198,9 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 }
 
 // Prepare is PrepareContext: nothing is sent, so there is nothing to cancel.
-func (c *conn) Prepare(query string) (driver.Stmt, error) { return &stmt{conn: c, query: query}, nil }
+func (c *conn) Prepare(query string) (driver.Stmt, error) {
+	return &stmt{conn: c, query: query, held: isHeld()}, nil
+}
 
 // PrepareContext sends nothing: the first execution prepares the statement, in the transaction of its tenant.
 func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {

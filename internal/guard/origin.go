@@ -23,10 +23,6 @@ type Origin struct {
 	// Own says that the plugin has written the text, and that it leaves nothing in the session.
 	Own bool
 
-	// Alone says that the statement is sent through the pool itself, so that its connection is free for others afterwards.
-	// In a transaction, or on a connection that the caller holds, more may follow.
-	Alone bool
-
 	// Proofs are asked for in the statement's transaction, before it runs, as each of them demands.
 	Proofs []*Proof
 }

@@ -123,7 +123,6 @@ type connector struct {
 	setting, role []byte                 // as parameters of PostgreSQL's
 	baselineSQL   string                 // reads how a session begins
 	searchPath    atomic.Pointer[string] // that the first connection began with, and all others should
-	cleanings     sync.WaitGroup         // of connections that are given back
 
 	closing sync.Mutex
 	onClose []func() error
@@ -147,7 +146,6 @@ func (k *connector) Driver() driver.Driver { return guarded{k} }
 
 // Close is called by (*sql.DB).Close.
 func (k *connector) Close() error {
-	k.cleanings.Wait()
 	var err error
 	if closer, ok := k.direct.(io.Closer); ok && !k.beside {
 		err = closer.Close()

@@ -161,7 +161,7 @@ func (c *conn) discardsSequences(q *call) bool {
 	if !c.staleSequences || q.class == control {
 		return false
 	}
-	return !q.ordinary || !q.origin.Alone && strings.HasPrefix(q.sql, "INSERT")
+	return !q.ordinary || c.tx != nil && strings.HasPrefix(q.sql, "INSERT")
 }
 
 // scopeSteps are those that set the tenant and the role.

@@ -95,8 +95,13 @@ func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) 
 	return c.sendOnce(ctx, pc, q)
 }
 
-// classify finds out what can be known of a statement from its origin and its text.
+// classify finds out what can be known of a statement from its origin, its text and its caller.
 func (c *conn) classify(q *call) {
+	c.classifyText(q)
+	q.held = q.held || c.tx == nil && !q.ordinary && isHeld()
+}
+
+func (c *conn) classifyText(q *call) {
 	switch {
 	case q.origin == nil:
 	case q.origin.Own:
@@ -183,18 +188,21 @@ func (c *conn) wraps(q *call) bool {
 // cleansBehind reports whether the cleaning can travel behind the statement: it leaves something, and its connection is free
 // afterwards.
 func (c *conn) cleansBehind(q *call) bool {
-	return !q.ordinary && c.tx == nil && q.origin != nil && q.origin.Alone && c.baseline != nil && !c.wraps(q)
+	return !q.ordinary && c.tx == nil && !q.held && c.baseline != nil && !c.wraps(q)
 }
 
 // settle ends what an earlier statement has left under way.
 func (c *conn) settle(ctx context.Context, pc *pgx.Conn) error {
+	if err := c.drain(ctx, pc); err != nil {
+		return err
+	}
 	if c.wrapped && aborted(pc) {
 		if err := pc.PgConn().Exec(ctx, "rollback").Close(); err != nil {
 			return err
 		}
 	}
 	c.wrapped = false
-	return c.drain(ctx, pc)
+	return nil
 }
 
 // sendExtended uses PostgreSQL's extended protocol: all that comes before one Sync is one transaction

@@ -251,6 +251,7 @@ func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 	if !c.cleaning {
 		return nil
 	}
+	spoiled := aborted(pc) // by the statement before it, so that it fails and is to be sent again
 	var failure error
 	for {
 		msg, err := pc.PgConn().ReceiveMessage(ctx)
@@ -265,7 +266,11 @@ func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 				c.temporary = string(msg.Values[0]) == "t"
 			}
 		case *pgproto3.ReadyForQuery:
-			if raises(failure, preparedMark) {
+			switch {
+			case spoiled:
+				c.cleaning = false
+				return nil
+			case raises(failure, preparedMark):
 				c.cleaning = false
 				return c.clean(ctx, pc, false)
 			}

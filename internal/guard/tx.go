@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
@@ -25,6 +26,7 @@ type tx struct {
 	begin string
 	begun bool
 
+	held   bool // on the connection of a *sql.Conn
 	failed bool // by a statement, in such a way that the server knows of no transaction
 	ended  bool // by SQL of the caller; the server may have begun another
 
@@ -63,7 +65,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if c.state != nil && c.state.conn.IsClosed() {
 		return nil, driver.ErrBadConn
 	}
-	c.tx = &tx{conn: c, ctx: ctx, scope: s, begin: begin}
+	c.tx = &tx{conn: c, ctx: ctx, scope: s, begin: begin, held: isHeld()}
 	return c.tx, nil
 }
 
@@ -117,7 +119,7 @@ func (t *tx) over() error {
 // Commit commits what was sent, if anything was.
 func (t *tx) Commit() error {
 	c := t.conn
-	c.tx = nil
+	defer func() { c.tx = nil }()
 	switch {
 	case !t.begun && t.failed: // the connection was lost before the first statement
 		return pgconn.ErrConnClosed
@@ -133,10 +135,8 @@ func (t *tx) Commit() error {
 			return errTxEnded
 		case t.ended:
 			return errors.Join(errTxEnded, t.rollback(pc)) // the transaction that SQL of the caller has begun
-		case c.used && !aborted(pc):
-			return t.commitUsed(pc)
 		}
-		tag, err := pc.Exec(t.ctx, "commit")
+		tag, err := t.end(t.ctx, pc, "commit")
 		if err == nil && tag.String() == "ROLLBACK" {
 			return pgx.ErrTxCommitRollback // a statement had failed before
 		}
@@ -144,43 +144,15 @@ func (t *tx) Commit() error {
 	})
 }
 
-// commitUsed commits a transaction in which SQL of the caller has run. Deferred triggers run now, and must not run for whom
-// that SQL has named last: the scope is set once more. And what is committed must be the transaction that was begun.
-func (t *tx) commitUsed(pc *pgx.Conn) (err error) {
-	c, ctx := t.conn, t.ctx
-	if c.tracer != nil {
-		ctx = c.tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: "commit"})
-	}
-	var tag pgconn.CommandTag
-	defer func() {
-		if c.tracer != nil {
-			c.tracer.TraceQueryEnd(ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
-		}
-	}()
-	c.tx = t // for the steps
-	defer func() { c.tx = nil }()
-	before := textPrefix(c.scopeSteps(&call{scope: t.scope, class: query, ordinary: true}, nil), sqltext.Literal(t.scope.tenant))
-	results := pc.PgConn().Exec(ctx, before.text+"commit")
-	if err := c.skip(pc, results, before); err != nil {
-		return errors.Join(err, t.rollback(pc))
-	}
-	if results.NextResult() {
-		tag, _ = results.ResultReader().Close() // its error is the one of results
-	}
-	return results.Close()
-}
-
 // Rollback throws the transaction away. It does not heed the transaction's context: a cancelled request is the most
 // ordinary reason to roll back, and must not cost the connection.
 func (t *tx) Rollback() error {
 	c := t.conn
-	c.tx = nil
+	defer func() { c.tx = nil }()
 	if !t.begun {
 		return nil
 	}
-	return c.use(func(pc *pgx.Conn) error {
-		return t.rollback(pc)
-	})
+	return c.use(t.rollback)
 }
 
 func (t *tx) rollback(pc *pgx.Conn) error {
@@ -189,9 +161,66 @@ func (t *tx) rollback(pc *pgx.Conn) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)
 	defer cancel()
-	_, err := pc.Exec(ctx, "rollback")
+	_, err := t.end(ctx, pc, "rollback")
 	if err != nil {
 		_ = pc.Close(ctx) // nobody knows what state it is in
+	}
+	return err
+}
+
+// end sends a COMMIT or ROLLBACK. Where SQL of the caller has run in the transaction, more goes with it.
+func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.CommandTag, error) {
+	if !t.conn.used {
+		return pc.Exec(ctx, command)
+	}
+	if tracer := t.conn.tracer; tracer != nil {
+		ctx = tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: command})
+	}
+	tag, err := t.endUsed(ctx, pc, command)
+	if tracer := t.conn.tracer; tracer != nil {
+		tracer.TraceQueryEnd(ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+	return tag, err
+}
+
+// endUsed sets the scope once more before a commit: deferred triggers run now, and must not run for whom SQL of the caller
+// has named last; and what is committed must be the transaction that was begun. Behind it the session is cleaned, unless its
+// holder may go on.
+func (t *tx) endUsed(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
+	c := t.conn
+	var before prefix
+	if command == "commit" && !aborted(pc) {
+		steps := c.scopeSteps(&call{scope: t.scope, class: query, ordinary: true}, nil)
+		before = textPrefix(steps, sqltext.Literal(t.scope.tenant))
+	}
+	text := pgproto3.Query{String: before.text + command}
+	var results *pgconn.MultiResultReader
+	if t.held || c.baseline == nil {
+		results = pc.PgConn().Exec(ctx, text.String)
+	} else if results, err = c.sendBefore(ctx, pc, func(f *pgproto3.Frontend) { f.SendQuery(&text) }); err != nil {
+		return tag, err
+	}
+	if err := c.skip(pc, results, before); err != nil {
+		return tag, t.undo(pc, err)
+	}
+	if results.NextResult() {
+		tag, _ = results.ResultReader().Close() // its error is the one of results
+	}
+	if err := results.Close(); err != nil {
+		c.noteError(err)
+		return tag, t.undo(pc, err)
+	}
+	return tag, nil
+}
+
+// undo throws away what is left of a transaction that could not be committed, and so not be cleaned behind.
+func (t *tx) undo(pc *pgx.Conn, err error) error {
+	c := t.conn
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)
+	defer cancel()
+	c.wrapped = true
+	if c.settle(ctx, pc) != nil {
+		_ = pc.Close(ctx)
 	}
 	return err
 }

@@ -153,7 +153,7 @@ var errNotThisWay = errors.New("not to be sent in this way")
 func origin(ctx context.Context, sql string, built bool) context.Context {
 	text := &strings.Builder{}
 	text.WriteString(sql)
-	return &guard.Origin{Context: ctx, SQL: text, Built: built, Alone: true}
+	return &guard.Origin{Context: ctx, SQL: text, Built: built}
 }
 
 // TestSessionKeepsNothing: whatever SQL of one tenant leaves in the session is not there for the next, nor for who uses the
@@ -197,20 +197,18 @@ func TestSessionForgetsSequences(t *testing.T) {
 		p := w.app(t, way)
 		insert := `INSERT INTO "notes" ("body") VALUES ($1)`
 		n := 0
-		create := func(q queryer, id string, alone bool) {
+		create := func(q queryer, id string) {
 			n++
-			o := origin(tenant(t, id), insert, true).(*guard.Origin)
-			o.Alone = alone
-			_, err := q.ExecContext(o, insert, way.String()+string(rune('A'+n)))
+			_, err := q.ExecContext(origin(tenant(t, id), insert, true), insert, way.String()+string(rune('A'+n)))
 			require.NoError(t, err)
 		}
 		for _, look := range []string{`SELECT lastval()`, `SELECT currval('notes_id_seq')`} {
 			for range 3 {
-				create(p, "a", true)
+				create(p, "a")
 				_, err := texts(p.QueryContext(tenant(t, "b"), look))
 				require.ErrorContains(t, err, "55000", "not defined in this session")
 
-				create(p, "a", true)
+				create(p, "a")
 				tx, err := p.BeginTx(tenant(t, "b"), nil)
 				require.NoError(t, err)
 				built := `SELECT "body" FROM "notes"`
@@ -220,10 +218,10 @@ func TestSessionForgetsSequences(t *testing.T) {
 				require.ErrorContains(t, err, "55000", "after another statement")
 				require.NoError(t, tx.Rollback())
 
-				create(p, "a", true)
+				create(p, "a")
 				tx, err = p.BeginTx(tenant(t, "b"), nil)
 				require.NoError(t, err)
-				create(tx, "b", false)
+				create(tx, "b")
 				_, err = texts(tx.QueryContext(tenant(t, "b"), look))
 				require.NoError(t, err, "one's own")
 				require.NoError(t, tx.Commit())
@@ -400,16 +398,4 @@ func TestSessionIsLookedAt(t *testing.T) {
 			require.Equal(t, []string{"a1", "a2"}, got, leave)
 		}
 	})
-}
-
-// TestSessionCleaningIsAwaited: closing the pool waits for connections that are being cleaned.
-func TestSessionCleaningIsAwaited(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	p := w.app(t, way{mode: pgx.QueryExecModeCacheStatement})
-	_, err := p.ExecContext(tenant(t, "a"), `SET my.secret = 'a'`)
-	require.NoError(t, err)
-	require.NoError(t, p.Close())
-	require.Zero(t, p.inner.Stats().InUse)
-	require.Empty(t, way{}.one(context.Background(), t, p.inner, `SELECT current_setting('my.secret', true)`))
 }
