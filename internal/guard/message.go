@@ -76,7 +76,7 @@ func (c *conn) sendBefore(ctx context.Context, pc *pgx.Conn, queue func(*pgproto
 		return nil, pgconn.ErrConnClosed
 	}
 	queue(pg.Frontend())
-	c.cleaning = true
+	c.cleaning, c.partly = true, c.baseline == nil
 	return pg.Exec(&lateContext{Context: ctx}, c.cleanSQL(false)), nil
 }
 

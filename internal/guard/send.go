@@ -188,7 +188,7 @@ func (c *conn) wraps(q *call) bool {
 // cleansBehind reports whether the cleaning can travel behind the statement: it leaves something, and its connection is free
 // afterwards.
 func (c *conn) cleansBehind(q *call) bool {
-	return !q.ordinary && c.tx == nil && !q.held && c.baseline != nil && !c.wraps(q)
+	return !q.ordinary && c.tx == nil && !q.held && !c.wraps(q)
 }
 
 // settle ends what an earlier statement has left under way.
@@ -334,6 +334,7 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (ans
 	if behind {
 		batch.Queue("commit; " + c.cleanSQL(false))
 	}
+	known := c.baseline != nil
 	c.sent(q)
 	results := pc.SendBatch(ctx, batch)
 	for i, s := range before.steps {
@@ -354,7 +355,7 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (ans
 	}
 	a := answer{Rows: rows, rest: results, shift: shift}
 	if behind {
-		a.rest = cleanBehind{results, c, pc}
+		a.rest = cleanBehind{results, c, pc, known}
 	}
 	return a, nil
 }
@@ -375,8 +376,9 @@ func readStep(results pgx.BatchResults) (read [][2]string, err error) {
 // cleanBehind is the rest of a batch whose last part cleans the session.
 type cleanBehind struct {
 	pgx.BatchResults
-	conn *conn
-	pc   *pgx.Conn
+	conn  *conn
+	pc    *pgx.Conn
+	known bool // the baseline was, when the cleaning was written
 }
 
 // Close reads the outcome of the COMMIT, which is the statement's own, and that of the cleaning, which is not.
@@ -385,7 +387,7 @@ func (r cleanBehind) Close() error {
 		_ = r.BatchResults.Close()
 		return err
 	}
-	if err := r.BatchResults.Close(); err == nil {
+	if err := r.BatchResults.Close(); err == nil && r.conn.baseline != nil && (r.known || r.conn.baseline.restore == "") {
 		_ = r.conn.cleaned(r.pc, nil)
 	}
 	return nil // what could not be cleaned is still used, and is cleaned when the connection is given back

@@ -27,6 +27,7 @@ type session struct {
 
 	used      bool // SQL of the caller has run since the session was cleaned
 	cleaning  bool // the cleaning has been sent behind a statement, and its answer is outstanding
+	partly    bool // without what the baseline restores, which was not known yet
 	sequences bool // statements that GORM built may have left what lastval and currval return
 	temporary bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
 	otherPath bool // the search_path that it began with is not that of the pool's other connections
@@ -36,7 +37,7 @@ type session struct {
 // baseline is how a session is when nobody has used it.
 type baseline struct {
 	searchPath []byte
-	restore    string // SQL that sets again what RESET ALL has reset, or ""
+	restore    string // SQL that sets again what RESET ALL has reset; "" where there was no connect hook
 	reported   [len(reportedSettings)]string
 }
 
@@ -58,10 +59,10 @@ func (cfg Config) baselineSQL() string {
 	return listedSQL + custom.String()
 }
 
-const listedSQL = `SELECT name, setting FROM pg_catalog.pg_settings` +
-	` WHERE (source OPERATOR(pg_catalog.=) 'session' OR name OPERATOR(pg_catalog.=) 'search_path')` +
+const listedSQL = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'` +
 	` AND name OPERATOR(pg_catalog.<>) 'row_security' AND name OPERATOR(pg_catalog.!~~) 'transaction%'` +
-	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')`
+	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')` +
+	` UNION ALL SELECT '', pg_catalog.current_setting('search_path')` // to compare with, whoever has set it
 
 // addSetting adds a row of baselineSQL. A custom setting that is not set is NULL.
 func addSetting(settings [][2]string, row [][]byte) [][2]string {
@@ -77,8 +78,9 @@ func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
 	var restore strings.Builder
 	for _, s := range settings {
 		switch {
-		case s[0] == "search_path":
+		case s[0] == "":
 			b.searchPath = []byte(s[1])
+			continue
 		case s[0] == "role" && s[1] == noRole:
 			continue
 		}
@@ -222,7 +224,7 @@ func (c *conn) dropPrepared(ctx context.Context, pc *pgx.Conn) error {
 
 // cleaned notes how a cleaning went. A session that cannot be cleaned is not used again.
 func (c *conn) cleaned(pc *pgx.Conn, err error) error {
-	c.cleaning = false
+	c.cleaning, c.partly = false, false
 	if err == nil && c.baseline.differs(pc.PgConn()) {
 		err = errors.New("tenancy: the session cannot be brought back to how it began")
 	}
@@ -270,8 +272,8 @@ func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 			case spoiled:
 				c.cleaning = false
 				return nil
-			case raises(failure, preparedMark):
-				c.cleaning = false
+			case raises(failure, preparedMark), c.partly && (c.baseline == nil || c.baseline.restore != ""):
+				c.cleaning, c.partly = false, false
 				return c.clean(ctx, pc, false)
 			}
 			return c.cleaned(pc, failure)

@@ -195,7 +195,7 @@ func (t *tx) endUsed(ctx context.Context, pc *pgx.Conn, command string) (tag pgc
 	}
 	text := pgproto3.Query{String: before.text + command}
 	var results *pgconn.MultiResultReader
-	if t.held || c.baseline == nil {
+	if t.held {
 		results = pc.PgConn().Exec(ctx, text.String)
 	} else if results, err = c.sendBefore(ctx, pc, func(f *pgproto3.Frontend) { f.SendQuery(&text) }); err != nil {
 		return tag, err
