@@ -12,7 +12,8 @@ import (
 type statement struct {
 	*pgconn.StatementDescription
 	formats []int16 // result formats, as pgx's stdlib chooses them
-	quiet   bool    // leaves nothing in the session, if GORM has built it
+	class   class
+	quiet   bool    // leaves nothing in the session
 	layout  *layout // of the rows of a prepared statement, once some were read
 }
 

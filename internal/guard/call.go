@@ -18,11 +18,10 @@ type call struct {
 	prepared bool // by a driver.Stmt
 	exec     bool // rows, if any, are not read
 
-	origin *Origin // what GORM's callbacks know of it, or nil
-	held   bool    // its connection, by a *sql.Conn: more may follow
-	class  class
-	// ordinary is what GORM has built, and calls no function that could leave something in the session.
-	ordinary bool
+	origin   *Origin // what GORM's callbacks know of it, or nil
+	held     bool    // its connection, by a *sql.Conn: more may follow
+	class    class
+	ordinary bool // leaves nothing in the session
 	commits  bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
 
 	scope   scope
@@ -147,7 +146,7 @@ func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
 	case "INSERT", "UPDATE", "DELETE", "MERGE":
 		c.sequences = true
 	default:
-		c.used = true
+		c.used = c.used || q.class == query // what no quiet text can do
 	}
 }
 

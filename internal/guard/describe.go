@@ -91,7 +91,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		prepare(statementName(steps[i].sql), steps[i].sql)
 	}
 	st = prepare(name, q.sql)
-	st.quiet = callsNothing(q.sql)
+	st.class, st.quiet = classOf(q.sql), isQuiet(q.sql)
 
 	answered, err := c.readPrepared(pc, pipeline, steps, prepares)
 	if sentNothing(err) {

@@ -122,12 +122,18 @@ func procedureError(q *call, err error) error {
 // error with any SQLSTATE, but not with PostgreSQL's name of the function in C, nor without its own place in the code
 // (https://www.postgresql.org/docs/current/protocol-error-fields.html, R and W).
 func isServers(err error, state, routine string) bool {
+	if err == nil {
+		return false
+	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == state && pgErr.Routine == routine && pgErr.Where == ""
 }
 
 // sqlState returns the SQLSTATE of an error from the server, and "" for any other.
 func sqlState(err error) string {
+	if err == nil {
+		return "" // without what errors.As costs
+	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		return pgErr.Code

@@ -19,8 +19,8 @@ type message struct {
 	behind []func(*pgproto3.Frontend) // instead of the batch
 }
 
-func (c *conn) message(pc *pgx.Conn, q *call) *message {
-	m := &message{conn: c, pc: pc}
+func (c *conn) message(pc *pgx.Conn, q *call) message {
+	m := message{conn: c, pc: pc}
 	if !c.cleansBehind(q) {
 		m.batch = &pgconn.Batch{}
 	}

@@ -17,9 +17,6 @@ type Origin struct {
 	// SQL is the buffer in which GORM builds the statement's text.
 	SQL *strings.Builder
 
-	// Built says that GORM has built the text from a model and clauses. What a caller wrote, as for Raw and Exec, is not.
-	Built bool
-
 	// Own says that the plugin has written the text, and that it leaves nothing in the session.
 	Own bool
 

@@ -155,13 +155,10 @@ func (c *conn) asks(proof *Proof, now time.Time) bool {
 	return proof.Due(now)
 }
 
-// discardsSequences reports whether the statement could learn, from lastval or currval, what an earlier user of the
-// connection has inserted; or would mix it with what this one inserts. Statements that GORM built call neither.
+// discardsSequences reports whether SQL of the caller could learn, from lastval or currval, what an earlier user of the
+// connection has inserted. After an insert of its own it finds its own, and that must not be lost.
 func (c *conn) discardsSequences(q *call) bool {
-	if !c.staleSequences || q.class == control {
-		return false
-	}
-	return !q.ordinary || c.tx != nil && strings.HasPrefix(q.sql, "INSERT")
+	return c.staleSequences && !c.sequences && !q.ordinary && q.class != control
 }
 
 // scopeSteps are those that set the tenant and the role.
@@ -170,7 +167,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	switch {
 	case q.commits:
 		return append(into, step{kind: stepScope, sql: procedureScopeSQL, params: c.params[:1]})
-	case q.class == control && (!c.used || !maySeveral(q.sql)):
+	case q.class == control && (q.ordinary || !c.used || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
 	s := step{kind: stepScope, params: c.params[:]}
@@ -187,7 +184,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 		if c.baseline != nil {
 			c.params[3] = c.baseline.searchPath
 		}
-		if q.mode == pgx.QueryExecModeCacheStatement {
+		if q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement {
 			s.known = c.assertions[s.sql]
 		}
 	}

@@ -102,16 +102,18 @@ func (c *conn) classify(q *call) {
 }
 
 func (c *conn) classifyText(q *call) {
-	switch {
-	case q.origin == nil:
-	case q.origin.Own:
+	if q.origin != nil && q.origin.Own {
 		q.class, q.ordinary = query, true
 		return
-	case q.origin.Built:
-		q.class, q.ordinary = query, !c.cfg.CleanAlways && c.isQuiet(q)
+	}
+	q.class, q.ordinary = c.textOf(q)
+	if q.ordinary && q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) == 0 && !strings.Contains(q.sql, "$") {
+		q.mode = pgx.QueryExecModeExec // it is one statement, and need not be sent as text
+	}
+	q.ordinary = q.ordinary && !c.cfg.CleanAlways
+	if q.ordinary {
 		return
 	}
-	q.class = classOf(q.sql)
 	if q.class == control && c.tx == nil && maySeveral(q.sql) {
 		q.class = utility // nothing in it can be SET TRANSACTION, or it would be without effect
 	}
@@ -124,14 +126,14 @@ func (c *conn) classifyText(q *call) {
 	}
 }
 
-// isQuiet reports whether the text of a statement that GORM has built leaves the session alone.
-func (c *conn) isQuiet(q *call) bool {
+// textOf returns what can be read out of a statement's text, which was read before if the statement is in a cache.
+func (c *conn) textOf(q *call) (k class, quiet bool) {
 	if known := c.cacheOf(q); known != nil {
 		if st := known.get(q.sql); st != nil {
-			return st.quiet
+			return st.class, st.quiet
 		}
 	}
-	return callsNothing(q.sql)
+	return classOf(q.sql), isQuiet(q.sql)
 }
 
 // ready does what must be done before anything of the statement can be sent, which is hardly ever necessary.

@@ -143,6 +143,9 @@ const (
 // has a context of its own in the error.
 func raises(err error, mark string) bool {
 	const undefinedObject = "42704"
+	if err == nil {
+		return false
+	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == undefinedObject && pgErr.Where == "" &&
 		strings.Contains(pgErr.Message, `"`+mark+`"`)
@@ -177,11 +180,6 @@ func (s *session) cleanSQL(keepLocks bool) string {
 
 // cleanTimeout bounds how long a broken network can hold a connection that is being cleaned.
 const cleanTimeout = 5 * time.Second
-
-// dirty reports whether the session has to be cleaned before the next user.
-func (s *state) dirty() bool {
-	return s.used || s.baseline != nil && s.baseline.differs(s.conn.PgConn())
-}
 
 // clean cleans the session, and returns when it is clean.
 func (c *conn) clean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {

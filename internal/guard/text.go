@@ -40,9 +40,12 @@ func firstWord(sql string) string {
 	return sql[:end]
 }
 
+// blank is white space to PostgreSQL (scan.l in src/backend/parser).
+const blank = " \t\n\r\f\v"
+
 func skipBlank(sql string) string {
 	for {
-		sql = strings.TrimLeft(sql, " \t\n\r\f\v")
+		sql = strings.TrimLeft(sql, blank)
 		switch {
 		case strings.HasPrefix(sql, "--"):
 			end := strings.IndexAny(sql, "\n\r")
@@ -100,17 +103,58 @@ func maySeveral(sql string) bool {
 	return i >= 0 && skipBlank(sql[i+1:]) != ""
 }
 
-// callsNothing reports whether a text that GORM has built is one SELECT, INSERT, UPDATE or DELETE that calls no function but
-// those that are known to leave nothing in the session. A condition or an expression that a caller gave to GORM is SQL of
-// the caller's, and may call any other.
+// isQuiet reports whether a text is one statement that leaves nothing in the session but what triggers, policies and operators
+// of the database's own leave: a SELECT, INSERT, UPDATE or DELETE that calls no function but those that are known to be
+// harmless, or a statement about the transaction alone.
 //
-// It gives up at everything that could hide a call: comments, escapes, dollar quotes.
-func callsNothing(sql string) bool {
+// GORM builds such text, but for conditions and expressions that a caller has written. Those may hold anything, as may the
+// whole text of Raw and Exec. So it does not matter who has written a text: it gives up at everything that could hide a call,
+// such as comments, escapes and dollar quotes.
+func isQuiet(sql string) bool {
 	switch strings.ToUpper(firstWord(sql)) {
 	case "SELECT", "INSERT", "UPDATE", "DELETE", "WITH":
+		return callsNothing(sql)
+	case "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "LOCK", "SHOW":
+		return isTransactionControl(sql)
 	default:
 		return false
 	}
+}
+
+// isTransactionControl reports whether a text does nothing but SAVEPOINT, RELEASE, ROLLBACK TO, LOCK, SHOW, SET TRANSACTION, SET
+// CONSTRAINTS, or SET LOCAL of a setting that has no say in what is seen.
+func isTransactionControl(sql string) bool {
+	var tokens []token
+	for rest := sql; ; {
+		next, after, ok := nextToken(rest)
+		switch {
+		case !ok, next.kind == '(':
+			return false
+		case next.kind != endToken:
+			tokens, rest = append(tokens, next), after
+			continue
+		case len(tokens) < 2:
+			return false
+		}
+		switch first, second := tokens[0], tokens[1]; {
+		case first.is("rollback"):
+			return second.is("to")
+		case first.is("set") && second.is("local"):
+			return len(tokens) > 2 && harmlessLocally[strings.ToLower(tokens[2].text)]
+		case first.is("set"):
+			return second.is("transaction") || second.is("constraints")
+		}
+		return true
+	}
+}
+
+var harmlessLocally = words(`
+	statement_timeout lock_timeout idle_in_transaction_session_timeout transaction_timeout
+	work_mem maintenance_work_mem synchronous_commit plan_cache_mode jit random_page_cost
+	enable_seqscan enable_indexscan enable_bitmapscan enable_nestloop enable_hashjoin enable_mergejoin`)
+
+// callsNothing reports whether a text calls no function but those that are known to be harmless.
+func callsNothing(sql string) bool {
 	var before, last token
 	inserting := 0 // 1 behind INSERT, 2 behind INTO, 3 behind the table's name, where columns stand in parentheses
 	for rest := sql; ; {
@@ -172,7 +216,7 @@ func (t token) isName() bool        { return t.kind == wordToken || t.kind == na
 
 // nextToken takes the first token of a text. It returns false for what it does not understand for certain.
 func nextToken(sql string) (t token, rest string, ok bool) {
-	sql = strings.TrimLeft(sql, " \t\n\r")
+	sql = strings.TrimLeft(sql, blank)
 	if sql == "" {
 		return token{}, "", true
 	}
@@ -195,10 +239,10 @@ func nextToken(sql string) (t token, rest string, ok bool) {
 			return token{}, "", false
 		}
 		return token{kind: b}, sql[end+2:], true
-	case b == ';', b == '\\', strings.HasPrefix(sql, "--"), strings.HasPrefix(sql, "/*"):
+	case strings.HasPrefix(sql, "--"), strings.HasPrefix(sql, "/*"):
 		return token{}, "", false
 	default:
-		return token{kind: b}, sql[1:], true
+		return token{kind: b}, sql[1:], strings.IndexByte("()[],.:+-*/<>=~!@#%^&|`?", b) >= 0
 	}
 }
 

@@ -153,7 +153,7 @@ var errNotThisWay = errors.New("not to be sent in this way")
 func origin(ctx context.Context, sql string, built bool) context.Context {
 	text := &strings.Builder{}
 	text.WriteString(sql)
-	return &guard.Origin{Context: ctx, SQL: text, Built: built}
+	return &guard.Origin{Context: ctx, SQL: text}
 }
 
 // TestSessionKeepsNothing: whatever SQL of one tenant leaves in the session is not there for the next, nor for who uses the
