@@ -170,6 +170,7 @@ func bypassOf(c gorm.ConnPool) *bypassPool {
 func mark(db *gorm.DB) {
 	b := bypassOf(db.Config.ConnPool)
 	if b == nil {
+		_ = originOf(db.Statement)
 		return
 	}
 	m := marked{b, db.Statement.Table}

@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"cmp"
 	"database/sql"
 
 	"gorm.io/gorm"
@@ -22,7 +23,7 @@ func (p *Plugin) create(db *gorm.DB) {
 // checkCreate looks again, after hooks and belongs-to associations, which set columns as well.
 func (p *Plugin) checkCreate(db *gorm.DB) {
 	if s, ok := p.entered(db, "create"); ok {
-		refuse(db, "create", s.fill())
+		refuse(db, "create", cmp.Or(s.checkContext(), s.fill()))
 	}
 }
 
@@ -41,13 +42,19 @@ func (p *Plugin) update(db *gorm.DB) {
 
 func (p *Plugin) checkUpdate(db *gorm.DB) {
 	if s, ok := p.entered(db, "update"); ok {
-		refuse(db, "update", s.checkAssignments())
+		refuse(db, "update", cmp.Or(s.checkContext(), s.checkAssignments()))
 	}
 }
 
 func (p *Plugin) delete(db *gorm.DB) {
 	_, err := p.enter(db, "delete")
 	refuse(db, "delete", err)
+}
+
+func (p *Plugin) checkDelete(db *gorm.DB) {
+	if s, ok := p.entered(db, "delete"); ok {
+		refuse(db, "delete", s.checkContext())
+	}
 }
 
 func (p *Plugin) raw(db *gorm.DB) {
@@ -93,6 +100,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if err != nil {
 		return s, err
 	}
+	originOf(s.Statement).Enter(s.Context)
 	// Within a transaction a context that says nothing inherits; the guard knows from whom.
 	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
 		return s, err

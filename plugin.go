@@ -70,6 +70,10 @@ type Config struct {
 	// DangerouslySkipProof trusts that each tenant's table is isolated, without asking PostgreSQL.
 	DangerouslySkipProof bool
 
+	// DangerouslyTrustPolicies names tables, as in SQL ("notes", "archive.notes"), whose policies are of another form than
+	// package rls makes and are trusted to bind each row to its tenant. Row-level security must still be on for the role.
+	DangerouslyTrustPolicies []string
+
 	// DangerouslyWarnOnly asks, and answers a table that is not isolated with a warning to Logger only.
 	DangerouslyWarnOnly bool
 }
@@ -158,6 +162,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 
 		{del.Before("*"), "tenancy:mark", mark},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
+		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkDelete},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
 		{del.After("*"), "tenancy:settle", p.settle},
 

@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -28,10 +29,14 @@ func TestRememberedProofAllocatesNothing(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, guarded.Close()) })
 	pool, err := p.pool(t.Context(), guarded, nil)
 	require.NoError(t, err)
-	pool.proofs.remember("patients", isolated)
+	known := p.newTable(`"patients"`, true)
+	known.Yes(time.Now())
+	pool.proofs.remember(tableKey{"patients", true}, known)
 
+	// As GORM's callbacks do, the statement is marked first.
 	tx := db.WithContext(WithTenant(context.Background(), "acme")).Model(&Patient{}).Where("id = 1")
 	require.NoError(t, tx.Statement.Parse(&Patient{}))
+	mark(tx)
 	require.Zero(t, testing.AllocsPerRun(100, func() { p.query(tx) }))
 	require.NoError(t, tx.Error)
 }
@@ -55,9 +60,9 @@ func TestTableNames(t *testing.T) {
 func TestProofsAreBounded(t *testing.T) {
 	var p proofs
 	for i := range 3 * maxProofs / 2 {
-		p.remember(string(rune('a'+i)), isolated)
+		p.remember(tableKey{string(rune('a' + i)), false}, &table{})
 	}
 	require.Len(t, *p.known.Load(), maxProofs)
-	require.Equal(t, isolated, p.of("a"))
-	require.Equal(t, unknown, p.of("nobody asked"))
+	require.NotNil(t, p.of(tableKey{"a", false}))
+	require.Nil(t, p.of(tableKey{"never asked about", false}))
 }

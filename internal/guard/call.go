@@ -132,7 +132,9 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.scope, err = c.scope(ctx); err != nil {
 		return err
 	}
-	q.origin = originFor(ctx, q.sql)
+	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
+		return errChanged
+	}
 	return c.borrow(ctx)
 }
 

@@ -25,6 +25,8 @@ var (
 var (
 	errForeignTx = wrap(ErrTenantMismatch,
 		errors.New("the transaction was begun for another tenant than the statement's context names"))
+	errChanged = wrap(ErrTenantMismatch,
+		errors.New("a hook or another plugin has exchanged the statement's context for one of another tenant"))
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")

@@ -17,18 +17,19 @@ type Origin struct {
 	// SQL is the buffer in which GORM builds the statement's text.
 	SQL *strings.Builder
 
-	// Own says that the plugin has written the text, and that it leaves nothing in the session.
-	Own bool
-
 	// Proofs are asked for in the statement's transaction, before it runs, as each of them demands.
 	Proofs []*Proof
+
+	own     bool      // the plugin has written the text
+	entered bool      // Enter was called
+	tenant  *decision // what the context said then
 }
 
 type originKey struct{}
 
-// Own returns a context for a question of the plugin's, with exactly this text.
+// Own returns a context for a question of the plugin's, with exactly this text, that leaves nothing in the session.
 func Own(ctx context.Context, sql string) context.Context {
-	o := &Origin{Context: ctx, SQL: &strings.Builder{}, Own: true}
+	o := &Origin{Context: ctx, SQL: &strings.Builder{}, own: true}
 	o.SQL.WriteString(sql)
 	return o
 }
@@ -39,6 +40,28 @@ func (o *Origin) Value(key any) any {
 		return o
 	}
 	return o.Context.Value(key)
+}
+
+// Enter notes what ctx says about the tenant when the callbacks let the statement pass. What is sent must be for the same
+// tenant: a hook could exchange the context in between.
+func (o *Origin) Enter(ctx context.Context) {
+	o.tenant, _ = decisionOf(ctx)
+	o.entered, o.Proofs = true, nil
+}
+
+// Changed reports whether ctx says something else about the tenant than the context at Enter did.
+func (o *Origin) Changed(ctx context.Context) bool {
+	if !o.entered {
+		return false
+	}
+	d, err := decisionOf(ctx)
+	switch {
+	case d == o.tenant:
+		return err != nil
+	case d == nil || o.tenant == nil:
+		return true
+	}
+	return d.tenant != o.tenant.tenant
 }
 
 // OriginOf returns the innermost origin in ctx, or nil.
@@ -57,8 +80,8 @@ func originFor(ctx context.Context, sql string) *Origin {
 }
 
 // Proof is a question that PostgreSQL must answer with yes before a statement runs, in the statement's own transaction and
-// round trip. It is asked again when the last yes is older than Valid, and whenever SQL of the caller has run on the
-// connection since it was borrowed, which may have changed what a name means.
+// round trip. It is asked again when the last yes is older than Valid, and whenever SQL of the caller that may have changed
+// what a name means has run on the connection since it was borrowed.
 type Proof struct {
 	// SQL is a single SELECT with parameters. It raises an error where the answer is no; the statement then does not run,
 	// and its error is what Refuse makes of PostgreSQL's.
@@ -73,5 +96,15 @@ type Proof struct {
 // Due reports whether the last yes is too old.
 func (p *Proof) Due(now time.Time) bool { return now.UnixNano()-p.yes.Load() > int64(p.Valid) }
 
-// Yes notes that PostgreSQL has said yes at this time.
-func (p *Proof) Yes(at time.Time) { p.yes.Store(at.UnixNano()) }
+// Yes notes that PostgreSQL has said yes at this time. The zero time takes it back.
+func (p *Proof) Yes(at time.Time) {
+	if at.IsZero() {
+		p.yes.Store(0)
+		return
+	}
+	p.yes.Store(at.UnixNano())
+}
+
+// Raises reports whether an error is the one that PostgreSQL raises for current_setting of a setting with this name, which
+// no one has, and not one from within a function.
+func Raises(err error, name string) bool { return raises(err, name) }

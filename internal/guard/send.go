@@ -102,7 +102,7 @@ func (c *conn) classify(q *call) {
 }
 
 func (c *conn) classifyText(q *call) {
-	if q.origin != nil && q.origin.Own {
+	if q.origin != nil && q.origin.own {
 		q.class, q.ordinary = query, true
 		return
 	}
