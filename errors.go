@@ -45,23 +45,9 @@ var (
 	ErrNotInstalled = errors.New("tenancy: the plugin is not installed on this *gorm.DB")
 )
 
-// Error says which statement was refused. It is found in what GORM returns with errors.As, whatever failed afterwards.
-type Error struct {
-	Op    string // what was refused: "create", "query", "update", "delete", "row", "raw", "bypass" or "resolve"
-	Table string // the table as GORM names it; empty for raw SQL
-	Err   error  // why: one of the sentinels of this package or an error that wraps one, or PostgreSQL's
-}
-
-// Error returns the reason, the operation and the table; no tenant, no values.
-func (e *Error) Error() string {
-	if e.Table == "" {
-		return fmt.Sprintf("%v (%s)", e.Err, e.Op)
-	}
-	return fmt.Sprintf("%v (%s on %s)", e.Err, e.Op, e.Table)
-}
-
-// Unwrap returns Err.
-func (e *Error) Unwrap() error { return e.Err }
+// Error says which statement was refused, by its operation and table, and the reason. It is found in what GORM returns
+// with errors.As, whatever failed afterwards. See Config.OnRefuse for a place that learns of all refusals.
+type Error = guard.Error
 
 // PanicError is a panic in the function that was given to ForEachTenant, or in code that GORM's statements run on their
 // way to the wire, such as a driver.Valuer: it becomes an error, for it would cost a connection otherwise.

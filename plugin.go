@@ -43,6 +43,16 @@ type Config struct {
 	// waited here for a second connection, all could wait for each other.
 	OnBypass func(context.Context, BypassEvent)
 
+	// OnRefuse, if not nil, is called once for each statement, and each transaction, that the plugin refuses, on the goroutine
+	// that wanted it: to count and alert. GORM's logger gets each refusal as well, with the application's line, as an error:
+	// that of the statement's *gorm.DB, and that of the one the plugin was installed on for a refused Begin. Neither learns of
+	// what does not pass through GORM, such as Exec of what (*gorm.DB).DB returns, except that it begins a transaction: there
+	// the error alone says it.
+	//
+	// It must be safe for concurrent use, and must not use the database, because a connection may be held meanwhile. A panic
+	// in it becomes a PanicError beside the statement's error, and a record of Logger.
+	OnRefuse func(context.Context, Refusal)
+
 	// Check says whether Initialize looks for holes in the whole database, as rls.Isolation.Check does, and what follows
 	// from them. The zero value, CheckOff, does not look: a development database has holes until it is migrated. Whatever
 	// is chosen, PostgreSQL is asked about each tenant's table before its first use.
@@ -129,34 +139,34 @@ func (p *Plugin) register(db *gorm.DB) error {
 		name string
 		fn   func(*gorm.DB)
 	}{
-		{create.Before("*"), "tenancy:mark", mark},
+		{create.Before("*"), "tenancy:mark", start},
 		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
 		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", note},
-		{create.After("*"), "tenancy:settle", p.settle},
+		{create.After("*"), "tenancy:settle", p.settle("create")},
 
-		{query.Before("*"), "tenancy:mark", mark},
+		{query.Before("*"), "tenancy:mark", start},
 		{query.Before("gorm:query"), "tenancy:query", p.query},
-		{query.After("*"), "tenancy:settle", p.settle},
+		{query.After("*"), "tenancy:settle", p.settle("query")},
 
-		{update.Before("*"), "tenancy:mark", mark},
+		{update.Before("*"), "tenancy:mark", start},
 		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
 		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", note},
-		{update.After("*"), "tenancy:settle", p.settle},
+		{update.After("*"), "tenancy:settle", p.settle("update")},
 
-		{del.Before("*"), "tenancy:mark", mark},
+		{del.Before("*"), "tenancy:mark", start},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
-		{del.After("*"), "tenancy:settle", p.settle},
+		{del.After("*"), "tenancy:settle", p.settle("delete")},
 
-		{row.Before("*"), "tenancy:mark", mark},
+		{row.Before("*"), "tenancy:mark", start},
 		{row.Before("gorm:row"), "tenancy:row", p.row},
-		{row.After("*"), "tenancy:settle", p.settle},
+		{row.After("*"), "tenancy:settle", p.settle("row")},
 
-		{raw.Before("*"), "tenancy:mark", mark},
+		{raw.Before("*"), "tenancy:mark", start},
 		{raw.Before("gorm:raw"), "tenancy:raw", p.raw},
-		{raw.After("*"), "tenancy:settle", p.settle},
+		{raw.After("*"), "tenancy:settle", p.settle("raw")},
 	} {
 		if err := c.on.Register(c.name, c.fn); err != nil {
 			return fmt.Errorf("tenancy: register the callback %s: %w", c.name, err)
@@ -178,5 +188,5 @@ func first(processor interface{ Get(string) func(*gorm.DB) }, names ...string) s
 
 // guardConfig is what the guarded pools of tenants' statements set.
 func (p *Plugin) guardConfig() guard.Config {
-	return guard.Config{Setting: p.config.Setting, Role: p.config.AppRole}
+	return guard.Config{Setting: p.config.Setting, Role: p.config.AppRole, OnBegin: &guard.BeginHook{}}
 }
