@@ -27,11 +27,17 @@ var (
 	// role in use: a policy is missing, or the role is exempt from it. Nothing but the question has been sent.
 	ErrNotIsolated = errors.New("tenancy: the table is not isolated")
 
-	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under.
+	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under, or to
+	// the login, whose role raw SQL can return to. For a replica that Initialize has not seen, its first statement returns it.
 	ErrUnsafeRole = errors.New("tenancy: unsafe role")
 
-	// ErrUnsafeDatabase is returned by Plugin.Initialize when Config.Check is CheckRefuse and the database has holes. The
-	// text lists their codes and objects.
+	// ErrUnsafeSettings is returned like ErrUnsafeRole when connections of the login start with settings that isolation does
+	// not go with, given by ALTER ROLE or ALTER DATABASE: row_security off, another role, a tenant, session_replication_role
+	// replica, or a client_encoding that is not UTF8. The text says by what SQL to undo them.
+	ErrUnsafeSettings = errors.New("tenancy: unsafe settings")
+
+	// ErrUnsafeDatabase is returned by Plugin.Initialize when Config.Check is CheckRefuse and the database has holes, whose
+	// codes and objects the text lists; and like ErrUnsafeRole, whatever Check is, when the database has the extension citus.
 	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
 
 	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole does not exist or can't be taken, and by

@@ -25,7 +25,7 @@ type Config struct {
 	Column string
 
 	// AppRole is the role that each statement runs under (SET LOCAL ROLE, in the same round trip). Empty means the
-	// login's own role.
+	// login's own role. A login that no policy applies to is refused all the same, because raw SQL can leave AppRole.
 	AppRole string
 
 	// AdminRole is the role that Bypass takes (SET LOCAL ROLE, in the same round trip). The login must be a member of
@@ -62,8 +62,9 @@ type Config struct {
 	// models, of which a SharedModel is left out.
 	CheckOptions []rls.CheckOption
 
-	// DangerouslyAllowUnsafeRole skips the question whether any policy applies to the role in use, and whether the
-	// admin role can be taken. Initialize sends nothing then.
+	// DangerouslyAllowUnsafeRole skips the question whether policies apply to the role in use and to the login, whether
+	// settings of the login or the extension citus undo isolation, and whether the admin role can be taken. Initialize sends
+	// nothing then.
 	DangerouslyAllowUnsafeRole bool
 
 	// DangerouslySkipProof trusts that each tenant's table is isolated, without asking PostgreSQL.
@@ -94,8 +95,9 @@ func (p *Plugin) Name() string { return "tenancy" }
 
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
 // be called again. It returns an error if Config is invalid, db is not PostgreSQL below pgx, or PostgreSQL says that the
-// roles are unsafe (ErrUnsafeRole) or missing (ErrNoAdmin); db is not usable then. With CheckRefuse it also returns an
-// error if the database has holes (ErrUnsafeDatabase) or can't be checked.
+// roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdmin) or the database is one of Citus
+// (ErrUnsafeDatabase); db is not usable then. With CheckRefuse it also returns an error if the database has holes
+// (ErrUnsafeDatabase) or cannot be checked.
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
 // nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
