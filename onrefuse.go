@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -85,8 +86,10 @@ func (p *Plugin) tellBegin(ctx context.Context, log logger.Interface, refusal er
 			marked = errors.Join(marked, &PanicError{In: "GORM's logger", Value: v, Stack: debug.Stack()})
 		}
 	}()
-	// The line that loggers find by themselves is not the application's: database/sql stands in between.
-	log.Error(ctx, "%v, called at %s", refusal, caller())
+	// The line that loggers find by themselves is not the application's: database/sql stands in between. Some of them format
+	// the message, and others do not.
+	message := fmt.Sprintf("%v, called at %s", refusal, caller())
+	log.Error(ctx, strings.ReplaceAll(message, "%", "%%"))
 	return marked
 }
 

@@ -241,3 +241,13 @@ func TestPanicInLoggerOfBegin(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, pool.Stats().InUse)
 }
+
+// GORM's logger for slog does not format messages.
+func TestRefusedBeginIsReadableInSlog(t *testing.T) {
+	var records bytes.Buffer
+	db := open(t, tenancy.Config{}, func(c *gorm.Config) {
+		c.Logger = logger.NewSlogLogger(slog.New(slog.NewTextHandler(&records, nil)), logger.Config{LogLevel: logger.Error})
+	})
+	require.Error(t, db.Begin().Error)
+	require.Regexp(t, `msg="tenancy: no tenant in context \(begin\), called at .*/onrefuse_test\.go:\d+"`, records.String())
+}
