@@ -69,7 +69,11 @@ func (p *Plugin) row(db *gorm.DB) {
 		err, db.Error = db.Error, nil
 	}
 	if err != nil {
-		db.Statement.ConnPool = refusedPool{err: explain(db.Statement, "row", err), instead: db.Statement.ConnPool}
+		err = explain(db.Statement, "row", err)
+		if !isReported(err) {
+			err = p.tell(db.Statement.Context, err)
+		}
+		db.Statement.ConnPool = refusedPool{err: err, instead: db.Statement.ConnPool}
 	}
 }
 

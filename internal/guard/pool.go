@@ -32,6 +32,8 @@ type Config struct {
 	Bypass bool
 	// Report, if not nil, is called after each statement of a bypass pool.
 	Report func(ctx context.Context, e Event)
+	// OnBegin, if not nil, learns of transactions that were refused.
+	OnBegin *BeginHook
 }
 
 // Event is what a bypass pool reports of one statement. It holds no SQL and no values.

@@ -21,12 +21,14 @@ import (
 // The tenant is set each time, and local to the transaction, so that nothing stays behind
 // (https://www.postgresql.org/docs/current/functions-admin.html, set_config). The role is looked at, which costs the server
 // less than to set it, for it is almost always the right one. The same statement looks whether the session is as it should
-// be: functions that triggers and policies call can leave something without the guard noticing.
+// be: functions that triggers and policies call can leave something without the guard noticing. A login that was altered to
+// begin with row_security off, with which PostgreSQL refuses what a policy would filter, works on.
 const (
 	scopeSQL = `SELECT pg_catalog.set_config($1, $2, true),` +
 		` CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, true) END,` +
+		` CASE WHEN pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'` +
+		` THEN pg_catalog.set_config('row_security', 'on', true) END,` +
 		` CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) $4` +
-		` OR pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'` +
 		` OR pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
 
 	// hasTemporarySQL is for sessions that had temporary objects: their temporary schema stays, and is empty or not.

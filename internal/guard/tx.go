@@ -56,7 +56,7 @@ func (c *conn) Begin() (driver.Tx, error) {
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	s, err := c.scope(ctx)
 	if err != nil {
-		return nil, err
+		return nil, c.cfg.OnBegin.refused(ctx, err)
 	}
 	begin, err := beginSQL(opts, s.readOnly())
 	if err != nil {
