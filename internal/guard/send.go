@@ -51,11 +51,11 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return answer{}, c.tx.over()
 	}
-	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
-		return answer{}, err
-	}
 	c.classify(q)
 	if err := c.ready(ctx, pc, q); err != nil {
+		return answer{}, err
+	}
+	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
 		return answer{}, err
 	}
 	a, err := c.sendOnce(ctx, pc, q)
