@@ -138,12 +138,12 @@ func (c *conn) handOver(pc *pgx.Conn) bool {
 	if c.settle(ctx, pc) != nil || c.doomed {
 		return false
 	}
-	return !c.used || c.clean(ctx, pc, false) == nil
+	return !c.used && !c.locks || c.clean(ctx, pc, false) == nil
 }
 
 // untouched reports whether the connection is as it was found.
 func (c *conn) untouched(pc *pgx.Conn) bool {
-	return !c.cleaning && !c.wrapped && !c.doomed && clean(pc) && !c.used
+	return !c.cleaning && !c.wrapped && !c.doomed && clean(pc) && !c.used && !c.locks
 }
 
 // clean reports whether a connection may be used by the next one who comes.

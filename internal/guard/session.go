@@ -26,6 +26,7 @@ type session struct {
 	baseline *baseline // nil until it was read
 
 	used      bool // SQL of the caller has run since the session was cleaned
+	locks     bool // the session was cleaned but for its holder's advisory locks
 	cleaning  bool // the cleaning has been sent behind a statement, and its answer is outstanding
 	partly    bool // without what the baseline restores, which was not known yet
 	sequences bool // statements that GORM built may have left what lastval and currval return
@@ -194,7 +195,9 @@ func (c *conn) clean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
 			err = c.runClean(ctx, pc, keepLocks)
 		}
 	}
-	return c.cleaned(pc, err)
+	err = c.cleaned(pc, err)
+	c.locks = keepLocks
+	return err
 }
 
 func (c *conn) runClean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
@@ -230,7 +233,7 @@ func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 		c.doomed = true
 		return err
 	}
-	c.used, c.sequences = false, false
+	c.used, c.locks, c.sequences = false, false, false
 	dropNotifications(pc)
 	return nil
 }
