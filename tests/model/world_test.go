@@ -62,8 +62,9 @@ func newWorld(t *testing.T) *world {
 		PERFORM set_config('`+secret+`', 'told', false);
 		IF commits THEN COMMIT; END IF;
 	END $$`).Error)
+	require.NoError(t, owner.Exec(`GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role).Error)
 	w.less = w.App.Role + "_less_" + w.Name
-	w.asSuper(t, `CREATE ROLE `+w.less+` NOLOGIN; GRANT `+w.less+` TO `+w.App.Role+`; GRANT SELECT ON notes TO `+w.less)
+	w.asSuper(t, `CREATE ROLE `+w.less+` NOLOGIN; GRANT `+w.less+` TO `+w.App.Role+`; GRANT SELECT ON notes TO `+w.less+`; GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.less)
 	t.Cleanup(func() { w.asSuper(t, `DROP OWNED BY `+w.less+`; DROP ROLE `+w.less) })
 	closeDB(t, owner)
 	w.admin, err = sql.Open("pgx", w.Admin.DSN)
