@@ -51,11 +51,11 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return answer{}, c.tx.over()
 	}
-	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
-		return answer{}, err
-	}
 	c.classify(q)
 	if err := c.ready(ctx, pc, q); err != nil {
+		return answer{}, err
+	}
+	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
 		return answer{}, err
 	}
 	a, err := c.sendOnce(ctx, pc, q)
@@ -154,6 +154,9 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 	case first && c.baseline.differs(pc.PgConn()), // by somebody who uses the pool without the guard
 		first && q.class == control && maySeveral(q.sql):
 		return c.clean(ctx, pc, false)
+	case c.used && c.servedTenant != q.scope.tenant && !clean(pc):
+		// SQL has begun a transaction on a connection that is held. To clean within it would last until its ROLLBACK.
+		return errForeignTx
 	case c.used && c.servedTenant != q.scope.tenant:
 		// The holder of a connection goes on for another tenant. Locks are the holder's, and harm no one else.
 		return c.clean(ctx, pc, true)

@@ -190,6 +190,9 @@ func (t *tx) endUsed(ctx context.Context, pc *pgx.Conn, command string) (tag pgc
 	c := t.conn
 	var before prefix
 	if command == "commit" && !aborted(pc) {
+		if err := t.scope.checkEncoding(pc.PgConn()); err != nil {
+			return tag, errors.Join(err, t.rollback(pc))
+		}
 		steps := c.scopeSteps(&call{scope: t.scope, class: query, ordinary: true}, nil)
 		before = textPrefix(steps, sqltext.Literal(t.scope.tenant))
 	}
