@@ -150,7 +150,11 @@ func (p *Plugin) isTenantTable(s *statement) bool {
 		return false
 	}
 	known := pool.proofs.of(tableKey{key, false})
-	return known != nil && known.verdict() == isolated
+	if known == nil {
+		return false
+	}
+	found := known.verdict()
+	return found == isolated || found == temporary
 }
 
 // proveTable proves one table. hasField says that its model has the tenant column.
@@ -163,7 +167,7 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key string, hasField bool)
 		}
 		pool.proofs.remember(tableKey{key, hasField}, known)
 	}
-	if known.doubt.Load() || p.config.DangerouslyWarnOnly && known.Due(time.Now()) {
+	if known.doubt.Load() || p.config.DangerouslyWarnOnly && known.Due(guard.Now()) {
 		v, err := p.ask(s.Context, plain(s.ConnPool), s.nameOf(key), hasField && s.SQL.Len() == 0)
 		if errors.Is(err, ErrNotIsolated) && p.config.DangerouslyWarnOnly {
 			p.config.Logger.WarnContext(s.Context, err.Error(), "table", s.Table)
@@ -176,7 +180,7 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key string, hasField bool)
 		if v == absent || v == temporary || hasField && v == columnless {
 			return nil // which is not remembered
 		}
-		known.Yes(time.Now())
+		known.Yes(guard.Now())
 		known.doubt.Store(false)
 	}
 	if o := guard.OriginOf(s.Context); o != nil && o.SQL == &s.SQL && !p.config.DangerouslyWarnOnly {
@@ -245,6 +249,8 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, table string, want
 		return absent, nil // PostgreSQL will say so better
 	case name.Valid:
 		return unknown, because(ErrNotIsolated, "%s", remedy(name.String, kind.String, role.String, exempt.Bool, secured.Bool, policy.String))
+	case isTemporary.Bool && !hasColumn.Bool:
+		return absent, nil // nor is there anything to isolate
 	case isTemporary.Bool:
 		return temporary, nil
 	case hasColumn.Bool:
@@ -331,8 +337,8 @@ const (
 	unknown    verdict = iota
 	isolated           // it has the tenant column, and policies bind it
 	columnless         // it has no tenant column
-	temporary          // it is a temporary one of the session
-	absent             // there is no such table
+	temporary          // it has the column, and is a temporary one of the session
+	absent             // there is no such table, or only a temporary one without the column
 )
 
 // table is what is known about a table: what PostgreSQL said, and the question that goes on being asked.

@@ -140,7 +140,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if q.class != query || q.origin == nil {
 		return into
 	}
-	now := time.Now()
+	now := Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
 			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof})
@@ -315,7 +315,7 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	case stepSequences:
 		c.staleSequences = false
 	case stepProof:
-		s.proof.Yes(time.Now())
+		s.proof.Yes(Now())
 		if c.used || c.otherPath {
 			if c.proved == nil {
 				c.proved = map[*Proof]bool{}
