@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/rls"
 )
 
@@ -95,6 +96,8 @@ type Plugin struct {
 	config  Config
 	pools   sync.Map   // *pool by *sql.DB, guarded and not
 	opening sync.Mutex // held while a pool is added
+	pattern []byte     // of policies that isolate, for questions about tables
+	trusted []byte     // Config.DangerouslyTrustPolicies, for the same
 	fresh   fresh
 }
 
@@ -102,7 +105,12 @@ var _ gorm.Plugin = (*Plugin)(nil)
 
 // New returns the plugin. Initialize validates cfg.
 func New(cfg Config) *Plugin {
-	return &Plugin{config: cfg.withDefaults()}
+	cfg = cfg.withDefaults()
+	return &Plugin{
+		config:  cfg,
+		pattern: []byte(policy.Pattern(cfg.Setting, cfg.Column)),
+		trusted: []byte(textArray(cfg.DangerouslyTrustPolicies)),
+	}
 }
 
 // Name returns the key under which GORM keeps the plugin.
@@ -158,6 +166,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 	}{
 		{create.Before("*"), "tenancy:mark", start},
 		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create},
+		{create.Before(first(create, "gorm:save_before_associations", "gorm:create")), "tenancy:check_hooks", p.checkHooks("create")},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
 		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", note},
 		{create.After("*"), "tenancy:settle", p.settle("create")},
@@ -168,13 +177,15 @@ func (p *Plugin) register(db *gorm.DB) error {
 
 		{update.Before("*"), "tenancy:mark", start},
 		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update},
+		{update.Before(first(update, "gorm:save_before_associations", "gorm:update")), "tenancy:check_hooks", p.checkHooks("update")},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
 		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", note},
 		{update.After("*"), "tenancy:settle", p.settle("update")},
 
 		{del.Before("*"), "tenancy:mark", start},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
-		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkDelete},
+		{del.Before(first(del, "gorm:delete_before_associations", "gorm:delete")), "tenancy:check_hooks", p.checkHooks("delete")},
+		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkHooks("delete")},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
 		{del.After("*"), "tenancy:settle", p.settle("delete")},
 

@@ -47,7 +47,10 @@ func note(db *gorm.DB) {
 
 // settle returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
 func (p *Plugin) settle(op string) func(*gorm.DB) {
-	return func(db *gorm.DB) { p.settleStatement(db, op) }
+	return func(db *gorm.DB) {
+		p.settleStatement(db, op)
+		leaveContext(db.Statement)
+	}
 }
 
 func (p *Plugin) settleStatement(db *gorm.DB, op string) {

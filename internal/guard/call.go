@@ -133,7 +133,7 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 		return err
 	}
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
-		return errChanged
+		return ErrChanged
 	}
 	return c.borrow(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -30,12 +31,12 @@ type conn struct {
 
 // usage is what is known about the use of a connection since it was borrowed.
 type usage struct {
-	looked       bool            // the session was found clean
-	namedRole    bool            // SQL of the caller has named a role, and may have taken it
-	servedTenant string          // that the last statement worked for
-	wrapped      bool            // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
-	proved       map[*Proof]bool // proofs asked for since SQL of the caller has run last
-	params       [4][]byte       // of the statement that sets the scope
+	looked       bool                 // the session was found clean
+	namedRole    bool                 // SQL of the caller has named a role, and may have taken it
+	servedTenant string               // that the last statement worked for
+	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
+	proved       map[*Proof]time.Time // what was proved, and when, since SQL of the caller has run last
+	params       [4][]byte            // of the statement that sets the scope
 }
 
 // borrow sees to it that there is a connection to use.

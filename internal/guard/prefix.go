@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -140,7 +141,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if q.class != query || q.origin == nil {
 		return into
 	}
-	now := Now()
+	now := clock.Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
 			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof})
@@ -152,7 +153,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 // asks reports whether a proof has to be asked for, on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
 	if c.used || c.otherPath {
-		return !c.proved[proof]
+		return now.Sub(c.proved[proof]) > proof.Valid
 	}
 	return proof.Due(now)
 }
@@ -315,18 +316,27 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	case stepSequences:
 		c.staleSequences = false
 	case stepProof:
-		s.proof.Yes(Now())
-		if c.used || c.otherPath {
-			if c.proved == nil {
-				c.proved = map[*Proof]bool{}
-			}
-			c.proved[s.proof] = true
-		}
+		c.noteProof(s.proof, len(rows) > 0)
 	case stepScope:
 		c.looked = c.looked || s.looks
 		if s.marks {
 			c.tx.marked = true
 		}
+	}
+}
+
+// noteProof notes a yes. Where the name may mean something else than on the pool's other connections, it says nothing about
+// those.
+func (c *conn) noteProof(proof *Proof, lasts bool) {
+	switch {
+	case !lasts:
+	case c.used || c.otherPath:
+		if c.proved == nil {
+			c.proved = map[*Proof]time.Time{}
+		}
+		c.proved[proof] = clock.Now()
+	default:
+		proof.Yes(clock.Now())
 	}
 }
 

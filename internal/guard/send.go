@@ -405,7 +405,7 @@ func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before pref
 		var rows [][2]string
 		if results.NextResult() {
 			r := results.ResultReader()
-			if s.kind == stepBaseline {
+			if s.kind == stepBaseline || s.kind == stepProof {
 				rows = readSettings(r)
 			}
 			_, err = r.Close()

@@ -170,6 +170,7 @@ func (t *tx) rollback(pc *pgx.Conn) error {
 
 // end sends a COMMIT or ROLLBACK. Where SQL of the caller has run in the transaction, more goes with it.
 func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.CommandTag, error) {
+	clear(t.conn.proved) // SET LOCAL ends with it, and so do some temporary tables
 	if !t.conn.used {
 		return pc.Exec(ctx, command)
 	}
