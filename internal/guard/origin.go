@@ -98,15 +98,6 @@ type Proof struct {
 	yes atomic.Int64 // when PostgreSQL said yes last, in nanoseconds of Unix time; 0 for never
 }
 
-// age is by how much proofs are older than they say.
-var age atomic.Int64
-
-// AgeProofs makes all proofs of the process older. Tests use it instead of waiting.
-func AgeProofs(by time.Duration) { age.Add(int64(by)) }
-
-// Now is the time by which proofs grow old.
-func Now() time.Time { return time.Now().Add(time.Duration(age.Load())) }
-
 // Due reports whether the last yes is too old.
 func (p *Proof) Due(now time.Time) bool { return now.UnixNano()-p.yes.Load() > int64(p.Valid) }
 
