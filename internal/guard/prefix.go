@@ -87,9 +87,9 @@ var scopeStatements = [2][2]string{
 	{scopeSQL + scopeEndSQL + readOnlySQL, scopeSQL + hasTemporarySQL + scopeEndSQL + readOnlySQL},
 }
 
-// temporaryScopeSQL are additions to usedScopeSQL, by temporary, where the session has not been looked at yet: SQL of the
-// caller came first, which takes no snapshot, and so was no SELECT and made no table.
-var temporaryScopeSQL = [2]string{temporarySQL + scopeEndSQL, temporarySQL + hasTemporarySQL + scopeEndSQL}
+// temporaryScopeSQL is added to usedScopeSQL where the session has not been looked at yet: SQL of the caller came first, which
+// takes no snapshot, and so was no SELECT and made no table.
+const temporaryScopeSQL = temporarySQL + hasTemporarySQL + scopeEndSQL
 
 func index(b bool) int {
 	if b {
@@ -159,9 +159,15 @@ func (c *conn) asks(proof *Proof, now time.Time) bool {
 }
 
 // discardsSequences reports whether SQL of the caller could learn, from lastval or currval, what an earlier user of the
-// connection has inserted. After an insert of its own it finds its own, and that must not be lost.
+// connection has inserted. Before an insert of its own in a transaction, all that is forgotten, so that it then finds its own.
 func (c *conn) discardsSequences(q *call) bool {
-	return c.staleSequences && !c.sequences && !q.ordinary && q.class != control
+	switch {
+	case !c.staleSequences || q.class == control:
+		return false
+	case q.ordinary:
+		return c.tx != nil && q.inserts()
+	}
+	return true
 }
 
 // scopeSteps are those that set the tenant and the role.
@@ -209,7 +215,7 @@ func (c *conn) usedScope() string {
 	}
 	sql += usedScopeEndSQL
 	if !c.looked {
-		sql += temporaryScopeSQL[index(c.temporary)]
+		sql += temporaryScopeSQL
 	}
 	return sql
 }

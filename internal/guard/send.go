@@ -58,6 +58,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
 		return answer{}, err
 	}
+	q.aborted = aborted(pc)
 	a, err := c.sendOnce(ctx, pc, q)
 	if c.mayHelp(q, err) && wasIdle {
 		a, err = c.sendAgain(ctx, pc, q, err)
@@ -178,6 +179,8 @@ func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 func (c *conn) sent(q *call) {
 	c.servedTenant = q.scope.tenant
 	if q.ordinary {
+		// A statement that fails may have drawn a number, too, and so may a trigger of an UPDATE.
+		c.sequences = c.sequences || q.class == query && !q.selects()
 		return
 	}
 	c.used = true

@@ -171,15 +171,35 @@ func (t *tx) rollback(pc *pgx.Conn) error {
 // end sends a COMMIT or ROLLBACK. Where SQL of the caller has run in the transaction, more goes with it.
 func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.CommandTag, error) {
 	clear(t.conn.proved) // SET LOCAL ends with it, and so do some temporary tables
-	if !t.conn.used {
+	c := t.conn
+	forgets := !t.held && c.sequences && command == "commit"
+	if !c.used && !forgets {
 		return pc.Exec(ctx, command)
 	}
-	if tracer := t.conn.tracer; tracer != nil {
+	if tracer := c.tracer; tracer != nil {
 		ctx = tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: command})
 	}
-	tag, err := t.endUsed(ctx, pc, command)
-	if tracer := t.conn.tracer; tracer != nil {
+	var tag pgconn.CommandTag
+	var err error
+	if c.used {
+		tag, err = t.endUsed(ctx, pc, command)
+	} else {
+		tag, err = t.endForgetting(ctx, pc, command)
+	}
+	if tracer := c.tracer; tracer != nil {
 		tracer.TraceQueryEnd(ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+	return tag, err
+}
+
+// endForgetting also forgets what lastval and currval return. It costs less here than before an insert of the next user.
+func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
+	results := pc.PgConn().Exec(ctx, command+"; discard sequences")
+	if results.NextResult() {
+		tag, _ = results.ResultReader().Close() // its error is the one of results
+	}
+	if err = results.Close(); err == nil {
+		t.conn.sequences = false
 	}
 	return tag, err
 }
