@@ -62,7 +62,8 @@ const (
 
 	readOnlySQL = `, pg_catalog.set_config('transaction_read_only', 'on', true)`
 
-	// procedureScopeSQL is for a CALL that may commit. What it does afterwards runs with what the session has.
+	// procedureScopeSQL is for a CALL that may commit, which it can only if nothing else goes with it. It runs with what the
+	// session has.
 	procedureScopeSQL = `SELECT pg_catalog.set_config($1, '', false), pg_catalog.set_config('role', 'none', false)`
 )
 
@@ -175,7 +176,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}
 	switch {
 	case q.commits:
-		return append(into, step{kind: stepScope, sql: procedureScopeSQL, params: c.params[:1]})
+		return into // see commitsAlone
 	case q.class == control && (q.ordinary || !c.used || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}

@@ -149,7 +149,12 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 		if q.class != control && !q.commits {
 			return nil // it is read in the same round trip
 		}
-		return c.readBaseline(ctx, pc)
+		if err := c.readBaseline(ctx, pc); err != nil {
+			return err
+		}
+	}
+	if q.commits {
+		return c.commitsAlone(ctx, pc)
 	}
 	switch first := !c.looked && !c.used; {
 	case first && c.baseline.differs(pc.PgConn()), // by somebody who uses the pool without the guard
@@ -163,6 +168,13 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 		return c.clean(ctx, pc, true)
 	}
 	return nil
+}
+
+// commitsAlone sets the scope of a CALL that may commit, in a round trip of its own: from version 18 on, PostgreSQL lets none
+// commit that is sent together with another statement.
+func (c *conn) commitsAlone(ctx context.Context, pc *pgx.Conn) error {
+	_, err := pc.PgConn().ExecParams(ctx, procedureScopeSQL, [][]byte{c.pool.setting}, nil, nil, nil).Close()
+	return err
 }
 
 func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
