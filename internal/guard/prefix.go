@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -141,7 +140,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if q.class != query || q.origin == nil {
 		return into
 	}
-	now := clock.Now()
+	now := Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
 			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof})
@@ -334,9 +333,9 @@ func (c *conn) noteProof(proof *Proof, lasts bool) {
 		if c.proved == nil {
 			c.proved = map[*Proof]time.Time{}
 		}
-		c.proved[proof] = clock.Now()
+		c.proved[proof] = Now()
 	default:
-		proof.Yes(clock.Now())
+		proof.Yes(Now())
 	}
 }
 
