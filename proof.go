@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 
+	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -155,7 +156,7 @@ func appendProof(proofs []*guard.Proof, p *proof) []*guard.Proof {
 
 // warnAbout asks at most once in proofValid, in a round trip of its own, and writes a warning if the answer is no.
 func (p *Plugin) warnAbout(s *statement, known *proof) error {
-	now := guard.Now()
+	now := clock.Now()
 	if !known.Due(now) {
 		return nil
 	}

@@ -149,8 +149,8 @@ func (l *leak) remedy(column string) string {
 	const ordinary, partitioned, view = "r", "p", "v"
 	switch {
 	case l.Columnless:
-		return "the model has the column " + quote(column) + ", and the table " + l.Table + " has not, so that no policy can bind " +
-			"its rows to tenants: run rls.Isolation{}.Migrate with the model, or make it a SharedModel if all tenants share the table"
+		return l.Table + " has no column " + quote(column) + ", which its model has: add it and isolate the table with " +
+			"rls.Isolation{}.Migrate, or let the model implement SharedModel if the table belongs to all tenants"
 	case l.Exempt:
 		return "no policy applies to the role " + quote(l.Role) + ", a superuser or one with BYPASSRLS: use another role"
 	case l.Kind == view:

@@ -57,14 +57,14 @@ func (o *Origin) Enter(ctx context.Context) {
 	o.entered, o.Proofs = true, nil
 }
 
-// Changed reports whether ctx says something else about the tenant than the context at Enter did. Where that one said nothing,
-// the transaction decides, and refuses another tenant than its own.
+// Changed reports whether ctx names another tenant than the context at Enter did. Where one of them says nothing, the
+// statement inherits from its transaction, which is for one tenant, or is refused for that.
 func (o *Origin) Changed(ctx context.Context) bool {
 	if !o.entered || o.tenant == nil {
 		return false
 	}
 	d, err := decisionOf(ctx)
-	return err != nil || d == nil || d != o.tenant && d.tenant != o.tenant.tenant
+	return err == nil && d != nil && d != o.tenant && d.tenant != o.tenant.tenant
 }
 
 // OriginOf returns the innermost origin in ctx, or nil.
@@ -97,15 +97,6 @@ type Proof struct {
 
 	yes atomic.Int64 // when PostgreSQL said yes last, in nanoseconds of Unix time; 0 for never
 }
-
-// age is by how much proofs are older than they say.
-var age atomic.Int64
-
-// AgeProofs makes all proofs of the process older. Tests use it instead of waiting.
-func AgeProofs(by time.Duration) { age.Add(int64(by)) }
-
-// Now is the time by which proofs grow old.
-func Now() time.Time { return time.Now().Add(time.Duration(age.Load())) }
 
 // Due reports whether the last yes is too old.
 func (p *Proof) Due(now time.Time) bool { return now.UnixNano()-p.yes.Load() > int64(p.Valid) }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -140,7 +141,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if q.class != query || q.origin == nil {
 		return into
 	}
-	now := Now()
+	now := clock.Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
 			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof})
@@ -333,9 +334,9 @@ func (c *conn) noteProof(proof *Proof, lasts bool) {
 		if c.proved == nil {
 			c.proved = map[*Proof]time.Time{}
 		}
-		c.proved[proof] = Now()
+		c.proved[proof] = clock.Now()
 	default:
-		proof.Yes(Now())
+		proof.Yes(clock.Now())
 	}
 }
 
