@@ -61,15 +61,13 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid
     LEFT JOIN LATERAL (
         SELECT pg_catalog.min(p.polname::pg_catalog.text) FILTER (WHERE p.polpermissive AND NOT expression.binds)
-        FROM (VALUES ('r'::pg_catalog."char", false), ('a', true), ('w', false), ('w', true), ('d', false)) k (command, checks)
-        JOIN pg_catalog.pg_policy p ON p.polrelid OPERATOR(pg_catalog.=) c.oid
-            AND (p.polcmd OPERATOR(pg_catalog.=) '*' OR p.polcmd OPERATOR(pg_catalog.=) k.command)
+        FROM pg_catalog.pg_policy p
+        CROSS JOIN LATERAL (SELECT ` + binds("p.polqual") + `, ` + binds("p.polwithcheck") + ` OFFSET 0) of_policy (using_binds, check_binds)
+        JOIN (VALUES ('r'::pg_catalog."char", false), ('a', true), ('w', false), ('w', true), ('d', false)) k (command, checks)
+            ON p.polcmd OPERATOR(pg_catalog.=) '*' OR p.polcmd OPERATOR(pg_catalog.=) k.command
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN k.checks THEN coalesce(p.polwithcheck, p.polqual) ELSE p.polqual END) stored (tree)
-        CROSS JOIN LATERAL (
-            SELECT pg_catalog.pg_get_expr(stored.tree, c.oid) OPERATOR(pg_catalog.~) $3
-               AND NOT ` + policy.UsesOthers("stored.tree") + `) expression (binds)
-        WHERE EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) r (oid)
+            SELECT CASE WHEN k.checks AND p.polwithcheck IS NOT NULL THEN check_binds ELSE using_binds END) expression (binds)
+        WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) r (oid)
                       WHERE r.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
                          OR pg_catalog.pg_has_role(current_user, r.oid, 'USAGE'))
         GROUP BY k.command, k.checks
@@ -91,6 +89,12 @@ const (
 	isInvoker = `c.relkind OPERATOR(pg_catalog.=) 'v' AND EXISTS (SELECT FROM pg_catalog.pg_options_to_table(c.reloptions) o
         WHERE o.option_name OPERATOR(pg_catalog.=) 'security_invoker' AND o.option_value::pg_catalog.bool)`
 )
+
+// binds is SQL for whether an expression of a policy lets each tenant reach its own rows only; NULL where there is none.
+func binds(tree string) string {
+	return `CASE WHEN ` + tree + ` IS NOT NULL THEN pg_catalog.pg_get_expr(` + tree + `, c.oid) OPERATOR(pg_catalog.~) $3 AND NOT ` +
+		policy.UsesOthers(tree) + ` END`
+}
 
 // askSQL asks before the first statement on a table.
 var askSQL = `SELECT verdict, coalesce(leak, '') FROM ` + answersSQL

@@ -12,33 +12,29 @@ import (
 //
 // It matches a comparison of the column with the setting: as package rls writes it, and in the forms in which people write
 // it by hand: with or without the scalar sub-select and NULLIF, with one or two arguments of current_setting, with or without
-// a cast of the setting to a type that cannot make two ids the same, and with the sides in either order. The column stands
-// alone, or is cast to text of any length. Other conditions may follow it or precede it, if they are joined by AND.
+// casts of the setting to types that cannot make two ids the same, and with the sides in either order. The column stands
+// alone, or is cast to text of any length. Behind such a comparison others may follow, joined by AND.
 //
-// PostgreSQL writes each operator with its operands in parentheses of their own. So an expression that begins with
-// "((column = setting) AND " is that AND, and no OR of it with something else, which would begin with a third parenthesis. It
-// is the same with the end.
+// It does not count parentheses, for PostgreSQL writes them in pairs, around each operator with its operands: with the few
+// words that it allows, no other expression can be made. What begins with "((column = setting) AND " is that AND, and no OR of
+// it with something else, which would begin with a third parenthesis.
 //
 // The names of functions, operators and types are those of pg_catalog only if the expression uses no others: that cannot be
 // seen in its text, so UsesOthers has to be asked as well.
 func Pattern(setting, column string) string {
 	const (
-		// varchar stands for text here, bpchar does not: it ignores spaces at the end, and name cuts off.
-		text  = `(?:text|character varying)`
-		types = `(?:text|character varying|uuid|smallint|integer|bigint)`
-		equal = ` (?:=|OPERATOR\(pg_catalog\.=\)) `
-		alias = `(?: AS (?:[a-z_][a-z0-9_]*|"[^"]+"))?`
-		rest  = `(?:.|\n)+`
+		// Not bpchar, which ignores spaces at the end, nor name, which cuts off.
+		text   = `(?:text|character varying)`
+		types  = `(?:text|character varying|uuid|smallint|integer|bigint)`
+		equal  = ` (?:=|OPERATOR\(pg_catalog\.=\)) `
+		before = `(?:\(| SELECT |NULLIF\()*`
+		after  = `(?:\)|, ''::text\)|::` + types + `| AS (?:[a-z_][a-z0-9_]*|"[^"]+"))*`
 	)
-	read := `(?:pg_catalog\.)?current_setting\('` + anyCase(setting) + `'::text(?:, (?:true|false))?\)`
-	value := `(?:` + read + `|NULLIF\(` + read + `, ''::text\))`
-	cast := `(?:` + value + `|\(` + value + `\)::` + types + `|\(\(` + value + `\)::` + types + `\)::` + types + `)`
-	query := `\( SELECT ` + cast + alias + `\)`
-	current := `(?:` + cast + `|` + query + `|\(` + query + `\)::` + types + `)`
+	current := before + `(?:pg_catalog\.)?current_setting\('` + anyCase(setting) + `'::text(?:, (?:true|false))?\)` + after
 	name := identifier(column)
 	name = `(?:` + name + `|\(` + name + `\)::` + text + `)`
-	comparison := `\((?:` + name + equal + current + `|` + current + equal + name + `)\)`
-	return `^(?:false|` + comparison + `|\(` + comparison + ` AND ` + rest + `\)|\(` + rest + ` AND ` + comparison + `\))$`
+	return `^(?:false|\(` + name + equal + current + `\)|\(` + current + equal + name + `\)` +
+		`|\(\(` + name + equal + current + `\) AND (?:.|\n)+\))$`
 }
 
 // UsesOthers returns SQL that reports whether an expression, given as SQL of the type pg_node_tree, uses functions, operators or
