@@ -34,8 +34,8 @@ var (
 	// text lists their codes and objects.
 	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
 
-	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole does not exist or can't be taken, and by
-	// statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB.
+	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole or Config.ReadOnlyRole does not exist or cannot be taken,
+	// and by statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB, nor ReadOnlyRole for BypassReadOnly.
 	ErrNoAdmin = errors.New("tenancy: no admin role")
 
 	// ErrRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.

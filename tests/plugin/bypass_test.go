@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -288,7 +289,7 @@ func TestOpenDB(t *testing.T) {
 	d := newDatabase(t)
 	config, err := pgx.ParseConfig(d.App.DSN)
 	require.NoError(t, err)
-	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)}
+	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	pool := tenancy.OpenDB(stdlib.GetConnector(*config), cfg)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})

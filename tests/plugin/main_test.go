@@ -3,6 +3,7 @@ package plugin_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/url"
 	"testing"
@@ -92,7 +93,7 @@ func (d database) use(t *testing.T, dsn string, cfg tenancy.Config, opts ...func
 		opt(config)
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	db := openPlain(t, dsn, config)
 	return db, db.Use(tenancy.New(cfg))
