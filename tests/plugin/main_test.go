@@ -78,6 +78,9 @@ func newDatabase(t *testing.T) database {
 	return d
 }
 
+// quiet is a log that is enabled, and that no one reads.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
 // open opens GORM as the application, with the plugin.
 func (d database) open(t *testing.T, cfg tenancy.Config, opts ...func(*gorm.Config)) *gorm.DB {
 	t.Helper()
@@ -93,7 +96,7 @@ func (d database) use(t *testing.T, dsn string, cfg tenancy.Config, opts ...func
 		opt(config)
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		cfg.Logger = quiet
 	}
 	db := openPlain(t, dsn, config)
 	return db, db.Use(tenancy.New(cfg))
