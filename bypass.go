@@ -4,11 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"log/slog"
 	"strings"
-	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
@@ -18,13 +15,14 @@ import (
 // Config.AdminRole or through Config.AdminDB. It is a capability that you hold: nothing in a context makes another
 // client bypass, and what is called with db instead of it does not. Take it where it is needed, and hand it to nobody.
 //
-// The reason must not be empty. It is reported with each statement to Config.OnBypass and Config.Logger.
+// The reason must not be empty. It is reported to Config.OnBypass and Config.Logger before each statement is sent, and again
+// when its outcome is known.
 //
 // All of GORM works with it. Rows that name no tenant are created for the tenant in the context, if there is one;
 // otherwise they are refused with ErrNoTenant. Prepared statements of GORM are not used: tenants' clients share them.
 //
 // If there is no admin client to be had, every statement of the result returns the error: ErrNoAdmin without AdminRole
-// and AdminDB, ErrNotInstalled without the plugin, ErrTenantMismatch if db is a tenant's transaction. In a transaction
+// and AdminDB, unless BypassReadOnly can take ReadOnlyRole, ErrNotInstalled without the plugin, ErrTenantMismatch if db is a tenant's transaction. In a transaction
 // of the admin client itself, the result is that transaction, with another reason; it stays read-only if it was.
 func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	tx := db.Session(&gorm.Session{Context: db.Statement.Context})
@@ -54,27 +52,19 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 // BypassOption narrows what Bypass allows.
 type BypassOption func(*bypassPool)
 
-// BypassReadOnly makes PostgreSQL refuse every write of the client. In a transaction that may write, the client's
-// statements are refused, because PostgreSQL would make all of it read-only.
+// BypassReadOnly makes PostgreSQL refuse every write of the client, whatever SQL it sends: each transaction is read-only before
+// the client's SQL runs in it, and SQL text with several statements is refused, which could end it. So are CALL and DO, and SET
+// TRANSACTION, in whose place Begin takes an isolation level. The client takes Config.ReadOnlyRole, if there is one.
+//
+// In a transaction that may write, the client's statements are refused, because PostgreSQL would make all of it read-only.
 func BypassReadOnly() BypassOption {
 	return func(b *bypassPool) { b.readOnly = true }
 }
 
-// BypassEvent is what a statement of Bypass did. It holds no SQL and no values.
-type BypassEvent struct {
-	Reason   string
-	ReadOnly bool
-	Kind     string        // as PostgreSQL names it in its command tag, such as "SELECT"; empty if it failed
-	Table    string        // as GORM names it; empty for raw SQL
-	Rows     int64         // returned or affected
-	Duration time.Duration // from sending to the end of the rows
-	Failed   bool
-	SQLState string // of the failure, if it was PostgreSQL's; its text may hold values
-}
-
 // bypassPool is the pool in the Config of an admin client, and what makes it one.
 type bypassPool struct {
-	*sql.DB  // guarded, for the admin role
+	*sql.DB  // guarded, for the admin role or the read-only role
+	below    *pool
 	reason   string
 	readOnly bool
 }
@@ -88,24 +78,28 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 		return nil, errors.New("tenancy: Bypass needs a reason")
 	}
 	b := &bypassPool{reason: reason}
-	if outer := bypassOf(db.Config.ConnPool); outer != nil {
-		b.DB, b.readOnly = outer.DB, outer.readOnly
+	outer := bypassOf(db.Config.ConnPool)
+	if outer != nil {
+		b.below, b.readOnly = outer.below, outer.readOnly
 	} else {
 		if inTransaction(db.Statement.ConnPool) {
 			return nil, because(ErrTenantMismatch, "a transaction belongs to its tenant: begin one with the admin client")
 		}
-		pool, err := p.poolBelow(db)
-		if err != nil {
-			return nil, err
-		}
-		if b.DB, err = pool.admin(); err != nil {
+		var err error
+		if b.below, err = p.poolBelow(db); err != nil {
 			return nil, err
 		}
 	}
 	for _, opt := range opts {
 		opt(b)
 	}
-	return b, nil
+	if outer != nil && inTransaction(db.Statement.ConnPool) {
+		b.DB = outer.DB // a transaction keeps its role; the guard refuses to make it read-only
+		return b, nil
+	}
+	var err error
+	b.DB, err = b.below.adminPool(b.readOnly)
+	return b, err
 }
 
 // poolBelow returns the guarded pool in the Config of db, not one that dbresolver chose for a statement.
@@ -120,46 +114,17 @@ func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 	}
 }
 
-// openAdmin makes the guarded pool of the admin clients above below. It runs once for each pool.
-func (p *Plugin) openAdmin(below *pool) (*sql.DB, error) {
+// openAdmin makes the guarded pool of the admin clients above below, in this role. It runs once for each pool and role.
+func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	cfg := p.guardConfig()
-	cfg.Role, cfg.Bypass, cfg.Report = p.config.AdminRole, true, p.report
+	cfg.Role, cfg.Bypass, cfg.Report = role, true, p.report
 	switch {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil
-	case p.config.AdminRole == "":
-		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminRole or Config.AdminDB")
+	case role == "":
+		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminRole or Config.AdminDB, or with BypassReadOnly Config.ReadOnlyRole")
 	default:
 		return guard.Beside(below.guarded, cfg), nil
-	}
-}
-
-// report passes on what the guard says about a statement.
-func (p *Plugin) report(ctx context.Context, e guard.Event) {
-	event := BypassEvent{
-		Reason:   e.Bypass.Reason,
-		ReadOnly: e.Bypass.ReadOnly,
-		Kind:     e.Kind,
-		Table:    e.Bypass.Table,
-		Rows:     e.Rows,
-		Duration: e.Duration,
-		Failed:   e.Err != nil,
-	}
-	var pgErr *pgconn.PgError
-	if errors.As(e.Err, &pgErr) {
-		event.SQLState = pgErr.Code
-	}
-	attrs := []slog.Attr{
-		slog.String("reason", event.Reason), slog.Bool("read_only", event.ReadOnly),
-		slog.String("kind", event.Kind), slog.String("table", event.Table), slog.Int64("rows", event.Rows),
-		slog.Duration("duration", event.Duration),
-	}
-	if event.Failed {
-		attrs = append(attrs, slog.Bool("failed", true), slog.String("sqlstate", event.SQLState))
-	}
-	p.config.Logger.LogAttrs(ctx, slog.LevelInfo, "tenancy: bypass", attrs...)
-	if p.config.OnBypass != nil {
-		p.config.OnBypass(ctx, event)
 	}
 }
 

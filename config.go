@@ -57,7 +57,12 @@ func (c Config) validate() error {
 	if err := validateRole("AdminRole", c.AdminRole); err != nil {
 		return err
 	}
+	if err := validateRole("ReadOnlyRole", c.ReadOnlyRole); err != nil {
+		return err
+	}
 	switch {
+	case c.ReadOnlyRole != "" && (c.ReadOnlyRole == c.AppRole || c.ReadOnlyRole == c.AdminRole):
+		return errors.New("ReadOnlyRole: must be another role than AppRole and AdminRole")
 	case c.AdminRole != "" && c.AdminDB != nil:
 		return errors.New("AdminRole and AdminDB: set one of them")
 	case c.AdminRole != "" && c.AdminRole == c.AppRole:

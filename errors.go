@@ -40,8 +40,8 @@ var (
 	// codes and objects the text lists; and like ErrUnsafeRole, whatever Check is, when the database has the extension citus.
 	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
 
-	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole does not exist or can't be taken, and by
-	// statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB.
+	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole or Config.ReadOnlyRole does not exist or cannot be taken,
+	// and by statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB, nor ReadOnlyRole for BypassReadOnly.
 	ErrNoAdmin = errors.New("tenancy: no admin role")
 
 	// ErrRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.

@@ -33,8 +33,17 @@ type Config struct {
 	// it that does not inherit from it. Empty means no bypass, unless there is an AdminDB.
 	AdminRole string
 
-	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. It stays open when others close.
+	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. It stays open when others close. The
+	// application's login then needs no membership in a role that sees every tenant's rows, so that SQL which is injected into
+	// its statements can take none.
 	AdminDB *sql.DB
+
+	// ReadOnlyRole is the role that clients of BypassReadOnly take in place of AdminRole, one that may SELECT and no more
+	// (rls.Isolation.ReadOnlyRole). The login must be a member of it that does not inherit from it; with AdminDB, on whose
+	// connections it is taken then, AdminDB's login must be able to take it. It can be the only one: there is no client that may
+	// write then. Empty means that read-only clients take AdminRole, or work as AdminDB's login; PostgreSQL refuses their writes
+	// all the same.
+	ReadOnlyRole string
 
 	// CleanAlways cleans the session of a connection after each use. If false, that is done after SQL that GORM did not
 	// build, such as that of Raw and Exec, after statements that call a function which is not known to be harmless, and
@@ -47,12 +56,14 @@ type Config struct {
 	// a session must keep. PostgreSQL lists its own settings, which are kept without being named, but not custom ones.
 	KeepSettings []string
 
-	// Logger gets a record for each statement of Bypass, and warnings; slog.Default() if nil.
+	// Logger gets two records of level Info for each statement of Bypass, as OnBypass gets events, and warnings; slog.Default()
+	// if nil. If it writes nothing at that level, a Config with a bypass must have OnBypass: Initialize refuses it otherwise.
 	Logger *slog.Logger
 
-	// OnBypass, if not nil, is called after each statement of Bypass with what it did, on the goroutine that sent it. The
-	// statement's connection is still in use: to store events, collect them and send them when the work is done, for if each
-	// waited here for a second connection, all could wait for each other.
+	// OnBypass, if not nil, is called before each statement of Bypass is sent, and again when its outcome is known, mostly on the
+	// goroutine that sent it; rows whose context ends are closed on another. The statement's connection is in use meanwhile: to
+	// store events, collect them and send them when the work is done, because if each waited here for a second connection, all
+	// could wait for each other. If it panics, the statement returns a PanicError; and is not sent, if that was before it.
 	OnBypass func(context.Context, BypassEvent)
 
 	// OnRefuse, if not nil, is called once for each statement, and each transaction, that the plugin refuses, on the goroutine
@@ -117,9 +128,9 @@ func New(cfg Config) *Plugin {
 func (p *Plugin) Name() string { return "tenancy" }
 
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
-// be called again. It returns an error if Config is invalid, db is not PostgreSQL below pgx, or PostgreSQL says that the
-// roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdmin) or the database is one of Citus
-// (ErrUnsafeDatabase); db is not usable then. With CheckRefuse it also returns an error if the database has holes
+// be called again. It returns an error if Config is invalid, a bypass would leave no trace, db is not PostgreSQL below pgx, or
+// PostgreSQL says that the roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdmin) or the database is one of
+// Citus (ErrUnsafeDatabase); db is not usable then. With CheckRefuse it also returns an error if the database has holes
 // (ErrUnsafeDatabase) or cannot be checked.
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
@@ -128,6 +139,9 @@ func (p *Plugin) Name() string { return "tenancy" }
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.config.validate(); err != nil {
 		return fmt.Errorf("tenancy: invalid Config: %w", err)
+	}
+	if err := p.checkAudit(db.Statement.Context); err != nil {
+		return err
 	}
 	if name := db.Name(); name != "postgres" {
 		return fmt.Errorf("tenancy: row-level security needs PostgreSQL; the dialect is %q", name)

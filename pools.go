@@ -58,8 +58,9 @@ type pool struct {
 	prepare  sync.Once
 	prepared *gorm.PreparedStmtDB // by preparedFor
 	admin    func() (*sql.DB, error)
-	chosen   []*pool     // for pools of dbresolver that are chosen in place of this one
-	safe     atomic.Bool // its roles are, says PostgreSQL, or the Config
+	reader   func() (*sql.DB, error) // of read-only admin clients
+	chosen   []*pool                 // for pools of dbresolver that are chosen in place of this one
+	safe     atomic.Bool             // its roles are, says PostgreSQL, or the Config
 
 	log atomic.Pointer[logger.Interface] // GORM's, for transactions that were refused
 }
@@ -82,7 +83,8 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 
 	added := &pool{guarded: db, inner: guard.Inner(db)}
 	added.safe.Store(p.config.DangerouslyAllowUnsafeRole)
-	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added) })
+	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added, p.config.AdminRole) })
+	added.reader = sync.OnceValues(func() (*sql.DB, error) { return p.openReader(added) })
 	want := p.guardConfig()
 	if have, ok := guard.Of(db); !ok {
 		if err := guard.Supported(ctx, db); err != nil {
@@ -131,8 +133,10 @@ func (p *Plugin) close(closed *pool, andInner bool) error {
 	for _, c := range chosen {
 		errs = append(errs, c.guarded.Close())
 	}
-	if admin, _ := closed.admin(); admin != nil {
-		errs = append(errs, admin.Close())
+	for _, open := range []func() (*sql.DB, error){closed.admin, closed.reader} {
+		if admin, _ := open(); admin != nil {
+			errs = append(errs, admin.Close())
+		}
 	}
 	if andInner && closed.inner != closed.guarded {
 		errs = append(errs, closed.inner.Close())

@@ -43,6 +43,9 @@ func (p *Plugin) trust(ctx context.Context, pool *pool, through gorm.ConnPool) e
 		return nil
 	}
 	err := p.askRoles(ctx, through)
+	if err == nil {
+		err = p.askReadOnlyRole(ctx, through)
+	}
 	pool.safe.Store(err == nil)
 	return err
 }

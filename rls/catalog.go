@@ -107,7 +107,7 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 				FROM unnest(polroles) r),
 			'using',       pg_get_expr(polqual, polrelid),
 			'checkoption', pg_get_expr(polwithcheck, polrelid)))
-		FROM pg_policy WHERE polrelid = c.oid AND polname IN ('` + tenantPolicy + `', '` + adminPolicy + `')),
+		FROM pg_policy WHERE polrelid = c.oid AND polname IN ('` + tenantPolicy + `', '` + adminPolicy + `', '` + readerPolicy + `')),
 	'grants',   (
 		SELECT json_object_agg(role, privileges)
 		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges

@@ -53,7 +53,7 @@ var subjects = []struct {
 }
 
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
-// role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
+// role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
 // tables of models by oid.
 const common = `WITH RECURSIVE
 -- The role of the application.
@@ -61,7 +61,7 @@ app AS (
 	SELECT oid, rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = $2
 ),
 admin AS (
-	SELECT oid FROM pg_roles WHERE rolname = $3
+	SELECT oid FROM pg_roles WHERE rolname = ANY ($3::text[])
 ),
 -- Whose privileges the application has without SET ROLE: those of PUBLIC (0), its own, and those it inherits. That a
 -- superuser has them all, and what comes with inheriting the admin role, are findings of their own.
@@ -74,7 +74,7 @@ self AS (
 -- Roles to whom no tenant's policy applies, whatever the table.
 above AS (
 	SELECT r.oid FROM pg_roles r
-	WHERE r.rolsuper OR r.rolbypassrls OR pg_has_role(r.oid, (SELECT oid FROM admin), 'USAGE')
+	WHERE r.rolsuper OR r.rolbypassrls OR EXISTS (SELECT FROM admin WHERE pg_has_role(r.oid, admin.oid, 'USAGE'))
 ),
 spaces AS (
 	SELECT * FROM pg_namespace
@@ -195,7 +195,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*model)
 	}
 	schemas := append([]string{}, c.schemas...)
 	err := readJSON(ctx, conn, &c.catalog, c.statement(prelude.Unreadable),
-		c.Column, c.AppRole, c.AdminRole, schemas, allowed, shared, known)
+		c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole}, schemas, allowed, shared, known)
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ SELECT json_build_object(
 		SELECT json_agg(quote_ident(r.rolname))
 		FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
 		WHERE m.member = app.oid AND NOT app.rolsuper
-			AND pg_has_role(app.oid, (SELECT oid FROM admin), 'USAGE')
-			AND pg_has_role(m.roleid, (SELECT oid FROM admin), 'USAGE')),
+			AND EXISTS (SELECT FROM admin
+				WHERE pg_has_role(app.oid, admin.oid, 'USAGE') AND pg_has_role(m.roleid, admin.oid, 'USAGE'))),
 	'owns',         (
 		SELECT json_agg(quote_ident(nspname) || '.' || quote_ident(relname) ORDER BY nspname, relname)
 		FROM tenants WHERE NOT app.rolsuper AND pg_has_role(app.oid, relowner, 'USAGE')),
@@ -65,7 +65,15 @@ var roleRules = []rule[role]{
 		code: RoleInheritsAdmin, severity: Critical,
 		found:   func(_ *checker, r role) bool { return len(r.InheritsFrom) > 0 },
 		problem: "It inherits the rights of %s, whose policy shows every tenant the rows of all.",
-		detail:  func(c *checker, _ role) string { return "the admin role " + c.AdminRole },
+		detail: func(c *checker, _ role) string {
+			switch {
+			case c.ReadOnlyRole == "":
+				return "the admin role " + c.AdminRole
+			case c.AdminRole == "":
+				return "the read-only role " + c.ReadOnlyRole
+			}
+			return "the admin role " + c.AdminRole + " or the read-only role " + c.ReadOnlyRole
+		},
 		// Since PostgreSQL 16 each membership remembers whether it inherits, so that it must be granted anew ("GRANT").
 		fix: func(_ *checker, r role) []string {
 			name := ident(r.Name)

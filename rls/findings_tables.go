@@ -135,14 +135,11 @@ func (c *checker) index(t *tenantTable) string {
 
 // policies makes the policies anew, whatever there is by their names.
 func (c *checker) policies(t *tenantTable) []string {
-	steps := []string{
-		fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(tenantPolicy), t.quoted()),
-		c.createPolicy(tenantPolicy, t.quoted(), t.wanted),
-	}
-	if c.AdminRole != "" {
+	var steps []string
+	for _, name := range c.policyNames() {
 		steps = append(steps,
-			fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(adminPolicy), t.quoted()),
-			c.createPolicy(adminPolicy, t.quoted(), t.wanted))
+			fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", ident(name), t.quoted()),
+			c.createPolicy(name, t.quoted(), t.wanted))
 	}
 	return steps
 }

@@ -16,6 +16,7 @@ const (
 
 	tenantPolicy = "tenant_isolation"
 	adminPolicy  = "tenant_admin"
+	readerPolicy = "tenant_read_only"
 
 	// maxIdentifier is the length in bytes at which PostgreSQL cuts an identifier off (NAMEDATALEN - 1).
 	maxIdentifier = 63
@@ -39,6 +40,10 @@ type Isolation struct {
 	// AdminRole is a role that sees and changes every tenant's rows, and is granted the same as AppRole. AppRole may be a
 	// member of it, but must not inherit from it. Empty means that no role is exempt.
 	AdminRole string
+
+	// ReadOnlyRole is a role that reads every tenant's rows and is granted SELECT only: by a policy of its own, which is for
+	// SELECT. AppRole may be a member of it, but must not inherit from it. Empty means that there is none.
+	ReadOnlyRole string
 
 	// Backfill gives the rows of a table their tenant, when the table is older than its tenant column. Migrate calls it for
 	// each tenant's table that has rows without a tenant, in the order of the models and with join tables last, after the
@@ -79,18 +84,41 @@ func (i Isolation) complete() (Isolation, error) {
 		return i, fmt.Errorf("rls: role %q can't be both AppRole and AdminRole: the application would see every tenant's rows",
 			i.AppRole)
 	}
+	if i.ReadOnlyRole != "" && (i.ReadOnlyRole == i.AppRole || i.ReadOnlyRole == i.AdminRole) {
+		return i, fmt.Errorf("rls: role %q cannot be ReadOnlyRole, because it is AppRole or AdminRole", i.ReadOnlyRole)
+	}
 	return i, nil
 }
 
 // roles returns the roles that are granted something.
 func (i Isolation) roles() []string {
-	roles := make([]string, 0, 2)
-	for _, role := range []string{i.AppRole, i.AdminRole} {
+	roles := make([]string, 0, 3)
+	for _, role := range []string{i.AppRole, i.AdminRole, i.ReadOnlyRole} {
 		if role != "" {
 			roles = append(roles, role)
 		}
 	}
 	return roles
+}
+
+// privileges returns what a role is granted on tables and on their sequences.
+func (i Isolation) privileges(role string) (onTables, onSequences []string) {
+	if role == i.ReadOnlyRole {
+		return []string{"SELECT"}, nil
+	}
+	return tablePrivileges, sequencePrivileges
+}
+
+// policyNames returns the names of the policies that a tenant's table should have.
+func (i Isolation) policyNames() []string {
+	names := []string{tenantPolicy}
+	if i.AdminRole != "" {
+		names = append(names, adminPolicy)
+	}
+	if i.ReadOnlyRole != "" {
+		names = append(names, readerPolicy)
+	}
+	return names
 }
 
 // current is the expression for the current tenant as a value of the type, NULL when there is none. NULLIF is needed

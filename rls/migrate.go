@@ -19,7 +19,7 @@ import (
 // A tenant's table gets row level security that is enabled, and forced on its owner too; the policy tenant_isolation, by
 // which rows can be seen and written only while Setting names their tenant; a tenant column that is NOT NULL and defaults
 // to the current tenant; an index that leads with this column, unless there is one; and with an AdminRole the policy
-// tenant_admin, which shows that role every row. Join tables that GORM makes get the tenant column first.
+// tenant_admin, which shows that role every row; and with a ReadOnlyRole tenant_read_only, which lets it read them. Join tables that GORM makes get the tenant column first.
 //
 // Foreign keys and unique constraints are checked by PostgreSQL without regard to policies, so they get the tenant column
 // too. The primary key becomes unique together with it, for foreign keys to refer to, unless none does and another index
@@ -35,7 +35,7 @@ import (
 // it is granted directly.
 //
 // AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their
-// schemas, and USAGE and SELECT on their sequences. Other privileges granted to them on these objects are revoked. Grants
+// schemas, and USAGE and SELECT on their sequences; ReadOnlyRole SELECT on the tables and USAGE of the schemas. Other privileges granted to them on these objects are revoked. Grants
 // to other roles, and policies of other names, stay as they are.
 //
 // The tables may have rows. Those without a tenant are given one by Backfill. A row that refers to another tenant's is an
@@ -56,7 +56,7 @@ import (
 // mode; it can't be done within a transaction of the caller's, nor on a guarded *gorm.DB that takes a role for its statements.
 //
 // Migrate fails when the isolation or a model is invalid, a role is missing or unsafe (AppRole must not be superuser, have
-// BYPASSRLS, inherit AdminRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer
+// BYPASSRLS, inherit AdminRole or ReadOnlyRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer
 // or bigint, or rows have no tenant. It leaves the database as it was then, but for what ConcurrentIndexes has made first, which
 // is returned with the error. Errors of PostgreSQL can be had with errors.As and *pgconn.PgError; no error text holds a stored
 // value.

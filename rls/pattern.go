@@ -34,10 +34,9 @@ func (i Isolation) pattern(ctx context.Context, conn gorm.ConnPool, columnType s
 	statements := []string{
 		fmt.Sprintf("CREATE TEMPORARY TABLE %s (%s %s)", ident(patternTable), ident(i.Column), columnType),
 		i.setDefault(table, columnType),
-		i.createPolicy(tenantPolicy, table, columnType),
 	}
-	if i.AdminRole != "" {
-		statements = append(statements, i.createPolicy(adminPolicy, table, columnType))
+	for _, name := range i.policyNames() {
+		statements = append(statements, i.createPolicy(name, table, columnType))
 	}
 	for _, sql := range statements {
 		if _, err := conn.ExecContext(ctx, sql); err != nil {

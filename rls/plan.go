@@ -80,9 +80,10 @@ func (i Isolation) plan(tables []table) []Change {
 			}
 			for _, role := range i.roles() {
 				if t.whole == "" {
-					planGrants(p, t.relation, role)
+					i.planGrants(p, t.relation, role)
 				} else { // what is granted on the whole will do
-					p.revoke("", "TABLE "+t.quoted(), role, t.Grants[role], tablePrivileges)
+					onTables, _ := i.privileges(role)
+					p.revoke("", "TABLE "+t.quoted(), role, t.Grants[role], onTables)
 				}
 			}
 		},
@@ -120,7 +121,7 @@ func (i Isolation) planColumn(p *script, t table) {
 
 // planPolicies sees to it that PostgreSQL applies our policies to the table, to its owner too.
 func (i Isolation) planPolicies(p *script, t table) {
-	for _, name := range []string{tenantPolicy, adminPolicy} {
+	for _, name := range []string{tenantPolicy, adminPolicy, readerPolicy} {
 		live, exists := t.Policies[name]
 		want, wanted := t.isolated.policies[name]
 		if exists && wanted && live == want {
@@ -150,8 +151,12 @@ func (i Isolation) setDefault(table, columnType string) string {
 
 // createPolicy makes the policy of this name. The tenant's is for PUBLIC, so that it holds for roles that come later. The
 // admin's is a policy of its own, because permissive policies are joined by OR, and PostgreSQL reduces "… OR true" for that
-// role alone and leaves everyone else's index scans alone.
+// role alone and leaves everyone else's index scans alone. That of the read-only role is for SELECT, so that no other command
+// finds a row.
 func (i Isolation) createPolicy(name, table, columnType string) string {
+	if name == readerPolicy {
+		return fmt.Sprintf("CREATE POLICY %s ON %s FOR SELECT TO %s USING (true)", ident(name), table, ident(i.ReadOnlyRole))
+	}
 	role, condition := "PUBLIC", i.predicate(columnType)
 	if name == adminPolicy {
 		role, condition = ident(i.AdminRole), "true"
@@ -160,18 +165,19 @@ func (i Isolation) createPolicy(name, table, columnType string) string {
 		ident(name), table, role, condition, condition)
 }
 
-// planGrants lets the role read and write the table's rows, and nothing more: TRUNCATE ignores policies, REFERENCES and
-// TRIGGER let a role see rows by other ways.
-func planGrants(p *script, r relation, role string) {
+// planGrants lets the role read and write the table's rows, or only read them, and nothing more: TRUNCATE ignores policies,
+// REFERENCES and TRIGGER let a role see rows by other ways.
+func (i Isolation) planGrants(p *script, r relation, role string) {
 	if role == r.Owner {
 		return
 	}
 	if !slices.Contains(r.Usable, role) {
 		p.add("grant USAGE on schema "+r.Schema+" to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", ident(r.Schema), ident(role)))
 	}
-	p.grant("", "TABLE "+r.quoted(), role, r.Grants[role], tablePrivileges)
+	onTables, onSequences := i.privileges(role)
+	p.grant("", "TABLE "+r.quoted(), role, r.Grants[role], onTables)
 	for _, s := range r.Sequences {
-		p.grant(" on "+s.Name, "SEQUENCE "+relation{Schema: s.Schema, Table: s.Name}.quoted(), role, s.Grants[role], sequencePrivileges)
+		p.grant(" on "+s.Name, "SEQUENCE "+relation{Schema: s.Schema, Table: s.Name}.quoted(), role, s.Grants[role], onSequences)
 	}
 }
 

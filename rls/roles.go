@@ -26,11 +26,12 @@ func (i Isolation) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 	}
 	var (
 		superuser, bypasses bool
-		inherits            sql.NullBool // NULL without an admin role
+		inherited           sql.NullString // NULL if from neither
 	)
-	const query = `SELECT rolsuper, rolbypassrls, pg_has_role(oid, (SELECT oid FROM pg_roles WHERE rolname = $2), 'USAGE')
-		FROM pg_roles WHERE rolname = $1`
-	err := conn.QueryRowContext(ctx, query, i.AppRole, i.AdminRole).Scan(&superuser, &bypasses, &inherits)
+	const query = `SELECT rolsuper, rolbypassrls, (SELECT rolname FROM pg_roles r
+			WHERE rolname = ANY ($2::text[]) AND pg_has_role(app.oid, r.oid, 'USAGE') ORDER BY rolname LIMIT 1)
+		FROM pg_roles app WHERE rolname = $1`
+	err := conn.QueryRowContext(ctx, query, i.AppRole, []string{i.AdminRole, i.ReadOnlyRole}).Scan(&superuser, &bypasses, &inherited)
 	switch role := ident(i.AppRole); {
 	case err != nil:
 		return err
@@ -38,17 +39,17 @@ func (i Isolation) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 		return fmt.Errorf("role %q is a superuser, to whom no policy applies: ALTER ROLE %s NOSUPERUSER", i.AppRole, role)
 	case bypasses:
 		return fmt.Errorf("role %q has BYPASSRLS, so no policy applies to it: ALTER ROLE %s NOBYPASSRLS", i.AppRole, role)
-	case inherits.Bool:
-		admin := ident(i.AdminRole)
+	case inherited.Valid:
+		admin := ident(inherited.String)
 		return fmt.Errorf("role %q inherits the rights of %q and would see every tenant's rows: "+
-			"REVOKE %[4]s FROM %[3]s; ALTER ROLE %[3]s NOINHERIT; GRANT %[4]s TO %[3]s", i.AppRole, i.AdminRole, role, admin)
+			"REVOKE %[4]s FROM %[3]s; ALTER ROLE %[3]s NOINHERIT; GRANT %[4]s TO %[3]s", i.AppRole, inherited.String, role, admin)
 	}
 	return nil
 }
 
 // createRole is the statement that makes a missing role.
 func (i Isolation) createRole(role string) string {
-	if role == i.AdminRole {
+	if role == i.AdminRole || role == i.ReadOnlyRole {
 		return "CREATE ROLE " + ident(role) + " NOLOGIN"
 	}
 	return "CREATE ROLE " + ident(role) + " LOGIN NOINHERIT"

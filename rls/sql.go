@@ -17,7 +17,7 @@ import (
 //
 //	db, err := gorm.Open(postgres.Open(""), &gorm.Config{DryRun: true, DisableAutomaticPing: true})
 //
-// The script must run as the role that owns the tables, with AppRole and AdminRole there. It holds neither BEGIN nor COMMIT:
+// The script must run as the role that owns the tables, with the roles there. It holds neither BEGIN nor COMMIT:
 // let the tool run it in a transaction. Names without a schema are those of the search_path, and no USAGE of that schema is
 // granted, which everyone has of the schema public.
 //
@@ -66,20 +66,26 @@ func (i Isolation) expect(m migrator, targets []*target, models []any) ([]table,
 		r.Grants = map[string][]string{}
 		for _, role := range i.roles() {
 			r.Grants[role] = []string{"REFERENCES", "TRIGGER", "TRUNCATE"}
+			if role == i.ReadOnlyRole {
+				r.Grants[role] = append(r.Grants[role], "INSERT", "UPDATE", "DELETE")
+			}
 		}
 		for s := range r.Sequences {
 			r.Sequences[s].Grants = map[string][]string{}
 			for _, role := range i.roles() {
 				r.Sequences[s].Grants[role] = []string{"UPDATE"}
+				if role == i.ReadOnlyRole {
+					r.Sequences[s].Grants[role] = []string{"USAGE", "SELECT", "UPDATE"}
+				}
 			}
 		}
 		if r.Schema == "" {
 			r.Usable = i.roles()
 		}
 	}
-	policies := map[string]policy{tenantPolicy: {}}
-	if i.AdminRole != "" {
-		policies[adminPolicy] = policy{}
+	policies := map[string]policy{}
+	for _, name := range i.policyNames() {
+		policies[name] = policy{}
 	}
 	tables, err := i.tables(targets, relations, func(columnType string) (*pattern, error) {
 		return &pattern{columnType: columnType, columnDefault: i.current(columnType), policies: policies}, nil

@@ -18,6 +18,7 @@ import (
 type subject struct {
 	connection
 	adminRole string
+	readOnly  string // the read-only role
 	options   []rls.CheckOption
 }
 
@@ -25,6 +26,7 @@ func (c *subject) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
 	fs.StringVar(&c.appRole, "app-role", "", "the `role` that the application logs in as; that of the DSN if not given")
 	fs.StringVar(&c.adminRole, "admin-role", "", "the `role` that may see every tenant's rows")
+	fs.StringVar(&c.readOnly, "read-only-role", "", "the `role` that may read every tenant's rows")
 	fs.Func("schema", "a `schema` to look at, instead of all; can be repeated", func(name string) error {
 		c.options = append(c.options, rls.Schemas(name))
 		return nil
@@ -47,7 +49,8 @@ func (c *subject) check(ctx context.Context, s streams) (rls.Report, error) {
 		return rls.Report{}, err
 	}
 	defer pool.Close()
-	err = errors.Join(mustExist(ctx, pool, "--app-role", c.appRole), mustExist(ctx, pool, "--admin-role", c.adminRole))
+	err = errors.Join(mustExist(ctx, pool, "--app-role", c.appRole), mustExist(ctx, pool, "--admin-role", c.adminRole),
+		mustExist(ctx, pool, "--read-only-role", c.readOnly))
 	if err != nil {
 		return rls.Report{}, err
 	}
@@ -55,7 +58,7 @@ func (c *subject) check(ctx context.Context, s streams) (rls.Report, error) {
 	if err != nil {
 		return rls.Report{}, err
 	}
-	isolation := rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole, AdminRole: c.adminRole}
+	isolation := rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly}
 	report, err := isolation.Check(ctx, db, c.options...)
 	if err == nil && report.Tables == 0 {
 		err = fmt.Errorf("no table has the column %q, so there is nothing to check: is this the database, "+

@@ -17,6 +17,7 @@ import (
 type trail struct {
 	mu      sync.Mutex // rows that end with their context are closed on another goroutine
 	entries []AuditEntry
+	begun   map[string]int // the entry of a statement, by the ID of its events
 }
 
 type trailKey struct{}
@@ -26,7 +27,8 @@ func trailOf(ctx context.Context) *trail {
 	return t
 }
 
-// record is tenancy.Config's OnBypass. The event holds no SQL and no values.
+// record is tenancy.Config's OnBypass. The events hold no SQL and no values. A statement is on record from its begin on: one
+// whose end never comes, because of a panic perhaps, counts as failed.
 func record(ctx context.Context, e tenancy.BypassEvent) {
 	t := trailOf(ctx)
 	if t == nil {
@@ -34,10 +36,16 @@ func record(ctx context.Context, e tenancy.BypassEvent) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.entries = append(t.entries, AuditEntry{
-		At: time.Now(), UserName: visitorOf(ctx).User.Name, Reason: e.Reason, Kind: e.Kind, Target: e.Table,
-		ReadOnly: e.ReadOnly, Rows: e.Rows, Took: e.Duration.Microseconds(), Failed: e.Failed, SQLState: e.SQLState,
-	})
+	if e.Phase == tenancy.BypassBegin {
+		t.begun[e.ID] = len(t.entries)
+		t.entries = append(t.entries, AuditEntry{
+			At: time.Now(), UserName: visitorOf(ctx).User.Name, Reason: e.Reason, Target: e.Table, ReadOnly: e.ReadOnly, Failed: true,
+		})
+		return
+	}
+	entry := &t.entries[t.begun[e.ID]]
+	entry.Kind, entry.Rows, entry.Took = e.Kind, e.Rows, e.Duration.Microseconds()
+	entry.Failed, entry.SQLState = e.Failed, e.SQLState
 }
 
 // bypass runs read with a client that sees all clinics and can't write, and stores what it did. If that fails, so does
@@ -45,7 +53,7 @@ func record(ctx context.Context, e tenancy.BypassEvent) {
 //
 // The audit trail is a shared table: no statement that stores it is itself one of the bypass client.
 func (a *app) bypass(r *http.Request, reason string, read func(*gorm.DB) error) error {
-	t := &trail{}
+	t := &trail{begun: map[string]int{}}
 	ctx := context.WithValue(r.Context(), trailKey{}, t)
 	failed := read(tenancy.Bypass(a.db, reason, tenancy.BypassReadOnly()).WithContext(ctx))
 

@@ -32,7 +32,9 @@ type call struct {
 	statement *statement // as the server described it, unless the mode does without
 
 	started time.Time
-	ctx     context.Context // for the ends of traces and reports
+	ctx     context.Context     // for the ends of traces and reports
+	eventID string              // of a bypass; empty until its begin is reported
+	tags    []pgconn.CommandTag // of SQL text with several statements, those that were completed
 }
 
 // open takes the options that pgx allows in front of the arguments, decides how the statement is sent, and starts its
@@ -49,13 +51,13 @@ func (c *conn) open(ctx context.Context, pc *pgx.Conn, q *call, named []driver.N
 	for i, v := range named {
 		q.args[i] = v.Value
 	}
-	if c.cfg.Report != nil {
-		q.started = time.Now()
-	}
 	if c.tracer != nil {
 		ctx = c.tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: q.sql, Args: q.args})
 	}
 	q.ctx = ctx
+	if err := c.reportBegin(q); err != nil {
+		return ctx, err
+	}
 
 	q.mode = c.mode
 	var rewriter pgx.QueryRewriter
@@ -95,26 +97,18 @@ options:
 		// The mode exec does the same as seen by a user, says pgx.
 		q.mode = pgx.QueryExecModeExec
 	}
-	return ctx, nil
+	return ctx, c.restrict(q)
 }
 
-// done ends the statement's trace and reports a bypass.
-func (c *conn) done(pc *pgx.Conn, q *call, tag pgconn.CommandTag, err error) {
+// done ends the statement's trace and reports a bypass. It returns err, or why the report failed.
+func (c *conn) done(pc *pgx.Conn, q *call, tag pgconn.CommandTag, err error) error {
 	if q.ctx == nil {
-		return // it was never opened
+		return err // it was never opened
 	}
 	if c.tracer != nil {
 		c.tracer.TraceQueryEnd(q.ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
 	}
-	if c.cfg.Report != nil && q.scope.bypass != nil {
-		c.cfg.Report(q.ctx, Event{
-			Bypass:   *q.scope.bypass,
-			Kind:     kind(tag),
-			Rows:     tag.RowsAffected(),
-			Duration: time.Since(q.started),
-			Err:      err,
-		})
-	}
+	return c.reportEnd(q, tag, err)
 }
 
 // kind is the command in a tag: "INSERT" in "INSERT 0 1", "CREATE TABLE" in "CREATE TABLE".
@@ -206,8 +200,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 				err = procedureError(&q, err)
 			}
 		}
-		c.done(pc, &q, tag, err)
-		return c.retryable(err)
+		return c.retryable(c.done(pc, &q, tag, err))
 	})
 	if err != nil {
 		return nil, err
@@ -228,8 +221,7 @@ func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ d
 			r.answer, err = c.send(ctx, pc, &r.call)
 		}
 		if err != nil {
-			c.done(pc, &r.call, pgconn.CommandTag{}, err)
-			return c.retryable(err)
+			return c.retryable(c.done(pc, &r.call, pgconn.CommandTag{}, err))
 		}
 		return r.prime(pc)
 	})

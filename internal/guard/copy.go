@@ -49,8 +49,11 @@ func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []str
 		if err == nil {
 			n, err = pc.CopyFrom(ctx, table, columns, src)
 		}
-		c.done(pc, &q, pgconn.NewCommandTag(fmt.Sprintf("COPY %d", n)), err)
-		return err
+		var tag pgconn.CommandTag
+		if err == nil {
+			tag = pgconn.NewCommandTag(fmt.Sprintf("COPY %d", n))
+		}
+		return c.done(pc, &q, tag, err)
 	})
 	return n, err
 }

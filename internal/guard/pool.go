@@ -9,7 +9,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -30,19 +29,10 @@ type Config struct {
 	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must carry
 	// a Bypass mark in place of a tenant.
 	Bypass bool
-	// Report, if not nil, is called after each statement of a bypass pool.
+	// Report, if not nil, is called before each statement of a bypass pool, and after it.
 	Report func(ctx context.Context, e Event)
 	// OnBegin, if not nil, learns of transactions that were refused.
 	OnBegin *BeginHook
-}
-
-// Event is what a bypass pool reports of one statement. It holds no SQL and no values.
-type Event struct {
-	Bypass   Bypass
-	Kind     string        // the statement's kind as PostgreSQL names it in its command tag, such as "SELECT"
-	Rows     int64         // rows returned or affected
-	Duration time.Duration // from sending to the end of the rows
-	Err      error
 }
 
 // Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by

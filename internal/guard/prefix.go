@@ -60,6 +60,8 @@ const (
 
 	temporarySQL = `, CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
 
+	// readOnlySQL ends the scope's SELECT, whose snapshot makes it final: PostgreSQL lets a transaction write only before its
+	// first query (https://www.postgresql.org/docs/current/sql-set-transaction.html).
 	readOnlySQL = `, pg_catalog.set_config('transaction_read_only', 'on', true)`
 
 	// procedureScopeSQL is for a CALL that may commit, which it can only if nothing else goes with it. It runs with what the
@@ -177,7 +179,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	switch {
 	case q.commits:
 		return into // see commitsAlone
-	case q.class == control && (q.ordinary || !c.used || !maySeveral(q.sql)):
+	case q.class == control && !q.scope.readOnly() && (q.ordinary || !c.used || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
 	s := step{kind: stepScope, params: c.params[:]}

@@ -75,10 +75,11 @@ func (r *rows) end(pc *pgx.Conn) {
 		return
 	}
 	r.ended = true
+	r.conn.readTags(&r.call, &r.answer)
 	tag, err := r.answer.close()
 	r.err = procedureError(&r.call, err)
 	r.conn.noteOutcome(&r.call, tag, err)
-	r.conn.done(pc, &r.call, tag, err)
+	r.err = r.conn.done(pc, &r.call, tag, r.err)
 }
 
 // Columns returns the names of the columns, in a slice that belongs to these rows: the layout is shared.

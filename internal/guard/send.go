@@ -304,13 +304,13 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 	if !q.exec {
 		return firstResult(pc, results, shift)
 	}
-	a, completed, err := c.lastResult(results, shift)
+	a, completed, err := c.lastResult(q, results, shift)
 	if completed == 0 && c.needsNoTransaction(q, err) {
 		if err := c.drain(ctx, pc); err != nil {
 			return answer{}, err
 		}
 		c.used = true
-		a, _, err = c.lastResult(pc.PgConn().Exec(ctx, q.sql), 0)
+		a, _, err = c.lastResult(q, pc.PgConn().Exec(ctx, q.sql), 0)
 	}
 	return a, err
 }
@@ -465,13 +465,14 @@ func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (
 
 // lastResult reads all results and answers with the last: that of SQL text with several statements. It says how many of them
 // were completed, also where one failed.
-func (c *conn) lastResult(results *pgconn.MultiResultReader, shift int32) (a answer, completed int, err error) {
+func (c *conn) lastResult(q *call, results *pgconn.MultiResultReader, shift int32) (a answer, completed int, err error) {
 	a = answer{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
 		tag, err := results.ResultReader().Close() // its error is the one of results
 		a.Rows = noRows{tag: tag}
 		if err == nil {
 			completed++
+			q.completed(tag)
 			c.noteTag(tag)
 		}
 	}

@@ -103,6 +103,7 @@ func TestRolesThatDoNotExist(t *testing.T) {
 	d := newDatabase(t)
 	tenancy(t, "check", "--dsn", d.Owner.DSN, "--app-role", "nobody_here").failed(t, `--app-role: role "nobody_here" does not exist`)
 	tenancy(t, "sql", "--dsn", d.Owner.DSN, "--admin-role", "nobody_here").failed(t, `--admin-role: role "nobody_here" does not exist`)
+	tenancy(t, "sql", "--dsn", d.Owner.DSN, "--read-only-role", "nobody_here").failed(t, `--read-only-role: role "nobody_here" does not exist`)
 	tenancy(t, "explain", "--dsn", d.Owner.DSN, "--app-role", "nobody_here", "--tenant", "x", "SELECT 1").
 		failed(t, `--app-role: role "nobody_here" does not exist`)
 	tenancy(t, "explain", "--dsn", d.App.DSN, "--app-role", d.Owner.Role, "--tenant", "x", "SELECT 1").

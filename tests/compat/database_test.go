@@ -3,6 +3,7 @@ package compat
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -108,7 +109,7 @@ func (d *database) isolation() rls.Isolation {
 
 // config is the plugin's.
 func (d *database) config() tenancy.Config {
-	return tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)}
+	return tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
 
 // replicated is a database that has a replica, behind a proxy of its own.

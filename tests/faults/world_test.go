@@ -103,7 +103,7 @@ func (w *world) open(t *testing.T, dsn string) {
 	t.Helper()
 	w.db = openGORM(t, dsn, w.way)
 	require.NoError(t, w.db.Use(tenancy.New(tenancy.Config{
-		AdminRole: w.Admin.Role, Logger: slog.New(slog.DiscardHandler),
+		AdminRole: w.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})))
 	var err error
 	w.pool, err = w.db.DB()

@@ -5,6 +5,7 @@ package pgbouncer
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"testing"
 
@@ -110,7 +111,7 @@ func (s setup) open(t testing.TB, d *database, cache int, opts ...func(*pgx.Conn
 	db := open(t, gorm.Config{PrepareStmt: s.prepare}, dsn, opts...)
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{
 		AdminRole: d.Admin.Role,
-		Logger:    slog.New(slog.DiscardHandler),
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})))
 	return db
 }

@@ -238,34 +238,98 @@ func TestBypassDoesNotEscape(t *testing.T) {
 	require.ErrorIs(t, stolen.Find(&[]Patient{}).Error, tenancy.ErrTenantMismatch)
 }
 
-func TestBypassHooks(t *testing.T) {
+func TestBypassReportsBeginAndEnd(t *testing.T) {
 	d := newDatabase(t)
 	var (
 		mu     sync.Mutex
 		events []tenancy.BypassEvent
 		log    bytes.Buffer
 	)
-	db := d.open(t, tenancy.Config{
+	cfg := tenancy.Config{
 		AdminRole: d.Admin.Role,
 		Logger:    slog.New(slog.NewTextHandler(&log, nil)),
 		OnBypass: func(_ context.Context, e tenancy.BypassEvent) {
 			mu.Lock()
 			defer mu.Unlock()
-			require.Positive(t, e.Duration)
+			require.Equal(t, e.Phase == tenancy.BypassEnd, e.Duration > 0)
 			e.Duration = 0
 			events = append(events, e)
 		},
+	}
+	// both returns both events of a statement.
+	both := func(e tenancy.BypassEvent) []tenancy.BypassEvent {
+		begin := tenancy.BypassEvent{ID: e.ID, Reason: e.Reason, ReadOnly: e.ReadOnly, Table: e.Table}
+		e.Phase = tenancy.BypassEnd
+		return []tenancy.BypassEvent{begin, e}
+	}
+	d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
+		log.Reset()
+		// requireEvents compares with the events of statements, whose IDs must all be different.
+		requireEvents := func(want ...tenancy.BypassEvent) {
+			t.Helper()
+			ids := map[string]bool{}
+			var all []tenancy.BypassEvent
+			for n, e := range want {
+				require.Greater(t, len(events), 2*n)
+				e.ID = events[2*n].ID
+				require.NotEmpty(t, e.ID)
+				require.False(t, ids[e.ID])
+				ids[e.ID] = true
+				all = append(all, both(e)...)
+			}
+			require.Equal(t, all, events)
+			events = nil
+		}
+		admin := tenancy.Bypass(db, "nightly", tenancy.BypassReadOnly())
+		require.NoError(t, admin.Find(&[]Patient{}).Error)
+		require.Error(t, admin.Raw("SELECT 'secret'::int").Scan(new(int)).Error)
+		require.Error(t, admin.Exec("CALL secret()").Error)
+		require.NoError(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, "not an event")
+		requireEvents(
+			tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Kind: "SELECT", Tags: []string{"SELECT 2"}, Table: "patients", Rows: 2},
+			tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Failed: true, SQLState: "22P02"},
+			tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Failed: true},
+		)
+		require.Equal(t, 6, bytes.Count(log.Bytes(), []byte("nightly")))
+		require.Equal(t, 3, bytes.Count(log.Bytes(), []byte("phase=begin")))
+		require.NotContains(t, log.String(), "secret")
+
+		require.NoError(t, tenancy.Bypass(db, "clean").Exec("DELETE FROM countries; SELECT 1").Error)
+		requireEvents(tenancy.BypassEvent{Reason: "clean", Kind: "DELETE; SELECT", Tags: []string{"DELETE 0", "SELECT 1"}, Rows: 1})
+
+		// Rows that are read to their end, and those that are not.
+		rows, err := admin.Model(&Patient{}).Rows()
+		require.NoError(t, err)
+		for rows.Next() {
+			require.Len(t, events, 1, "the begin, before the outcome is known")
+		}
+		requireEvents(tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Kind: "SELECT", Tags: []string{"SELECT 2"}, Table: "patients", Rows: 2})
+		require.NoError(t, rows.Close())
+		require.Empty(t, events, "once")
+		require.Panics(t, func() {
+			rows, err = admin.Model(&Patient{}).Rows()
+			require.NoError(t, err)
+			require.True(t, rows.Next())
+			panic("with the rows open")
+		})
+		require.Len(t, events, 1, "the begin stands")
+		require.Equal(t, tenancy.BypassBegin, events[0].Phase)
+		require.NoError(t, rows.Close())
+		events = nil
 	})
-	admin := tenancy.Bypass(db, "nightly", tenancy.BypassReadOnly())
-	require.NoError(t, admin.Find(&[]Patient{}).Error)
-	require.Error(t, admin.Raw("SELECT 'secret'::int").Scan(new(int)).Error)
-	require.NoError(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, "not an event")
-	require.Equal(t, []tenancy.BypassEvent{
-		{Reason: "nightly", ReadOnly: true, Kind: "SELECT", Table: "patients", Rows: 2},
-		{Reason: "nightly", ReadOnly: true, Failed: true, SQLState: "22P02"},
-	}, events)
-	require.Equal(t, 2, bytes.Count(log.Bytes(), []byte("nightly")))
-	require.NotContains(t, log.String(), "secret")
+}
+
+// A statement that cannot be put on record is not sent.
+func TestBypassSendsNothingIfBeginPanics(t *testing.T) {
+	d := newDatabase(t)
+	db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role, OnBypass: func(context.Context, tenancy.BypassEvent) { panic("full") }})
+	var panicked *tenancy.PanicError
+	require.ErrorAs(t, tenancy.Bypass(db, "test").Exec("DELETE FROM patients").Error, &panicked)
+	require.ErrorAs(t, tenancy.Bypass(db, "test").Where("true").Delete(&Patient{}).Error, &panicked)
+	require.ErrorAs(t, tenancy.Bypass(db, "test").Find(&[]Patient{}).Error, &panicked)
+	var n int64
+	require.NoError(t, db.WithContext(as(acme)).Model(&Patient{}).Count(&n).Error)
+	require.EqualValues(t, 1, n)
 }
 
 // One pool serves all admin clients: each has a goroutine, and connections.
@@ -288,7 +352,7 @@ func TestOpenDB(t *testing.T) {
 	d := newDatabase(t)
 	config, err := pgx.ParseConfig(d.App.DSN)
 	require.NoError(t, err)
-	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)}
+	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: quiet}
 	pool := tenancy.OpenDB(stdlib.GetConnector(*config), cfg)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})

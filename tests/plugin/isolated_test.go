@@ -37,27 +37,6 @@ const (
 		CREATE POLICY tenants ON remarks USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')))`
 )
 
-// execModes are those of pgx, as a DSN writes them.
-var execModes = []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"}
-
-// eachClient runs test with a client of every mode, with and without prepared statements.
-func (d database) eachClient(t *testing.T, cfg tenancy.Config, test func(t *testing.T, db *gorm.DB)) {
-	t.Helper()
-	for _, mode := range execModes {
-		for _, prepare := range []bool{false, true} {
-			name := mode
-			if prepare {
-				name += ", PrepareStmt"
-			}
-			t.Run(name, func(t *testing.T) {
-				db, err := d.use(t, d.App.DSN+"&default_query_exec_mode="+mode, cfg, func(c *gorm.Config) { c.PrepareStmt = prepare })
-				require.NoError(t, err)
-				test(t, db)
-			})
-		}
-	}
-}
-
 func TestProofReadsPolicies(t *testing.T) {
 	d := newDatabase(t)
 	other := d.App.Role + "_other"
@@ -121,7 +100,7 @@ func TestProofReadsPolicies(t *testing.T) {
 // TestProofOfTableWithoutColumn: a tenant model whose table lacks the column is refused, and what is found is not remembered.
 func TestProofOfTableWithoutColumn(t *testing.T) {
 	d := newDatabase(t)
-	d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		d.own(t, `DROP TABLE IF EXISTS remarks`, `CREATE TABLE remarks (id bigint, body text)`, `GRANT ALL ON remarks TO PUBLIC`)
 		db = db.WithContext(as(acme))
 		for range 2 {
@@ -139,7 +118,7 @@ func TestProofOfTableWithoutColumn(t *testing.T) {
 // TestProofOfModelWithoutColumn: the table decides, not the model.
 func TestProofOfModelWithoutColumn(t *testing.T) {
 	d := newDatabase(t)
-	d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL)
 		for _, ctx := range []context.Context{as(acme), tenancy.WithoutTenant(t.Context())} {
 			db := db.WithContext(ctx)
@@ -183,7 +162,7 @@ func TestProofGrowsOld(t *testing.T) {
 			`ALTER TABLE remarks RENAME TO old; CREATE TABLE remarks (LIKE old); INSERT INTO remarks SELECT 3, 'globex', 'x'; GRANT ALL ON remarks TO PUBLIC`,
 		} {
 			t.Run(model.name+"/"+change, func(t *testing.T) {
-				d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+				d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 					d.own(t, `DROP TABLE IF EXISTS remarks, old`, remarksSQL, isolateSQL)
 					db = db.WithContext(as(acme))
 					for range 2 {
@@ -231,7 +210,7 @@ func TestProofCostsNoRoundTrip(t *testing.T) {
 // TestProofBindsRelation: a name that means another relation within a transaction is another relation.
 func TestProofBindsRelation(t *testing.T) {
 	d := newDatabase(t)
-	d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		d.own(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
 			`CREATE SCHEMA archive; CREATE TABLE archive.remarks AS SELECT * FROM remarks; GRANT USAGE ON SCHEMA archive TO PUBLIC; GRANT ALL ON archive.remarks TO PUBLIC;
 			INSERT INTO archive.remarks VALUES (9, 'globex', 'of globex')`)
@@ -256,7 +235,7 @@ func TestProofBindsRelation(t *testing.T) {
 // TestProofAllowsOwnTemporaryTables: the usual bulk upsert.
 func TestProofAllowsOwnTemporaryTables(t *testing.T) {
 	d := newDatabase(t)
-	d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL, `ALTER TABLE remarks ADD PRIMARY KEY (id)`)
 		for _, tenant := range []string{acme, globex, acme} {
 			db := db.WithContext(as(tenant))

@@ -4,6 +4,7 @@ package plugin_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"sync/atomic"
@@ -79,6 +80,9 @@ func newDatabase(t *testing.T) database {
 	return d
 }
 
+// quiet is a log that is enabled, and that no one reads.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
 // open opens GORM as the application, with the plugin.
 func (d database) open(t *testing.T, cfg tenancy.Config, opts ...func(*gorm.Config)) *gorm.DB {
 	t.Helper()
@@ -94,7 +98,7 @@ func (d database) use(t *testing.T, dsn string, cfg tenancy.Config, opts ...func
 		opt(config)
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+		cfg.Logger = quiet
 	}
 	db := openPlain(t, dsn, config)
 	return db, db.Use(tenancy.New(cfg))

@@ -116,7 +116,7 @@ func newChamber(t *testing.T, maxOpen int) *chamber {
 	c := &chamber{t: t, db: open(t, d.App.DSN), killer: killer, appRole: d.App.Role}
 	require.NoError(t, c.db.Use(tenancy.New(tenancy.Config{
 		AdminRole: d.Admin.Role,
-		Logger:    slog.New(slog.DiscardHandler),
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})))
 	c.inner, err = tenancy.Pool(c.db)
 	require.NoError(t, err)

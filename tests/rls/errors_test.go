@@ -32,6 +32,12 @@ func TestRefusedRoles(t *testing.T) {
 		// These two are built in, and the first inherits from the second.
 		"inheriting": {rls.Isolation{AppRole: "pg_monitor", AdminRole: "pg_read_all_stats"},
 			[]string{`"pg_monitor" inherits the rights of "pg_read_all_stats"`, "NOINHERIT"}},
+		"inheriting the reader": {rls.Isolation{AppRole: "pg_monitor", ReadOnlyRole: "pg_read_all_stats"},
+			[]string{`"pg_monitor" inherits the rights of "pg_read_all_stats"`, "NOINHERIT"}},
+		"reader missing": {rls.Isolation{ReadOnlyRole: "nobody"},
+			[]string{`role "nobody" does not exist`, `CREATE ROLE "nobody" NOLOGIN`}},
+		"reader and admin": {rls.Isolation{AdminRole: d.App.Role, ReadOnlyRole: d.App.Role},
+			[]string{"cannot be ReadOnlyRole"}},
 		"owner": {rls.Isolation{AppRole: d.Owner.Role},
 			[]string{"owns table public.notes", "OWNER TO"}},
 		"both": {rls.Isolation{AppRole: d.App.Role, AdminRole: d.App.Role},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -118,12 +119,12 @@ var plain = opener{"plain", func(t testing.TB, d *database, mode pgx.QueryExecMo
 var guarded = []opener{
 	{"borrowed", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
 		db := d.client(t, d.pool(t, d.App.DSN, mode), o)
-		use(t, db, tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)})
+		use(t, db, tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		return db
 	}},
 	{"direct", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
 		cfg, quiet := d.connector(t, d.App.DSN, mode)
-		config := tenancy.Config{AdminDB: d.pool(t, d.Admin.DSN, mode), Logger: slog.New(slog.DiscardHandler)}
+		config := tenancy.Config{AdminDB: d.pool(t, d.Admin.DSN, mode), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 		pool := tenancy.OpenDB(stdlib.GetConnector(*cfg, quiet), config)
 		pool.SetMaxOpenConns(1)
 		db := d.client(t, pool, o)

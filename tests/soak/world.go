@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"strconv"
@@ -176,7 +177,7 @@ func (w *world) open(d *pgserver.Database, dsn, mode string, prepare bool, maxOp
 	if err != nil {
 		return err
 	}
-	if err := db.Use(tenancy.New(tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)})); err != nil {
+	if err := db.Use(tenancy.New(tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})); err != nil {
 		return err
 	}
 	pool, err := db.DB()

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"testing"
 
@@ -129,7 +130,7 @@ func open(t *testing.T, d *pgserver.Database) *gorm.DB {
 	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), db, &Owl{})
 	require.NoError(t, err)
 	db = connect(t, d.App.DSN)
-	require.NoError(t, db.Use(tenancy.New(tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.DiscardHandler)})))
+	require.NoError(t, db.Use(tenancy.New(tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})))
 	require.NoError(t, db.WithContext(tenancy.WithTenant(t.Context(), "hogwarts")).Create(&Owl{Name: "Hedwig"}).Error)
 	return db
 }

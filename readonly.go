@@ -1,0 +1,76 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// adminPool returns the guarded pool of admin clients that may write, or of those that may not.
+func (p *pool) adminPool(readOnly bool) (*sql.DB, error) {
+	if readOnly {
+		return p.reader()
+	}
+	return p.admin()
+}
+
+// openReader makes the guarded pool of read-only admin clients, which is that of the others without a role of its own.
+func (p *Plugin) openReader(below *pool) (*sql.DB, error) {
+	if p.config.ReadOnlyRole == "" {
+		return below.admin()
+	}
+	return p.openAdmin(below, p.config.ReadOnlyRole)
+}
+
+// readOnlyRoleSQL asks about the role $1: see rolesSQL.
+const readOnlyRoleSQL = `
+SELECT pg_catalog.current_setting('server_version_num')::int, current_user::text, session_user::text,
+       r.oid IS NOT NULL,
+       coalesce(pg_catalog.pg_has_role(current_user, r.oid, 'USAGE'), false),
+       coalesce(pg_catalog.pg_has_role(session_user, r.oid,
+           CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END), false)
+FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1`
+
+// askReadOnlyRole refuses a read-only role that is missing, that statements of tenants inherit from, or that read-only clients
+// cannot take: with the login of through, or with that of AdminDB.
+func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) error {
+	if p.config.ReadOnlyRole == "" {
+		return nil
+	}
+	var (
+		version                int
+		role, login            string
+		exists, inherited, set bool
+	)
+	ask := func(ctx context.Context, through gorm.ConnPool, inherited *bool) error {
+		err := through.QueryRowContext(ctx, readOnlyRoleSQL, p.config.ReadOnlyRole).Scan(&version, &role, &login, &exists, inherited, &set)
+		if err != nil {
+			return fmt.Errorf("tenancy: ask PostgreSQL about ReadOnlyRole: %w", err)
+		}
+		return nil
+	}
+	if err := ask(guard.Own(ctx, readOnlyRoleSQL), through, &inherited); err != nil {
+		return err
+	}
+	reader := quote(p.config.ReadOnlyRole)
+	if exists && inherited {
+		return because(ErrUnsafeRole, "%s inherits from %s, so that every statement would read all rows: run %s",
+			quote(role), reader, noInherit(version, reader, role))
+	}
+	if p.config.AdminDB != nil {
+		if err := ask(ctx, p.config.AdminDB, new(bool)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !exists:
+		return because(ErrNoAdmin, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", reader, grant(version, reader, login))
+	case !set:
+		return because(ErrNoAdmin, "%s cannot take the role %s: run %s", quote(login), reader, grant(version, reader, login))
+	}
+	return nil
+}
