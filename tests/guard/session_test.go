@@ -399,3 +399,29 @@ func TestSessionIsLookedAt(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionCleanAlways: what a trigger leaves that the guard does not look for is cleaned away where that is asked for.
+func TestSessionCleanAlways(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM set_config('my.secret', current_setting('app.tenant_id'), false);
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
+	insert, look := `INSERT INTO "shared" ("id") VALUES ($1)`, `SELECT coalesce(current_setting('my.secret', true), '')`
+	eachWay(t, func(t *testing.T, way way) {
+		for always, want := range map[bool]string{true: "", false: "a"} {
+			p := guarded(t, way, config(t, w.App, way.mode), guard.Config{CleanAlways: always})
+			_, err := way.exec(tenant(t, "a"), t, p, insert, 1)
+			require.NoError(t, err)
+			require.Equal(t, want, way.one(tenant(t, "b"), t, p, look), "always: %v", always)
+
+			tx := begin(tenant(t, "a"), t, p, nil)
+			_, err = way.exec(tenant(t, "a"), t, tx, insert, 1)
+			require.NoError(t, err)
+			require.NoError(t, tx.Commit())
+			require.Equal(t, want, way.one(tenant(t, "b"), t, p, look), "always: %v, in a transaction", always)
+		}
+	})
+}
