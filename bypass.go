@@ -30,7 +30,11 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	pool, err := newBypass(db, reason, opts)
 	if err != nil {
 		err = explain(db.Statement, "bypass", err)
-		tx.Config.ConnPool, tx.Statement.ConnPool = refusedPool{err: err}, refusedPool{err: err}
+		refused := refusedPool{err: err}
+		if p, ok := db.Plugins["tenancy"].(*Plugin); ok {
+			refused = p.refusedBegin(db, err)
+		}
+		tx.Config.ConnPool, tx.Statement.ConnPool = refused, refused
 		if !errors.Is(err, ErrNotInstalled) { // without our callback, an error here makes Row return nil
 			_ = tx.AddError(err)
 		}

@@ -51,9 +51,13 @@ func (p *Plugin) delete(db *gorm.DB) {
 	refuse(db, "delete", err)
 }
 
-func (p *Plugin) checkDelete(db *gorm.DB) {
-	if s, ok := p.entered(db, "delete"); ok {
-		refuse(db, "delete", s.checkContext())
+// checkHooks looks at the context after hooks, before the rows of associations are written under it.
+func (p *Plugin) checkHooks(op string) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		if db.Error == nil {
+			s := statement{Statement: db.Statement, bypass: bypassOf(db.Config.ConnPool)}
+			refuse(db, op, s.checkContext())
+		}
 	}
 }
 
@@ -69,7 +73,11 @@ func (p *Plugin) row(db *gorm.DB) {
 		err, db.Error = db.Error, nil
 	}
 	if err != nil {
-		db.Statement.ConnPool = refusedPool{err: explain(db.Statement, "row", err), instead: db.Statement.ConnPool}
+		err = explain(db.Statement, "row", err)
+		if !isReported(err) {
+			err = p.tell(db.Statement.Context, err)
+		}
+		db.Statement.ConnPool = refusedPool{err: err, instead: db.Statement.ConnPool}
 	}
 }
 
@@ -80,6 +88,8 @@ type statement struct {
 	op     string
 	bypass *bypassPool // not nil for the bypass client
 	tenant tenantColumn
+
+	ownTemporary bool // its table is a temporary one, and has the column
 }
 
 // enter is what all statements pass: their pool is guarded, their context has a tenant, their tables are isolated.
@@ -100,7 +110,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if err != nil {
 		return s, err
 	}
-	originOf(s.Statement).Enter(s.Context)
+	s.enterContext()
 	// Within a transaction a context that says nothing inherits; the guard knows from whom.
 	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
 		return s, err

@@ -27,11 +27,17 @@ var (
 	// role in use: a policy is missing, or the role is exempt from it. Nothing but the question has been sent.
 	ErrNotIsolated = errors.New("tenancy: the table is not isolated")
 
-	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under.
+	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under, or to
+	// the login, whose role raw SQL can return to. For a replica that Initialize has not seen, its first statement returns it.
 	ErrUnsafeRole = errors.New("tenancy: unsafe role")
 
-	// ErrUnsafeDatabase is returned by Plugin.Initialize when Config.Check is CheckRefuse and the database has holes. The
-	// text lists their codes and objects.
+	// ErrUnsafeSettings is returned like ErrUnsafeRole when connections of the login start with settings that isolation does
+	// not go with, given by ALTER ROLE or ALTER DATABASE: row_security off, another role, a tenant, session_replication_role
+	// replica, or a client_encoding that is not UTF8. The text says by what SQL to undo them.
+	ErrUnsafeSettings = errors.New("tenancy: unsafe settings")
+
+	// ErrUnsafeDatabase is returned by Plugin.Initialize when Config.Check is CheckRefuse and the database has holes, whose
+	// codes and objects the text lists; and like ErrUnsafeRole, whatever Check is, when the database has the extension citus.
 	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
 
 	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole or Config.ReadOnlyRole does not exist or cannot be taken,
@@ -45,23 +51,9 @@ var (
 	ErrNotInstalled = errors.New("tenancy: the plugin is not installed on this *gorm.DB")
 )
 
-// Error says which statement was refused. It is found in what GORM returns with errors.As, whatever failed afterwards.
-type Error struct {
-	Op    string // what was refused: "create", "query", "update", "delete", "row", "raw", "bypass" or "resolve"
-	Table string // the table as GORM names it; empty for raw SQL
-	Err   error  // why: one of the sentinels of this package or an error that wraps one, or PostgreSQL's
-}
-
-// Error returns the reason, the operation and the table; no tenant, no values.
-func (e *Error) Error() string {
-	if e.Table == "" {
-		return fmt.Sprintf("%v (%s)", e.Err, e.Op)
-	}
-	return fmt.Sprintf("%v (%s on %s)", e.Err, e.Op, e.Table)
-}
-
-// Unwrap returns Err.
-func (e *Error) Unwrap() error { return e.Err }
+// Error says which statement was refused, by its operation and table, and the reason. It is found in what GORM returns
+// with errors.As, whatever failed afterwards. See Config.OnRefuse for a place that learns of all refusals.
+type Error = guard.Error
 
 // PanicError is a panic in the function that was given to ForEachTenant, or in code that GORM's statements run on their
 // way to the wire, such as a driver.Valuer: it becomes an error, for it would cost a connection otherwise.

@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
@@ -10,27 +11,63 @@ import (
 // first of our callbacks, before those of plugins for tracing: what they put into the context they expect to find there, on
 // top, when it is over.
 func originOf(stmt *gorm.Statement) *guard.Origin {
-	if o := guard.OriginOf(stmt.Context); o != nil && o.SQL == &stmt.SQL {
+	if o := guard.OriginOf(stmt.Context); o.Of(&stmt.SQL) {
 		return o
 	}
-	o := &guard.Origin{Context: stmt.Context, SQL: &stmt.SQL}
+	ctx := stmt.Context
+	if outer, ok := ctx.(*guard.Origin); ok { // of a statement that this one is sent for, or of an earlier use of this one
+		ctx = outer.Context
+	}
+	o := &guard.Origin{Context: ctx, SQL: &stmt.SQL}
 	stmt.Context = o
 	return o
 }
 
-// checkContext refuses a statement whose context a hook has exchanged for one that names another tenant. The guard does the
+// originKey is where a statement keeps its origin, too, for a hook can put another context into the statement. GORM's soft
+// delete keeps a mark of its own among the clauses, which cost no allocation. Clauses that no processor names are not built.
+const originKey = "tenancy:origin"
+
+type originClause struct{ *guard.Origin }
+
+// Build is never called.
+func (originClause) Build(clause.Builder) {}
+
+// enterContext notes for whom the statement works. Those of other kinds than these have no hooks before they are sent.
+func (s *statement) enterContext() {
+	o := originOf(s.Statement)
+	o.Enter(s.Context)
+	if s.op == "create" || s.op == "update" || s.op == "delete" {
+		s.Clauses[originKey] = clause.Clause{Expression: originClause{o}}
+	}
+}
+
+// checkContext refuses a statement whose context a hook has replaced by one that names another tenant. The guard does the
 // same where the new context was made from the old one.
 func (s *statement) checkContext() error {
-	if s.bypass != nil || s.DryRun {
+	entered, _ := s.Clauses[originKey].Expression.(originClause)
+	if !entered.Of(&s.SQL) || s.bypass != nil || s.DryRun || s.Context == entered.Origin {
 		return nil
 	}
-	o := guard.OriginOf(s.Context)
-	switch {
-	case o == nil || o.SQL != &s.SQL:
-		return because(ErrTenantMismatch, "a hook or another plugin has exchanged the statement's context for one that was not made "+
-			"from it: make it from tx.Statement.Context")
-	case o.Changed(s.Context):
-		return because(ErrTenantMismatch, "a hook or another plugin has exchanged the statement's context for one of another tenant")
+	if entered.Changed(s.Context) {
+		return guard.ErrChanged
+	}
+	if guard.OriginOf(s.Context) != entered.Origin { // a new context for the same tenant
+		o := originOf(s.Statement)
+		o.Enter(s.Context)
+		o.Proofs = entered.Proofs
 	}
 	return nil
+}
+
+// leaveContext gives a statement that is over its context back.
+func leaveContext(stmt *gorm.Statement) {
+	delete(stmt.Clauses, originKey)
+	o := guard.OriginOf(stmt.Context)
+	if !o.Of(&stmt.SQL) {
+		return
+	}
+	o.End()
+	if stmt.Context == o {
+		stmt.Context = o.Context
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/rls"
 )
 
@@ -25,7 +26,7 @@ type Config struct {
 	Column string
 
 	// AppRole is the role that each statement runs under (SET LOCAL ROLE, in the same round trip). Empty means the
-	// login's own role.
+	// login's own role. A login that no policy applies to is refused all the same, because raw SQL can leave AppRole.
 	AppRole string
 
 	// AdminRole is the role that Bypass takes (SET LOCAL ROLE, in the same round trip). The login must be a member of
@@ -65,6 +66,16 @@ type Config struct {
 	// could wait for each other. If it panics, the statement returns a PanicError; and is not sent, if that was before it.
 	OnBypass func(context.Context, BypassEvent)
 
+	// OnRefuse, if not nil, is called once for each statement, and each transaction, that the plugin refuses, on the goroutine
+	// that wanted it: to count and alert. GORM's logger gets each refusal as well, with the application's line, as an error:
+	// that of the statement's *gorm.DB, and that of the one the plugin was installed on for a refused Begin. Neither learns of
+	// what does not pass through GORM, such as Exec of what (*gorm.DB).DB returns, except that it begins a transaction: there
+	// the error alone says it.
+	//
+	// It must be safe for concurrent use, and must not use the database, because a connection may be held meanwhile. A panic
+	// in it becomes a PanicError beside the statement's error, and a record of Logger.
+	OnRefuse func(context.Context, Refusal)
+
 	// Check says whether Initialize looks for holes in the whole database, as rls.Isolation.Check does, and what follows
 	// from them. The zero value, CheckOff, does not look: a development database has holes until it is migrated. Whatever
 	// is chosen, PostgreSQL is asked about each tenant's table before its first use.
@@ -74,8 +85,9 @@ type Config struct {
 	// models, of which a SharedModel is left out.
 	CheckOptions []rls.CheckOption
 
-	// DangerouslyAllowUnsafeRole skips the question whether any policy applies to the role in use, and whether the
-	// admin role can be taken. Initialize sends nothing then.
+	// DangerouslyAllowUnsafeRole skips the question whether policies apply to the role in use and to the login, whether
+	// settings of the login or the extension citus undo isolation, and whether the admin role can be taken. Initialize sends
+	// nothing then.
 	DangerouslyAllowUnsafeRole bool
 
 	// DangerouslySkipProof trusts that each tenant's table is isolated, without asking PostgreSQL.
@@ -95,6 +107,8 @@ type Plugin struct {
 	config  Config
 	pools   sync.Map   // *pool by *sql.DB, guarded and not
 	opening sync.Mutex // held while a pool is added
+	pattern []byte     // of policies that isolate, for questions about tables
+	trusted []byte     // Config.DangerouslyTrustPolicies, for the same
 	fresh   fresh
 }
 
@@ -102,16 +116,22 @@ var _ gorm.Plugin = (*Plugin)(nil)
 
 // New returns the plugin. Initialize validates cfg.
 func New(cfg Config) *Plugin {
-	return &Plugin{config: cfg.withDefaults()}
+	cfg = cfg.withDefaults()
+	return &Plugin{
+		config:  cfg,
+		pattern: []byte(policy.Pattern(cfg.Setting, cfg.Column)),
+		trusted: []byte(textArray(cfg.DangerouslyTrustPolicies)),
+	}
 }
 
 // Name returns the key under which GORM keeps the plugin.
 func (p *Plugin) Name() string { return "tenancy" }
 
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
-// be called again. It returns an error if Config is invalid or a bypass would leave no trace, db is not PostgreSQL below pgx, or PostgreSQL says that the
-// roles are unsafe (ErrUnsafeRole) or missing (ErrNoAdmin); db is not usable then. With CheckRefuse it also returns an
-// error if the database has holes (ErrUnsafeDatabase) or can't be checked.
+// be called again. It returns an error if Config is invalid or Bypass would leave no trace, if db is not PostgreSQL below pgx,
+// or if PostgreSQL says that the roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdmin) or the
+// database is one of Citus (ErrUnsafeDatabase); db is not usable then. With CheckRefuse it also returns an error if the
+// database has holes (ErrUnsafeDatabase) or cannot be checked.
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
 // nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
@@ -158,35 +178,38 @@ func (p *Plugin) register(db *gorm.DB) error {
 		name string
 		fn   func(*gorm.DB)
 	}{
-		{create.Before("*"), "tenancy:mark", mark},
+		{create.Before("*"), "tenancy:mark", start},
 		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create},
+		{create.Before(first(create, "gorm:save_before_associations", "gorm:create")), "tenancy:check_hooks", p.checkHooks("create")},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
 		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", note},
-		{create.After("*"), "tenancy:settle", p.settle},
+		{create.After("*"), "tenancy:settle", p.settle("create")},
 
-		{query.Before("*"), "tenancy:mark", mark},
+		{query.Before("*"), "tenancy:mark", start},
 		{query.Before("gorm:query"), "tenancy:query", p.query},
-		{query.After("*"), "tenancy:settle", p.settle},
+		{query.After("*"), "tenancy:settle", p.settle("query")},
 
-		{update.Before("*"), "tenancy:mark", mark},
+		{update.Before("*"), "tenancy:mark", start},
 		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update},
+		{update.Before(first(update, "gorm:save_before_associations", "gorm:update")), "tenancy:check_hooks", p.checkHooks("update")},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
 		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", note},
-		{update.After("*"), "tenancy:settle", p.settle},
+		{update.After("*"), "tenancy:settle", p.settle("update")},
 
-		{del.Before("*"), "tenancy:mark", mark},
+		{del.Before("*"), "tenancy:mark", start},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
-		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkDelete},
+		{del.Before(first(del, "gorm:delete_before_associations", "gorm:delete")), "tenancy:check_hooks", p.checkHooks("delete")},
+		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkHooks("delete")},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
-		{del.After("*"), "tenancy:settle", p.settle},
+		{del.After("*"), "tenancy:settle", p.settle("delete")},
 
-		{row.Before("*"), "tenancy:mark", mark},
+		{row.Before("*"), "tenancy:mark", start},
 		{row.Before("gorm:row"), "tenancy:row", p.row},
-		{row.After("*"), "tenancy:settle", p.settle},
+		{row.After("*"), "tenancy:settle", p.settle("row")},
 
-		{raw.Before("*"), "tenancy:mark", mark},
+		{raw.Before("*"), "tenancy:mark", start},
 		{raw.Before("gorm:raw"), "tenancy:raw", p.raw},
-		{raw.After("*"), "tenancy:settle", p.settle},
+		{raw.After("*"), "tenancy:settle", p.settle("raw")},
 	} {
 		if err := c.on.Register(c.name, c.fn); err != nil {
 			return fmt.Errorf("tenancy: register the callback %s: %w", c.name, err)
@@ -210,5 +233,6 @@ func first(processor interface{ Get(string) func(*gorm.DB) }, names ...string) s
 func (p *Plugin) guardConfig() guard.Config {
 	return guard.Config{
 		Setting: p.config.Setting, Role: p.config.AppRole, CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
+		OnBegin: &guard.BeginHook{},
 	}
 }

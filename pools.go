@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
@@ -60,6 +61,8 @@ type pool struct {
 	reader   func() (*sql.DB, error) // of read-only admin clients
 	chosen   []*pool                 // for pools of dbresolver that are chosen in place of this one
 	safe     atomic.Bool             // its roles are, says PostgreSQL, or the Config
+
+	log atomic.Pointer[logger.Interface] // GORM's, for transactions that were refused
 }
 
 // pool returns the guarded pool for db, which may be guarded already. There is one for each db, made when it is first
@@ -93,12 +96,30 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 		}
 	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways {
 		return nil, errors.New("the pool is guarded already, with another Setting, AppRole or CleanAlways than the plugin's")
+	} else {
+		want.OnBegin = have.OnBegin
 	}
+	if main != nil {
+		added.log.Store(main.log.Load())
+	}
+	want.OnBegin.Set(func(ctx context.Context, refusal error) error {
+		return p.tellBegin(ctx, added.logger(), refusal)
+	})
 	guard.OnClose(added.guarded, func() error { return p.close(added, main == nil) })
 	for _, key := range []*sql.DB{db, added.guarded, added.inner} {
 		p.pools.Store(key, added)
 	}
 	return added, nil
+}
+
+func (p *pool) logTo(log logger.Interface) { p.log.Store(&log) }
+
+// logger returns nil for a pool that no *gorm.DB was seen with.
+func (p *pool) logger() logger.Interface {
+	if log := p.log.Load(); log != nil {
+		return *log
+	}
+	return nil
 }
 
 // close ends what hangs on a guarded pool, after the pool itself. The closed pool stays known, so that no statement that
@@ -132,6 +153,7 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 		if err != nil {
 			return nil, err
 		}
+		pool.logTo(db.Logger)
 		db.Config.ConnPool, db.Statement.ConnPool = pool.guarded, pool.guarded
 		return pool, p.guardStore(db, pool)
 	case *gorm.PreparedStmtDB:
@@ -139,6 +161,7 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 		if err != nil {
 			return nil, err
 		}
+		pool.logTo(db.Logger)
 		db.Statement.ConnPool = c
 		return pool, p.guardStore(db, pool)
 	default:
@@ -206,7 +229,7 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 			c.choose(db)
 			// An error in db would not keep GORM from beginning a transaction, which nobody would end then.
 			if err := p.takeChosen(db); err != nil {
-				db.Statement.ConnPool = refusedPool{err: explain(db.Statement, "resolve", err)}
+				db.Statement.ConnPool = p.refusedBegin(db, explain(db.Statement, "resolve", err))
 			}
 		}); err != nil {
 			return fmt.Errorf("tenancy: replace the callback %s: %w", name, err)

@@ -2,10 +2,11 @@ package tenancy
 
 import (
 	"context"
+	"errors"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
@@ -29,9 +30,9 @@ func TestRememberedProofAllocatesNothing(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, guarded.Close()) })
 	pool, err := p.pool(t.Context(), guarded, nil)
 	require.NoError(t, err)
-	known := p.newTable(`"patients"`, true)
-	known.Yes(time.Now())
-	pool.proofs.remember(tableKey{"patients", true}, known)
+	known, yes := p.newProof(pool, subject{table: "patients", kind: kindTenant}, `"patients"`), isolated
+	known.verdict.Store(&yes)
+	pool.proofs.remember(known)
 
 	// As GORM's callbacks do, the statement is marked first.
 	tx := db.WithContext(WithTenant(context.Background(), "acme")).Model(&Patient{}).Where("id = 1")
@@ -60,9 +61,25 @@ func TestTableNames(t *testing.T) {
 func TestProofsAreBounded(t *testing.T) {
 	var p proofs
 	for i := range 3 * maxProofs / 2 {
-		p.remember(tableKey{string(rune('a' + i)), false}, &table{})
+		p.remember(&proof{about: subject{table: string(rune('a' + i))}})
 	}
 	require.Len(t, *p.known.Load(), maxProofs)
-	require.NotNil(t, p.of(tableKey{"a", false}))
-	require.Nil(t, p.of(tableKey{"never asked about", false}))
+	require.NotNil(t, p.of(subject{table: "a"}))
+	require.Nil(t, p.of(subject{table: "never asked about"}))
+}
+
+// What PostgreSQL raises is found in every language of its messages, and nothing else is taken for it.
+func TestLeakInErrors(t *testing.T) {
+	raised := func(code, message string) error { return &pgconn.PgError{Code: code, Message: message} }
+	const document = `tenancy.not_isolated {"table" : "s.\"t\"", "kind" : "r", "policy" : "a}"}`
+	for _, message := range []string{
+		`unrecognized configuration parameter "` + document + `"`,
+		`unbekannter Konfigurationsparameter »` + document + `«`,
+	} {
+		require.Equal(t, &leak{Table: `s."t"`, Kind: "r", Policy: "a}"}, leakIn(raised("42704", message)))
+	}
+	require.Nil(t, leakIn(raised("57014", "canceling statement due to user request")))
+	require.Nil(t, leakIn(raised("42704", `type "x" does not exist`)))
+	require.Nil(t, leakIn(errors.New(document)))
+	require.NotNil(t, leakIn(raised("42704", `"tenancy.not_isolated {?}"`)), "it is refused, whatever it says")
 }

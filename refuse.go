@@ -45,15 +45,21 @@ func note(db *gorm.DB) {
 	}
 }
 
-func isRefusal(err error) bool {
-	var known *Error
-	return errors.As(err, &known) || errors.Is(err, ErrNoTenant) || errors.Is(err, ErrTenantMismatch)
+// settle returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
+func (p *Plugin) settle(op string) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		p.settleStatement(db, op)
+		leaveContext(db.Statement)
+	}
 }
 
-// settle is the last of our callbacks. It brings back an error that a later one hides.
-func (p *Plugin) settle(db *gorm.DB) {
+func (p *Plugin) settleStatement(db *gorm.DB, op string) {
 	if refused, ok := db.Statement.ConnPool.(refusedPool); ok && refused.instead != nil {
 		db.Statement.ConnPool = refused.instead // the caller may go on with this statement
+		if db.Error == nil {
+			db.Error = rowRefusal{refused.err}
+		}
+		logRefusal(db.Statement)
 	}
 	if db.Error == nil {
 		return
@@ -65,6 +71,10 @@ func (p *Plugin) settle(db *gorm.DB) {
 		if noted, ok := v.(error); ok && !errors.Is(db.Error, noted) {
 			db.Error = hiding{error: db.Error, hidden: noted}
 		}
+	}
+	if isRefusal(db.Error) && !isReported(db.Error) {
+		db.Error = p.tell(db.Statement.Context, explain(db.Statement, op, db.Error))
+		logRefusal(db.Statement)
 	}
 	if db.Statement.Result != nil {
 		db.Statement.Result.Error = db.Error
@@ -84,6 +94,8 @@ func (h hiding) Unwrap() []error { return []error{h.hidden, h.error} }
 type refusedPool struct {
 	err     error
 	instead gorm.ConnPool // what it stands in for during one statement, or nil
+
+	onBegin func(context.Context, error) error // what else happens when no transaction begins, or nil
 }
 
 func (r refusedPool) PrepareContext(context.Context, string) (*sql.Stmt, error) { return nil, r.err }
@@ -103,7 +115,10 @@ func (r refusedPool) QueryRowContext(ctx context.Context, query string, _ ...any
 }
 
 // BeginTx makes it a gorm.ConnPoolBeginner.
-func (r refusedPool) BeginTx(context.Context, *sql.TxOptions) (gorm.ConnPool, error) {
+func (r refusedPool) BeginTx(ctx context.Context, _ *sql.TxOptions) (gorm.ConnPool, error) {
+	if r.onBegin != nil {
+		return nil, r.onBegin(ctx, r.err)
+	}
 	return nil, r.err
 }
 

@@ -22,6 +22,7 @@ type call struct {
 	held     bool    // its connection, by a *sql.Conn: more may follow
 	class    class
 	ordinary bool // leaves nothing in the session
+	aborted  bool // it was sent in a transaction that had failed
 	commits  bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
 
 	scope   scope
@@ -121,13 +122,22 @@ func kind(tag pgconn.CommandTag) string {
 	return s
 }
 
+// selects reports whether a statement is a plain SELECT.
+func (q *call) selects() bool { return strings.EqualFold(firstWord(q.sql), "SELECT") }
+
+// inserts reports whether a statement may draw numbers from sequences for rows of its own.
+func (q *call) inserts() bool {
+	word := firstWord(q.sql)
+	return strings.EqualFold(word, "INSERT") || strings.EqualFold(word, "WITH")
+}
+
 // admit decides whom a statement works for, or refuses it, and sees that there is a connection to send it on.
 func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.scope, err = c.scope(ctx); err != nil {
 		return err
 	}
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
-		return errChanged
+		return ErrChanged
 	}
 	return c.borrow(ctx)
 }
@@ -138,11 +148,12 @@ func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
 	c.noteError(err)
 	c.noteTag(tag)
 	switch kind(tag) {
-	case "", "SELECT":
-	case "INSERT", "UPDATE", "DELETE", "MERGE":
-		c.sequences = true
+	case "", "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE":
 	default:
 		c.used = c.used || q.class == query // what no quiet text can do
+	}
+	if q.aborted && c.tx != nil && endsTransaction(q.sql) {
+		c.tx.ended = true // in a transaction that has failed nothing could be marked
 	}
 }
 

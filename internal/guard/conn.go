@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -30,13 +31,12 @@ type conn struct {
 
 // usage is what is known about the use of a connection since it was borrowed.
 type usage struct {
-	looked         bool            // the session was found clean
-	namedRole      bool            // SQL of the caller has named a role, and may have taken it
-	staleSequences bool            // lastval and currval may return what an earlier user has inserted
-	servedTenant   string          // that the last statement worked for
-	wrapped        bool            // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
-	proved         map[*Proof]bool // proofs asked for since SQL of the caller has run last
-	params         [4][]byte       // of the statement that sets the scope
+	looked       bool                 // the session was found clean
+	namedRole    bool                 // SQL of the caller has named a role, and may have taken it
+	servedTenant string               // that the last statement worked for
+	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
+	proved       map[*Proof]time.Time // what was proved, and when, since SQL of the caller has run last
+	params       [4][]byte            // of the statement that sets the scope
 }
 
 // borrow sees to it that there is a connection to use.
@@ -90,8 +90,8 @@ func (c *conn) runTask(dc any) error {
 // beginUsage begins the use of a connection by another user.
 func (c *conn) beginUsage() {
 	clear(c.proved)
-	c.usage = usage{staleSequences: c.sequences, proved: c.proved}
-	c.sequences = false
+	c.usage = usage{proved: c.proved}
+	c.staleSequences, c.sequences = c.staleSequences || c.sequences, false
 }
 
 // Close closes the connection if it is owned, and gives it back otherwise.
@@ -138,12 +138,12 @@ func (c *conn) handOver(pc *pgx.Conn) bool {
 	if c.settle(ctx, pc) != nil || c.doomed {
 		return false
 	}
-	return !c.used || c.clean(ctx, pc, false) == nil
+	return !c.used && !c.locks || c.clean(ctx, pc, false) == nil
 }
 
 // untouched reports whether the connection is as it was found.
 func (c *conn) untouched(pc *pgx.Conn) bool {
-	return !c.cleaning && !c.wrapped && !c.doomed && clean(pc) && !c.used
+	return !c.cleaning && !c.wrapped && !c.doomed && clean(pc) && !c.used && !c.locks
 }
 
 // clean reports whether a connection may be used by the next one who comes.

@@ -22,11 +22,13 @@ var (
 	ErrRole = errors.New("tenancy: role can't be taken")
 )
 
+// ErrChanged refuses a statement whose context names another tenant than when it was let pass.
+var ErrChanged = wrap(ErrTenantMismatch,
+	errors.New("a hook or another plugin has replaced the statement's context by one of another tenant"))
+
 var (
 	errForeignTx = wrap(ErrTenantMismatch,
 		errors.New("the transaction was begun for another tenant than the statement's context names"))
-	errChanged = wrap(ErrTenantMismatch,
-		errors.New("a hook or another plugin has exchanged the statement's context for one of another tenant"))
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")

@@ -20,6 +20,7 @@ type Origin struct {
 	// Proofs are asked for in the statement's transaction, before it runs, as each of them demands.
 	Proofs []*Proof
 
+	over    atomic.Bool
 	own     bool      // the plugin has written the text
 	entered bool      // Enter was called
 	tenant  *decision // what the context said then
@@ -42,6 +43,13 @@ func (o *Origin) Value(key any) any {
 	return o.Context.Value(key)
 }
 
+// End says that the statement is over, so that SQL is not looked at any more: a goroutine that a hook has started may send
+// something under the context while GORM uses the buffer for the next statement.
+func (o *Origin) End() { o.over.Store(true) }
+
+// Of reports whether this is the origin of the statement that is built in sql, and not over. A nil origin is none.
+func (o *Origin) Of(sql *strings.Builder) bool { return o != nil && o.SQL == sql && !o.over.Load() }
+
 // Enter notes what ctx says about the tenant when the callbacks let the statement pass. What is sent must be for the same
 // tenant: a hook could exchange the context in between.
 func (o *Origin) Enter(ctx context.Context) {
@@ -49,19 +57,14 @@ func (o *Origin) Enter(ctx context.Context) {
 	o.entered, o.Proofs = true, nil
 }
 
-// Changed reports whether ctx says something else about the tenant than the context at Enter did.
+// Changed reports whether ctx names another tenant than the context at Enter did. Where one of them says nothing, the
+// statement inherits from its transaction, which is for one tenant, or is refused for that.
 func (o *Origin) Changed(ctx context.Context) bool {
-	if !o.entered {
+	if !o.entered || o.tenant == nil {
 		return false
 	}
 	d, err := decisionOf(ctx)
-	switch {
-	case d == o.tenant:
-		return err != nil
-	case d == nil || o.tenant == nil:
-		return true
-	}
-	return d.tenant != o.tenant.tenant
+	return err == nil && d != nil && d != o.tenant && d.tenant != o.tenant.tenant
 }
 
 // OriginOf returns the innermost origin in ctx, or nil.
@@ -73,7 +76,7 @@ func OriginOf(ctx context.Context) *Origin {
 // originFor returns the origin of the statement with this text, and nil if there is none: for what did not come through
 // GORM's callbacks.
 func originFor(ctx context.Context, sql string) *Origin {
-	if o := OriginOf(ctx); o != nil && o.SQL.String() == sql {
+	if o := OriginOf(ctx); o != nil && !o.over.Load() && o.SQL.String() == sql {
 		return o
 	}
 	return nil
@@ -83,12 +86,14 @@ func originFor(ctx context.Context, sql string) *Origin {
 // round trip. It is asked again when the last yes is older than Valid, and whenever SQL of the caller that may have changed
 // what a name means has run on the connection since it was borrowed.
 type Proof struct {
-	// SQL is a single SELECT with parameters. It raises an error where the answer is no; the statement then does not run,
-	// and its error is what Refuse makes of PostgreSQL's.
+	// SQL is a single SELECT with parameters, of one row and two columns. It raises an error where the answer is no; the
+	// statement then does not run, and its error is what Refuse makes of PostgreSQL's. A yes whose second column is NULL is for
+	// this statement alone.
 	SQL    string
 	Args   [][]byte // the parameters in text format, as UTF-8
 	Refuse func(error) error
 	Valid  time.Duration
+	First  func() // called by the first Yes; may be nil
 
 	yes atomic.Int64 // when PostgreSQL said yes last, in nanoseconds of Unix time; 0 for never
 }
@@ -96,15 +101,9 @@ type Proof struct {
 // Due reports whether the last yes is too old.
 func (p *Proof) Due(now time.Time) bool { return now.UnixNano()-p.yes.Load() > int64(p.Valid) }
 
-// Yes notes that PostgreSQL has said yes at this time. The zero time takes it back.
+// Yes notes that PostgreSQL has said yes at this time.
 func (p *Proof) Yes(at time.Time) {
-	if at.IsZero() {
-		p.yes.Store(0)
-		return
+	if p.yes.Swap(at.UnixNano()) == 0 && p.First != nil {
+		p.First()
 	}
-	p.yes.Store(at.UnixNano())
 }
-
-// Raises reports whether an error is the one that PostgreSQL raises for current_setting of a setting with this name, which
-// no one has, and not one from within a function.
-func Raises(err error, name string) bool { return raises(err, name) }

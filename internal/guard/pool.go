@@ -31,6 +31,8 @@ type Config struct {
 	Bypass bool
 	// Report, if not nil, is called before each statement of a bypass pool, and after it.
 	Report func(ctx context.Context, e Event)
+	// OnBegin, if not nil, learns of transactions that were refused.
+	OnBegin *BeginHook
 }
 
 // Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -21,12 +22,14 @@ import (
 // The tenant is set each time, and local to the transaction, so that nothing stays behind
 // (https://www.postgresql.org/docs/current/functions-admin.html, set_config). The role is looked at, which costs the server
 // less than to set it, for it is almost always the right one. The same statement looks whether the session is as it should
-// be: functions that triggers and policies call can leave something without the guard noticing.
+// be: functions that triggers and policies call can leave something without the guard noticing. A login that was altered to
+// begin with row_security off, with which PostgreSQL refuses what a policy would filter, works on.
 const (
 	scopeSQL = `SELECT pg_catalog.set_config($1, $2, true),` +
 		` CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, true) END,` +
+		` CASE WHEN pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'` +
+		` THEN pg_catalog.set_config('row_security', 'on', true) END,` +
 		` CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) $4` +
-		` OR pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'` +
 		` OR pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
 
 	// hasTemporarySQL is for sessions that had temporary objects: their temporary schema stays, and is empty or not.
@@ -61,7 +64,8 @@ const (
 	// first query (https://www.postgresql.org/docs/current/sql-set-transaction.html).
 	readOnlySQL = `, pg_catalog.set_config('transaction_read_only', 'on', true)`
 
-	// procedureScopeSQL is for a CALL that may commit. What it does afterwards runs with what the session has.
+	// procedureScopeSQL is for a CALL that may commit, which it can only if nothing else goes with it. It runs with what the
+	// session has.
 	procedureScopeSQL = `SELECT pg_catalog.set_config($1, '', false), pg_catalog.set_config('role', 'none', false)`
 )
 
@@ -86,9 +90,9 @@ var scopeStatements = [2][2]string{
 	{scopeSQL + scopeEndSQL + readOnlySQL, scopeSQL + hasTemporarySQL + scopeEndSQL + readOnlySQL},
 }
 
-// temporaryScopeSQL are additions to usedScopeSQL, by temporary, where the session has not been looked at yet: SQL of the
-// caller came first, which takes no snapshot, and so was no SELECT and made no table.
-var temporaryScopeSQL = [2]string{temporarySQL + scopeEndSQL, temporarySQL + hasTemporarySQL + scopeEndSQL}
+// temporaryScopeSQL is added to usedScopeSQL where the session has not been looked at yet: SQL of the caller came first, which
+// takes no snapshot, and so was no SELECT and made no table.
+const temporaryScopeSQL = temporarySQL + hasTemporarySQL + scopeEndSQL
 
 func index(b bool) int {
 	if b {
@@ -140,7 +144,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if q.class != query || q.origin == nil {
 		return into
 	}
-	now := time.Now()
+	now := clock.Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
 			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof})
@@ -152,15 +156,21 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 // asks reports whether a proof has to be asked for, on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
 	if c.used || c.otherPath {
-		return !c.proved[proof]
+		return now.Sub(c.proved[proof]) > proof.Valid
 	}
 	return proof.Due(now)
 }
 
 // discardsSequences reports whether SQL of the caller could learn, from lastval or currval, what an earlier user of the
-// connection has inserted. After an insert of its own it finds its own, and that must not be lost.
+// connection has inserted. Before an insert of its own in a transaction, all that is forgotten, so that it then finds its own.
 func (c *conn) discardsSequences(q *call) bool {
-	return c.staleSequences && !c.sequences && !q.ordinary && q.class != control
+	switch {
+	case !c.staleSequences || q.class == control:
+		return false
+	case q.ordinary:
+		return c.tx != nil && q.inserts()
+	}
+	return true
 }
 
 // scopeSteps are those that set the tenant and the role.
@@ -168,7 +178,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}
 	switch {
 	case q.commits:
-		return append(into, step{kind: stepScope, sql: procedureScopeSQL, params: c.params[:1]})
+		return into // see commitsAlone
 	case q.class == control && !q.scope.readOnly() && (q.ordinary || !c.used || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
@@ -208,7 +218,7 @@ func (c *conn) usedScope() string {
 	}
 	sql += usedScopeEndSQL
 	if !c.looked {
-		sql += temporaryScopeSQL[index(c.temporary)]
+		sql += temporaryScopeSQL
 	}
 	return sql
 }
@@ -315,18 +325,27 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	case stepSequences:
 		c.staleSequences = false
 	case stepProof:
-		s.proof.Yes(time.Now())
-		if c.used || c.otherPath {
-			if c.proved == nil {
-				c.proved = map[*Proof]bool{}
-			}
-			c.proved[s.proof] = true
-		}
+		c.noteProof(s.proof, len(rows) > 0)
 	case stepScope:
 		c.looked = c.looked || s.looks
 		if s.marks {
 			c.tx.marked = true
 		}
+	}
+}
+
+// noteProof notes a yes. Where the name may mean something else than on the pool's other connections, it says nothing about
+// those.
+func (c *conn) noteProof(proof *Proof, lasts bool) {
+	switch {
+	case !lasts:
+	case c.used || c.otherPath:
+		if c.proved == nil {
+			c.proved = map[*Proof]time.Time{}
+		}
+		c.proved[proof] = clock.Now()
+	default:
+		proof.Yes(clock.Now())
 	}
 }
 

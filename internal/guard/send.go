@@ -51,13 +51,14 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return answer{}, c.tx.over()
 	}
-	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
-		return answer{}, err
-	}
 	c.classify(q)
 	if err := c.ready(ctx, pc, q); err != nil {
 		return answer{}, err
 	}
+	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
+		return answer{}, err
+	}
+	q.aborted = aborted(pc)
 	a, err := c.sendOnce(ctx, pc, q)
 	if c.mayHelp(q, err) && wasIdle {
 		a, err = c.sendAgain(ctx, pc, q, err)
@@ -148,17 +149,32 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 		if q.class != control && !q.commits {
 			return nil // it is read in the same round trip
 		}
-		return c.readBaseline(ctx, pc)
+		if err := c.readBaseline(ctx, pc); err != nil {
+			return err
+		}
+	}
+	if q.commits {
+		return c.commitsAlone(ctx, pc)
 	}
 	switch first := !c.looked && !c.used; {
 	case first && c.baseline.differs(pc.PgConn()), // by somebody who uses the pool without the guard
 		first && q.class == control && maySeveral(q.sql):
 		return c.clean(ctx, pc, false)
+	case c.used && c.servedTenant != q.scope.tenant && !clean(pc):
+		// SQL has begun a transaction on a connection that is held. To clean within it would last until its ROLLBACK.
+		return errForeignTx
 	case c.used && c.servedTenant != q.scope.tenant:
 		// The holder of a connection goes on for another tenant. Locks are the holder's, and harm no one else.
 		return c.clean(ctx, pc, true)
 	}
 	return nil
+}
+
+// commitsAlone sets the scope of a CALL that may commit, in a round trip of its own: from version 18 on, PostgreSQL lets none
+// commit that is sent together with another statement.
+func (c *conn) commitsAlone(ctx context.Context, pc *pgx.Conn) error {
+	_, err := pc.PgConn().ExecParams(ctx, procedureScopeSQL, [][]byte{c.pool.setting}, nil, nil, nil).Close()
+	return err
 }
 
 func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
@@ -175,6 +191,8 @@ func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 func (c *conn) sent(q *call) {
 	c.servedTenant = q.scope.tenant
 	if q.ordinary {
+		// A statement that fails may have drawn a number, too, and so may a trigger of an UPDATE.
+		c.sequences = c.sequences || q.class == query && !q.selects()
 		return
 	}
 	c.used = true
@@ -402,7 +420,7 @@ func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before pref
 		var rows [][2]string
 		if results.NextResult() {
 			r := results.ResultReader()
-			if s.kind == stepBaseline {
+			if s.kind == stepBaseline || s.kind == stepProof {
 				rows = readSettings(r)
 			}
 			_, err = r.Close()

@@ -25,13 +25,15 @@ import (
 type session struct {
 	baseline *baseline // nil until it was read
 
-	used      bool // SQL of the caller has run since the session was cleaned
-	cleaning  bool // the cleaning has been sent behind a statement, and its answer is outstanding
-	partly    bool // without what the baseline restores, which was not known yet
-	sequences bool // statements that GORM built may have left what lastval and currval return
-	temporary bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
-	otherPath bool // the search_path that it began with is not that of the pool's other connections
-	doomed    bool // the server has said that it is out of resources or broken
+	used           bool // SQL of the caller has run since the session was cleaned
+	locks          bool // the session was cleaned but for its holder's advisory locks
+	cleaning       bool // the cleaning has been sent behind a statement, and its answer is outstanding
+	partly         bool // without what the baseline restores, which was not known yet
+	sequences      bool // statements that GORM built may have left what lastval and currval return
+	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
+	temporary      bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
+	otherPath      bool // the search_path that it began with is not that of the pool's other connections
+	doomed         bool // the server has said that it is out of resources or broken
 }
 
 // baseline is how a session is when nobody has used it.
@@ -194,7 +196,9 @@ func (c *conn) clean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
 			err = c.runClean(ctx, pc, keepLocks)
 		}
 	}
-	return c.cleaned(pc, err)
+	err = c.cleaned(pc, err)
+	c.locks = keepLocks
+	return err
 }
 
 func (c *conn) runClean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
@@ -230,7 +234,7 @@ func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 		c.doomed = true
 		return err
 	}
-	c.used, c.sequences = false, false
+	c.used, c.locks, c.sequences, c.staleSequences = false, false, false, false
 	dropNotifications(pc)
 	return nil
 }

@@ -91,6 +91,21 @@ func isProcedure(sql string) bool {
 	return strings.EqualFold(word, "CALL") || strings.EqualFold(word, "DO")
 }
 
+// endsTransaction reports whether a text begins with the end of a transaction; ROLLBACK TO SAVEPOINT is none.
+func endsTransaction(sql string) bool {
+	first, rest, _ := nextToken(skipBlank(sql))
+	if !first.is("COMMIT") && !first.is("END") && !first.is("ROLLBACK") && !first.is("ABORT") {
+		return false
+	}
+	for range 2 { // WORK or TRANSACTION may stand before TO
+		var next token
+		if next, rest, _ = nextToken(rest); next.is("TO") {
+			return false
+		}
+	}
+	return true
+}
+
 // namesRole reports whether a text may take another role: by SET ROLE, SET SESSION AUTHORIZATION or set_config.
 func namesRole(sql string) bool {
 	lower := strings.ToLower(sql)

@@ -56,7 +56,7 @@ func (c *conn) Begin() (driver.Tx, error) {
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	s, err := c.scope(ctx)
 	if err != nil {
-		return nil, err
+		return nil, c.cfg.OnBegin.refused(ctx, err)
 	}
 	begin, err := beginSQL(opts, s.readOnly())
 	if err != nil {
@@ -170,15 +170,36 @@ func (t *tx) rollback(pc *pgx.Conn) error {
 
 // end sends a COMMIT or ROLLBACK. Where SQL of the caller has run in the transaction, more goes with it.
 func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.CommandTag, error) {
-	if !t.conn.used {
+	clear(t.conn.proved) // SET LOCAL ends with it, and so do some temporary tables
+	c := t.conn
+	forgets := !t.held && c.sequences && command == "commit"
+	if !c.used && !forgets {
 		return pc.Exec(ctx, command)
 	}
-	if tracer := t.conn.tracer; tracer != nil {
+	if tracer := c.tracer; tracer != nil {
 		ctx = tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: command})
 	}
-	tag, err := t.endUsed(ctx, pc, command)
-	if tracer := t.conn.tracer; tracer != nil {
+	var tag pgconn.CommandTag
+	var err error
+	if c.used {
+		tag, err = t.endUsed(ctx, pc, command)
+	} else {
+		tag, err = t.endForgetting(ctx, pc, command)
+	}
+	if tracer := c.tracer; tracer != nil {
 		tracer.TraceQueryEnd(ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+	return tag, err
+}
+
+// endForgetting also forgets what lastval and currval return. It costs less here than before an insert of the next user.
+func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
+	results := pc.PgConn().Exec(ctx, command+"; discard sequences")
+	if results.NextResult() {
+		tag, _ = results.ResultReader().Close() // its error is the one of results
+	}
+	if err = results.Close(); err == nil {
+		t.conn.sequences = false
 	}
 	return tag, err
 }
@@ -190,6 +211,9 @@ func (t *tx) endUsed(ctx context.Context, pc *pgx.Conn, command string) (tag pgc
 	c := t.conn
 	var before prefix
 	if command == "commit" && !aborted(pc) {
+		if err := t.scope.checkEncoding(pc.PgConn()); err != nil {
+			return tag, errors.Join(err, t.rollback(pc))
+		}
 		steps := c.scopeSteps(&call{scope: t.scope, class: query, ordinary: true}, nil)
 		before = textPrefix(steps, sqltext.Literal(t.scope.tenant))
 	}

@@ -1,32 +1,73 @@
-// Package policy knows how PostgreSQL writes the predicate of a policy that binds a table's rows to the tenant.
+// Package policy recognizes the row-level security policies that keep tenants apart.
 package policy
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
-
-	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"unicode"
 )
 
-// Pattern returns a regular expression for the predicates that compare the tenant column with the setting, as pg_get_expr
-// writes them: the one that package rls makes, and others that mean the same, with or without the sub-select, the NULLIF and
-// the cast of the setting. It means the same to Go and to PostgreSQL.
+// Pattern returns a regular expression for what pg_get_expr writes of the expression of a policy on a table with this tenant
+// column, by which each tenant reaches its own rows only. It means the same to package regexp and to PostgreSQL.
 //
-// Whatever does more is not matched: a function of the column, an OR, another column. Nor is a cast to a type with a length,
-// which would cut off the end of a tenant's id.
+// It matches a comparison of the column with the setting: as package rls writes it, and in the forms in which people write
+// it by hand: with or without the scalar sub-select and NULLIF, with one or two arguments of current_setting, with or without
+// casts of the setting to types that cannot make two ids the same, and with the sides in either order. The column stands
+// alone, or is cast to text of any length. Behind such a comparison others may follow, joined by AND.
+//
+// It does not count parentheses, for PostgreSQL writes them in pairs, around each operator with its operands: with the few
+// words that it allows, no other expression can be made. What begins with "((column = setting) AND " is that AND, and no OR of
+// it with something else, which would begin with a third parenthesis.
+//
+// The names of functions, operators and types are those of pg_catalog only if the expression uses no others: that cannot be
+// seen in its text, so UsesOthers has to be asked as well.
 func Pattern(setting, column string) string {
-	name := regexp.QuoteMeta(column)
-	quoted := regexp.QuoteMeta(`"` + strings.ReplaceAll(column, `"`, `""`) + `"`)
-	const kind = `[a-z_][a-z0-9_]*( [a-z]+)*`
-	tenant := fmt.Sprintf(`(%[1]s|%[2]s|\((%[1]s|%[2]s)\)::text)`, name, quoted)
-	value := fmt.Sprintf(`current_setting\(%s::text(, (true|false))?\)`, regexp.QuoteMeta(sqltext.Literal(setting)))
-	value = fmt.Sprintf(`(%[1]s|NULLIF\(%[1]s, ''::text\))`, value)
-	value = fmt.Sprintf(`(%[1]s|\(%[1]s\)::%[2]s)`, value, kind)
-	value = fmt.Sprintf(`(%[1]s|\( SELECT %[1]s AS "?[a-z_]+"?\))`, value)
-	value = fmt.Sprintf(`(%[1]s|\(%[1]s\)::text)`, value)
-	return fmt.Sprintf(`^\((%[1]s = %[2]s|%[2]s = %[1]s)\)$`, tenant, value)
+	const (
+		// Not bpchar, which ignores spaces at the end, nor name, which cuts off.
+		text   = `(?:text|character varying)`
+		types  = `(?:text|character varying|uuid|smallint|integer|bigint)`
+		equal  = ` (?:=|OPERATOR\(pg_catalog\.=\)) `
+		before = `(?:\(| SELECT |NULLIF\()*`
+		after  = `(?:\)|, ''::text\)|::` + types + `| AS (?:[a-z_][a-z0-9_]*|"[^"]+"))*`
+	)
+	current := before + `(?:pg_catalog\.)?current_setting\('` + anyCase(setting) + `'::text(?:, (?:true|false))?\)` + after
+	name := identifier(column)
+	name = `(?:` + name + `|\(` + name + `\)::` + text + `)`
+	return `^(?:false|\(` + name + equal + current + `\)|\(` + current + equal + name + `\)` +
+		`|\(\(` + name + equal + current + `\) AND (?:.|\n)+\))$`
 }
 
-// Unsafe is a regular expression for casts that make two ids one: to a type that cuts off the end, or that overlooks case.
-const Unsafe = `::(name|citext)([^a-z0-9_]|$)`
+// UsesOthers returns SQL that reports whether an expression, given as SQL of the type pg_node_tree, uses functions, operators or
+// types that are not PostgreSQL's own. Their names can hide PostgreSQL's from pg_get_expr where they come first in the
+// search_path. Oids from 16384 on are given to what is created in a database
+// (https://www.postgresql.org/docs/current/system-catalog-initial-data.html#SYSTEM-CATALOG-OID-ASSIGNMENT).
+func UsesOthers(tree string) string {
+	return `EXISTS (SELECT FROM pg_catalog.regexp_matches((` + tree + `)::pg_catalog.text,` +
+		` ' :(?:funcid|opno|opfuncid|resulttype|consttype) ([0-9]+)', 'g') used (oid)` +
+		` WHERE used.oid[1]::pg_catalog.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid)`
+}
+
+// anyCase matches the name of a setting in a string constant. PostgreSQL does not mind the case of ASCII letters.
+func anyCase(setting string) string {
+	var b strings.Builder
+	for _, r := range strings.ReplaceAll(setting, "'", "''") {
+		lower, upper := string(unicode.ToLower(r)), string(unicode.ToUpper(r))
+		if r < unicode.MaxASCII && lower != upper {
+			b.WriteString("[" + lower + upper + "]")
+		} else {
+			b.WriteString(regexp.QuoteMeta(string(r)))
+		}
+	}
+	return b.String()
+}
+
+var needsNoQuotes = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// identifier matches the name of a column, which PostgreSQL quotes where it is not in lower case, or a keyword.
+func identifier(name string) string {
+	quoted := regexp.QuoteMeta(`"` + strings.ReplaceAll(name, `"`, `""`) + `"`)
+	if needsNoQuotes.MatchString(name) {
+		return `(?:` + name + `|` + quoted + `)`
+	}
+	return quoted
+}

@@ -305,8 +305,12 @@ func TestUnsafeReplica(t *testing.T) {
 					return
 				}
 				// The replica is seen for the first time when dbresolver chooses it.
-				tx := a.open(t, d.dsn, d.config(), resolver).WithContext(d.newWorld(t).ctx())
+				var refused []string
+				cfg := d.config()
+				cfg.OnRefuse = func(_ context.Context, r tenancy.Refusal) { refused = append(refused, r.Operation) }
+				tx := a.open(t, d.dsn, cfg, resolver).WithContext(d.newWorld(t).ctx())
 				for range 2 {
+					refused = nil
 					require.ErrorIs(t, tx.First(&Note{}).Error, tenancy.ErrUnsafeRole)
 					require.ErrorIs(t, tx.Raw("SELECT count(*) FROM notes").Scan(new(int)).Error, tenancy.ErrUnsafeRole)
 					require.ErrorIs(t, tx.Raw("SELECT count(*) FROM notes").Row().Scan(new(int)), tenancy.ErrUnsafeRole)
@@ -314,6 +318,7 @@ func TestUnsafeReplica(t *testing.T) {
 						return tx.Raw("SELECT count(*) FROM notes").Scan(new(int)).Error
 					})
 					require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
+					require.Equal(t, []string{"resolve", "resolve", "resolve", "resolve"}, refused, "each once")
 					require.NoError(t, tx.Create(&Note{}).Error, "a write, at the source")
 				}
 			})

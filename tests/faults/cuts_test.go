@@ -59,7 +59,7 @@ func (w way) same(op operation) bool {
 func (w way) thorough() bool { return !w.prepare && !w.cold }
 
 // waits tells whether somebody waits for an answer after a message of this kind: Query, Sync, ReadyForQuery.
-func waits(kind byte) bool { return kind == 'Q' || kind == 'S' || kind == 'Z' }
+func waits(kind byte) bool { return kind == 'Q' || kind == cleaning || kind == 'S' || kind == 'Z' }
 
 // TestTermination has the backend terminated when each message of each operation is about to reach the server.
 func TestTermination(t *testing.T) {
@@ -137,8 +137,8 @@ func (w *world) disturb(t *testing.T, fault string, op operation, clean [2][]byt
 	if notes != nil {
 		checkNotes(t, acme, notes, err)
 	}
-	// What commits an operation is its last message.
-	committed := len(seen[wire.Client]) >= len(clean[wire.Client])-1
+	// What commits an operation is its last message, before the session is cleaned.
+	committed := len(seen[wire.Client]) >= work(clean[wire.Client])-1
 	o := w.settle(t, fault, op, mark, committed, err)
 	w.recovered(t, o != succeeded)
 	if w.cold && o == succeeded {

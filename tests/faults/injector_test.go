@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"encoding/binary"
 	"sync"
 
@@ -33,7 +34,11 @@ func (i *injector) intercept(from wire.Side, message []byte) wire.Fate {
 	fate := i.plan(from, len(i.seen[from]), message)
 	i.fired = fate != wire.Fate{}
 	if !i.fired {
-		i.seen[from] = append(i.seen[from], message[0])
+		kind := message[0]
+		if from == wire.Client && isCleaning(message) {
+			kind = cleaning
+		}
+		i.seen[from] = append(i.seen[from], kind)
 	}
 	return fate
 }
@@ -61,6 +66,12 @@ func (i *injector) disarm() (seen [2][]byte, fired bool) {
 	i.plan = nil
 	return i.seen, i.fired
 }
+
+// cleaning stands for the message that cleans the session, among the kinds of PostgreSQL's messages.
+const cleaning = 'q'
+
+// work is the number of messages that a client sends for an operation, before the session is cleaned behind it.
+func work(sent []byte) int { return len(bytes.TrimRight(sent, string(cleaning))) }
 
 // watch is a plan that only counts.
 func watch(wire.Side, int, []byte) wire.Fate { return wire.Fate{} }

@@ -72,7 +72,7 @@ func (w *world) silence(t *testing.T, op operation, clean [2][]byte, side wire.S
 		return false
 	}
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	committed := len(seen[wire.Client]) >= len(clean[wire.Client])
+	committed := len(seen[wire.Client]) >= work(clean[wire.Client])
 	w.settle(t, "half-open connection", op, mark, committed, err)
 	w.recovered(t, true)
 	return true

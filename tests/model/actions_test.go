@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -31,6 +30,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"nobody": m.nobody, "another": m.another,
 		"panic": m.panic, "cancel": m.cancel, "unread rows": m.unreadRows, "cut": m.cut,
 	}
+	maps.Copy(all, m.leaveActions())
 	for name, action := range all {
 		all[name] = func(t *rapid.T) { m.steps++; action(t) }
 	}
@@ -40,7 +40,13 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 
 // check has somebody read, after each step, and now and then compares the whole table.
 func (m *machine) check(t *rapid.T) {
-	m.read(t, m.reader(t))
+	if rapid.Bool().Draw(t, "look first") {
+		m.lookOutside(t)
+		m.read(t, m.reader(t))
+	} else {
+		m.read(t, m.reader(t))
+		m.lookOutside(t)
+	}
 	if rapid.IntRange(0, 9).Draw(t, "compare all") == 0 {
 		rows, err := m.admin.Query(`SELECT tenant_id, body, value FROM notes`)
 		require.NoError(t, err)
@@ -55,20 +61,20 @@ func (m *machine) check(t *rapid.T) {
 		}
 		require.NoError(t, rows.Err())
 		require.Equal(t, m.committed, got)
+		m.lookEverywhere(t)
 	}
 }
 
 // read compares what a client sees with what it may see.
 func (m *machine) read(t *rapid.T, s session) {
 	way := drawWay(t)
+	want := s.reads()
 	found, err := way.read(s.db)
-	if s.fails() {
-		require.Error(t, err, way.name)
+	if !s.judge(t, want, err, way.name) {
 		require.Empty(t, found, way.name)
 		return
 	}
-	require.NoError(t, err, way.name)
-	require.Equal(t, m.sees(s), toNotes(t, s.tenant, found), way.name)
+	m.compare(t, s, found, way.name)
 }
 
 func toNotes(t require.TestingT, tenant string, found []Note) notes {
@@ -91,20 +97,24 @@ func (m *machine) create(t *rapid.T) {
 	n := Note{Body: bodies.Draw(t, "body"), Value: values.Draw(t, "value")}
 	_, exists := m.sees(s)[n.Body]
 	var err error
-	if rapid.Bool().Draw(t, "by raw SQL") {
+	raw := rapid.Bool().Draw(t, "by raw SQL")
+	want := s.writes()
+	if raw {
 		err = s.db.Exec(`INSERT INTO notes (body, value) VALUES (?, ?)`, n.Body, n.Value).Error
 	} else {
 		err = s.db.Create(&n).Error
 	}
 	switch {
-	case s.fails():
-		require.Error(t, err)
-	case exists:
+	case exists && want == works:
 		requireState(t, err, "23505")
 		s.failed()
+	case !s.judge(t, want, err, "create"):
+		return
 	default:
-		require.NoError(t, err)
 		m.change(s, n.Body, n.Value)
+	}
+	if s.in != nil {
+		s.in.inserted = true
 	}
 }
 
@@ -112,12 +122,11 @@ func (m *machine) update(t *rapid.T) {
 	s := m.writer(t)
 	body, value := bodies.Draw(t, "body"), values.Draw(t, "value")
 	_, exists := m.sees(s)[body]
+	want := s.writes()
 	done := s.db.Model(&Note{}).Where("body = ?", body).Update("value", value)
-	if s.fails() {
-		require.Error(t, done.Error)
+	if !s.judge(t, want, done.Error, "update") {
 		return
 	}
-	require.NoError(t, done.Error)
 	if exists {
 		require.EqualValues(t, 1, done.RowsAffected)
 		m.change(s, body, value)
@@ -129,12 +138,11 @@ func (m *machine) update(t *rapid.T) {
 func (m *machine) remove(t *rapid.T) {
 	s := m.writer(t)
 	body := bodies.Draw(t, "body")
+	want := s.writes()
 	done := s.db.Where("body = ?", body).Delete(&Note{})
-	if s.fails() {
-		require.Error(t, done.Error)
+	if !s.judge(t, want, done.Error, "delete") {
 		return
 	}
-	require.NoError(t, done.Error)
 	if _, exists := m.sees(s)[body]; exists {
 		require.EqualValues(t, 1, done.RowsAffected)
 		delete(m.sees(s), body)
@@ -152,7 +160,7 @@ func (m *machine) syntaxError(t *rapid.T) {
 		err = s.db.Exec(`SELEC 1`).Error
 	}
 	require.Error(t, err)
-	if !s.fails() {
+	if !s.refused() {
 		requireState(t, err, "42601")
 		s.failed()
 	}
@@ -194,7 +202,7 @@ func (m *machine) end(t *rapid.T, x *transaction) {
 	switch {
 	case x.over && !x.used: // there is nothing to lose
 		m.close(x, false)
-	case x.aborted || x.over:
+	case x.aborted || x.over || x.client().refused():
 		require.Error(t, err)
 		m.close(x, false)
 	default:
@@ -204,10 +212,12 @@ func (m *machine) end(t *rapid.T, x *transaction) {
 }
 
 func (m *machine) rollback(t *rapid.T) {
-	x := m.drawOpen(t)
-	if x == nil {
-		return
+	if x := m.drawOpen(t); x != nil {
+		m.throwAway(t, x)
 	}
+}
+
+func (m *machine) throwAway(t *rapid.T, x *transaction) {
 	if err := x.tx.Rollback().Error; !x.over {
 		require.NoError(t, err)
 	}
@@ -219,15 +229,14 @@ func (m *machine) savepoint(t *rapid.T) {
 	if x == nil {
 		return
 	}
-	m.names++
-	name := fmt.Sprintf("sp%d", m.names)
+	name := m.name("sp")
 	err := inside(x).db.Exec("SAVEPOINT " + name).Error // GORM's own SavePoint swallows errors
-	if x.aborted || x.over {
+	if x.client().refused() {
 		require.Error(t, err)
 		return
 	}
 	require.NoError(t, err)
-	x.savepoints = append(x.savepoints, savepoint{name, maps.Clone(x.state)})
+	x.savepoints = append(x.savepoints, savepoint{name, maps.Clone(x.state), x.things.clone()})
 }
 
 func (m *machine) rollbackTo(t *rapid.T) {
@@ -238,12 +247,14 @@ func (m *machine) rollbackTo(t *rapid.T) {
 	n := rapid.IntRange(0, len(x.savepoints)-1).Draw(t, "savepoint")
 	sp := x.savepoints[n]
 	err := inside(x).db.Exec("ROLLBACK TO SAVEPOINT " + sp.name).Error
-	if x.over {
-		require.Error(t, err)
+	if aborted := x.aborted; err != nil {
+		x.aborted = false
+		require.True(t, x.client().refused(), "%v", err)
+		x.aborted = aborted
 		return
 	}
-	require.NoError(t, err)
-	x.state, x.aborted, x.savepoints = maps.Clone(sp.state), false, x.savepoints[:n+1]
+	require.False(t, x.over)
+	x.state, x.things, x.aborted, x.savepoints = maps.Clone(sp.state), sp.things.clone(), false, x.savepoints[:n+1]
 }
 
 // set changes by hand what the guard sets, for the rest of a transaction or of the session.
@@ -262,6 +273,7 @@ func (m *machine) set(t *rapid.T) {
 		`RESET ROLE`,
 		`RESET ALL`,
 		`DISCARD PLANS`,
+		`DISCARD TEMP`,
 		`DISCARD ALL`,
 		`DEALLOCATE ALL`,
 	}).Draw(t, "trap")
@@ -275,31 +287,47 @@ func (m *machine) set(t *rapid.T) {
 		}
 		return
 	}
-	err := s.db.Exec(trap).Error
-	if s.fails() {
-		require.Error(t, err)
+	if !s.leave(t, trap) {
 		return
 	}
-	require.NoError(t, err)
+	switch {
+	case trap == `RESET ALL`:
+		s.things.settings = nil
+	case trap == `DISCARD TEMP`:
+		s.things.report, s.things.shadow = false, nil
+	case trap == `DEALLOCATE ALL`:
+		s.session.prepared = 0
+	case strings.Contains(strings.ToLower(trap), "role"):
+		s.things.role = "" // to a role with more rights the guard does not leave it
+	}
 }
 
-// endByHand ends a transaction behind database/sql's back. Nothing may run in it afterwards, unless it has begun anew.
+// endByHand ends a transaction behind database/sql's back. Nothing may run in it afterwards, also where SQL has begun another.
 func (m *machine) endByHand(t *rapid.T) {
 	x := m.drawOpen(t)
 	if x == nil || x.over {
 		return
 	}
-	end := rapid.SampledFrom([]string{"COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"}).Draw(t, "end")
+	ends := []string{"COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN"}
+	if x.aborted {
+		ends = ends[:2] // after an error the guard does not always notice a chain
+	}
+	end := rapid.SampledFrom(ends).Draw(t, "end")
 	commits, chains := strings.HasPrefix(end, "COMMIT"), strings.HasSuffix(end, "CHAIN")
 	if err := inside(x).db.Exec(end).Error; err != nil {
-		require.True(t, x.aborted, "%v", err) // so early that the server knows of no transaction
-		x.over = true
+		require.True(t, x.client().refused(), "%v", err)
+		x.over = x.over || x.aborted // so early that the server knows of no transaction
 		return
 	}
 	if commits && !x.aborted {
 		m.committed[x.tenant] = x.state
 	}
-	x.state, x.savepoints, x.aborted, x.over = maps.Clone(m.committed[x.tenant]), nil, false, !chains
+	x.over = true
+	if chains && rapid.Bool().Draw(t, "goes on") {
+		require.ErrorIs(t, inside(x).db.Exec(`SELECT 1`).Error, sql.ErrTxDone)
+	} else if chains {
+		m.finish(t, x)
+	}
 }
 
 // beginByHand leaves a transaction behind on a connection.
@@ -414,7 +442,9 @@ func (m *machine) another(t *rapid.T) {
 		}
 		require.Empty(t, found)
 	}
-	m.read(t, session{tenant: x.tenant, db: inside(x).db.WithContext(context.Background()), in: x})
+	inheriting := inside(x)
+	inheriting.db = inheriting.db.WithContext(context.Background())
+	m.read(t, inheriting)
 }
 
 // panic writes, and panics in the transaction.
@@ -433,7 +463,7 @@ func (m *machine) panic(t *rapid.T) {
 func (m *machine) cancel(t *rapid.T) {
 	if x := m.drawOpen(t); x != nil {
 		x.cancel()
-		x.over = true
+		x.over, x.cancelled, x.kept = true, true, kept{}
 		tx, ctx := x.tx.Statement.ConnPool, as(x.tenant)
 		require.Eventually(t, func() bool { // database/sql rolls back on a goroutine of its own
 			_, err := tx.ExecContext(ctx, `SELECT 1`)
@@ -449,7 +479,7 @@ func (m *machine) cancel(t *rapid.T) {
 // unreadRows leaves rows unread.
 func (m *machine) unreadRows(t *rapid.T) {
 	s := m.reader(t)
-	if s.fails() {
+	if s.reads() != works {
 		return
 	}
 	rows, err := s.db.Raw(`SELECT tenant_id FROM notes, generate_series(1, 50)`).Rows()
@@ -484,10 +514,12 @@ func (m *machine) cut(t *rapid.T) {
 		case !x.used || x.over: // it has no connection that is broken, or sends nothing
 		case x.aborted: // perhaps so early that a statement is refused before it is sent, and nobody finds out
 			by = rapid.SampledFrom([]string{"commit", "rollback"}).Draw(t, "ended by")
+		case x.client().refused():
+			by = "rollback"
 		default:
 			by = rapid.SampledFrom([]string{"statement", "commit", "rollback"}).Draw(t, "found out by")
 		}
-		x.over = true
+		x.over, x.kept = true, kept{}
 		switch by {
 		case "statement":
 			require.Error(t, inside(x).db.Exec(`SELECT 1`).Error)
@@ -577,7 +609,7 @@ var waysToRead = []wayToRead{
 	}},
 	{"simple protocol", func(db *gorm.DB) ([]Note, error) {
 		stmt := db.Session(&gorm.Session{}).Statement
-		return scan(stmt.ConnPool.QueryContext(stmt.Context, `SELECT * FROM notes`, pgx.QueryExecModeSimpleProtocol))
+		return scan(stmt.ConnPool.QueryContext(stmt.Context, `SELECT * FROM notes`, simple))
 	}},
 	{"Stmt", func(db *gorm.DB) ([]Note, error) {
 		session := db.Session(&gorm.Session{}).Statement
@@ -589,6 +621,8 @@ var waysToRead = []wayToRead{
 		return scan(stmt.QueryContext(session.Context, 0))
 	}},
 }
+
+const simple = pgx.QueryExecModeSimpleProtocol
 
 func scan(rows *sql.Rows, err error) (found []Note, _ error) {
 	if err != nil {

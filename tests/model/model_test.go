@@ -19,15 +19,23 @@ type transaction struct {
 	tx         *gorm.DB
 	cancel     func()
 	state      notes
+	things     things
+	kept       kept
 	savepoints []savepoint
 	aborted    bool // by an error: only a savepoint helps
 	used       bool // statements were sent in it
 	over       bool // ended behind database/sql's back, cancelled, or its connection was cut: nothing helps
+	cancelled  bool // it has no connection any more
+	inserted   bool // so that lastval is defined
 }
 
+// kept is what a session keeps whatever becomes of the transaction in which it was made.
+type kept struct{ locks, prepared int }
+
 type savepoint struct {
-	name  string
-	state notes
+	name   string
+	state  notes
+	things things
 }
 
 // machine is an application and the model of what it may see. It is driven from one goroutine: whatever happens in a run
@@ -90,6 +98,17 @@ func (m *machine) tenantsIdle() []string {
 	return slices.DeleteFunc(slices.Clone(tenants), func(tenant string) bool { return m.open[tenant] != nil })
 }
 
+// free is the number of connections that nobody holds.
+func (m *machine) free() int {
+	free := connections
+	for _, x := range m.open {
+		if x.used && !x.cancelled {
+			free--
+		}
+	}
+	return free
+}
+
 // sees is what somebody sees: a tenant, in its transaction or outside.
 func (m *machine) sees(s session) notes {
 	if s.in != nil {
@@ -103,22 +122,33 @@ type session struct {
 	tenant string
 	db     *gorm.DB
 	in     *transaction // or nil
+	held   bool         // on a connection that is held
+
+	things  *things // that it has made in its session
+	session *kept
 }
 
 // outside is a tenant's client outside of a transaction.
 func (m *machine) outside(tenant string) session {
-	return session{tenant: tenant, db: m.db.WithContext(as(tenant))}
+	return session{tenant: tenant, db: m.db.WithContext(as(tenant)), things: &things{}, session: &kept{}}
 }
 
 // inside is a tenant's client in its transaction.
 func inside(x *transaction) session {
 	x.used = true
-	return session{tenant: x.tenant, db: x.tx.Session(&gorm.Session{NewDB: true}), in: x}
+	return x.client()
 }
 
-// writer draws a client that may write: the tenant's transaction, if there is one.
+func (x *transaction) client() session {
+	return session{tenant: x.tenant, db: x.tx.Session(&gorm.Session{NewDB: true}), in: x, things: &x.things, session: &x.kept}
+}
+
+// writer draws a client that may write: the tenant's transaction, if there is one. Where something hides the table, a
+// statement that was prepared before would write there, and no other.
 func (m *machine) writer(t *rapid.T) session {
-	tenant := rapid.SampledFrom(tenants).Draw(t, "tenant")
+	tenant := rapid.SampledFrom(slices.DeleteFunc(slices.Clone(tenants), func(tenant string) bool {
+		return m.open[tenant] != nil && m.open[tenant].things.shadow != nil
+	})).Draw(t, "tenant")
 	if x := m.open[tenant]; x != nil {
 		return inside(x)
 	}
@@ -134,9 +164,6 @@ func (m *machine) reader(t *rapid.T) session {
 	return m.outside(tenant)
 }
 
-// fails tells whether every statement of the client must.
-func (s session) fails() bool { return s.in != nil && (s.in.aborted || s.in.over) }
-
 // failed notes that a statement has failed, which aborts a transaction.
 func (s session) failed() {
 	if s.in != nil {
@@ -146,11 +173,7 @@ func (s session) failed() {
 
 // change applies what a statement has written.
 func (m *machine) change(s session, body string, value int) {
-	if s.in != nil {
-		s.in.state[body] = value
-	} else {
-		m.committed[s.tenant][body] = value
-	}
+	m.sees(s)[body] = value
 }
 
 // close forgets a transaction, and what it has written counts or does not.

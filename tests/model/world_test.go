@@ -47,6 +47,7 @@ type world struct {
 	proxy   *wire.Proxy
 	through string  // the application's DSN, through the proxy
 	admin   *sql.DB // past proxy and plugin
+	less    string  // a role that the application may take, and that may only read
 }
 
 func newWorld(t *testing.T) *world {
@@ -56,12 +57,34 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	_, err = rls.Isolation{AppRole: w.App.Role, AdminRole: w.Admin.Role}.Migrate(t.Context(), owner, &Note{})
 	require.NoError(t, err)
+	require.NoError(t, owner.Exec(`CREATE PROCEDURE leave(n int, commits bool) LANGUAGE plpgsql AS $$ BEGIN
+		UPDATE notes SET value = n;
+		PERFORM set_config('`+secret+`', 'told', false);
+		IF commits THEN COMMIT; END IF;
+	END $$`).Error)
+	require.NoError(t, owner.Exec(`GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role).Error)
+	w.less = w.App.Role + "_less_" + w.Name
+	w.asSuper(t, `CREATE ROLE `+w.less+` NOLOGIN; GRANT `+w.less+` TO `+w.App.Role+`; GRANT SELECT ON notes TO `+w.less+`; GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.less)
+	t.Cleanup(func() { w.asSuper(t, `DROP OWNED BY `+w.less+`; DROP ROLE `+w.less) })
 	closeDB(t, owner)
 	w.admin, err = sql.Open("pgx", w.Admin.DSN)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.admin.Close()) })
 	w.proxy, w.through = wire.Start(t, w.App.DSN)
 	return w
+}
+
+// asSuper runs SQL as the server's superuser, in this database.
+func (w *world) asSuper(t *testing.T, sql string) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(pgserver.Shared(t).DSN())
+	require.NoError(t, err)
+	cfg.Database = w.Name
+	c, err := pgx.ConnectConfig(context.Background(), cfg)
+	require.NoError(t, err)
+	defer c.Close(context.Background())
+	_, err = c.Exec(context.Background(), sql, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
 }
 
 // way is how the application uses GORM and pgx.

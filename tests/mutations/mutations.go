@@ -14,22 +14,16 @@ const afterPlaceholder = `pg_catalog.set_config($1, $2, true)`
 // mutations are what the tests must notice.
 var mutations = []mutation{
 	{"bypass does not reset the tenant", []edit{
-		{
-			"guard/prefix.go", `[]byte(cfg.Setting), []byte(s.tenant)`,
-			`[]byte(map[bool]string{false: cfg.Setting, true: "mutation.tenant"}[s.bypass != nil]), []byte(s.tenant)`,
-		},
-		{
-			"guard/prefix.go", `text = "SET LOCAL " + setting`,
-			"if s.bypass != nil {\n\t\tsetting = \"mutation.tenant\"\n\t}\n\ttext = \"SET LOCAL \" + setting",
-		},
+		{"guard/prefix.go", `c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}`,
+			"c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}\n\tif q.scope.bypass != nil {\n\t\tc.params[0] = []byte(\"mutation.tenant\")\n\t}"},
+		{"guard/prefix.go", "into = append(into, step{kind: stepScope, sql: \"SET LOCAL \" + setting",
+			"if s.bypass != nil {\n\t\tsetting = \"mutation.tenant\"\n\t}\n\tinto = append(into, step{kind: stepScope, sql: \"SET LOCAL \" + setting"},
 	}},
-	{"nothing is asserted again within a transaction", []edit{
-		{"guard/send.go", "if !aborted(pc) {\n\t\tparams", "if !aborted(pc) && !(c.tx != nil && c.tx.begun) {\n\t\tparams"},
-		{"guard/send.go", "if !aborted(pc) {\n\t\tvar text", "if !aborted(pc) && !(c.tx != nil && c.tx.begun) {\n\t\tvar text"},
-		{"guard/describe.go", "asserts := !aborted(pc)", "asserts := !aborted(pc) && !(c.tx != nil && c.tx.begun)"},
+	{"the scope is not set again within a transaction", []edit{
+		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || c.tx != nil && c.tx.begun {\n\t\treturn into"},
 	}},
-	{"an aborted transaction is asserted, too", []edit{
-		{"guard/send.go", `{ return pc.PgConn().TxStatus() == 'E' }`, `{ return pc.PgConn().TxStatus() == '?' }`},
+	{"the scope is set in an aborted transaction, too", []edit{
+		{"guard/prefix.go", `{ return pc.PgConn().TxStatus() == 'E' }`, `{ return pc.PgConn().TxStatus() == '?' }`},
 	}},
 	{"the outcome after the last row is not read", []edit{
 		{"guard/send.go", "if restErr := a.rest.Close(); err == nil {", "if restErr := a.rest.Close(); err != nil {"},
@@ -38,19 +32,16 @@ var mutations = []mutation{
 		{"guard/tx.go", `tag.String() == "ROLLBACK"`, `tag.String() == "MUTATION"`},
 	}},
 	{"the setting is not local", []edit{
-		{"guard/prefix.go", "`SELECT " + afterPlaceholder, "`SELECT pg_catalog.set_config($1, $2, false)"},
-		{"guard/prefix.go", `text = "SET LOCAL " + setting`, `text = "SET " + setting`},
+		{"guard/prefix.go", "scopeSQL = `SELECT " + afterPlaceholder + ",` +\n\t\t` CASE WHEN pg_catalog.current_setting('role')", "scopeSQL = `SELECT pg_catalog.set_config($1, $2, false),` +\n\t\t` CASE WHEN pg_catalog.current_setting('role')"},
+		{"guard/prefix.go", `sql: "SET LOCAL " + setting`, `sql: "SET " + setting`},
 	}},
 	{"the role is not local", []edit{
-		{"guard/prefix.go", `pg_catalog.set_config('role', $3, true)`, `pg_catalog.set_config('role', $3, false)`},
-		{"guard/prefix.go", `"; SET LOCAL ROLE "`, `"; SET ROLE "`},
+		{"guard/prefix.go", `OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, true) END,`, `OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, false) END,`},
+		{"guard/prefix.go", `sql: "SET LOCAL ROLE " + role`, `sql: "SET ROLE " + role`},
+		{"guard/session.go", "SET ROLE NONE; ", ""},
 	}},
-	{"the role is not asserted where it is the login's", []edit{
-		{"guard/prefix.go", `OPERATOR(pg_catalog.<>) $3 THEN`, `OPERATOR(pg_catalog.<>) $3 AND $3 OPERATOR(pg_catalog.<>) 'none' THEN`},
-		{
-			"guard/prefix.go", `"; SET LOCAL ROLE " + role + "; "`,
-			`map[bool]string{true: "; SET LOCAL mutation.role = x; ", false: "; SET LOCAL ROLE " + role + "; "}[role == noRole]`,
-		},
+	{"the role is not set back in a used session", []edit{
+		{"guard/prefix.go", "usedScopeEndSQL = ` THEN pg_catalog.set_config('role', $3, true) END`", "usedScopeEndSQL = ` THEN '' END`"},
 	}},
 	{"statements of the same beginning share a name", []edit{
 		{"guard/cache.go", `sha256.Sum256([]byte(sql))`, `sha256.Sum256([]byte(sql[:min(len(sql), 12)]))`},
@@ -63,9 +54,7 @@ var mutations = []mutation{
 		{"guard/cache.go", "e := c.bySQL[sql]\n\tif e == nil {\n\t\treturn nil\n\t}\n\tc.order.MoveToFront(e)", "e := c.bySQL[sql]\n\tif e == nil {\n\t\te = c.order.Front()\n\t}\n\tif e == nil {\n\t\treturn nil\n\t}\n\tc.order.MoveToFront(e)"},
 	}},
 	{"WithoutTenant does not reset", []edit{
-		{"guard/send.go", "if !aborted(pc) {\n\t\tparams", "if !aborted(pc) && (q.scope != scope{}) {\n\t\tparams"},
-		{"guard/send.go", "if !aborted(pc) {\n\t\tvar text", "if !aborted(pc) && (q.scope != scope{}) {\n\t\tvar text"},
-		{"guard/describe.go", "asserts := !aborted(pc)", "asserts := !aborted(pc) && (q.scope != scope{})"},
+		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || q.scope.isNobody() {\n\t\treturn into"},
 	}},
 	{"a context without a tenant is let through", []edit{
 		{"guard/scope.go", "return scope{}, ErrNoTenant\n\tcase c.tx == nil:", "return scope{}, nil\n\tcase c.tx == nil:"},
@@ -80,17 +69,16 @@ var mutations = []mutation{
 		{"guard/scope.go", `case mark == nil || mark.Reason == "":`, `case mark == nil: return scope{bypass: &Bypass{}}, nil` + "\n\tcase mark.Reason == \"\":"},
 	}},
 	{"a read-only bypass may write", []edit{
-		{"guard/prefix.go", "if s.readOnly() {\n\t\treturn assertReadOnlySQL", "if false {\n\t\treturn assertReadOnlySQL"},
-		{"guard/prefix.go", "if s.readOnly() {\n\t\treturn text", "if false {\n\t\treturn text"},
+		{"guard/scope.go", "func (s scope) readOnly() bool { return s.bypass != nil && s.bypass.ReadOnly }", "func (s scope) readOnly() bool { return false }"},
 	}},
 	{"a transaction that raw SQL has ended goes on", []edit{
-		{"guard/send.go", "if wasIdle && c.tx != nil && c.tx.begun {", "if false {"},
+		{"guard/send.go", "if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {", "if false {"},
 	}},
 	{"driver.ErrBadConn after something was sent", []edit{
 		{"guard/errors.go", " && !errors.Is(err, pgconn.ErrConnClosed)", ""},
 	}},
 	{"a statement is prepared again within a transaction", []edit{
-		{"guard/send.go", "if c.forgetAfter(q, err) && wasIdle {", "if c.forgetAfter(q, err) {"},
+		{"guard/send.go", "if c.mayHelp(q, err) && wasIdle {", "if c.mayHelp(q, err) {"},
 	}},
 	{"Close of rows does not read to the end", []edit{
 		{"guard/rows.go", "if !r.ended {\n\t\t_ = r.conn.use", "if false {\n\t\t_ = r.conn.use"},
@@ -108,10 +96,86 @@ var mutations = []mutation{
 		{"guard/conn.go", "c.lent, c.state, c.task = nil, nil, nil", "c.lent, c.task = nil, nil"},
 	}},
 	{"a connection is not given back after use", []edit{
-		{"guard/conn.go", "return c.giveBack() == nil && c.tx == nil", "return c.tx == nil"},
+		{"guard/conn.go", "return c.release() == nil && c.tx == nil", "return c.tx == nil"},
 	}},
 	{"a backslash is not quoted", []edit{
 		{"sqltext/literal.go", `if strings.Contains(s, ` + "`\\`" + `) {`, `if false {`},
+	}},
+	{"the cleaning leaves the role", []edit{
+		{"guard/session.go", "SET ROLE NONE; ", ""},
+	}},
+	{"the cleaning leaves settings", []edit{
+		{"guard/session.go", "RESET ALL; ", ""},
+	}},
+	{"the cleaning leaves cursors", []edit{
+		{"guard/session.go", "CLOSE ALL; ", ""},
+	}},
+	{"the cleaning leaves channels", []edit{
+		{"guard/session.go", "UNLISTEN *; ", ""},
+	}},
+	{"the cleaning leaves temporary objects", []edit{
+		{"guard/session.go", "DISCARD TEMP; ", ""},
+	}},
+	{"the cleaning leaves sequences", []edit{
+		{"guard/session.go", "DISCARD SEQUENCES; ", ""},
+	}},
+	{"the cleaning leaves the seed", []edit{
+		{"guard/session.go", "pg_catalog.setseed(%.17f)", "%.17f"},
+	}},
+	{"the cleaning leaves advisory locks", []edit{
+		{"guard/session.go", "if !keepLocks {", "if false {"},
+	}},
+	{"the cleaning leaves what SQL has prepared", []edit{
+		{"guard/session.go", "pg_catalog.pg_prepared_statement() WHERE from_sql)` +", "pg_catalog.pg_prepared_statement() WHERE false)` +"},
+	}},
+	{"the cleaning does not bring back what a connect hook has set", []edit{
+		{"guard/session.go", "b.WriteString(s.baseline.restore)", "b.WriteString(\"\")"},
+	}},
+	{"a used session is not cleaned", []edit{
+		{"guard/send.go", "\tc.used = true\n\tc.namedRole", "\tc.namedRole"},
+	}},
+	{"a session is not cleaned for another tenant of its holder", []edit{
+		{"guard/send.go", "case c.used && c.servedTenant != q.scope.tenant:", "case false:"},
+	}},
+	{"a session is not looked at", []edit{
+		{"guard/prefix.go", "scopeEndSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `') END`", "scopeEndSQL = ` THEN '' END`"},
+	}},
+	{"a connection is kept after 53200", []edit{
+		{"guard/call.go", `case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):`, `case state == "mutation":`},
+	}},
+	{"a text that calls a function is taken for quiet", []edit{
+		{"guard/text.go", "return harmless[strings.ToLower(last.text)]", "return true"},
+	}},
+	{"an unknown statement is sent again, whoever says so", []edit{
+		{"guard/errors.go", `pgErr.Routine == routine && pgErr.Where == ""`, `pgErr.Routine != routine+"?"`},
+	}},
+	{"an error from within a function counts for the server's own", []edit{
+		{"guard/errors.go", `pgErr.Routine == routine && pgErr.Where == ""`, `pgErr.Routine == routine`},
+	}},
+	{"an error with any routine counts for the server's own", []edit{
+		{"guard/errors.go", `pgErr.Routine == routine && pgErr.Where == ""`, `pgErr.Where == ""`},
+	}},
+	{"what has run is run again when it cannot run in a transaction", []edit{
+		{"guard/send.go", "if completed == 0 && c.needsNoTransaction(q, err) {", "if c.needsNoTransaction(q, err) {"},
+	}},
+	{"CALL may commit", []edit{
+		{"guard/send.go", "return q.class == utility && c.tx == nil", "return q.class == control && c.tx == nil"},
+	}},
+	{"a chain is not noticed", []edit{
+		{"guard/call.go", "c.tx.ended = true\n\t\t}\n\tcase \"RESET\"", "c.tx.ended = false\n\t\t}\n\tcase \"RESET\""},
+		{"guard/session.go", `endedMark    = "tenancy.transaction_was_ended"`, `endedMark    = "application_name"`},
+	}},
+	{"a deferred trigger runs for whom SQL has named", []edit{
+		{"guard/tx.go", `if command == "commit" && !aborted(pc) {`, `if command == "mutation" && !aborted(pc) {`},
+	}},
+	{"a proof is not asked again", []edit{
+		{"guard/origin.go", "> int64(p.Valid) }", "> int64(p.Valid)+int64(1<<62) }"},
+	}},
+	{"a proof is of a name", []edit{
+		{"guard/prefix.go", "if c.used || c.otherPath {\n\t\treturn", "if false {\n\t\treturn"},
+	}},
+	{"an exchanged context is sent", []edit{
+		{"guard/call.go", "q.origin != nil && q.origin.Changed(ctx)", "q.origin != nil && false"},
 	}},
 	{"a panic of the application's code is let through", []edit{
 		{"guard/errors.go", "if p := recover(); p != nil {", "if p := any(nil); p != nil {"},

@@ -58,8 +58,8 @@ func minor(t testing.TB, program string) int {
 }
 
 // start starts a PgBouncer until the end of the test. Each role has as many server connections in a database as the
-// pool is large.
-func start(t testing.TB, pool int, logins ...pgserver.Login) *bouncer {
+// pool is large. It resets a connection to the server after each transaction, or as it is set up by default, never.
+func start(t testing.TB, pool int, resets bool, logins ...pgserver.Login) *bouncer {
 	t.Helper()
 	b := &bouncer{program: program(t)}
 	b.prepares = minor(t, b.program) >= 21
@@ -94,6 +94,9 @@ func start(t testing.TB, pool int, logins ...pgserver.Login) *bouncer {
 		"max_client_conn = 500",
 		"log_connections = 0",
 		"log_disconnections = 0",
+	}
+	if resets {
+		config = append(config, "server_reset_query = DISCARD ALL", "server_reset_query_always = 1")
 	}
 	if b.prepares {
 		config = append(config, "max_prepared_statements = "+strconv.Itoa(maxPrepared))

@@ -49,10 +49,18 @@ type database struct {
 
 func newDatabase(t testing.TB) *database {
 	t.Helper()
+	return newDatabaseBehind(t, false)
+}
+
+// newDatabaseBehind is newDatabase behind a PgBouncer with server_reset_query_always, or without.
+func newDatabaseBehind(t testing.TB, resets bool) *database {
+	t.Helper()
 	d := &database{Database: pgserver.New(t)}
 	owner := open(t, gorm.Config{}, d.Owner.DSN)
 	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), owner, &Note{})
 	require.NoError(t, err)
+	require.NoError(t, owner.Exec(`CREATE SEQUENCE counter`).Error)
+	require.NoError(t, owner.Exec(`GRANT USAGE ON SEQUENCE counter TO `+d.App.Role).Error)
 	d.admin = open(t, gorm.Config{}, d.Admin.DSN)
 	for n := range tenants {
 		notes := make([]Note, notesEach)
@@ -61,7 +69,7 @@ func newDatabase(t testing.TB) *database {
 		}
 		require.NoError(t, d.admin.Create(&notes).Error)
 	}
-	d.bouncer = start(t, serverConns, d.App)
+	d.bouncer = start(t, serverConns, resets, d.App)
 	return d
 }
 

@@ -48,7 +48,7 @@ func TestCheckAtStartUp(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, log)
 		}
-		log, err := d.checked(t, d.superDSN(t), tenancy.Config{Check: mode, AppRole: d.App.Role})
+		log, err := d.checked(t, d.login(t, d.newLogin(t, "")), tenancy.Config{Check: mode, AppRole: d.App.Role})
 		require.NoError(t, err, "statements run under AppRole")
 		require.Empty(t, log)
 	}

@@ -3,9 +3,11 @@ package plugin_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -153,4 +155,16 @@ func (d database) login(t *testing.T, role string) string {
 	require.NoError(t, err)
 	dsn.User = url.UserPassword(role, role)
 	return dsn.String()
+}
+
+// logins counts those that were made.
+var logins atomic.Int64
+
+// newLogin makes a login that inherits the rights of the application's role, and returns its name, which is its password.
+func (d database) newLogin(t *testing.T, attributes string) string {
+	t.Helper()
+	name := fmt.Sprintf("%s_login_%d", d.Name, logins.Add(1))
+	d.super(t, fmt.Sprintf("CREATE ROLE %s LOGIN %s PASSWORD '%[1]s' IN ROLE %[3]s", name, attributes, d.App.Role))
+	t.Cleanup(func() { d.super(t, "DROP ROLE "+name) })
+	return name
 }

@@ -1,6 +1,7 @@
 package plugin_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,12 +11,11 @@ import (
 
 func TestUnsafeRoles(t *testing.T) {
 	d := newDatabase(t)
-	app, admin := d.App.Role, d.Admin.Role
+	admin := d.Admin.Role
 	_, err := d.use(t, d.superDSN(t), tenancy.Config{})
 	require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
 	require.ErrorContains(t, err, "a superuser")
-	_, err = d.use(t, d.superDSN(t), tenancy.Config{AppRole: app})
-	require.NoError(t, err, "statements run under AppRole")
+	require.NotContains(t, err.Error(), "AppRole", "no way out: raw SQL can leave it")
 
 	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminRole: "nobody_is_called_this"})
 	require.ErrorIs(t, err, tenancy.ErrNoAdmin)
@@ -29,6 +29,46 @@ func TestUnsafeRoles(t *testing.T) {
 	require.NoError(t, err)
 	_, err = d.use(t, d.Admin.DSN, tenancy.Config{})
 	require.NoError(t, err, "the admin is no superuser: policies apply to it, and show it everything")
+}
+
+// A login that no policy applies to is refused, though its statements run under a role that they do apply to.
+func TestUnsafeLoginIsRefused(t *testing.T) {
+	d := newDatabase(t)
+	super, bypassing, plain := d.newLogin(t, "SUPERUSER"), d.newLogin(t, "BYPASSRLS"), d.newLogin(t, "")
+	for _, c := range []struct{ login, because, remedy string }{
+		{super, "is a superuser", "NOSUPERUSER"},
+		{bypassing, "has BYPASSRLS", "NOBYPASSRLS"},
+		{plain, "", ""},
+	} {
+		for _, loose := range []bool{false, true} {
+			cfg := tenancy.Config{AppRole: d.App.Role, DangerouslyAllowUnsafeRole: loose}
+			db, err := d.use(t, d.login(t, c.login), cfg)
+			if loose || c.because == "" {
+				require.NoError(t, err)
+				var patients []Patient
+				require.NoError(t, db.WithContext(as(acme)).Find(&patients).Error)
+				require.Len(t, patients, 1)
+				continue
+			}
+			require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
+			require.ErrorContains(t, err, "raw SQL can leave the role")
+			require.ErrorContains(t, err, c.because)
+			require.ErrorContains(t, err, fmt.Sprintf("ALTER ROLE %q %s", c.login, c.remedy))
+			require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeRole)
+		}
+	}
+}
+
+func TestCitusIsRefused(t *testing.T) {
+	d := newDatabase(t)
+	// Only its name is looked at.
+	d.super(t, "SET allow_system_table_mods = on; UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
+	for _, cfg := range []tenancy.Config{{}, {AppRole: d.App.Role}, {AdminRole: d.Admin.Role}} {
+		db, err := d.use(t, d.App.DSN, cfg)
+		require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
+		require.ErrorContains(t, err, "does not reach the workers")
+		require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeDatabase)
+	}
 }
 
 // Roles belong to the whole server: what other tests use is put back.

@@ -1,0 +1,196 @@
+package tenancy
+
+import (
+	"encoding/json"
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
+)
+
+// answersSQL answers whether PostgreSQL isolates what a name means at this moment, for the role in use. It reads the catalog
+// and nothing else, and each name and operator in it is qualified: SQL of the caller may have changed the search_path.
+//
+//   - $1 the name, as in SQL
+//   - $2 the tenant column
+//   - $3 the pattern of package policy
+//   - $4 'tenant' if the table must have the column, 'raw' if raw SQL may be about another table
+//   - $5 names of tables whose policies are trusted
+//
+// It is one row: the verdict, and what is wrong as a JSON document (leak), or NULL.
+//
+// Policies of the roles whose privileges the role has are those that apply to it; PUBLIC is 0
+// (https://www.postgresql.org/docs/current/catalog-pg-policy.html). Permissive ones are joined by OR, so that each must be as
+// it should, and restrictive ones by AND, so that one that is makes up for all others of a command. Where an expression is
+// NULL, nothing is let in by it; without WITH CHECK, USING is used.
+//
+// A view that runs with the rights of whoever asks (security_invoker) is as good as the relations beneath it, and is judged by
+// them. Temporary relations are the caller's own: the guard ensures that no one else has left any.
+var answersSQL = `(
+WITH RECURSIVE named (oid, temporary, columned) AS (
+    SELECT c.oid, c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema(), ` + hasColumn + `
+    FROM pg_catalog.pg_class c
+    WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)::pg_catalog.oid
+), beneath (oid) AS (
+    SELECT oid FROM named
+  UNION
+    SELECT d.refobjid
+    FROM beneath b
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid AND ` + isInvoker + `
+    JOIN pg_catalog.pg_rewrite w ON w.ev_class OPERATOR(pg_catalog.=) c.oid
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+        AND d.objid OPERATOR(pg_catalog.=) w.oid
+        AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+)
+SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THEN 'temporary'
+            WHEN n.temporary THEN 'temporary, columnless' WHEN n.columned THEN 'isolated' ELSE 'columnless' END,
+       CASE WHEN n.temporary THEN NULL
+            WHEN NOT n.columned AND $4 OPERATOR(pg_catalog.=) 'tenant' THEN pg_catalog.json_build_object(
+                'table', n.oid::pg_catalog.regclass::pg_catalog.text, 'columnless', true)::pg_catalog.text
+            ELSE (
+    SELECT pg_catalog.json_build_object(
+               'table', c.oid::pg_catalog.regclass::pg_catalog.text, 'kind', c.relkind, 'role', current_user,
+               'exempt', (SELECT me.rolsuper OR me.rolbypassrls FROM pg_catalog.pg_roles me
+                          WHERE me.rolname OPERATOR(pg_catalog.=) current_user),
+               'secured', c.relrowsecurity,
+               'policy', CASE WHEN pg_catalog.row_security_active(c.oid) THEN unbound.policy END)::pg_catalog.text
+    FROM beneath b
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid
+    LEFT JOIN LATERAL (
+        SELECT pg_catalog.min(p.polname::pg_catalog.text) FILTER (WHERE p.polpermissive AND NOT expression.binds)
+        FROM pg_catalog.pg_policy p
+        CROSS JOIN LATERAL (SELECT ` + binds("p.polqual") + `, ` + binds("p.polwithcheck") + ` OFFSET 0) of_policy (using_binds, check_binds)
+        JOIN (VALUES ('r'::pg_catalog."char", false), ('a', true), ('w', false), ('w', true), ('d', false)) k (command, checks)
+            ON p.polcmd OPERATOR(pg_catalog.=) '*' OR p.polcmd OPERATOR(pg_catalog.=) k.command
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN k.checks AND p.polwithcheck IS NOT NULL THEN check_binds ELSE using_binds END) expression (binds)
+        WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) r (oid)
+                      WHERE r.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+                         OR pg_catalog.pg_has_role(current_user, r.oid, 'USAGE'))
+        GROUP BY k.command, k.checks
+        HAVING pg_catalog.bool_or(p.polpermissive AND NOT expression.binds)
+           AND NOT coalesce(pg_catalog.bool_or(NOT p.polpermissive AND expression.binds), false)
+        LIMIT 1
+    ) unbound (policy) ON NOT EXISTS (SELECT FROM pg_catalog.unnest($5::pg_catalog.text[]) trusted (name)
+                                      WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(trusted.name)::pg_catalog.oid)
+    WHERE ` + hasColumn + ` AND NOT (` + isInvoker + `)
+      AND (unbound.policy IS NOT NULL OR NOT pg_catalog.row_security_active(c.oid))
+    LIMIT 1) END
+FROM (SELECT) one LEFT JOIN named n ON true
+) answers (verdict, leak)`
+
+const (
+	hasColumn = `EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid
+        AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)`
+
+	isInvoker = `c.relkind OPERATOR(pg_catalog.=) 'v' AND EXISTS (SELECT FROM pg_catalog.pg_options_to_table(c.reloptions) o
+        WHERE o.option_name OPERATOR(pg_catalog.=) 'security_invoker' AND o.option_value::pg_catalog.bool)`
+)
+
+// binds is SQL for whether an expression of a policy lets each tenant reach its own rows only; NULL where there is none.
+func binds(tree string) string {
+	return `CASE WHEN ` + tree + ` IS NOT NULL THEN pg_catalog.pg_get_expr(` + tree + `, c.oid) OPERATOR(pg_catalog.~) $3 AND NOT ` +
+		policy.UsesOthers(tree) + ` END`
+}
+
+// askSQL asks before the first statement on a table.
+var askSQL = `SELECT verdict, coalesce(leak, '') FROM ` + answersSQL
+
+// raiseSQL asks in the flight of a statement, which PostgreSQL must not run where something is wrong. So it raises an error then,
+// by asking for a setting that nobody has, and the setting's name is what is wrong. Its second column says whether the yes
+// lasts for some time; NULL is a yes for this statement alone.
+var raiseSQL = `SELECT '', CASE WHEN leak IS NOT NULL` +
+	` THEN pg_catalog.current_setting(pg_catalog.concat('` + leakMark + `', leak))` +
+	` WHEN verdict OPERATOR(pg_catalog.=) 'isolated' OR verdict OPERATOR(pg_catalog.=) 'columnless'` +
+	` OR verdict OPERATOR(pg_catalog.=) 'absent' AND $4 OPERATOR(pg_catalog.=) 'raw' THEN 'lasts' END FROM ` + answersSQL
+
+const leakMark = "tenancy.not_isolated "
+
+// leak is why a table is not isolated.
+type leak struct {
+	Table      string // as in SQL
+	Columnless bool   // it has no tenant column, and should
+	Kind       string // pg_class.relkind
+	Role       string // in use
+	Exempt     bool   // the role is, from all policies
+	Secured    bool   // row-level security is on for some
+	Policy     string // that lets in more than a tenant's rows, or may do so; empty if none applies
+}
+
+// leakIn returns what raiseSQL has raised, and nil if it failed for another reason. Only errors of that statement come here, so
+// that none of the application's can be mistaken for one.
+func leakIn(err error) *leak {
+	const undefinedObject = "42704"
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != undefinedObject {
+		return nil
+	}
+	_, raised, found := strings.Cut(pgErr.Message, leakMark) // whose quotes depend on lc_messages
+	end := strings.LastIndexByte(raised, '}')
+	if !found || end < 0 {
+		return nil
+	}
+	return readLeak(raised[:end+1])
+}
+
+func readLeak(document string) *leak {
+	var l leak
+	if err := json.Unmarshal([]byte(document), &l); err != nil {
+		return &leak{Table: "the table"} // refused all the same
+	}
+	return &l
+}
+
+// err is ErrNotIsolated with what is wrong, and what fixes it.
+func (l *leak) err(column string) error {
+	return because(ErrNotIsolated, "%s", l.remedy(column))
+}
+
+func (l *leak) remedy(column string) string {
+	const ordinary, partitioned, view = "r", "p", "v"
+	switch {
+	case l.Columnless:
+		return l.Table + " has no column " + quote(column) + ", which its model has: add it and isolate the table with " +
+			"rls.Isolation{}.Migrate, or let the model implement SharedModel if the table belongs to all tenants"
+	case l.Exempt:
+		return "no policy applies to the role " + quote(l.Role) + ", a superuser or one with BYPASSRLS: use another role"
+	case l.Kind == view:
+		return "the view " + l.Table + " shows what its owner sees: create it WITH (security_invoker = true), of " +
+			"PostgreSQL 15 and later"
+	case l.Kind != ordinary && l.Kind != partitioned:
+		return l.Table + " is no table, and can have no policy: read tenants' rows from the table itself"
+	case l.Policy != "":
+		return "the policy " + quote(l.Policy) + " on " + l.Table + " is not known to let in one tenant's rows only: replace it " +
+			"by one that compares " + quote(column) + " with the setting, as rls.Isolation{}.Migrate makes it, or, if you are " +
+			"sure of it, name the table in Config.DangerouslyTrustPolicies"
+	case l.Secured:
+		return "the role " + quote(l.Role) + " owns " + l.Table + ", and owners are exempt: run ALTER TABLE " + l.Table +
+			" FORCE ROW LEVEL SECURITY, or use a role that does not own it"
+	default:
+		return "row-level security is off on " + l.Table + ": run rls.Isolation{}.Migrate with its model, or ALTER TABLE " +
+			l.Table + " ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY and create a policy"
+	}
+}
+
+// identifier is the table name at the beginning of what was given to db.Table, such as "s"."t" AS x.
+var identifier = regexp.MustCompile(`^\s*(` + qualifiedName + `)(\s*\()?`)
+
+// onlyIdentifier is a table name alone.
+var onlyIdentifier = regexp.MustCompile(`^` + qualifiedName + `$`)
+
+const (
+	name          = `(?:"(?:[^"\x00]|"")+"|[\pL_][\pL\pN_$]*)`
+	qualifiedName = name + `(?:\.` + name + `){0,2}`
+)
+
+// textArray writes names as a constant of the type text[].
+func textArray(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name) + `"`
+	}
+	return "{" + strings.Join(quoted, ",") + "}"
+}

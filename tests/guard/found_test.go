@@ -1,0 +1,163 @@
+package guard_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// What the random walk of tests/model has found.
+
+// TestSessionHeldInTransactionOfSQL: a transaction that SQL has begun on a connection that is held is its tenant's. Another
+// tenant's statements are refused there, so that a ROLLBACK brings back nothing for them.
+func TestSessionHeldInTransactionOfSQL(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		c, err := p.Conn(tenant(t, "a"))
+		require.NoError(t, err)
+		defer c.Close()
+		for _, sql := range []string{`CREATE TEMP TABLE notes AS SELECT * FROM public.notes`, `BEGIN`} {
+			_, err = way.exec(tenant(t, "a"), t, c, sql)
+			require.NoError(t, err)
+		}
+		_, err = way.exec(tenant(t, "b"), t, c, `ROLLBACK`)
+		require.ErrorIs(t, err, guard.ErrTenantMismatch)
+		_, err = texts(way.query(tenant(t, "b"), t, c, `SELECT body FROM notes`))
+		require.ErrorIs(t, err, guard.ErrTenantMismatch)
+		_, err = way.exec(tenant(t, "a"), t, c, `ROLLBACK`)
+		require.NoError(t, err)
+		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, c))
+	})
+}
+
+// TestSessionEncodingOfAnother: a client_encoding that another user of the connection has left refuses no statement: it is
+// cleaned first.
+func TestSessionEncodingOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		c, err := p.Conn(tenant(t, "a"))
+		require.NoError(t, err)
+		require.Equal(t, "a", way.one(tenant(t, "a"), t, c, `SELECT current_setting('app.tenant_id')`))
+		_, err = c.ExecContext(tenant(t, "a"), `SET client_encoding = LATIN1`)
+		require.NoError(t, err)
+		require.Equal(t, "ünïted", way.one(tenant(t, "ünïted"), t, c, `SELECT current_setting('app.tenant_id')`))
+		require.NoError(t, c.Close())
+		if p.inner != nil {
+			_, err = p.inner.Exec(`SET client_encoding = LATIN1`)
+			require.NoError(t, err)
+			require.Equal(t, "ünïted", way.one(tenant(t, "ünïted"), t, p, `SELECT current_setting('app.tenant_id')`))
+		}
+	})
+}
+
+// TestTransactionCommitsInItsEncoding: a deferred trigger does not run for the tenant whose id the bytes of this one's are in
+// another encoding.
+func TestTransactionCommitsInItsEncoding(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, procedures+`;
+		CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			INSERT INTO log (line) VALUES (current_setting('app.tenant_id', true));
+			RETURN NULL;
+		END $$;
+		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON shared DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()`)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		tx := begin(tenant(t, "ü"), t, p, nil)
+		for _, sql := range []string{`INSERT INTO shared VALUES (1)`, `SET LOCAL client_encoding = LATIN1`} {
+			_, err := way.exec(tenant(t, "ü"), t, tx, sql)
+			require.NoError(t, err)
+		}
+		err := tx.Commit()
+		require.Empty(t, w.logged(t), "for the tenant Ã¼")
+		require.ErrorContains(t, err, "client_encoding")
+		p.requireFree(t)
+	})
+}
+
+// TestSessionHeldLocksGo: the locks of a holder, who has gone on for another tenant, do not stay with the connection when the
+// last that the holder did leaves nothing.
+func TestSessionHeldLocksGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		c, err := p.Conn(tenant(t, "a"))
+		require.NoError(t, err)
+		_, err = c.ExecContext(tenant(t, "a"), `SELECT pg_advisory_lock(7)`)
+		require.NoError(t, err)
+		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, c))
+		require.NoError(t, c.Close())
+		require.Equal(t, "0", way.one(tenant(t, "b"), t, p, advisoryLocks))
+	})
+}
+
+// TestSessionSequencesOfTheLastButOne: lastval does not return what a tenant has inserted before another one has read.
+func TestSessionSequencesOfTheLastButOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
+		require.NoError(t, err)
+		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, p))
+		_, err = texts(p.QueryContext(tenant(t, "b"), `SELECT lastval()`))
+		require.ErrorContains(t, err, "55000")
+	})
+}
+
+// TestSessionSequencesOfAnotherTable: currval does not return what another tenant has inserted, also after an insert of one's
+// own into another table.
+func TestSessionSequencesOfAnotherTable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
+		require.NoError(t, err)
+		tx := begin(tenant(t, "b"), t, p, nil)
+		_, err = tx.ExecContext(tenant(t, "b"), `INSERT INTO "shared" ("id") VALUES ($1)`, 1)
+		require.NoError(t, err)
+		_, err = texts(tx.QueryContext(tenant(t, "b"), `SELECT currval('notes_id_seq')`))
+		require.ErrorContains(t, err, "55000")
+		require.NoError(t, tx.Rollback())
+	})
+}
+
+// TestTransactionChainAfterError: a transaction that SQL has ended after an error, and begun again, is not taken for the one
+// that was begun.
+func TestTransactionChainAfterError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		tx := begin(tenant(t, "a"), t, p, nil)
+		_, err := tx.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, "a1")
+		require.ErrorContains(t, err, "23505")
+		_, err = tx.ExecContext(tenant(t, "a"), `ROLLBACK AND CHAIN`)
+		require.NoError(t, err)
+		require.Error(t, tx.Commit())
+	})
+}
+
+// TestSessionSequencesOfAFailure: lastval does not return the number that another tenant's insert drew before it failed.
+func TestSessionSequencesOfAFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, "a1")
+		require.ErrorContains(t, err, "23505")
+		_, err = texts(p.QueryContext(tenant(t, "b"), `SELECT lastval()`))
+		require.ErrorContains(t, err, "55000")
+	})
+}
