@@ -54,7 +54,9 @@ type BypassOption func(*bypassPool)
 
 // BypassReadOnly makes PostgreSQL refuse every write of the client, whatever SQL it sends: each transaction is read-only before
 // the client's SQL runs in it, and SQL text with several statements is refused, which could end it. So are CALL and DO, and SET
-// TRANSACTION, in whose place Begin takes an isolation level. The client takes Config.ReadOnlyRole, if there is one.
+// TRANSACTION, in whose place Begin takes an isolation level. What PostgreSQL does not count as a write stays allowed, such as one
+// to a temporary table; and before PostgreSQL 16 a function of the database could run RESET transaction_read_only. So the client
+// takes Config.ReadOnlyRole, if there is one, which has no right to write.
 //
 // In a transaction that may write, the client's statements are refused, because PostgreSQL would make all of it read-only.
 func BypassReadOnly() BypassOption {
