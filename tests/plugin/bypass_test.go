@@ -262,7 +262,7 @@ func TestBypassReportsBeginAndEnd(t *testing.T) {
 		e.Phase = tenancy.BypassEnd
 		return []tenancy.BypassEvent{begin, e}
 	}
-	d.eachClient(t, cfg, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
 		log.Reset()
 		// requireEvents compares with the events of statements, whose IDs must all be different.
 		requireEvents := func(want ...tenancy.BypassEvent) {

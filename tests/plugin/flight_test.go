@@ -28,7 +28,7 @@ func TestProofInFlightSaysWhy(t *testing.T) {
 	} {
 		var refusals []tenancy.Refusal
 		cfg := tenancy.Config{OnRefuse: func(_ context.Context, r tenancy.Refusal) { refusals = append(refusals, r) }}
-		d.eachClient(t, cfg, func(t *testing.T, db *gorm.DB) {
+		d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
 			d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL)
 			db, refusals = db.WithContext(as(acme)), nil
 			require.NoError(t, find(db))
@@ -49,7 +49,7 @@ func TestProofInFlightSaysWhy(t *testing.T) {
 // TestProofOfOtherRelationIsNone: what a name means in one transaction says nothing about what it means elsewhere.
 func TestProofOfOtherRelationIsNone(t *testing.T) {
 	d := newDatabase(t)
-	d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		d.own(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
 			`CREATE SCHEMA archive; GRANT USAGE ON SCHEMA archive TO PUBLIC; ALTER TABLE remarks SET SCHEMA archive`, remarksSQL)
 		pool, err := tenancy.Pool(db)
@@ -79,7 +79,7 @@ func TestProofOfOtherRelationIsNone(t *testing.T) {
 // TestProofOfMissingTableIsNotRemembered: the table may come a moment later, and without a policy.
 func TestProofOfMissingTableIsNotRemembered(t *testing.T) {
 	d := newDatabase(t)
-	d.eachClient(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		db = db.WithContext(as(acme))
 		for _, read := range []func() error{
 			func() error { return db.Find(&[]Bare{}).Error },

@@ -52,7 +52,7 @@ func TestBypassReadOnlyRefusesWrites(t *testing.T) {
 		"AdminRole": {AdminRole: d.Admin.Role}, "ReadOnlyRole": {AdminRole: d.Admin.Role, ReadOnlyRole: reader},
 	} {
 		t.Run(how, func(t *testing.T) {
-			d.eachClient(t, cfg, func(t *testing.T, db *gorm.DB) {
+			d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
 				admin := tenancy.Bypass(db, "look", tenancy.BypassReadOnly())
 				for _, write := range writes(d.Admin.Role) {
 					require.Error(t, admin.Exec(write).Error, write)
