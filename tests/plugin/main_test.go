@@ -168,3 +168,17 @@ func (d database) newLogin(t *testing.T, attributes string) string {
 	t.Cleanup(func() { d.super(t, "DROP ROLE "+name) })
 	return name
 }
+
+// eachMode runs test with a client of every execution mode of pgx, with and without GORM's prepared statements.
+func (d database) eachMode(t *testing.T, cfg tenancy.Config, test func(t *testing.T, db *gorm.DB)) {
+	t.Helper()
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		for name, prepare := range map[string]bool{"plain": false, "prepared": true} {
+			t.Run(mode+"/"+name, func(t *testing.T) {
+				db, err := d.use(t, d.App.DSN+"&default_query_exec_mode="+mode, cfg, func(c *gorm.Config) { c.PrepareStmt = prepare })
+				require.NoError(t, err)
+				test(t, db)
+			})
+		}
+	}
+}
