@@ -32,7 +32,7 @@ type originClause struct{ *guard.Origin }
 // Build is never called.
 func (originClause) Build(clause.Builder) {}
 
-// enterContext notes for whom the statement works. Those of other kinds than these have no hooks before they are sent.
+// enterContext notes which tenant the statement works for. Those of other kinds than these have no hooks before they are sent.
 func (s *statement) enterContext() {
 	o := originOf(s.Statement)
 	o.Enter(s.Context)

@@ -27,7 +27,7 @@ import (
 // it should, and restrictive ones by AND, so that one that is makes up for all others of a command. Where an expression is
 // NULL, nothing is let in by it; without WITH CHECK, USING is used.
 //
-// A view that runs with the rights of whoever asks (security_invoker) is as good as the relations beneath it, and is judged by
+// A view that runs with the rights of the role that asks (security_invoker) is as good as the relations beneath it, and is judged by
 // them. Temporary relations are the caller's own: the guard ensures that no one else has left any.
 var answersSQL = `(
 WITH RECURSIVE named (oid, temporary, columned) AS (
@@ -100,7 +100,7 @@ func binds(tree string) string {
 var askSQL = `SELECT verdict, coalesce(leak, '') FROM ` + answersSQL
 
 // raiseSQL asks in the flight of a statement, which PostgreSQL must not run where something is wrong. So it raises an error then,
-// by asking for a setting that nobody has, and the setting's name is what is wrong. Its second column says whether the yes
+// by asking for a setting that no one has, and the setting's name is what is wrong. Its second column says whether the yes
 // lasts for some time; NULL is a yes for this statement alone.
 var raiseSQL = `SELECT '', CASE WHEN leak IS NOT NULL` +
 	` THEN pg_catalog.current_setting(pg_catalog.concat('` + leakMark + `', leak))` +

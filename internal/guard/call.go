@@ -131,7 +131,7 @@ func (q *call) inserts() bool {
 	return strings.EqualFold(word, "INSERT") || strings.EqualFold(word, "WITH")
 }
 
-// admit decides whom a statement works for, or refuses it, and sees that there is a connection to send it on.
+// admit decides which tenant a statement works for, or refuses it, and borrows a connection for it.
 func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.scope, err = c.scope(ctx); err != nil {
 		return err

@@ -22,6 +22,7 @@ func (c *conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []str
 	if err != nil {
 		return 0, err
 	}
+	c.tx.held = true // by the user of (*sql.Conn).Raw
 	if n, err = c.copyInTx(ctx, table, columns, src); err != nil {
 		return 0, errors.Join(err, own.Rollback())
 	}

@@ -320,7 +320,7 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 // policy is needed for them. Whoever sends one works for no tenant, and as the login: nothing sets a role for it.
 //
 // PostgreSQL names the function that refused, and says where it was called from: code in SQL that raises the same error,
-// or executes such a statement, can't forge that.
+// or executes such a statement, cannot forge that.
 func (c *conn) needsNoTransaction(q *call, err error) bool {
 	const inTransaction = "25001"
 	return c.tx == nil && q.scope.isNobody() && c.cfg.Role == "" && isServers(err, inTransaction, "PreventInTransactionBlock")

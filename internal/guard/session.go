@@ -36,7 +36,7 @@ type session struct {
 	doomed         bool // the server has said that it is out of resources or broken
 }
 
-// baseline is how a session is when nobody has used it.
+// baseline is how a session is before its first use.
 type baseline struct {
 	searchPath []byte
 	restore    string // SQL that sets again what RESET ALL has reset; "" where there was no connect hook
@@ -64,7 +64,7 @@ func (cfg Config) baselineSQL() string {
 const listedSQL = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'` +
 	` AND name OPERATOR(pg_catalog.<>) 'row_security' AND name OPERATOR(pg_catalog.!~~) 'transaction%'` +
 	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')` +
-	` UNION ALL SELECT '', pg_catalog.current_setting('search_path')` // to compare with, whoever has set it
+	` UNION ALL SELECT '', pg_catalog.current_setting('search_path')` // to compare with, also where it is the default
 
 // addSetting adds a row of baselineSQL. A custom setting that is not set is NULL.
 func addSetting(settings [][2]string, row [][]byte) [][2]string {
@@ -134,7 +134,7 @@ func (c *conn) setBaseline(b *baseline) {
 	}
 }
 
-// What follows is raised by current_setting, for settings that nobody has: PostgreSQL then stops before the statement.
+// What follows is raised by current_setting, for settings that no one has: PostgreSQL then stops before the statement.
 const (
 	uncleanMark  = "tenancy.session_is_not_clean"
 	preparedMark = "tenancy.statements_were_prepared_by_sql"
@@ -239,7 +239,7 @@ func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 	return nil
 }
 
-// dropNotifications drops what pgx has received for a channel that nobody listens to any more.
+// dropNotifications drops what pgx has received for a channel that is no longer listened to.
 func dropNotifications(pc *pgx.Conn) {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -11,7 +11,7 @@ type class uint8
 const (
 	// utility is every statement that is neither of the two below. Some of them, such as CALL and DO, can commit.
 	utility class = iota
-	// query is a statement that takes a snapshot, and can't end its transaction.
+	// query is a statement that takes a snapshot, and cannot end its transaction.
 	query
 	// control is a statement that takes no snapshot, so that SET TRANSACTION and LOCK TABLE can follow it as the first of a
 	// transaction. None of them returns or writes a row.

@@ -163,7 +163,7 @@ func (t *tx) rollback(pc *pgx.Conn) error {
 	defer cancel()
 	_, err := t.end(ctx, pc, "rollback")
 	if err != nil {
-		_ = pc.Close(ctx) // nobody knows what state it is in
+		_ = pc.Close(ctx) // its state is not known
 	}
 	return err
 }
@@ -204,8 +204,8 @@ func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (t
 	return tag, err
 }
 
-// endUsed sets the scope once more before a commit: deferred triggers run now, and must not run for whom SQL of the caller
-// has named last; and what is committed must be the transaction that was begun. Behind it the session is cleaned, unless its
+// endUsed sets the scope once more before a commit: deferred triggers run now, and must not run for the tenant that SQL of the
+// caller has named last; and what is committed must be the transaction that was begun. Behind it the session is cleaned, unless its
 // holder may go on.
 func (t *tx) endUsed(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	c := t.conn
