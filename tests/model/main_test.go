@@ -2,6 +2,8 @@
 // what it may see: a state machine of statements, transactions, savepoints, settings changed by hand, bypass, errors,
 // panics, cancelled contexts and connections that are cut.
 //
+// Each run takes the same walks, so that it says the same of the same code; -walks=N takes others.
+//
 // A failure prints its seed and names a file with its steps, the fewest that were found, and is run again by
 //
 //	go test ./tests/model -rapid.seed=N
@@ -15,6 +17,9 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
+
+// walks is the seed of the first walk; the others count on from there.
+var walks = flag.Int("walks", 1, "seed of the first walk; 0 draws all seeds")
 
 func TestMain(m *testing.M) {
 	set("rapid.checks", 2)

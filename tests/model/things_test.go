@@ -2,6 +2,7 @@ package model
 
 import (
 	"maps"
+	"strings"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -109,6 +110,9 @@ func isASCII(s string) bool {
 // judge compares how a statement ended with what must become of it, notes what follows for its transaction, and reports
 // whether it has worked.
 func (s session) judge(t *rapid.T, want verdict, err error, what string) bool {
+	if err != nil && strings.Contains(err.Error(), "client_encoding=UTF8") && s.things.setting("client_encoding") != "UTF8" {
+		return false // pgx writes no argument into text of another encoding, and has sent nothing
+	}
 	switch want {
 	case refused:
 		require.Error(t, err, what)
