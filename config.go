@@ -74,6 +74,11 @@ func (c Config) validate() error {
 	case c.Check == CheckOff && len(c.CheckOptions) > 0:
 		return errors.New("CheckOptions: set Check as well")
 	}
+	for _, table := range c.DangerouslyTrustPolicies {
+		if !onlyIdentifier.MatchString(table) || strings.ContainsRune(table, 0) || !utf8.ValidString(table) {
+			return fmt.Errorf("DangerouslyTrustPolicies %q: must be a table's name as in SQL, such as %q", table, "archive.notes")
+		}
+	}
 	if c.AdminDB != nil {
 		if _, guarded := guard.Of(c.AdminDB); guarded {
 			return errors.New("AdminDB: must be a plain pool, not one that is guarded already")

@@ -58,6 +58,7 @@ func TestConfigIsValidated(t *testing.T) {
 		{tenancy.Config{AdminRole: "admin", ReadOnlyRole: "admin"}, "ReadOnlyRole"},
 		{tenancy.Config{AppRole: "app", ReadOnlyRole: "app"}, "ReadOnlyRole"},
 		{tenancy.Config{DangerouslySkipProof: true, DangerouslyWarnOnly: true}, "DangerouslySkipProof"},
+		{tenancy.Config{DangerouslyTrustPolicies: []string{`archive."No tes"`, "notes; x"}}, "DangerouslyTrustPolicies"},
 		{tenancy.Config{Check: 3}, "Check 3"},
 		{tenancy.Config{CheckOptions: []rls.CheckOption{rls.Schemas("public")}}, "CheckOptions"},
 	} {
