@@ -23,8 +23,10 @@ var (
 	// as "acme" in an int64. Nothing has been sent.
 	ErrInvalidTenant = errors.New("tenancy: the tenant's id does not fit its column")
 
-	// ErrNotIsolated is returned by the first statement on a tenant's table that PostgreSQL does not isolate for the
-	// role in use: a policy is missing, or the role is exempt from it. Nothing but the question has been sent.
+	// ErrNotIsolated is returned by statements on a table with the tenant column that PostgreSQL does not isolate for the role
+	// in use: a policy is missing, or of a form that is not known to bind, or the role is exempt from it; and by those on a
+	// tenant model's table that lacks the column. PostgreSQL has not run the statement; where a table ceases to be isolated
+	// within a transaction, or after it was proved, the transaction is lost.
 	ErrNotIsolated = errors.New("tenancy: the table is not isolated")
 
 	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under, or to
