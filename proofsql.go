@@ -178,6 +178,9 @@ func (l *leak) remedy(column string) string {
 // identifier is the table name at the beginning of what was given to db.Table, such as "s"."t" AS x.
 var identifier = regexp.MustCompile(`^\s*(` + qualifiedName + `)(\s*\()?`)
 
+// onlyIdentifier is a table name alone.
+var onlyIdentifier = regexp.MustCompile(`^` + qualifiedName + `$`)
+
 const (
 	name          = `(?:"(?:[^"\x00]|"")+"|[\pL_][\pL\pN_$]*)`
 	qualifiedName = name + `(?:\.` + name + `){0,2}`
