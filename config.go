@@ -20,9 +20,6 @@ const (
 // (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS).
 const maxName = 63
 
-// tableForm is a table's name alone, as in SQL.
-var tableForm = regexp.MustCompile(`^` + qualifiedName + `$`)
-
 // settingForm is what PostgreSQL 14 and later accept as a custom parameter, less letters outside ASCII
 // (valid_custom_variable_name in src/backend/utils/misc/guc.c).
 var settingForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)+$`)
@@ -78,7 +75,7 @@ func (c Config) validate() error {
 		return errors.New("CheckOptions: set Check as well")
 	}
 	for _, table := range c.DangerouslyTrustPolicies {
-		if !tableForm.MatchString(table) || strings.ContainsRune(table, 0) || !utf8.ValidString(table) {
+		if !onlyIdentifier.MatchString(table) || strings.ContainsRune(table, 0) || !utf8.ValidString(table) {
 			return fmt.Errorf("DangerouslyTrustPolicies %q: must be a table's name as in SQL, such as %q", table, "archive.notes")
 		}
 	}
