@@ -199,7 +199,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 // Prepare is PrepareContext: nothing is sent, so there is nothing to cancel.
 func (c *conn) Prepare(query string) (driver.Stmt, error) {
-	return &stmt{conn: c, query: query, held: isHeld()}, nil
+	return &stmt{conn: c, query: query, held: isHeld(nearCallers)}, nil
 }
 
 // PrepareContext sends nothing: the first execution prepares the statement, in the transaction of its tenant.

@@ -1,31 +1,59 @@
 package guard
 
 import (
+	"maps"
 	"runtime"
 	"strings"
+	"sync/atomic"
 )
 
 // isHeld reports whether the call at hand comes from a *sql.Conn, whose user may send more on the same connection and expects
 // to find the session as it was. A pool gives the connection back after one statement or transaction. To a driver the two look
-// the same but for who calls, and who is taken for a holder in error has the session cleaned a little later.
+// the same but for the caller, and a pool that is taken for a holder in error has the session cleaned a little later.
 //
-// It costs about a microsecond, and is asked where SQL of the caller is sent.
-func isHeld() bool {
-	const (
-		skipped = 2  // runtime.Callers and this function
-		deepest = 40 // from here up to the application
-		holder  = "database/sql.(*Conn)."
-	)
-	var callers [deepest]uintptr
-	frames := runtime.CallersFrames(callers[:runtime.Callers(skipped, callers[:])])
-	for {
-		frame, more := frames.Next()
-		// The guard reaches a lent connection through Raw.
-		if method, found := strings.CutPrefix(frame.Function, holder); found && !strings.HasPrefix(method, "Raw") {
+// The depth is how many callers to look at: those within database/sql are few, and some of the guard may stand before them.
+func isHeld(depth int) bool {
+	const skipped = 2 // runtime.Callers and this function
+	var callers [farCallers]uintptr
+	for _, pc := range callers[:runtime.Callers(skipped, callers[:depth])] {
+		if isHolder(pc) {
 			return true
 		}
-		if !more {
-			return false
+	}
+	return false
+}
+
+const (
+	nearCallers = 10 // where database/sql calls directly
+	farCallers  = 40 // where the guard has taken a connection in between
+)
+
+// holders are the places in the program that were looked at, and whether they are in a method of *sql.Conn. To find the name
+// of a place costs more than all else.
+var holders atomic.Pointer[map[uintptr]bool]
+
+func isHolder(pc uintptr) bool {
+	known := holders.Load()
+	if known != nil {
+		if is, ok := (*known)[pc]; ok {
+			return is
 		}
 	}
+	is := false
+	for frames := runtime.CallersFrames([]uintptr{pc}); ; {
+		frame, more := frames.Next()
+		// The guard reaches a lent connection through Raw.
+		method, found := strings.CutPrefix(frame.Function, "database/sql.(*Conn).")
+		is = is || found && !strings.HasPrefix(method, "Raw")
+		if !more {
+			break
+		}
+	}
+	next := map[uintptr]bool{}
+	if known != nil {
+		next = maps.Clone(*known)
+	}
+	next[pc] = is
+	holders.CompareAndSwap(known, &next) // or another goroutine was faster, and it is looked at again
+	return is
 }

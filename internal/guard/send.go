@@ -99,7 +99,7 @@ func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) 
 // classify finds out what can be known of a statement from its origin, its text and its caller.
 func (c *conn) classify(q *call) {
 	c.classifyText(q)
-	q.held = q.held || c.tx == nil && !q.ordinary && isHeld()
+	q.held = q.held || c.tx == nil && !q.ordinary && isHeld(farCallers)
 }
 
 func (c *conn) classifyText(q *call) {

@@ -65,7 +65,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if c.state != nil && c.state.conn.IsClosed() {
 		return nil, driver.ErrBadConn
 	}
-	c.tx = &tx{conn: c, ctx: ctx, scope: s, begin: begin, held: isHeld()}
+	c.tx = &tx{conn: c, ctx: ctx, scope: s, begin: begin, held: isHeld(nearCallers)}
 	return c.tx, nil
 }
 
