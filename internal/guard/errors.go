@@ -106,7 +106,7 @@ func preparedError(err error) error {
 // mentionsOurs reports whether PostgreSQL's message names a prepared statement of the guard.
 func mentionsOurs(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && strings.Contains(pgErr.Message, `"`+statementPrefix)
+	return errors.As(err, &pgErr) && strings.Contains(pgErr.Message, statementPrefix)
 }
 
 // errProcedure explains why a procedure cannot commit.

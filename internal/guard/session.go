@@ -150,7 +150,7 @@ func raises(err error, mark string) bool {
 	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == undefinedObject && pgErr.Where == "" &&
-		strings.Contains(pgErr.Message, `"`+mark+`"`)
+		strings.Contains(pgErr.Message, mark) // in whatever quotes lc_messages has
 }
 
 // cleanSQL empties the session. Each part has something that only it removes:
