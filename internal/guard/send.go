@@ -92,6 +92,7 @@ func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) 
 		if err := c.clean(ctx, pc, c.looked); err != nil {
 			return answer{}, err
 		}
+		c.temporary = true // behind a pooler another server's connection may have been cleaned, and told of its own
 	}
 	return c.sendOnce(ctx, pc, q)
 }

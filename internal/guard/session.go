@@ -205,7 +205,7 @@ func (c *conn) runClean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error
 	results, err := pc.PgConn().Exec(ctx, c.cleanSQL(keepLocks)).ReadAll()
 	if err == nil {
 		last := results[len(results)-1]
-		c.temporary = len(last.Rows) == 1 && string(last.Rows[0][0]) == "t"
+		c.temporary = c.temporary || len(last.Rows) == 1 && string(last.Rows[0][0]) == "t"
 	}
 	return err
 }
@@ -267,7 +267,7 @@ func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 			failure = pgconn.ErrorResponseToPgError(msg)
 		case *pgproto3.DataRow:
 			if len(msg.Values) == 2 { // the last of them, and the only one that has two columns and no function behind
-				c.temporary = string(msg.Values[0]) == "t"
+				c.temporary = c.temporary || string(msg.Values[0]) == "t"
 			}
 		case *pgproto3.ReadyForQuery:
 			switch {
