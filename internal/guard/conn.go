@@ -39,7 +39,7 @@ type usage struct {
 	params       [4][]byte            // of the statement that sets the scope
 }
 
-// borrow sees to it that there is a connection to use.
+// borrow takes a connection from the inner pool, unless there is one already.
 func (c *conn) borrow(ctx context.Context) (err error) {
 	if c.owned != nil || c.lent != nil {
 		return nil

@@ -359,6 +359,8 @@ func (c *conn) stepError(s step, err error) error {
 		return s.proof.Refuse(err)
 	case s.kind != stepScope:
 		return err
+	case raises(err, uncleanMark):
+		return errUnclean
 	case raises(err, endedMark):
 		c.tx.ended = true
 		return errTxEnded

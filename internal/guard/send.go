@@ -63,8 +63,8 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 	if c.mayHelp(q, err) && wasIdle {
 		a, err = c.sendAgain(ctx, pc, q, err)
 	}
-	if raises(err, uncleanMark) {
-		c.doomed, err = true, errUnclean
+	if errors.Is(err, errUnclean) {
+		c.doomed = true
 	}
 	if err != nil && c.tx != nil && (c.tx.begun && pc.PgConn().TxStatus() == idle || pc.IsClosed()) {
 		// SQL text that can't be parsed takes the BEGIN before it along, and so does a connection that takes no byte.
@@ -76,7 +76,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 
 // mayHelp reports whether a statement that failed before it ran may succeed when it is sent again.
 func (c *conn) mayHelp(q *call, err error) bool {
-	return raises(err, uncleanMark) || c.forgetAfter(q, err)
+	return errors.Is(err, errUnclean) || c.forgetAfter(q, err)
 }
 
 // sendAgain sends a statement that did not run: the session was not clean, or the server knew the statement no longer, or only
@@ -88,7 +88,7 @@ func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) 
 	if err := c.restartTx(ctx, pc); err != nil {
 		return answer{}, err
 	}
-	if raises(why, uncleanMark) {
+	if errors.Is(why, errUnclean) {
 		if err := c.clean(ctx, pc, c.looked); err != nil {
 			return answer{}, err
 		}

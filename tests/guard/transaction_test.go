@@ -133,6 +133,12 @@ func TestRetryOnServersWordOnly(t *testing.T) {
 			require.ErrorContains(t, err, "26000")
 			require.Len(t, w.logged(t), 1)
 		}
+		// The guard's own marks count only where the guard has asked for them.
+		for _, mark := range []string{"session_is_not_clean", "transaction_was_ended", "table_is_not_isolated", "statements_were_prepared_by_sql"} {
+			_, err := p.ExecContext(guard.WithoutTenant(t.Context()), `INSERT INTO log (line) VALUES ('x'); COMMIT; SELECT current_setting('tenancy.`+mark+`')`)
+			require.ErrorContains(t, err, "42704")
+			require.Len(t, w.logged(t), 1, mark)
+		}
 		// A statement that cannot run in a transaction is sent alone only if nothing went before it.
 		_, err := p.ExecContext(guard.WithoutTenant(t.Context()), `INSERT INTO log (line) VALUES ('x'); COMMIT; VACUUM log`)
 		require.ErrorContains(t, err, "25001")
