@@ -135,7 +135,7 @@ func (p *Plugin) Name() string { return "tenancy" }
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
 // nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
-// once for each table whether PostgreSQL isolates it. And PostgreSQL's policies decide what it sees.
+// for each table whether PostgreSQL isolates it, at first and at least every minute. And PostgreSQL's policies decide what it sees.
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.config.validate(); err != nil {
 		return fmt.Errorf("tenancy: invalid Config: %w", err)
