@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func (c *conn) open(ctx context.Context, pc *pgx.Conn, q *call, named []driver.N
 	case pc.IsClosed():
 		return ctx, driver.ErrBadConn
 	}
-	q.args = make([]any, len(named))
+	q.args = c.roomFor(len(named))
 	for i, v := range named {
 		q.args[i] = v.Value
 	}
@@ -100,10 +101,23 @@ options:
 	return ctx, c.restrict(q)
 }
 
+// roomFor returns a slice for n arguments. Where no tracer sees it, and so may keep it, it is the one that the last statement
+// had.
+func (c *conn) roomFor(n int) []any {
+	if c.tracer != nil {
+		return make([]any, n)
+	}
+	c.args = slices.Grow(c.args[:0], n)[:n]
+	return c.args
+}
+
 // done ends the statement's trace and reports a bypass. It returns err, or why the report failed.
 func (c *conn) done(pc *pgx.Conn, q *call, tag pgconn.CommandTag, err error) error {
 	if q.ctx == nil {
 		return err // it was never opened
+	}
+	if c.tracer == nil {
+		clear(c.args) // a connection that waits must not keep values alive
 	}
 	if c.tracer != nil {
 		c.tracer.TraceQueryEnd(q.ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
@@ -214,18 +228,9 @@ func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ d
 	if err = c.admit(ctx, &q); err != nil {
 		return nil, err
 	}
-	r := &rows{conn: c, call: q}
-	err = c.use(func(pc *pgx.Conn) error {
-		ctx, err := c.open(ctx, pc, &r.call, args)
-		if err == nil {
-			r.answer, err = c.send(ctx, pc, &r.call)
-		}
-		if err != nil {
-			return c.retryable(c.done(pc, &r.call, pgconn.CommandTag{}, err))
-		}
-		return r.prime(pc)
-	})
-	if err != nil {
+	r := &rows{conn: c, call: q, ctx: ctx, args: args}
+	r.task = r.run
+	if err = r.use(opening); err != nil {
 		return nil, err
 	}
 	return r, nil

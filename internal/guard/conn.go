@@ -25,6 +25,7 @@ type conn struct {
 	usage      // what is known about the present use of it
 	tx     *tx // the explicit transaction under way, or nil
 
+	args   []any                 // of the present statement, see roomFor
 	task   func(*pgx.Conn) error // what use hands to lent.Raw, through runTask as a func value that is made once
 	rawUse func(dc any) error
 }
@@ -36,7 +37,7 @@ type usage struct {
 	servedTenant string               // that the last statement worked for
 	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
 	proved       map[*Proof]time.Time // what was proved, and when, since SQL of the caller has run last
-	params       [4][]byte            // of the statement that sets the scope
+	params       [2][]byte            // of the statement that sets the scope
 }
 
 // borrow takes a connection from the inner pool, unless there is one already.

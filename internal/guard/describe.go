@@ -87,8 +87,9 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		prepares = append(prepares, s)
 		return s
 	}
-	if i := slices.IndexFunc(steps, func(s step) bool { return s.looks }); i >= 0 && name != "" && c.assertions[steps[i].sql] == nil {
-		prepare(statementName(steps[i].sql), steps[i].sql)
+	looks := slices.ContainsFunc(steps, func(s step) bool { return s.looks }) // and so a snapshot is taken anyway
+	if next := c.nextScope(q); looks && name != "" && c.assertions[next] == nil {
+		prepare(statementName(next), next)
 	}
 	st = prepare(name, q.sql)
 	st.class, st.quiet = classOf(q.sql), isQuiet(q.sql)
@@ -114,6 +115,15 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		return nil, err
 	}
 	return st, nil
+}
+
+// nextScope is the text that will set the scope in this session once its baseline is known, which can be guessed before.
+func (c *conn) nextScope(q *call) string {
+	corrects := c.corrects
+	if c.baseline == nil {
+		corrects = c.cfg.Role != ""
+	}
+	return c.pool.scopeSQL.inClean(q.scope.readOnly(), corrects, c.temporary)
 }
 
 // readPrepared reads the results: those of the steps, and the descriptions in the order in which they were asked for. It

@@ -112,19 +112,16 @@ type connector struct {
 	direct driver.Connector
 	beside bool // the source is another's
 
-	setting, role []byte                 // as parameters of PostgreSQL's
-	baselineSQL   string                 // reads how a session begins
-	searchPath    atomic.Pointer[string] // that the first connection began with, and all others should
+	scopeSQL    scopeSQL
+	baselineSQL string                 // reads how a session begins
+	searchPath  atomic.Pointer[string] // that the first connection began with, and all others should
 
 	closing sync.Mutex
 	onClose []func() error
 }
 
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
-	return &connector{
-		cfg: cfg, inner: inner, direct: direct,
-		setting: []byte(cfg.Setting), role: []byte(cfg.role()), baselineSQL: cfg.baselineSQL(),
-	}
+	return &connector{cfg: cfg, inner: inner, direct: direct, scopeSQL: cfg.scopeSQL(), baselineSQL: cfg.baselineSQL()}
 }
 
 // guarded is the driver that a guarded pool is recognised by.

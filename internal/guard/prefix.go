@@ -17,95 +17,16 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// What travels before every statement, in the same message flow and the same transaction.
+// What travels before every statement, in the same message flow and the same transaction: scopesql.go has the texts.
 //
 // The tenant is set each time, and local to the transaction, so that nothing stays behind
-// (https://www.postgresql.org/docs/current/functions-admin.html, set_config). The role is looked at, which costs the server
-// less than to set it, for it is almost always the right one. The same statement looks whether the session is as it should
-// be: functions that triggers and policies call can leave something without the guard noticing. A login that was altered to
-// begin with row_security off, with which PostgreSQL refuses what a policy would filter, works on.
-const (
-	scopeSQL = `SELECT pg_catalog.set_config($1, $2, true),` +
-		` CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, true) END,` +
-		` CASE WHEN pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'` +
-		` THEN pg_catalog.set_config('row_security', 'on', true) END,` +
-		` CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) $4` +
-		` OR pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
-
-	// hasTemporarySQL is for sessions that had temporary objects: their temporary schema stays, and is empty or not.
-	hasTemporarySQL = ` AND EXISTS (SELECT FROM pg_catalog.pg_depend` +
-		` WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass` +
-		` AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())`
-
-	scopeEndSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `') END`
-
-	// usedScopeSQL is for sessions in which SQL of the caller has run since the connection was borrowed. It may have ended the
-	// transaction, and begun another.
-	usedScopeSQL = `SELECT pg_catalog.set_config($1, $2, true),` +
-		` CASE WHEN coalesce(pg_catalog.current_setting('` + txSetting + `', true), '') OPERATOR(pg_catalog.<>) $4` +
-		` THEN pg_catalog.current_setting('` + endedMark + `') END,` +
-		` CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) $3`
-
-	// takenRoleSQL is for SQL of the caller that has named a role. One that it took on purpose, to have less rights, is kept:
-	// to go back to ours would give it more. That is so where it is not the login's, and all policies that bind every role
-	// bind it, and it has none of its own.
-	takenRoleSQL = ` AND (pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none'` +
-		` OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND (rolsuper OR rolbypassrls))` +
-		` OR EXISTS (SELECT FROM pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) r (role)` +
-		` WHERE r.role OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AND pg_catalog.pg_has_role(current_user, r.role, 'USAGE'))` +
-		` OR EXISTS (SELECT FROM pg_catalog.pg_class` +
-		` WHERE relrowsecurity AND NOT relforcerowsecurity AND pg_catalog.pg_has_role(current_user, relowner, 'USAGE')))`
-
-	usedScopeEndSQL = ` THEN pg_catalog.set_config('role', $3, true) END`
-
-	temporarySQL = `, CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
-
-	// readOnlySQL ends the scope's SELECT, whose snapshot makes it final: PostgreSQL lets a transaction write only before its
-	// first query (https://www.postgresql.org/docs/current/sql-set-transaction.html).
-	readOnlySQL = `, pg_catalog.set_config('transaction_read_only', 'on', true)`
-
-	// procedureScopeSQL is for a CALL that may commit, which it can only if nothing else goes with it. It runs with what the
-	// session has.
-	procedureScopeSQL = `SELECT pg_catalog.set_config($1, '', false), pg_catalog.set_config('role', 'none', false)`
-)
-
-// txSetting marks a transaction of the guard in which SQL of the caller runs. It is local to the transaction, so that it is
-// missing after a COMMIT AND CHAIN.
-const txSetting = "tenancy.transaction"
-
-// noRole is PostgreSQL's name for the login's own role.
-const noRole = "none"
-
-// role is the role that every statement of the pool runs under.
-func (cfg Config) role() string {
-	if cfg.Role == "" {
-		return noRole
-	}
-	return cfg.Role
-}
-
-// scopeStatements are the forms of the statement that sets the scope in a clean session, by read-only and temporary.
-var scopeStatements = [2][2]string{
-	{scopeSQL + scopeEndSQL, scopeSQL + hasTemporarySQL + scopeEndSQL},
-	{scopeSQL + scopeEndSQL + readOnlySQL, scopeSQL + hasTemporarySQL + scopeEndSQL + readOnlySQL},
-}
-
-// temporaryScopeSQL is added to usedScopeSQL where the session has not been looked at yet: SQL of the caller came first, which
-// takes no snapshot, and so was no SELECT and made no table.
-const temporaryScopeSQL = temporarySQL + hasTemporarySQL + scopeEndSQL
-
-func index(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
+// (https://www.postgresql.org/docs/current/functions-admin.html, set_config).
 
 // step is a statement of the guard's that goes before the caller's.
 type step struct {
 	kind   stepKind
 	sql    string
-	params [][]byte   // in text format; the second of a scope is the tenant
+	params [][]byte   // in text format; the first of a scope is the tenant
 	known  *statement // the same, prepared, or nil
 	proof  *Proof     // of a stepProof
 	looks  bool       // whether the session is clean
@@ -175,26 +96,24 @@ func (c *conn) discardsSequences(q *call) bool {
 
 // scopeSteps are those that set the tenant and the role.
 func (c *conn) scopeSteps(q *call, into []step) []step {
-	c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}
+	readOnly := q.scope.readOnly()
 	switch {
 	case q.commits:
 		return into // see commitsAlone
-	case q.class == control && !q.scope.readOnly() && (q.ordinary || !c.used || !maySeveral(q.sql)):
+	case q.class == control && !readOnly && (q.ordinary || !c.used || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
-	s := step{kind: stepScope, params: c.params[:]}
+	c.params = [2][]byte{q.scope.text, nil}
+	s := step{kind: stepScope, params: c.params[:], looks: true}
 	if c.used {
-		s.sql, s.looks = c.usedScope(), true
+		s.sql = c.pool.scopeSQL.inUsed(readOnly, c.namedRole, !c.looked)
 		if c.tx != nil && c.tx.marked {
-			c.params[3] = c.tx.mark
-		}
-		if q.scope.readOnly() {
-			s.sql += readOnlySQL
+			c.params[1] = c.tx.mark
 		}
 	} else {
-		s.sql, s.looks = scopeStatements[index(q.scope.readOnly())][index(c.temporary)], true
+		s.sql = c.cleanScope(readOnly)
 		if c.baseline != nil {
-			c.params[3] = c.baseline.searchPath
+			c.params[1] = c.baseline.searchPath
 		}
 		if q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement {
 			s.known = c.assertions[s.sql]
@@ -210,31 +129,18 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	return into
 }
 
-// usedScope is the SQL that sets the scope in a session that was used.
-func (c *conn) usedScope() string {
-	sql := usedScopeSQL
-	if c.namedRole {
-		sql += takenRoleSQL
-	}
-	sql += usedScopeEndSQL
-	if !c.looked {
-		sql += temporaryScopeSQL
-	}
-	return sql
+// cleanScope is the SQL that sets the scope in a clean session. What a session began with is not known at first.
+func (c *conn) cleanScope(readOnly bool) string {
+	return c.pool.scopeSQL.inClean(readOnly, c.baseline == nil || c.corrects, c.temporary)
 }
 
 // controlScope sets the scope without taking a snapshot, so that SET TRANSACTION and LOCK TABLE can follow
 // (https://www.postgresql.org/docs/current/sql-set-transaction.html). It leaves alone a role that SQL of the caller has taken
 // in this session: see takenRoleSQL.
 func (c *conn) controlScope(s scope, into []step) []step {
-	setting := pgx.Identifier(strings.Split(c.cfg.Setting, ".")).Sanitize()
-	into = append(into, step{kind: stepScope, sql: "SET LOCAL " + setting + " = ", tenant: true})
+	into = append(into, step{kind: stepScope, sql: c.pool.scopeSQL.control, tenant: true})
 	if !c.used {
-		role := noRole
-		if c.cfg.Role != "" {
-			role = pgx.Identifier{c.cfg.Role}.Sanitize()
-		}
-		into = append(into, step{kind: stepScope, sql: "SET LOCAL ROLE " + role})
+		into = append(into, step{kind: stepScope, sql: c.pool.scopeSQL.role})
 	}
 	if s.readOnly() {
 		into = append(into, step{kind: stepScope, sql: "SET LOCAL transaction_read_only = on"})
@@ -266,7 +172,7 @@ func (s step) text(tenant string) string {
 	for i, p := range s.params {
 		value := "NULL"
 		switch {
-		case s.kind == stepScope && i == 1:
+		case s.kind == stepScope && i == 0:
 			value = tenant
 		case p != nil:
 			value = sqltext.Literal(string(p))

@@ -1,12 +1,14 @@
 package guard
 
 import (
+	"context"
 	"database/sql/driver"
 	"fmt"
 	"io"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -20,12 +22,43 @@ type rows struct {
 	typeMap *pgtype.Map
 	*layout
 
-	primed  bool // the first row was read ahead
-	ended   bool // the answer was read to its end
-	err     error
-	names   []string
-	dest    []driver.Value
-	readRow func(*pgx.Conn) error // r.read, made into a func value once
+	primed bool // the first row was read ahead
+	ended  bool // the answer was read to its end
+	err    error
+	names  []string
+
+	// task is run as a func value that is made once, and does what todo says with what is below.
+	task func(*pgx.Conn) error
+	todo rowsTask
+	ctx  context.Context
+	args []driver.NamedValue
+	dest []driver.Value
+}
+
+type rowsTask uint8
+
+const (
+	opening rowsTask = iota
+	reading
+	ending
+)
+
+func (r *rows) run(pc *pgx.Conn) error {
+	switch r.todo {
+	case opening:
+		return r.open(pc)
+	case reading:
+		return r.read(pc)
+	default:
+		r.end(pc)
+		return nil
+	}
+}
+
+// use runs a task on the connection.
+func (r *rows) use(todo rowsTask) error {
+	r.todo = todo
+	return r.conn.use(r.task)
 }
 
 var _ driver.Rows = (*rows)(nil)
@@ -45,6 +78,20 @@ func (r *rows) newLayout() *layout {
 		l.values[i] = newValueFunc(r.typeMap, f.DataTypeOID, f.Format)
 	}
 	return l
+}
+
+// open sends the statement and reads its answer up to the first row.
+func (r *rows) open(pc *pgx.Conn) error {
+	c := r.conn
+	ctx, err := c.open(r.ctx, pc, &r.call, r.args)
+	if err == nil {
+		r.answer, err = c.send(ctx, pc, &r.call)
+	}
+	r.args = nil
+	if err != nil {
+		return c.retryable(c.done(pc, &r.call, pgconn.CommandTag{}, err))
+	}
+	return r.prime(pc)
 }
 
 // prime reads the first row ahead, for only then are the columns known, and so are most errors.
@@ -96,11 +143,8 @@ func (r *rows) Next(dest []driver.Value) error {
 		r.primed = false
 		return r.convert(dest)
 	}
-	if r.readRow == nil {
-		r.readRow = r.read
-	}
 	r.dest = dest
-	return r.conn.use(r.readRow)
+	return r.use(reading)
 }
 
 // read reads the next row into r.dest.
@@ -142,10 +186,7 @@ func (r *rows) convert(dest []driver.Value) error {
 // Close reads the rows that are left, and returns the error that came with them or with the commit.
 func (r *rows) Close() error {
 	if !r.ended {
-		_ = r.conn.use(func(pc *pgx.Conn) error {
-			r.end(pc)
-			return nil
-		})
+		_ = r.use(ending)
 	}
 	return r.err
 }

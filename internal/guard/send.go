@@ -92,7 +92,7 @@ func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) 
 		if err := c.clean(ctx, pc, c.looked); err != nil {
 			return answer{}, err
 		}
-		c.temporary = true // behind a pooler another server's connection may have been cleaned, and told of its own
+		c.temporary, c.corrects = true, true // behind a pooler another server's connection may have been cleaned, and told of its own
 	}
 	return c.sendOnce(ctx, pc, q)
 }
@@ -174,7 +174,7 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 // commitsAlone sets the scope of a CALL that may commit, in a round trip of its own: from version 18 on, PostgreSQL lets none
 // commit that is sent together with another statement.
 func (c *conn) commitsAlone(ctx context.Context, pc *pgx.Conn) error {
-	_, err := pc.PgConn().ExecParams(ctx, procedureScopeSQL, [][]byte{c.pool.setting}, nil, nil, nil).Close()
+	_, err := pc.PgConn().ExecParams(ctx, c.pool.scopeSQL.procedure, nil, nil, nil, nil).Close()
 	return err
 }
 

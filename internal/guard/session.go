@@ -32,15 +32,18 @@ type session struct {
 	sequences      bool // statements that GORM built may have left what lastval and currval return
 	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
 	temporary      bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
+	corrects       bool // the session does not begin with the pool's role and row_security on
 	otherPath      bool // the search_path that it began with is not that of the pool's other connections
 	doomed         bool // the server has said that it is out of resources or broken
 }
 
 // baseline is how a session is before its first use.
 type baseline struct {
-	searchPath []byte
-	restore    string // SQL that sets again what RESET ALL has reset; "" where there was no connect hook
-	reported   [len(reportedSettings)]string
+	searchPath  []byte
+	role        string
+	rowSecurity bool   // is on
+	restore     string // SQL that sets again what RESET ALL has reset; "" where there was no connect hook
+	reported    [len(reportedSettings)]string
 }
 
 // reportedSettings are those of which the server tells the client each change
@@ -64,6 +67,7 @@ func (cfg Config) baselineSQL() string {
 const listedSQL = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'` +
 	` AND name OPERATOR(pg_catalog.<>) 'row_security' AND name OPERATOR(pg_catalog.!~~) 'transaction%'` +
 	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')` +
+	` UNION ALL SELECT 'row_security', pg_catalog.current_setting('row_security')` +
 	` UNION ALL SELECT '', pg_catalog.current_setting('search_path')` // to compare with, also where it is the default
 
 // addSetting adds a row of baselineSQL. A custom setting that is not set is NULL.
@@ -79,12 +83,17 @@ func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
 	b := &baseline{}
 	var restore strings.Builder
 	for _, s := range settings {
-		switch {
-		case s[0] == "":
+		switch s[0] {
+		case "":
 			b.searchPath = []byte(s[1])
 			continue
-		case s[0] == "role" && s[1] == noRole:
+		case "row_security":
+			b.rowSecurity = s[1] == "on"
 			continue
+		case "role":
+			if b.role = s[1]; b.role == noRole {
+				continue
+			}
 		}
 		fmt.Fprintf(&restore, "; SELECT pg_catalog.set_config(%s, %s, false)", sqltext.Literal(s[0]), sqltext.Literal(s[1]))
 	}
@@ -128,6 +137,7 @@ func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
 // the guard before, or its login was altered since: names may mean other tables on it, so that nothing counts as proved.
 func (c *conn) setBaseline(b *baseline) {
 	c.baseline = b
+	c.corrects = !b.rowSecurity || b.role != c.cfg.role()
 	path := string(b.searchPath)
 	if !c.pool.searchPath.CompareAndSwap(nil, &path) {
 		c.otherPath = *c.pool.searchPath.Load() != path

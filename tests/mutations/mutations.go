@@ -9,15 +9,10 @@ type mutation struct {
 // edit replaces text in a file, named from internal. The old text must be there exactly once.
 type edit struct{ file, old, new string }
 
-const afterPlaceholder = `pg_catalog.set_config($1, $2, true)`
-
 // mutations are what the tests must notice.
 var mutations = []mutation{
 	{"bypass does not reset the tenant", []edit{
-		{"guard/prefix.go", `c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}`,
-			"c.params = [4][]byte{c.pool.setting, q.scope.text, c.pool.role, nil}\n\tif q.scope.bypass != nil {\n\t\tc.params[0] = []byte(\"mutation.tenant\")\n\t}"},
-		{"guard/prefix.go", "into = append(into, step{kind: stepScope, sql: \"SET LOCAL \" + setting",
-			"if s.bypass != nil {\n\t\tsetting = \"mutation.tenant\"\n\t}\n\tinto = append(into, step{kind: stepScope, sql: \"SET LOCAL \" + setting"},
+		{"guard/scopesql.go", "\tsetting, role := sqltext.Literal(cfg.Setting)", "\tif cfg.Bypass {\n\t\tcfg.Setting = \"mutation.tenant\"\n\t}\n\tsetting, role := sqltext.Literal(cfg.Setting)"},
 	}},
 	{"the scope is not set again within a transaction", []edit{
 		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || c.tx != nil && c.tx.begun {\n\t\treturn into"},
@@ -32,16 +27,26 @@ var mutations = []mutation{
 		{"guard/tx.go", `tag.String() == "ROLLBACK"`, `tag.String() == "MUTATION"`},
 	}},
 	{"the setting is not local", []edit{
-		{"guard/prefix.go", "scopeSQL = `SELECT " + afterPlaceholder + ",` +\n\t\t` CASE WHEN pg_catalog.current_setting('role')", "scopeSQL = `SELECT pg_catalog.set_config($1, $2, false),` +\n\t\t` CASE WHEN pg_catalog.current_setting('role')"},
-		{"guard/prefix.go", `sql: "SET LOCAL " + setting`, `sql: "SET " + setting`},
+		{"guard/scopesql.go", "tenantParam + `, true)`", "tenantParam + `, false)`"},
+		{"guard/scopesql.go", `s.control = "SET LOCAL "`, `s.control = "SET "`},
 	}},
 	{"the role is not local", []edit{
-		{"guard/prefix.go", `OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, true) END,`, `OPERATOR(pg_catalog.<>) $3 THEN pg_catalog.set_config('role', $3, false) END,`},
-		{"guard/prefix.go", `sql: "SET LOCAL ROLE " + role`, `sql: "SET ROLE " + role`},
+		{"guard/scopesql.go", "set_config('role', ` + role + `, true) END`", "set_config('role', ` + role + `, false) END`"},
+		{"guard/scopesql.go", `scopeSQL{role: "SET LOCAL ROLE "`, `scopeSQL{role: "SET ROLE "`},
+		{"guard/scopesql.go", `s.role = "SET LOCAL ROLE "`, `s.role = "SET ROLE "`},
 		{"guard/session.go", "SET ROLE NONE; ", ""},
 	}},
 	{"the role is not set back in a used session", []edit{
-		{"guard/prefix.go", "usedScopeEndSQL = ` THEN pg_catalog.set_config('role', $3, true) END`", "usedScopeEndSQL = ` THEN '' END`"},
+		{"guard/scopesql.go", "s.usedEnd = setRole", "s.usedEnd = ` THEN '' END`"},
+	}},
+	{"the role is not looked at in a clean session", []edit{
+		{"guard/scopesql.go", "`SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff", "`SELECT CASE WHEN ` + rowSecurityOff"},
+	}},
+	{"row_security is not looked at in a clean session", []edit{
+		{"guard/scopesql.go", "otherRole + ` OR ` + rowSecurityOff + ` OR `", "otherRole + ` OR `"},
+	}},
+	{"a session that begins with another role is taken for one that does not", []edit{
+		{"guard/session.go", "|| b.role != c.cfg.role()", ""},
 	}},
 	{"statements of the same beginning share a name", []edit{
 		{"guard/cache.go", `sha256.Sum256([]byte(sql))`, `sha256.Sum256([]byte(sql[:min(len(sql), 12)]))`},
@@ -138,7 +143,7 @@ var mutations = []mutation{
 		{"guard/send.go", "case c.used && c.servedTenant != q.scope.tenant:", "case false:"},
 	}},
 	{"a session is not looked at", []edit{
-		{"guard/prefix.go", "scopeEndSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `') END`", "scopeEndSQL = ` THEN '' END`"},
+		{"guard/scopesql.go", "uncleanSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `')`", "uncleanSQL = ` THEN ''`"},
 	}},
 	{"a connection is kept after 53200", []edit{
 		{"guard/call.go", `case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):`, `case state == "mutation":`},

@@ -1,0 +1,143 @@
+package guard
+
+import (
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
+
+// The texts of the statements that set the scope. The tenant's id is always their first parameter; the pool's setting and role
+// stand in them as constants. A text that is not unnecessarily long, with few parameters and one column, is worth it: to set
+// the scope is most of what the guard costs.
+
+// scopeSQL holds the texts of one pool.
+type scopeSQL struct {
+	clean     [2][2][2]string // by readOnly, corrects, temporary
+	used      string          // up to the condition on which the role is set
+	usedEnd   string
+	procedure string // for a CALL that may commit
+	control   string // up to the tenant's id, as a constant
+	role      string
+}
+
+const (
+	tenantParam = "$1"
+	// pathParam is the search_path that the session should have, or NULL where it is not known yet.
+	pathParam = "$2"
+	// markParam is the mark of the transaction in a used session, or NULL where it has none yet.
+	markParam = "$2"
+)
+
+const (
+	// differsSQL is true where the session's names may mean other objects than at its beginning.
+	differsSQL = `pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) ` + pathParam + ` OR ` + temporarySQL
+
+	temporarySQL = `pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
+
+	// hasTemporarySQL is for sessions that had temporary objects: their temporary schema stays, and is empty or not.
+	hasTemporarySQL = ` AND EXISTS (SELECT FROM pg_catalog.pg_depend` +
+		` WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass` +
+		` AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())`
+
+	uncleanSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `')`
+
+	// endedSQL raises an error where SQL of the caller has ended the transaction, and perhaps begun another.
+	endedSQL = `CASE WHEN coalesce(pg_catalog.current_setting('` + txSetting + `', true), '') OPERATOR(pg_catalog.<>) ` + markParam +
+		` THEN pg_catalog.current_setting('` + endedMark + `') END`
+
+	// takenRoleSQL is for SQL of the caller that has named a role. One that it took on purpose, to have less rights, is kept:
+	// to go back to ours would give it more. That is so where it is not the login's, and all policies that bind every role
+	// bind it, and it has none of its own.
+	takenRoleSQL = ` AND (pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none'` +
+		` OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND (rolsuper OR rolbypassrls))` +
+		` OR EXISTS (SELECT FROM pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) r (role)` +
+		` WHERE r.role OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AND pg_catalog.pg_has_role(current_user, r.role, 'USAGE'))` +
+		` OR EXISTS (SELECT FROM pg_catalog.pg_class` +
+		` WHERE relrowsecurity AND NOT relforcerowsecurity AND pg_catalog.pg_has_role(current_user, relowner, 'USAGE')))`
+
+	// usedTemporarySQL is added in a used session that has not been looked at yet: SQL of the caller came first, which takes no
+	// snapshot, and so was no SELECT and made no table.
+	usedTemporarySQL = `, CASE WHEN ` + temporarySQL + hasTemporarySQL + uncleanSQL + ` END`
+
+	// readOnlySQL ends the SELECT, whose snapshot makes it final: PostgreSQL lets a transaction write only before its first query
+	// (https://www.postgresql.org/docs/current/sql-set-transaction.html).
+	readOnlySQL = `, pg_catalog.set_config('transaction_read_only', 'on', true)`
+)
+
+// txSetting marks a transaction of the guard in which SQL of the caller runs. It is local to the transaction, so that it is
+// missing after a COMMIT AND CHAIN.
+const txSetting = "tenancy.transaction"
+
+// noRole is PostgreSQL's name for the login's own role.
+const noRole = "none"
+
+// role is the role that every statement of the pool runs under.
+func (cfg Config) role() string {
+	if cfg.Role == "" {
+		return noRole
+	}
+	return cfg.Role
+}
+
+func (cfg Config) scopeSQL() scopeSQL {
+	setting, role := sqltext.Literal(cfg.Setting), sqltext.Literal(cfg.role())
+	s := scopeSQL{role: "SET LOCAL ROLE " + noRole}
+	if cfg.Role != "" {
+		s.role = "SET LOCAL ROLE " + pgx.Identifier{cfg.Role}.Sanitize()
+	}
+	s.control = "SET LOCAL " + pgx.Identifier(strings.Split(cfg.Setting, ".")).Sanitize() + " = "
+	s.procedure = `SELECT pg_catalog.set_config(` + setting + `, '', false), pg_catalog.set_config('role', 'none', false)`
+
+	setTenant := `pg_catalog.set_config(` + setting + `, ` + tenantParam + `, true)`
+	otherRole := `pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) ` + role
+	setRole := ` THEN pg_catalog.set_config('role', ` + role + `, true) END`
+	const rowSecurityOff = `pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'`
+
+	s.used = `SELECT ` + setTenant + `, ` + endedSQL + `, CASE WHEN ` + otherRole
+	s.usedEnd = setRole
+
+	for temporary, has := range []string{"", hasTemporarySQL} {
+		// The role is looked at, which costs the server less than to set it.
+		asBegun := `SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff + ` OR ` + differsSQL + has + uncleanSQL + ` ELSE ` + setTenant + ` END`
+		corrected := `SELECT ` + setTenant + `, CASE WHEN ` + otherRole + setRole +
+			`, CASE WHEN ` + rowSecurityOff + ` THEN pg_catalog.set_config('row_security', 'on', true) END` +
+			`, CASE WHEN ` + differsSQL + has + uncleanSQL + ` END`
+		for readOnly, end := range []string{"", readOnlySQL} {
+			s.clean[readOnly][0][temporary] = asBegun + end
+			s.clean[readOnly][1][temporary] = corrected + end
+		}
+	}
+	return s
+}
+
+// inClean is for a clean session. It also looks whether the session is as it should be: functions that triggers and policies
+// call can leave something without the guard noticing. Corrects is for sessions that do not begin with the pool's role and
+// row_security on: a login can be altered to begin with it off, with which PostgreSQL refuses what a policy would filter.
+func (s *scopeSQL) inClean(readOnly, corrects, temporary bool) string {
+	return s.clean[index(readOnly)][index(corrects)][index(temporary)]
+}
+
+// inUsed is for a session in which SQL of the caller has run since the connection was borrowed.
+func (s *scopeSQL) inUsed(readOnly, namedRole, looks bool) string {
+	sql := s.used
+	if namedRole {
+		sql += takenRoleSQL
+	}
+	sql += s.usedEnd
+	if looks {
+		sql += usedTemporarySQL
+	}
+	if readOnly {
+		sql += readOnlySQL
+	}
+	return sql
+}
+
+func index(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
