@@ -161,3 +161,25 @@ func TestSessionSequencesOfAFailure(t *testing.T) {
 		require.ErrorContains(t, err, "55000")
 	})
 }
+
+// TestSessionRowSecurityOfTrigger: row_security, which a trigger has switched off, refuses the next tenant nothing.
+func TestSessionRowSecurityOfTrigger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM set_config('row_security', 'off', false);
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		insert := `INSERT INTO "shared" ("id") VALUES (1)`
+		_, err := p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p))
+		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p), "in a session that is known to be clean")
+		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
+		require.NoError(t, err)
+		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, p))
+	})
+}

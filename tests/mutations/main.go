@@ -49,6 +49,15 @@ func run(ctx context.Context, only, document string) error {
 		return err
 	}
 
+	for _, m := range mutations {
+		undo, err := apply(filepath.Join(dir, "internal"), m.edits)
+		if err == nil {
+			err = undo()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
 	if only == "" {
 		failed, err := try(ctx, dir, mutation{})
 		if err != nil {

@@ -86,7 +86,7 @@ var mutations = []mutation{
 		{"guard/send.go", "if c.mayHelp(q, err) && wasIdle {", "if c.mayHelp(q, err) {"},
 	}},
 	{"Close of rows does not read to the end", []edit{
-		{"guard/rows.go", "if !r.ended {\n\t\t_ = r.conn.use", "if false {\n\t\t_ = r.conn.use"},
+		{"guard/rows.go", "if !r.ended {\n\t\t_ = r.use(ending)", "if false {\n\t\t_ = r.use(ending)"},
 	}},
 	{"a connection is given back in whatever state", []edit{
 		{"guard/conn.go", "return !pg.IsClosed() && !pg.IsBusy() && pg.TxStatus() == idle", "return pg.TxStatus() != '?' || idle == 0"},
