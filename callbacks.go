@@ -2,15 +2,13 @@ package tenancy
 
 import (
 	"cmp"
-	"database/sql"
 
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// What happens around each of GORM's six kinds of statement. UPDATE and DELETE get no WHERE from us, nor does SELECT:
-// PostgreSQL's policy adds it, and can't forget.
+// What happens around each of GORM's six kinds of statement.
 
 func (p *Plugin) create(db *gorm.DB) {
 	s, err := p.enter(db, "create")
@@ -28,7 +26,10 @@ func (p *Plugin) checkCreate(db *gorm.DB) {
 }
 
 func (p *Plugin) query(db *gorm.DB) {
-	_, err := p.enter(db, "query")
+	s, err := p.enter(db, "query")
+	if err == nil {
+		s.ensureWhere()
+	}
 	refuse(db, "query", err)
 }
 
@@ -36,6 +37,9 @@ func (p *Plugin) update(db *gorm.DB) {
 	s, err := p.enter(db, "update")
 	if err == nil {
 		err = s.checkAssignments()
+	}
+	if err == nil && db.AllowGlobalUpdate {
+		s.ensureWhere()
 	}
 	refuse(db, "update", err)
 }
@@ -47,7 +51,10 @@ func (p *Plugin) checkUpdate(db *gorm.DB) {
 }
 
 func (p *Plugin) delete(db *gorm.DB) {
-	_, err := p.enter(db, "delete")
+	s, err := p.enter(db, "delete")
+	if err == nil && db.AllowGlobalUpdate {
+		s.ensureWhere()
+	}
 	refuse(db, "delete", err)
 }
 
@@ -68,7 +75,10 @@ func (p *Plugin) raw(db *gorm.DB) {
 
 // row lets the rows carry a refusal, also one that Bypass left in db: see refusedPool.
 func (p *Plugin) row(db *gorm.DB) {
-	_, err := p.enter(db, "row")
+	s, err := p.enter(db, "row")
+	if err == nil {
+		s.ensureWhere()
+	}
 	if db.Error != nil && isRefusal(db.Error) {
 		err, db.Error = db.Error, nil
 	}
@@ -142,13 +152,10 @@ func inTransaction(c gorm.ConnPool) bool {
 }
 
 // scope returns the tenant that the statement runs for, and "" for none. A context that says nothing, in a transaction,
-// costs a question to PostgreSQL: only the guard knows the tenant, and sets it there.
+// inherits; the guard knows from whom.
 func (s *statement) scope() (string, error) {
-	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || s.DryRun {
+	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !inTransaction(s.ConnPool) {
 		return id, nil
 	}
-	var id sql.NullString
-	const ask = `SELECT pg_catalog.current_setting($1, true)`
-	err := plain(s.ConnPool).QueryRowContext(guard.Own(s.Context, ask), ask, s.plugin.config.Setting).Scan(&id)
-	return id.String, err
+	return guard.TransactionTenant(s.Context, plain(s.ConnPool))
 }

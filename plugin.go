@@ -76,6 +76,11 @@ type Config struct {
 	// in it becomes a PanicError beside the statement's error, and a record of Logger.
 	OnRefuse func(context.Context, Refusal)
 
+	// OmitTenantCondition leaves the tenant condition ("notes"."tenant_id" = $1) out of the SQL that GORM builds. The policies
+	// isolate without it, but PostgreSQL then plans each statement for a tenant of average size, and what looks at SQL text,
+	// such as a cache of queries, takes the statements of all tenants for the same.
+	OmitTenantCondition bool
+
 	// Check says whether Initialize looks for holes in the whole database, as rls.Isolation.Check does, and what follows
 	// from them. The zero value, CheckOff, does not look: a development database has holes until it is migrated. Whatever
 	// is chosen, PostgreSQL is asked about each tenant's table before its first use.
@@ -215,6 +220,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 			return fmt.Errorf("tenancy: register the callback %s: %w", c.name, err)
 		}
 	}
+	p.buildClauses(db)
 	return p.followResolver(db)
 }
 

@@ -168,8 +168,7 @@ func (p *Plugin) warnAbout(s *statement, known *proof) error {
 	case err != nil:
 		return err
 	}
-	known.verdict.Store(&v)
-	known.Yes(now)
+	known.Yes(now, string(v))
 	return nil
 }
 
@@ -259,7 +258,7 @@ const (
 type proof struct {
 	guard.Proof
 	about   subject
-	verdict atomic.Pointer[verdict] // nil while it was asked by the guard only, which does not tell
+	verdict atomic.Pointer[verdict] // nil before the first yes that counts for other statements
 	alone   [1]*guard.Proof         // for statements on this table and no other
 }
 
@@ -275,7 +274,11 @@ func (p *Plugin) newProof(pool *pool, about subject, name string) *proof {
 	q.alone[0] = &q.Proof
 	q.SQL, q.Valid = raiseSQL, proofValid
 	q.Args = [][]byte{[]byte(name), []byte(p.config.Column), p.pattern, []byte(about.kind), p.trusted}
-	q.First = func() { pool.proofs.remember(q) }
+	q.Noted = func(answer string) {
+		v := verdict(answer)
+		q.verdict.Store(&v)
+		pool.proofs.remember(q)
+	}
 	q.Refuse = func(err error) error {
 		l := leakIn(err)
 		if l == nil {
@@ -307,6 +310,9 @@ func (p *proofs) of(table subject) *proof {
 }
 
 func (p *proofs) remember(q *proof) {
+	if p.of(q.about) != nil {
+		return
+	}
 	p.change(func(known map[subject]*proof) {
 		if len(known) < maxProofs && known[q.about] == nil {
 			known[q.about] = q

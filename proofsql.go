@@ -102,7 +102,7 @@ var askSQL = `SELECT verdict, coalesce(leak, '') FROM ` + answersSQL
 // raiseSQL asks in the flight of a statement, which PostgreSQL must not run where something is wrong. So it raises an error then,
 // by asking for a setting that no one has, and the setting's name is what is wrong. Its second column says whether the yes
 // lasts for some time; NULL is a yes for this statement alone.
-var raiseSQL = `SELECT '', CASE WHEN leak IS NOT NULL` +
+var raiseSQL = `SELECT verdict, CASE WHEN leak IS NOT NULL` +
 	` THEN pg_catalog.current_setting(pg_catalog.concat('` + leakMark + `', leak))` +
 	` WHEN verdict OPERATOR(pg_catalog.=) 'isolated' OR verdict OPERATOR(pg_catalog.=) 'columnless'` +
 	` OR verdict OPERATOR(pg_catalog.=) 'absent' AND $4 OPERATOR(pg_catalog.=) 'raw' THEN 'lasts' END FROM ` + answersSQL

@@ -49,6 +49,7 @@ func note(db *gorm.DB) {
 func (p *Plugin) settle(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		p.settleStatement(db, op)
+		dropWhere(db.Statement)
 		leaveContext(db.Statement)
 	}
 }

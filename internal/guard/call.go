@@ -225,6 +225,10 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 // query runs a statement and returns its rows, which are read from the wire as they are asked for.
 func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Rows, err error) {
 	defer recovered(&err)
+	if o := OriginOf(ctx); o.asksTenant(q.sql) {
+		s, err := c.scope(ctx)
+		return &tenantRow{tenant: s.tenant}, err
+	}
 	if err = c.admit(ctx, &q); err != nil {
 		return nil, err
 	}

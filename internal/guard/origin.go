@@ -2,6 +2,9 @@ package guard
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,6 +36,39 @@ func Own(ctx context.Context, sql string) context.Context {
 	o := &Origin{Context: ctx, SQL: &strings.Builder{}, own: true}
 	o.SQL.WriteString(sql)
 	return o
+}
+
+// tenantQuestion is no SQL, and is never sent.
+const tenantQuestion = "tenancy: the tenant of the transaction"
+
+// TransactionTenant returns the tenant that a statement with this context runs for in a transaction, or an error if it would be
+// refused. Nothing is sent.
+func TransactionTenant(ctx context.Context, tx interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+},
+) (id string, err error) {
+	err = tx.QueryRowContext(Own(ctx, tenantQuestion), tenantQuestion).Scan(&id)
+	return id, err
+}
+
+// asksTenant reports whether this is the origin of the question above.
+func (o *Origin) asksTenant(sql string) bool { return o != nil && o.own && sql == tenantQuestion }
+
+// tenantRow answers it.
+type tenantRow struct {
+	tenant string
+	read   bool
+}
+
+func (r *tenantRow) Columns() []string { return []string{"tenant"} }
+func (r *tenantRow) Close() error      { return nil }
+
+func (r *tenantRow) Next(dest []driver.Value) error {
+	if r.read {
+		return io.EOF
+	}
+	dest[0], r.read = r.tenant, true
+	return nil
 }
 
 // Value returns the origin itself for its key, and what the context below has for any other.
@@ -88,12 +124,12 @@ func originFor(ctx context.Context, sql string) *Origin {
 type Proof struct {
 	// SQL is a single SELECT with parameters, of one row and two columns. It raises an error where the answer is no; the
 	// statement then does not run, and its error is what Refuse makes of PostgreSQL's. A yes whose second column is NULL is for
-	// this statement alone.
+	// this statement alone; the first column is what Noted gets.
 	SQL    string
 	Args   [][]byte // the parameters in text format, as UTF-8
 	Refuse func(error) error
 	Valid  time.Duration
-	First  func() // called by the first Yes; may be nil
+	Noted  func(answer string) // called with each yes that counts for other statements; may be nil
 
 	yes atomic.Int64 // when PostgreSQL said yes last, in nanoseconds of Unix time; 0 for never
 }
@@ -102,8 +138,9 @@ type Proof struct {
 func (p *Proof) Due(now time.Time) bool { return now.UnixNano()-p.yes.Load() > int64(p.Valid) }
 
 // Yes notes that PostgreSQL has said yes at this time.
-func (p *Proof) Yes(at time.Time) {
-	if p.yes.Swap(at.UnixNano()) == 0 && p.First != nil {
-		p.First()
+func (p *Proof) Yes(at time.Time, answer string) {
+	p.yes.Store(at.UnixNano())
+	if p.Noted != nil {
+		p.Noted(answer)
 	}
 }

@@ -231,7 +231,7 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	case stepSequences:
 		c.staleSequences = false
 	case stepProof:
-		c.noteProof(s.proof, len(rows) > 0)
+		c.noteProof(s.proof, rows)
 	case stepScope:
 		c.looked = c.looked || s.looks
 		if s.marks {
@@ -242,16 +242,16 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 
 // noteProof notes a yes. Where the name may mean something else than on the pool's other connections, it says nothing about
 // those.
-func (c *conn) noteProof(proof *Proof, lasts bool) {
+func (c *conn) noteProof(proof *Proof, lasting [][2]string) {
 	switch {
-	case !lasts:
+	case len(lasting) == 0:
 	case c.used || c.otherPath:
 		if c.proved == nil {
 			c.proved = map[*Proof]time.Time{}
 		}
 		c.proved[proof] = clock.Now()
 	default:
-		proof.Yes(clock.Now())
+		proof.Yes(clock.Now(), lasting[0][0])
 	}
 }
 

@@ -1,0 +1,410 @@
+package tenancy
+
+import (
+	"database/sql"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// The tenant condition, "notes"."tenant_id" = $1, which stands in the SQL that GORM builds beside the policy that PostgreSQL
+// applies. The policy decides which rows are seen. The condition tells the planner the tenant, which it does not know of a
+// policy; and what looks at SQL, such as a cache of queries, which tenant a statement is for.
+//
+// It is written while GORM builds a clause, by a clause builder, and is not among the statement's conditions. So all that looks
+// at those sees what the application has written: gorm.ErrMissingWhereClause, FirstOrCreate and soft delete.
+
+// buildClauses makes db write the tenant condition into the clauses WHERE and FROM.
+func (p *Plugin) buildClauses(db *gorm.DB) {
+	where, from := db.ClauseBuilders["WHERE"], db.ClauseBuilders["FROM"]
+	db.ClauseBuilders["WHERE"] = func(c clause.Clause, b clause.Builder) {
+		if stmt, ok := b.(*gorm.Statement); ok {
+			c = p.conditionWhere(stmt, c)
+		}
+		build(where, c, b)
+	}
+	db.ClauseBuilders["FROM"] = func(c clause.Clause, b clause.Builder) {
+		if stmt, ok := b.(*gorm.Statement); ok {
+			c = p.conditionJoins(stmt, c)
+		}
+		build(from, c, b)
+	}
+}
+
+// build builds a clause as GORM does, or by the builder that was there before.
+func build(before clause.ClauseBuilder, c clause.Clause, b clause.Builder) {
+	if before != nil {
+		before(c, b)
+		return
+	}
+	c.Build(b)
+}
+
+// ensureWhere gives a statement without conditions a WHERE clause, for only clauses that are there are built. dropWhere takes it
+// away when the statement is over: to GORM a statement that has one is not a global update.
+func (s *statement) ensureWhere() {
+	if s.Statement == nil || s.SQL.Len() > 0 {
+		return
+	}
+	if c, ok := s.Clauses["WHERE"]; ok && c.Expression != nil || s.condition() == nil {
+		return
+	}
+	s.Clauses["WHERE"] = clause.Clause{Name: "WHERE", Expression: noConditions{}}
+}
+
+func dropWhere(stmt *gorm.Statement) {
+	if _, ok := stmt.Clauses["WHERE"].Expression.(noConditions); ok {
+		delete(stmt.Clauses, "WHERE")
+	}
+}
+
+// noConditions is the WHERE of a statement that has no condition but the tenant's.
+type noConditions struct{}
+
+// Build writes nothing.
+func (noConditions) Build(clause.Builder) {}
+
+// condition returns the tenant condition on the statement's own table, and nil if it has none.
+func (s *statement) condition() clause.Expression {
+	return s.plugin.condition(s.Statement)
+}
+
+func (p *Plugin) condition(stmt *gorm.Statement) clause.Expression {
+	if p.config.OmitTenantCondition {
+		return nil
+	}
+	id := p.conditionTenant(stmt)
+	if id == "" || keepsOtherRows(stmt) {
+		return nil
+	}
+	column := p.conditionColumn(stmt)
+	if column.name == "" {
+		return nil
+	}
+	value, ok := column.value(id)
+	if !ok {
+		return nil // refused before, or left to PostgreSQL
+	}
+	return condition{clause.Column{Table: clause.CurrentTable, Name: column.name}, value}
+}
+
+// condition compares a column with the tenant.
+type condition struct {
+	column clause.Column
+	value  any
+}
+
+func (t condition) Build(b clause.Builder) {
+	b.WriteQuoted(t.column)
+	_, _ = b.WriteString(" = ")
+	b.AddVar(b, t.value)
+}
+
+// conditionTenant returns the tenant that a statement is built for, and "" if there is none, or if it is not known.
+func (p *Plugin) conditionTenant(stmt *gorm.Statement) string {
+	if bypassOf(stmt.DB.Config.ConnPool) != nil {
+		return ""
+	}
+	s := statement{Statement: stmt, plugin: p}
+	id, err := s.scope()
+	if err != nil {
+		return "" // the statement is refused
+	}
+	return id
+}
+
+// conditionColumn returns the tenant column of the statement's own table, and none where it is not known to have one. A table
+// that the caller has named need not be the model's.
+func (p *Plugin) conditionColumn(stmt *gorm.Statement) tenantColumn {
+	model := stmt.Schema
+	if model != nil && isShared(model) || !selectsFromTable(stmt) {
+		return tenantColumn{}
+	}
+	var field *schema.Field
+	if model != nil {
+		field = p.fieldOf(model)
+	}
+	key := subject{table: stmt.Table, kind: kindTable}
+	if stmt.TableExpr != nil {
+		table := tableIn(stmt.TableExpr)
+		if table == "" {
+			return tenantColumn{}
+		}
+		key = subject{table: stmt.TableExpr.SQL, sql: true, kind: kindTable}
+		if model == nil || table != model.Table && table != stmt.Quote(model.Table) {
+			field = nil
+		}
+	}
+	switch {
+	case field != nil:
+		return tenantColumn{name: field.DBName, field: field}
+	case p.isIsolated(stmt, key):
+		return tenantColumn{name: p.config.Column}
+	default:
+		return tenantColumn{}
+	}
+}
+
+// tableIn returns the table that an expression names, with or without an alias, and "" if it is another expression.
+func tableIn(e *clause.Expr) string {
+	if m := aliased.FindStringSubmatch(e.SQL); m != nil && len(e.Vars) == 0 {
+		return m[1]
+	}
+	return ""
+}
+
+// aliased is a table name, with or without an alias.
+var aliased = regexp.MustCompile(`^\s*(` + qualifiedName + `)(?:\s+(?:(?i:AS)\s+)?` + name + `)?\s*$`)
+
+// isIsolated reports whether PostgreSQL has said that a table has the tenant column.
+func (p *Plugin) isIsolated(stmt *gorm.Statement, key subject) bool {
+	pool := p.knownPool(stmt.ConnPool)
+	if pool == nil {
+		return false
+	}
+	known := pool.proofs.of(key)
+	return known != nil && known.has(isolated)
+}
+
+// selectsFromTable reports whether the statement's own table is among those that it is about: clause.From can name others.
+func selectsFromTable(stmt *gorm.Statement) bool {
+	from, _ := stmt.Clauses["FROM"].Expression.(clause.From)
+	return len(from.Tables) == 0 || strings.HasPrefix(stmt.SQL.String(), "UPDATE") ||
+		slices.ContainsFunc(from.Tables, func(t clause.Table) bool {
+			return !t.Raw && (t.Name == clause.CurrentTable || t.Name == stmt.Table) && (t.Alias == "" || t.Alias == stmt.Table)
+		})
+}
+
+// keepsOtherRows reports whether a join may return rows without a row of the statement's own table, which a condition on that
+// would take away.
+func keepsOtherRows(stmt *gorm.Statement) bool {
+	for i := range stmt.Joins {
+		if outer(string(stmt.Joins[i].JoinType)) || outer(stmt.Joins[i].Name) && relations(stmt.Schema, stmt.Joins[i].Name) == nil {
+			return true
+		}
+	}
+	from, _ := stmt.Clauses["FROM"].Expression.(clause.From)
+	for i := range from.Joins {
+		raw, _ := from.Joins[i].Expression.(clause.NamedExpr)
+		expr, _ := from.Joins[i].Expression.(clause.Expr)
+		if outer(string(from.Joins[i].Type)) || outer(raw.SQL) || outer(expr.SQL) {
+			return true
+		}
+	}
+	return false
+}
+
+func outer(join string) bool {
+	join = strings.ToUpper(join)
+	return strings.Contains(join, "RIGHT") || strings.Contains(join, "FULL")
+}
+
+// conditionWhere adds the tenant condition to a WHERE clause.
+func (p *Plugin) conditionWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	tenant, ok := p.condition(stmt).(condition)
+	if !ok {
+		return c
+	}
+	switch where := c.Expression.(type) {
+	case noConditions:
+		c.Expression = tenant
+	case clause.Where:
+		c.Expression = conditioned{tenant, tenant.without(where.Exprs)}
+	}
+	return c
+}
+
+// conditioned is a WHERE with the tenant condition before those of the application.
+type conditioned struct {
+	tenant condition
+	exprs  []clause.Expression
+}
+
+func (w conditioned) Build(b clause.Builder) {
+	w.tenant.Build(b)
+	if len(w.exprs) == 0 {
+		return
+	}
+	_, _ = b.WriteString(clause.AndWithSpace)
+	if !slices.ContainsFunc(w.exprs, mayHoldOr) {
+		clause.Where{Exprs: w.exprs}.Build(b)
+		return
+	}
+	stmt, _ := b.(*gorm.Statement)
+	start := stmt.SQL.Len()
+	_ = b.WriteByte('(')
+	clause.Where{Exprs: w.exprs}.Build(b)
+	if strings.Contains(stmt.SQL.String()[start:], "--") {
+		_ = b.WriteByte('\n') // or it would be a part of the comment
+	}
+	_ = b.WriteByte(')')
+}
+
+// mayHoldOr reports whether an expression, joined to another by AND without parentheses, may mean something else. It need not be
+// exact: parentheses harm nothing.
+func mayHoldOr(e clause.Expression) bool {
+	switch e := e.(type) {
+	case clause.Eq, clause.Neq, clause.Gt, clause.Gte, clause.Lt, clause.Lte, clause.Like, clause.IN:
+		return false
+	case clause.Expr:
+		return slices.ContainsFunc([]string{"or", "Or", "oR", "OR", "--", "/*"}, func(s string) bool { return strings.Contains(e.SQL, s) })
+	default:
+		return true
+	}
+}
+
+// without leaves out conditions that say the same as the tenant condition, and completes those on a key that the tenant is a
+// part of: a struct that does not name its tenant is one of this tenant's.
+func (t condition) without(exprs []clause.Expression) []clause.Expression {
+	for i, e := range exprs {
+		switch e := e.(type) {
+		case clause.Eq:
+			if t.isColumn(e.Column) && e.Value == t.value {
+				return t.without(slices.Delete(slices.Clone(exprs), i, i+1))
+			}
+		case clause.IN:
+			if completed, ok := t.completed(e); ok {
+				exprs = slices.Clone(exprs)
+				exprs[i] = completed
+			}
+		}
+	}
+	return exprs
+}
+
+// isColumn reports whether a column of a condition is the tenant column of the statement's own table.
+func (t condition) isColumn(column any) bool {
+	switch c := column.(type) {
+	case string:
+		return c == t.column.Name
+	case clause.Column:
+		return c.Name == t.column.Name && c.Table == clause.CurrentTable
+	default:
+		return false
+	}
+}
+
+// completed writes the tenant into the rows of a composite key that leave it unset.
+func (t condition) completed(in clause.IN) (clause.IN, bool) {
+	columns, _ := in.Column.([]clause.Column)
+	at := slices.IndexFunc(columns, func(c clause.Column) bool { return c.Name == t.column.Name })
+	if at < 0 || len(columns) < 2 {
+		return in, false
+	}
+	values := slices.Clone(in.Values)
+	for i := range values {
+		if row, ok := values[i].([]any); ok && len(row) == len(columns) && isUnset(row[at]) {
+			row = slices.Clone(row)
+			row[at] = t.value
+			values[i] = row
+		}
+	}
+	in.Values = values
+	return in, true
+}
+
+// conditionJoins adds the tenant condition to what joined tables are joined on, so that a LEFT JOIN stays one.
+func (p *Plugin) conditionJoins(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	from, ok := c.Expression.(clause.From)
+	if !ok || len(from.Joins) == 0 || p.config.OmitTenantCondition {
+		return c
+	}
+	id := p.conditionTenant(stmt)
+	if id == "" {
+		return c
+	}
+	joins := slices.Clone(from.Joins)
+	for i := range joins {
+		if joins[i].Expression != nil || len(joins[i].ON.Exprs) == 0 {
+			continue // SQL of the caller, or a join on nothing
+		}
+		column := p.joinedColumn(stmt, joins[i].Table)
+		value, ok := column.value(id)
+		if column.name == "" || !ok {
+			continue
+		}
+		on := condition{clause.Column{Table: nameIn(joins[i].Table), Name: column.name}, value}
+		joins[i].ON.Exprs = append(slices.Clone(joins[i].ON.Exprs), on)
+	}
+	from.Joins = joins
+	c.Expression = from
+	return c
+}
+
+// nameIn is the name that a table has in its statement.
+func nameIn(t clause.Table) string {
+	if t.Alias != "" {
+		return t.Alias
+	}
+	return t.Name
+}
+
+// joinedColumn returns the tenant column of a joined table, and none where it is not known to have one.
+func (p *Plugin) joinedColumn(stmt *gorm.Statement, table clause.Table) tenantColumn {
+	if table.Raw {
+		return tenantColumn{}
+	}
+	for i := range stmt.Joins {
+		for _, relation := range relations(stmt.Schema, stmt.Joins[i].Name) {
+			if relation.Table != table.Name {
+				continue
+			}
+			if isShared(relation) {
+				return tenantColumn{}
+			}
+			if field := p.fieldOf(relation); field != nil {
+				return tenantColumn{name: field.DBName, field: field}
+			}
+		}
+	}
+	if p.isIsolated(stmt, subject{table: table.Name, kind: kindTable}) {
+		return tenantColumn{name: p.config.Column}
+	}
+	return tenantColumn{}
+}
+
+// Condition returns the tenant condition, "n"."tenant_id" = $1, on a table or alias of SQL that GORM does not build, for a
+// placeholder in it:
+//
+//	db.Raw("SELECT … FROM notes n JOIN tags t ON … WHERE ? AND ?", tenancy.Condition("n"), tenancy.Condition("t"))
+//
+// PostgreSQL's policies isolate such SQL without it; with it the planner knows the tenant. The column is Config.Column, and the
+// tenant that of the statement's context or transaction. For a statement of Bypass, and under WithoutTenant, it is TRUE: what
+// is seen is up to the policies. Without the plugin it adds ErrNotInstalled to the statement.
+func Condition(table string) clause.Expression { return rawCondition(table) }
+
+type rawCondition string
+
+func (c rawCondition) Build(b clause.Builder) {
+	stmt, ok := b.(*gorm.Statement)
+	if !ok {
+		_ = b.AddError(ErrNotInstalled)
+		return
+	}
+	p, ok := stmt.Plugins["tenancy"].(*Plugin)
+	if !ok {
+		_ = b.AddError(ErrNotInstalled)
+		return
+	}
+	id := p.conditionTenant(stmt)
+	if id == "" {
+		_, _ = b.WriteString("TRUE")
+		return
+	}
+	condition{clause.Column{Table: string(c), Name: p.config.Column}, id}.Build(b)
+}
+
+// knownPool returns the guarded pool that a statement goes to, and nil if it has not been seen.
+func (p *Plugin) knownPool(c gorm.ConnPool) *pool {
+	db, ok := plain(c).(*sql.DB)
+	if !ok {
+		db = source(c)
+	}
+	known, _ := p.pools.Load(db)
+	pool, _ := known.(*pool)
+	return pool
+}
