@@ -125,6 +125,9 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
 		return s, err
 	}
+	if id, _ := guard.Tenant(s.Context); id != "" && s.SQL.Len() == 0 && !s.tenant.accepts(id) {
+		return s, s.tenant.misfit()
+	}
 	return s, p.prove(&s, pool)
 }
 

@@ -103,6 +103,28 @@ func (c tenantColumn) value(id string) (any, bool) {
 	return nil, false
 }
 
+// accepts reports whether the column can hold the id, written as PostgreSQL writes it: what is keyed by the id of a tenant must not
+// know it under two names.
+func (c tenantColumn) accepts(id string) bool {
+	if c.field == nil {
+		return true
+	}
+	if c.field.IndirectFieldType.Kind() == reflect.String {
+		u, ok := parseUUID(id)
+		return !strings.EqualFold(string(c.field.DataType), "uuid") || ok && formatUUID(u) == id
+	}
+	value, ok := c.value(id)
+	if !ok {
+		return false
+	}
+	written, ok := text(value)
+	return !ok || written == id
+}
+
+func (c tenantColumn) misfit() error {
+	return because(ErrInvalidTenant, "column %s is %s in Go, and the tenant's id is not one as PostgreSQL writes it", c.name, c.field.FieldType)
+}
+
 // holds reports whether a value, read from the column's field, is this tenant's id.
 func (c tenantColumn) holds(value any, id string) bool {
 	have, ok := text(value)

@@ -70,10 +70,6 @@ func (f *filler) prepare() (err error) {
 	return nil
 }
 
-func (f *filler) misfit() error {
-	return because(ErrInvalidTenant, "column %s is %s in Go", f.tenant.name, f.tenant.field.FieldType)
-}
-
 func (f *filler) structs() error {
 	rows := f.ReflectValue
 	if f.tenant.field == nil || !rows.IsValid() {
@@ -142,13 +138,13 @@ func (f *filler) glance(field *schema.Field, row reflect.Value) (unset, holds bo
 func (f *filler) set(field *schema.Field, row reflect.Value) error {
 	id, ok := f.asValue()
 	if !ok || field.Set(f.Context, row, id) != nil {
-		return f.misfit()
+		return f.tenant.misfit()
 	}
 	if _, holds := f.glance(field, row); holds {
 		return nil
 	}
 	if value, _ := field.ValueOf(f.Context, row); !f.tenant.holds(value, f.id) {
-		return f.misfit()
+		return f.tenant.misfit()
 	}
 	return nil
 }
@@ -199,7 +195,7 @@ func (f *filler) mapRow(row map[string]any) error {
 	default:
 		id, ok := f.asValue()
 		if !ok {
-			return f.misfit()
+			return f.tenant.misfit()
 		}
 		row[f.tenant.name] = id
 	}

@@ -2,9 +2,9 @@ package tenancy
 
 import (
 	"context"
+	"encoding"
 	"encoding/hex"
 	"reflect"
-	"strconv"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
@@ -17,8 +17,12 @@ type ID interface {
 		~[16]byte
 }
 
-// WithTenant returns a context whose statements run for the tenant with this id. Numbers are written in decimal, UUIDs
-// in lower case with dashes, text as it is.
+// WithTenant returns a context whose statements run for the tenant with this id. Integers are written in decimal, 16 bytes as a
+// UUID in lower case with dashes, text as it is. A type that implements driver.Valuer is written as it is stored, and an array
+// that implements encoding.TextMarshaler, such as a ULID, as that says.
+//
+// A tenant has one id: statements on a model whose tenant column is an integer or a UUID in Go are refused with ErrInvalidTenant
+// where the id is written otherwise than PostgreSQL writes it, such as "07" or a UUID in upper case.
 //
 // The zero value of every type ("", 0, the nil UUID) is no tenant: an id that nobody has set must not become one.
 // Under it, and under text that is longer than 1024 bytes, is not UTF-8 or holds a NUL, which PostgreSQL can't store,
@@ -40,7 +44,8 @@ func TenantFromContext(ctx context.Context) (string, bool) {
 	return id, id != ""
 }
 
-// formatID writes an id as text, and the zero value of its type as "".
+// formatID writes an id as text, and the zero value of its type as "". An id that says how it is stored, or an array that says
+// how it is written, is taken at its word. What cannot be stored is "" as well.
 func formatID[T ID](id T) string {
 	if s, ok := any(id).(string); ok {
 		return s
@@ -49,16 +54,17 @@ func formatID[T ID](id T) string {
 	if v.IsZero() {
 		return ""
 	}
-	switch {
-	case v.CanInt():
-		return strconv.FormatInt(v.Int(), 10)
-	case v.CanUint():
-		return strconv.FormatUint(v.Uint(), 10)
-	case v.Kind() == reflect.Array:
-		return formatUUID(v.Convert(reflect.TypeFor[[16]byte]()).Interface().([16]byte))
-	default:
-		return v.String()
+	if v.Kind() == reflect.Array {
+		if m, ok := any(id).(encoding.TextMarshaler); ok {
+			written, err := m.MarshalText()
+			if err != nil {
+				return ""
+			}
+			return string(written)
+		}
 	}
+	stored, _ := text(id)
+	return stored
 }
 
 // formatUUID writes a UUID as PostgreSQL does (https://www.postgresql.org/docs/current/datatype-uuid.html).

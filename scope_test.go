@@ -2,6 +2,9 @@ package tenancy_test
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -10,6 +13,28 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 )
+
+// ulid is stored as 16 bytes, and written as text that is not a UUID's.
+type ulid [16]byte
+
+func (u ulid) MarshalText() ([]byte, error) {
+	if u[0] == 0xff {
+		return nil, errors.New("no ULID")
+	}
+	return fmt.Appendf(nil, "ULID-%x", u[0]), nil
+}
+
+func (u ulid) Value() (driver.Value, error) { return u[:], nil }
+
+// stored is text that the database has under another name.
+type stored string
+
+func (s stored) Value() (driver.Value, error) {
+	if s == "broken" {
+		return nil, errors.New("broken")
+	}
+	return "t-" + string(s), nil
+}
 
 func TestTenantFromContext(t *testing.T) {
 	type (
@@ -30,6 +55,10 @@ func TestTenantFromContext(t *testing.T) {
 		{tenancy.WithTenant(ctx, uint8(7)), "7"},
 		{tenancy.WithTenant(ctx, [16]byte{0xab, 15: 1}), "ab000000-0000-0000-0000-000000000001"},
 		{tenancy.WithTenant(ctx, UUID{0xab, 15: 1}), "ab000000-0000-0000-0000-000000000001"},
+		{tenancy.WithTenant(ctx, ulid{0xab, 15: 1}), "ULID-ab"},
+		{tenancy.WithTenant(ctx, ulid{0xff}), ""},
+		{tenancy.WithTenant(ctx, stored("acme")), "t-acme"},
+		{tenancy.WithTenant(ctx, stored("broken")), ""},
 		{tenancy.WithTenant(tenancy.WithTenant(ctx, "acme"), "globex"), "globex"},
 		{tenancy.WithTenant(tenancy.WithTenant(ctx, "acme"), ""), ""},
 		{tenancy.WithTenant(ctx, text("")), ""},

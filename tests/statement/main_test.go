@@ -271,3 +271,14 @@ func (s *side) run(t *testing.T, op func(db *gorm.DB) (any, *gorm.DB)) outcome {
 	o.Result = string(encoded)
 	return o
 }
+
+// Shared has the column and belongs to all.
+type Shared struct {
+	ID       int64
+	TenantID string
+}
+
+func (Shared) TenantShared()     {}
+func (Shared) TableName() string { return "countries" }
+
+func ignore(context.Context, tenancy.BypassEvent) {}
