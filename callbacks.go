@@ -26,11 +26,23 @@ func (p *Plugin) checkCreate(db *gorm.DB) {
 }
 
 func (p *Plugin) query(db *gorm.DB) {
-	s, err := p.enter(db, "query")
-	if err == nil {
-		s.ensureWhere()
+	refuse(db, "query", p.read(db, "query"))
+	if db.Error != nil {
+		(&statement{Statement: db.Statement, plugin: p}).ensureWhere()
 	}
-	refuse(db, "query", err)
+}
+
+// read is what statements pass that GORM reads rows with.
+func (p *Plugin) read(db *gorm.DB, op string) error {
+	s, err := p.enter(db, op)
+	if err != nil || db.Error != nil {
+		return err
+	}
+	s.ensureWhere()
+	if db.DryRun {
+		return nil
+	}
+	return s.checkReplaced()
 }
 
 func (p *Plugin) update(db *gorm.DB) {
@@ -75,10 +87,7 @@ func (p *Plugin) raw(db *gorm.DB) {
 
 // row lets the rows carry a refusal, also one that Bypass left in db: see refusedPool.
 func (p *Plugin) row(db *gorm.DB) {
-	s, err := p.enter(db, "row")
-	if err == nil {
-		s.ensureWhere()
-	}
+	err := p.read(db, "row")
 	if db.Error != nil && isRefusal(db.Error) {
 		err, db.Error = db.Error, nil
 	}

@@ -50,7 +50,7 @@ func (s *statement) ensureWhere() {
 	if s.Statement == nil || s.SQL.Len() > 0 {
 		return
 	}
-	if c, ok := s.Clauses["WHERE"]; ok && c.Expression != nil || s.condition() == nil {
+	if c, ok := s.Clauses["WHERE"]; ok && c.Expression != nil || s.DB.Error == nil && s.condition() == nil {
 		return
 	}
 	s.Clauses["WHERE"] = clause.Clause{Name: "WHERE", Expression: noConditions{}}
@@ -205,6 +205,10 @@ func outer(join string) bool {
 
 // conditionWhere adds the tenant condition to a WHERE clause.
 func (p *Plugin) conditionWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	if stmt.DB.Error != nil { // it is refused, and not sent; a cache must not find it
+		c.Expression = clause.Expr{SQL: "FALSE"}
+		return c
+	}
 	tenant, ok := p.condition(stmt).(condition)
 	if !ok {
 		return c
@@ -395,6 +399,7 @@ func (c rawCondition) Build(b clause.Builder) {
 		_, _ = b.WriteString("TRUE")
 		return
 	}
+	stmt.Settings.Store(conditionKey, id)
 	condition{clause.Column{Table: string(c), Name: p.config.Column}, id}.Build(b)
 }
 

@@ -19,8 +19,8 @@ var (
 	// that runs in a transaction begun for another tenant. Nothing has been sent.
 	ErrTenantMismatch = guard.ErrTenantMismatch
 
-	// ErrInvalidTenant is returned by a statement whose tenant id can't be stored in the tenant column's Go type, such
-	// as "acme" in an int64. Nothing has been sent.
+	// ErrInvalidTenant is returned by a statement whose tenant id cannot be stored in the tenant column's Go type, such
+	// as "acme" in an int64, or is not written as PostgreSQL writes it, such as "07". Nothing has been sent.
 	ErrInvalidTenant = errors.New("tenancy: the tenant's id does not fit its column")
 
 	// ErrNotIsolated is returned by statements on a table with the tenant column that PostgreSQL does not isolate for the role
@@ -48,6 +48,10 @@ var (
 
 	// ErrRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.
 	ErrRole = guard.ErrRole
+
+	// ErrForeignCallback is returned by statements without a tenant condition where another plugin reads in place of GORM, such as
+	// a cache of queries, and by Plugin.Initialize beside a plugin that hides statements from the guard. Nothing has been sent.
+	ErrForeignCallback = errors.New("tenancy: another plugin stands between GORM and the guard")
 
 	// ErrNotInstalled is returned by functions that need a *gorm.DB with the plugin, and got one without.
 	ErrNotInstalled = errors.New("tenancy: the plugin is not installed on this *gorm.DB")

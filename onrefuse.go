@@ -150,5 +150,5 @@ func isApplications(frame runtime.Frame) bool {
 // isRefusal reports whether err refuses a statement: a callback's refusal, or the guard's.
 func isRefusal(err error) bool {
 	var known *Error
-	return errors.As(err, &known) || guard.Refused(err) || errors.Is(err, ErrNotIsolated)
+	return errors.As(err, &known) || guard.Refused(err) || errors.Is(err, ErrNotIsolated) || errors.Is(err, ErrForeignCallback)
 }

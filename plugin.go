@@ -102,6 +102,11 @@ type Config struct {
 	// package rls makes and are trusted to bind each row to its tenant. Row-level security must still be on for the role.
 	DangerouslyTrustPolicies []string
 
+	// DangerouslyTrustCallbacks names packages, such as "github.com/go-gorm/caches/v4", that may replace GORM's callbacks for
+	// reading. Their statements are sent also where no tenant condition tells tenants apart, which they would do themselves: a cache
+	// must have the tenant in its key.
+	DangerouslyTrustCallbacks []string
+
 	// DangerouslyWarnOnly asks, and answers a table that is not isolated with a warning to Logger only.
 	DangerouslyWarnOnly bool
 }
@@ -135,7 +140,7 @@ func (p *Plugin) Name() string { return "tenancy" }
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
 // be called again. It returns an error if Config is invalid, a bypass would leave no trace, db is not PostgreSQL below pgx, or
 // PostgreSQL says that the roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdmin) or the database is one of
-// Citus (ErrUnsafeDatabase); db is not usable then. With CheckRefuse it also returns an error if the database has holes
+// Citus (ErrUnsafeDatabase), or another plugin hides statements (ErrForeignCallback); db is not usable then. With CheckRefuse it also returns an error if the database has holes
 // (ErrUnsafeDatabase) or cannot be checked.
 //
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
@@ -150,6 +155,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	}
 	if name := db.Name(); name != "postgres" {
 		return fmt.Errorf("tenancy: row-level security needs PostgreSQL; the dialect is %q", name)
+	}
+	if err := checkPlugins(db); err != nil {
+		return err
 	}
 	pool, err := p.install(db)
 	if err != nil {

@@ -302,6 +302,9 @@ func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 	if known, ok := p.pools.Load(from); ok && known.(*pool).guarded == from {
 		return known.(*pool), p.trust(ctx, known.(*pool), plain(c))
 	}
+	if from == nil {
+		return nil, because(ErrForeignCallback, "%T, which another plugin has put in place of the pool, hides from the guard what it sends", c)
+	}
 	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+
 		"is installed", c)
 }
