@@ -110,6 +110,7 @@ type Plugin struct {
 	pattern []byte     // of policies that isolate, for questions about tables
 	trusted []byte     // Config.DangerouslyTrustPolicies, for the same
 	fresh   fresh
+	uniques sync.Map // *uniques by *schema.Schema
 }
 
 var _ gorm.Plugin = (*Plugin)(nil)
@@ -215,6 +216,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 			return fmt.Errorf("tenancy: register the callback %s: %w", c.name, err)
 		}
 	}
+	p.registerConflict(db)
 	return p.followResolver(db)
 }
 

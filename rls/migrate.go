@@ -25,8 +25,8 @@ import (
 // too. The primary key becomes unique together with it, for foreign keys to refer to, unless none does and another index
 // begins with the same columns. A relation between two tenants' models gets a foreign key (tenant_id, x_id) in place of
 // GORM's: no row can then refer to another tenant's, and no cascade delete one. What the tags unique and uniqueIndex name
-// is unique within a tenant; clause.OnConflict must name the tenant column as well, to match. All have the names that GORM
-// gives them, so that its AutoMigrate does not bring back its own, and those that are there already without the tenant
+// is unique within a tenant; to match, ON CONFLICT must name the tenant column as well, which package tenancy adds to
+// clause.OnConflict. All have the names that GORM gives them, so that its AutoMigrate does not bring back its own, and those that are there already without the tenant
 // column are replaced. ON DELETE SET NULL and SET DEFAULT spare the tenant column, for which PostgreSQL 15 is needed; on
 // PostgreSQL 14 they become NO ACTION, as they do everywhere for ON UPDATE.
 //
