@@ -154,6 +154,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.register(db); err != nil {
 		return err
 	}
+	if err := (rls.Isolation{Setting: p.config.Setting, Column: p.config.Column}).Initialize(db); err != nil {
+		return fmt.Errorf("tenancy: prepare AutoMigrate: %w", err)
+	}
 	if !p.config.DangerouslyAllowUnsafeRole {
 		if err := p.checkRoles(db.Statement.Context, pool); err != nil {
 			return err

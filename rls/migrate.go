@@ -129,7 +129,7 @@ func supported(db *gorm.DB) error {
 	if db == nil || db.Config == nil || db.Dialector == nil {
 		return errors.New("no database: pass the *gorm.DB of the role that owns the tables")
 	}
-	if _, ok := db.Migrator().(postgres.Migrator); !ok {
+	if _, ok := unkept(db.Dialector).Migrator(db).(postgres.Migrator); !ok {
 		return fmt.Errorf("dialect %q is not supported: open the database with gorm.io/driver/postgres", db.Name())
 	}
 	return nil
