@@ -137,6 +137,9 @@ func (p *Plugin) Name() string { return "tenancy" }
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
 // nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
 // for each table whether PostgreSQL isolates it, at first and at least every minute. And PostgreSQL's policies decide what it sees.
+//
+// It exchanges db.Dialector for one by which AutoMigrate leaves alone what rls.Isolation.Migrate has made, see
+// rls.Isolation.Initialize; and it writes ON CONFLICT with the tenant column where Migrate made an index have it.
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.config.validate(); err != nil {
 		return fmt.Errorf("tenancy: invalid Config: %w", err)

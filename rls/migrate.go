@@ -30,6 +30,9 @@ import (
 // column are replaced. ON DELETE SET NULL and SET DEFAULT spare the tenant column, for which PostgreSQL 15 is needed; on
 // PostgreSQL 14 they become NO ACTION, as they do everywhere for ON UPDATE.
 //
+// A tenant column with the tag -:migration is made as well; the type of one that is there stays as it is then. AutoMigrate may run
+// after Migrate on a *gorm.DB with the plugin of package tenancy, or with Isolation itself: see Initialize.
+//
 // Partitions, and tables that inherit from a tenant's, get the policies of the whole, so that no query of a part goes around
 // them. A partition that is made later gets them when Migrate runs again; until then nobody but the owner can read it, unless
 // it is granted directly.

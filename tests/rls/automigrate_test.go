@@ -56,6 +56,11 @@ type (
 		First    string `gorm:"uniqueIndex:auto_names"`
 		Last     string `gorm:"uniqueIndex:auto_names"`
 	}
+	autoUniqueOfALongName struct {
+		ID       int64
+		TenantID string
+		Remark   string `gorm:"unique;column:a_column_with_a_name_that_is_as_long_as_postgresql_allows_it_1"`
+	}
 	autoUniqueTenant struct {
 		ID       int64
 		TenantID string `gorm:"unique"`
@@ -130,6 +135,17 @@ type (
 
 func (autoShared) TenantShared() {}
 
+// autoBilled is in another schema than public, and has a unique constraint whose name is too long for PostgreSQL.
+type autoBilled struct {
+	ID       int64
+	TenantID string
+	Email    string `gorm:"unique"`
+	Login    string `gorm:"uniqueIndex"`
+	Remark   string `gorm:"unique;column:a_column_with_a_name_that_is_as_long_as_postgresql_allows_it_1"`
+}
+
+func (autoBilled) TableName() string { return "billing.autos" }
+
 // autoClients open what AutoMigrate is called on. The plain ones know nothing of tenants.
 var autoClients = map[string]struct {
 	open  func(t *testing.T, d database, config *gorm.Config, column string) *gorm.DB
@@ -176,6 +192,7 @@ func TestAutoMigrateAfterMigrate(t *testing.T) {
 		"uuid, default":               {model: &autoUUIDDefault{}},
 		"unique":                      {model: &autoUnique{}},
 		"uniqueIndex":                 {model: &autoUniqueIndex{}},
+		"unique, of a long name":      {model: &autoUniqueOfALongName{}},
 		"unique tenant":               {model: &autoUniqueTenant{}},
 		"primary key":                 {model: &autoKey{}},
 		"-:migration":                 {model: &autoIgnored{}, plain: true},
@@ -234,6 +251,24 @@ func TestAutoMigrateAfterMigrateInEverySetup(t *testing.T) {
 				require.NoError(t, db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return tx.AutoMigrate(models...) }))
 				require.Equal(t, before, d.snapshot(t))
 			}
+		}
+	}
+}
+
+// So it is in other schemas.
+func TestAutoMigrateAfterMigrateInOtherSchema(t *testing.T) {
+	d := newDatabase(t)
+	d.run(t, "CREATE SCHEMA billing")
+	d.migrate(t, &autoBilled{})
+	before := d.snapshot(t)
+	for name, client := range autoClients {
+		if client.plain {
+			continue
+		}
+		db := client.open(t, d, &gorm.Config{}, "")
+		for range 2 {
+			require.NoError(t, db.AutoMigrate(&autoBilled{}), name)
+			require.Equal(t, before, d.snapshot(t), name)
 		}
 	}
 }
