@@ -14,35 +14,6 @@ import (
 // The tenant condition, "notes"."tenant_id" = $1, which stands in the SQL that GORM builds beside the policy that PostgreSQL
 // applies. The policy decides which rows are seen. The condition tells the planner the tenant, which it does not know of a
 // policy; and what looks at SQL, such as a cache of queries, which tenant a statement is for.
-//
-// It is written while GORM builds a clause, by a clause builder, and is not among the statement's conditions. So all that looks
-// at those sees what the application has written: gorm.ErrMissingWhereClause, FirstOrCreate and soft delete.
-
-// buildClauses makes db write the tenant condition into the clauses WHERE and FROM.
-func (p *Plugin) buildClauses(db *gorm.DB) {
-	where, from := db.ClauseBuilders["WHERE"], db.ClauseBuilders["FROM"]
-	db.ClauseBuilders["WHERE"] = func(c clause.Clause, b clause.Builder) {
-		if stmt, ok := b.(*gorm.Statement); ok {
-			c = p.conditionWhere(stmt, c)
-		}
-		build(where, c, b)
-	}
-	db.ClauseBuilders["FROM"] = func(c clause.Clause, b clause.Builder) {
-		if stmt, ok := b.(*gorm.Statement); ok {
-			c = p.conditionJoins(stmt, c)
-		}
-		build(from, c, b)
-	}
-}
-
-// build builds a clause as GORM does, or by the builder that was there before.
-func build(before clause.ClauseBuilder, c clause.Clause, b clause.Builder) {
-	if before != nil {
-		before(c, b)
-		return
-	}
-	c.Build(b)
-}
 
 // ensureWhere gives a statement without conditions a WHERE clause, for only clauses that are there are built. dropWhere takes it
 // away when the statement is over: to GORM a statement that has one is not a global update.
@@ -203,8 +174,8 @@ func outer(join string) bool {
 	return strings.Contains(join, "RIGHT") || strings.Contains(join, "FULL")
 }
 
-// conditionWhere adds the tenant condition to a WHERE clause.
-func (p *Plugin) conditionWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+// writeWhere adds the tenant condition to a WHERE clause.
+func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	if stmt.DB.Error != nil { // it is refused, and not sent; a cache must not find it
 		c.Expression = clause.Expr{SQL: "FALSE"}
 		return c
@@ -311,8 +282,8 @@ func (t condition) completed(in clause.IN) (clause.IN, bool) {
 	return in, true
 }
 
-// conditionJoins adds the tenant condition to what joined tables are joined on, so that a LEFT JOIN stays one.
-func (p *Plugin) conditionJoins(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+// writeFrom adds the tenant condition to what joined tables are joined on, so that a LEFT JOIN stays one.
+func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	from, ok := c.Expression.(clause.From)
 	if !ok || len(from.Joins) == 0 || p.config.OmitTenantCondition {
 		return c

@@ -234,7 +234,7 @@ func (f *filler) assignments(set clause.Set) error {
 		if !f.tenant.is(a.Column.Name) {
 			continue
 		}
-		if column, ok := a.Value.(clause.Column); ok && column.Table == "excluded" && f.tenant.is(column.Name) {
+		if f.tenant.isExcluded(a.Value) {
 			continue // the value of the row that was to be inserted, which has been checked
 		}
 		if err := f.check(a.Value); err != nil {

@@ -120,6 +120,7 @@ type Plugin struct {
 	pattern []byte     // of policies that isolate, for questions about tables
 	trusted []byte     // Config.DangerouslyTrustPolicies, for the same
 	fresh   fresh
+	uniques sync.Map // *uniques by *schema.Schema
 }
 
 var _ gorm.Plugin = (*Plugin)(nil)
@@ -146,6 +147,9 @@ func (p *Plugin) Name() string { return "tenancy" }
 // From here on a statement passes three doors. The guarded pool sets its tenant, in the same round trip, or refuses it:
 // nothing gets around that one. The callbacks see it earlier, with its model: they fill in the tenant column, and ask
 // for each table whether PostgreSQL isolates it, at first and at least every minute. And PostgreSQL's policies decide what it sees.
+//
+// It exchanges db.Dialector for one by which AutoMigrate leaves alone what rls.Isolation.Migrate has made, see
+// rls.Isolation.Initialize; and it writes ON CONFLICT with the tenant column where Migrate made an index have it.
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.config.validate(); err != nil {
 		return fmt.Errorf("tenancy: invalid Config: %w", err)
@@ -165,6 +169,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	}
 	if err := p.register(db); err != nil {
 		return err
+	}
+	if err := (rls.Isolation{Setting: p.config.Setting, Column: p.config.Column}).Initialize(db); err != nil {
+		return fmt.Errorf("tenancy: prepare AutoMigrate: %w", err)
 	}
 	if !p.config.DangerouslyAllowUnsafeRole {
 		if err := p.checkRoles(db.Statement.Context, pool); err != nil {

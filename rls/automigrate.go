@@ -19,7 +19,7 @@ func (i Isolation) session(db *gorm.DB) *gorm.DB {
 		related: !db.DisableForeignKeyConstraintWhenMigrating && !db.IgnoreRelationshipsWhenMigrating,
 	}
 	session := db.Session(&gorm.Session{})
-	session.Dialector = dialector{Dialector: db.Dialector, column: i.Column, state: state}
+	session.Dialector = dialector{Dialector: unkept(db.Dialector), column: i.Column, state: state}
 	session.DisableForeignKeyConstraintWhenMigrating = true
 	return session
 }
@@ -61,9 +61,7 @@ func (m migrator) MigrateColumn(value any, field *schema.Field, live gorm.Column
 	if err := m.retype(value, field, live); err != nil {
 		return err
 	}
-	comment := *field
-	comment.PrimaryKey = true // of a primary key's column GORM adapts nothing but the comment
-	return m.Migrator.MigrateColumn(value, &comment, live)
+	return m.Migrator.MigrateColumn(value, onlyComment(field), live)
 }
 
 // MigrateColumnUnique makes or drops the unique constraint of one column, except for those that the plan makes. GORM does
@@ -83,7 +81,7 @@ func (m migrator) MigrateColumnUnique(value any, field *schema.Field, live gorm.
 func (m migrator) AddColumn(value any, name string) error {
 	return m.RunWithValue(value, func(stmt *gorm.Statement) error {
 		field := stmt.Schema.LookUpField(name)
-		if field == nil || field.DBName != m.column || field.IgnoreMigration || !m.tenants[stmt.Schema] {
+		if field == nil || field.DBName != m.column || field.IgnoreMigration && !m.makes(field) || !m.tenants[stmt.Schema] {
 			return m.Migrator.AddColumn(value, name)
 		}
 		err := m.exec("ALTER TABLE ? ADD ? ?", m.CurrentTable(stmt), clause.Column{Name: field.DBName}, clause.Expr{SQL: m.DataTypeOf(field)})
@@ -92,6 +90,12 @@ func (m migrator) AddColumn(value any, name string) error {
 		}
 		return m.comment(stmt, field)
 	})
+}
+
+// makes reports whether the field is that of a tenant column, which Migrate makes also where the tag -:migration keeps GORM from
+// it. The type of one that is there already then stays as it is.
+func (m migrator) makes(field *schema.Field) bool {
+	return field.DBName == m.column && field.DataType != "" && m.isTenant(field.Schema)
 }
 
 // addColumns adds the columns of a model that its table lacks.

@@ -32,6 +32,7 @@ type column struct {
 	NotNull bool
 	Default string     // as PostgreSQL writes it, empty if there is none
 	Indexes [][]string // the columns of each valid, complete B-tree that leads with it; "" is an expression
+	kept    bool       // its type, if it is there already, whatever the model says
 }
 
 // policy is a row security policy. The expressions are as PostgreSQL writes them.

@@ -59,7 +59,7 @@ func (m migrator) columns(s *schema.Schema) (lines []string, vars []any) {
 	keyed := false
 	for _, name := range s.DBNames {
 		field := s.FieldsByDBName[name]
-		if field.IgnoreMigration {
+		if field.IgnoreMigration && !m.makes(field) {
 			continue
 		}
 		keyed = keyed || strings.Contains(strings.ToUpper(m.DataTypeOf(field)), "PRIMARY KEY")

@@ -12,9 +12,10 @@
 // the models it joins does.
 //
 // What is unique in a tenant's table is unique within each tenant, and foreign keys between tenants' tables have the tenant
-// column on both sides. So an upsert must name this column:
+// column on both sides. So an upsert must name this column. The plugin of package tenancy adds it where a tag of the model makes
+// the columns of clause.OnConflict unique; in raw SQL, and without the plugin, it is yours to write:
 //
-//	db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "tenant_id"}, {Name: "email"}}, UpdateAll: true})
+//	INSERT INTO patients (email, name) VALUES ($1, $2) ON CONFLICT (tenant_id, email) DO UPDATE SET name = excluded.name
 //
 // The policies compare the tenant column with a PostgreSQL setting, and hide every row while that setting is empty. The
 // application sets it in each transaction: package tenancy does so for GORM.

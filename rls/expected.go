@@ -39,8 +39,9 @@ func (m migrator) relation(stmt *gorm.Statement) *relation {
 	if len(r.Primary) > 0 {
 		r.Uniques = append(r.Uniques, uniqueIndex{Columns: r.Primary, Constraint: true, Whole: true})
 	}
-	if field := s.FieldsByDBName[m.column]; field != nil && !field.IgnoreMigration {
+	if field := s.FieldsByDBName[m.column]; field != nil && (!field.IgnoreMigration || m.makes(field)) {
 		r.Column = &column{
+			kept:    field.IgnoreMigration,
 			Type:    canonicalType(m.DataTypeOf(field)),
 			Indexes: m.leading(stmt),
 			NotNull: field.NotNull || slices.Contains(s.PrimaryFields, field),

@@ -77,7 +77,7 @@ var modelRules = []rule[*model]{
 
 // parseModels returns the tables that the models ask for.
 func (c *checker) parseModels(tx *gorm.DB) ([]*model, error) {
-	m := migrator{Migrator: tx.Migrator().(postgres.Migrator), column: c.Column}
+	m := migrator{Migrator: unkept(tx.Dialector).Migrator(tx.Session(&gorm.Session{})).(postgres.Migrator), column: c.Column}
 	targets, err := m.targets(c.models)
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func (i Isolation) foresee(ctx context.Context, conn gorm.ConnPool, m migrator, 
 		}
 		is, wanted := live[0], relations[n]
 		live = live[1:]
-		if exist[n] = is.Column == nil || wanted.Column == nil || is.Column.Type == wanted.Column.Type; exist[n] {
+		if exist[n] = is.Column == nil || wanted.Column == nil || wanted.Column.kept || is.Column.Type == wanted.Column.Type; exist[n] {
 			relations[n] = is
 		}
 	}

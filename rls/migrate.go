@@ -25,10 +25,13 @@ import (
 // too. The primary key becomes unique together with it, for foreign keys to refer to, unless none does and another index
 // begins with the same columns. A relation between two tenants' models gets a foreign key (tenant_id, x_id) in place of
 // GORM's: no row can then refer to another tenant's, and no cascade delete one. What the tags unique and uniqueIndex name
-// is unique within a tenant; clause.OnConflict must name the tenant column as well, to match. All have the names that GORM
-// gives them, so that its AutoMigrate does not bring back its own, and those that are there already without the tenant
+// is unique within a tenant; to match, ON CONFLICT must name the tenant column as well, which package tenancy adds to
+// clause.OnConflict. All have the names that GORM gives them, so that its AutoMigrate does not bring back its own, and those that are there already without the tenant
 // column are replaced. ON DELETE SET NULL and SET DEFAULT spare the tenant column, for which PostgreSQL 15 is needed; on
 // PostgreSQL 14 they become NO ACTION, as they do everywhere for ON UPDATE.
+//
+// A tenant column with the tag -:migration is made as well; the type of one that is there stays as it is then. AutoMigrate may run
+// after Migrate on a *gorm.DB with the plugin of package tenancy, or with Isolation itself: see Initialize.
 //
 // Partitions, and tables that inherit from a tenant's, get the policies of the whole, so that no query of a part goes around
 // them. A partition that is made later gets them when Migrate runs again; until then nobody but the owner can read it, unless
@@ -129,7 +132,7 @@ func supported(db *gorm.DB) error {
 	if db == nil || db.Config == nil || db.Dialector == nil {
 		return errors.New("no database: pass the *gorm.DB of the role that owns the tables")
 	}
-	if _, ok := db.Migrator().(postgres.Migrator); !ok {
+	if _, ok := unkept(db.Dialector).Migrator(db).(postgres.Migrator); !ok {
 		return fmt.Errorf("dialect %q is not supported: open the database with gorm.io/driver/postgres", db.Name())
 	}
 	return nil

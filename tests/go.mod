@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	ariga.io/atlas v1.2.0
+	github.com/go-gormigrate/gormigrate/v2 v2.1.7
 	github.com/golang-migrate/migrate/v4 v4.18.1
 	github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe
 	github.com/gormtenancy/tenancy v0.0.0

@@ -63,7 +63,8 @@ func FuzzScopeText(f *testing.F) {
 		if readOnly {
 			s.bypass = &Bypass{ReadOnly: true}
 		}
-		c := &conn{cfg: &Config{Setting: setting, Role: role}, state: &state{}}
+		cfg := Config{Setting: setting, Role: role}
+		c := &conn{pool: newConnector(cfg, nil, nil), cfg: &cfg, state: &state{}}
 		steps := c.controlScope(s, nil)
 		text := textPrefix(steps, sqltext.Literal(id)).text
 		for _, conforming := range []bool{true, false} {

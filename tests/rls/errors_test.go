@@ -132,7 +132,7 @@ func TestErrorsOfPostgreSQL(t *testing.T) {
 func TestTableThatIsNotMigrated(t *testing.T) {
 	type hidden struct {
 		ID       int64
-		TenantID string `gorm:"-:migration"`
+		TenantID string `gorm:"column:tenant_id;-:all"`
 	}
 	d := newDatabase(t)
 	_, err := d.isolation().Migrate(t.Context(), d.owner, &hidden{})

@@ -179,7 +179,7 @@ func TestScriptRefusals(t *testing.T) {
 	}
 	type hidden struct {
 		ID       int64
-		TenantID string `gorm:"-:migration"`
+		TenantID string `gorm:"column:tenant_id;-:all"`
 	}
 	for name, test := range map[string]struct {
 		isolation rls.Isolation

@@ -1,0 +1,153 @@
+package tenancy
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+// Upserts. What the tags of a model make unique, rls.Migrate makes unique within each tenant, so that the index has a column
+// more than the model says, and PostgreSQL would find no index for ON CONFLICT (42P10). The clause gets that column while it is
+// written as SQL: the caller's value, and the statement, stay as they are.
+
+// writeConflict completes a clause ON CONFLICT.
+func (p *Plugin) writeConflict(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	if conflict, ok := c.Expression.(clause.OnConflict); ok {
+		c.Expression = p.withTenant(stmt, conflict)
+	}
+	return c
+}
+
+// withTenant returns the clause with the tenant column in its target, where the index has it, and not among what it updates.
+func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.OnConflict {
+	tenant := p.columnOf(stmt)
+	if tenant.field == nil {
+		return c // shared, or without a model to know its indexes by
+	}
+	within := false // the rows it meets are of the tenant of those it inserts
+	if c.OnConstraint == "" && len(c.Columns) > 0 {
+		within = slices.ContainsFunc(c.Columns, func(c clause.Column) bool { return tenant.is(c.Name) })
+		if !within && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
+			within = true
+			c.Columns = append([]clause.Column{{Name: tenant.name}}, c.Columns...)
+		}
+	}
+	// A tenant meets no rows but its own. The admin client does, by keys without the column; such a row moves as a whole.
+	tenants := bypassOf(stmt.DB.Config.ConnPool) == nil
+	if within || tenants {
+		c.DoUpdates = withoutTenant(c.DoUpdates, func(a clause.Assignment) bool {
+			return tenant.is(a.Column.Name) && (tenants || tenant.isExcluded(a.Value))
+		})
+	}
+	return c
+}
+
+// withoutTenant leaves assignments out that write what is there already; but not the last one, without which the row would
+// be neither counted nor returned.
+func withoutTenant(set clause.Set, drop func(clause.Assignment) bool) clause.Set {
+	if !slices.ContainsFunc(set, drop) {
+		return set
+	}
+	rest := slices.DeleteFunc(slices.Clone(set), drop)
+	if len(rest) == 0 {
+		return set
+	}
+	return rest
+}
+
+// isExcluded reports whether an assigned value is that of the row which was to be inserted.
+func (c tenantColumn) isExcluded(value any) bool {
+	column, ok := value.(clause.Column)
+	return ok && strings.EqualFold(column.Table, "excluded") && c.is(column.Name)
+}
+
+// uniques are what is unique of a model's table, by its tags: columns, sorted and without the tenant column.
+type uniques struct {
+	primary       []string
+	primaryTenant bool // the primary key has the tenant column
+	within        [][]string
+}
+
+// areWithinTenant reports whether the columns are unique within a tenant only. The primary key counts first: rls.Migrate leaves
+// it as it is.
+func (u *uniques) areWithinTenant(columns []clause.Column) bool {
+	names := make([]string, len(columns))
+	for n, column := range columns {
+		names[n] = plainName(column.Name)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(u.primary) > 0 && slices.Equal(names, u.primary) {
+		return u.primaryTenant
+	}
+	return slices.ContainsFunc(u.within, func(unique []string) bool { return slices.Equal(unique, names) })
+}
+
+// plainName makes names and expressions comparable that PostgreSQL takes for the same.
+func plainName(name string) string {
+	name = strings.ToLower(strings.Join(strings.Fields(name), ""))
+	if inner, ok := strings.CutPrefix(name, "("); ok {
+		name = strings.TrimSuffix(inner, ")")
+	}
+	return strings.Trim(name, `"`)
+}
+
+// uniquesOf returns what the tags of the statement's model make unique.
+func (p *Plugin) uniquesOf(stmt *gorm.Statement) *uniques {
+	if known, ok := p.uniques.Load(stmt.Schema); ok {
+		return known.(*uniques)
+	}
+	known, _ := p.uniques.LoadOrStore(stmt.Schema, p.parseUniques(stmt))
+	return known.(*uniques)
+}
+
+func (p *Plugin) parseUniques(stmt *gorm.Statement) *uniques {
+	u := &uniques{}
+	// GORM writes to the schema while it parses indexes, so this is one that no other goroutine has.
+	s, err := schema.Parse(reflect.New(stmt.Schema.ModelType).Interface(), &sync.Map{}, stmt.NamingStrategy)
+	if err != nil {
+		return u
+	}
+	u.primary, u.primaryTenant = p.restOf(s.PrimaryFieldDBNames)
+	add := func(names []string) {
+		if rest, _ := p.restOf(names); len(rest) > 0 {
+			u.within = append(u.within, rest)
+		}
+	}
+	for _, unique := range s.ParseUniqueConstraints() {
+		add([]string{unique.Field.DBName})
+	}
+	for _, index := range s.ParseIndexes() {
+		if index.Class != "UNIQUE" {
+			continue
+		}
+		var names []string
+		for _, field := range index.Fields {
+			name := field.DBName
+			if field.Expression != "" {
+				name = field.Expression
+			}
+			names = append(names, name)
+		}
+		add(names)
+	}
+	return u
+}
+
+// restOf returns names in the form of plainName, sorted and without the tenant column, and whether that was among them.
+func (p *Plugin) restOf(names []string) (rest []string, tenant bool) {
+	for _, name := range names {
+		if name == p.config.Column {
+			tenant = true
+			continue
+		}
+		rest = append(rest, plainName(name))
+	}
+	slices.Sort(rest)
+	return rest, tenant
+}
