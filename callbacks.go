@@ -13,7 +13,7 @@ import (
 func (p *Plugin) create(db *gorm.DB) {
 	s, err := p.enter(db, "create")
 	if err == nil {
-		err = s.fill()
+		err = s.fill(true)
 	}
 	refuse(db, "create", err)
 }
@@ -21,7 +21,7 @@ func (p *Plugin) create(db *gorm.DB) {
 // checkCreate looks again, after hooks and belongs-to associations, which set columns as well.
 func (p *Plugin) checkCreate(db *gorm.DB) {
 	if s, ok := p.entered(db, "create"); ok {
-		refuse(db, "create", cmp.Or(s.checkContext(), s.fill()))
+		refuse(db, "create", cmp.Or(s.checkContext(), s.fill(false)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -16,21 +17,17 @@ import (
 //
 // It takes all forms that GORM's Create does: struct, map, and pointers, slices and arrays of them. What is created
 // with them, the rows of associations and of join tables, is a create of its own to GORM and comes here by itself.
-func (s *statement) fill() error {
+func (s *statement) fill(first bool) error {
 	if s.tenant.name == "" {
 		return nil
 	}
-	f := filler{statement: *s}
-	if err := f.prepare(); err != nil {
+	f := filler{statement: *s, first: first && s.bypass != nil}
+	if err := f.prepareRows(); err != nil {
 		return err
 	}
 	var err error
 	switch dest := s.Dest.(type) {
 	case map[string]any:
-		if dest == nil {
-			dest = map[string]any{}
-			s.Dest = dest
-		}
 		err = f.mapRow(dest)
 	case *map[string]any:
 		err = f.mapRow(*dest)
@@ -44,6 +41,9 @@ func (s *statement) fill() error {
 	if err != nil {
 		return err
 	}
+	if f.later {
+		f.Settings.Store(laterKey, true)
+	}
 	f.write()
 	return f.conflict()
 }
@@ -55,6 +55,8 @@ type filler struct {
 
 	value any // of asValue, once it was asked for
 	fits  bool
+	first bool // it is looked at again, after hooks and belongs-to associations
+	later bool // writeValues writes the tenant, and nothing of the caller's is changed
 }
 
 func (f *filler) prepare() (err error) {
@@ -65,7 +67,19 @@ func (f *filler) prepare() (err error) {
 		if f.bypass != nil || f.tenant.field == nil {
 			return nil
 		}
-		return because(ErrNoTenant, "a tenant's row can't be written under none")
+		return because(ErrNoTenant, "a tenant's row cannot be written under none")
+	}
+	return nil
+}
+
+// prepareRows looks at what goes for all rows.
+func (f *filler) prepareRows() error {
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	// GORM takes a row of an upsert whose returned field is set before for one that was there already.
+	if _, upsert := f.Clauses["ON CONFLICT"]; upsert && f.tenant.field != nil {
+		f.later = slices.Contains(f.Schema.FieldsWithDefaultDBValue, f.tenant.field)
 	}
 	return nil
 }
@@ -109,10 +123,16 @@ func (f *filler) structRow(row reflect.Value) error {
 			return f.check(value)
 		}
 	}
-	if f.id == "" {
+	switch {
+	case f.id == "" && f.first:
+		return nil // a hook or a belongs-to association of the admin client's may still set it
+	case f.id == "":
 		return errNoTenantForRow
+	case f.later:
+		return nil
+	default:
+		return f.set(field, row)
 	}
-	return f.set(field, row)
 }
 
 // glance tells without allocating, for a create may have many rows, whether a row's tenant field is unset, or holds the
@@ -160,46 +180,87 @@ func (f *filler) asValue() (any, bool) {
 var errNoTenantForRow = because(ErrNoTenant, "the row names none, and the context neither")
 
 func (f *filler) mapRows(rows []map[string]any) error {
-	for i := range rows {
-		if rows[i] == nil {
-			rows[i] = map[string]any{}
-		}
-		if err := f.mapRow(rows[i]); err != nil {
+	for _, row := range rows {
+		if err := f.mapRow(row); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// mapRow leaves the row as it is: it is the caller's, who may use it again, also at the same time.
 func (f *filler) mapRow(row map[string]any) error {
 	named := false
 	for key, value := range row {
-		if !f.tenant.is(key) {
-			continue
+		switch {
+		case !f.tenant.is(key):
+		case isUnset(value):
+			f.later = true
+		default:
+			if err := f.check(value); err != nil {
+				return err
+			}
+			named = true
 		}
-		if isUnset(value) {
-			delete(row, key)
-			continue
-		}
-		if err := f.check(value); err != nil {
-			return err
-		}
-		named = true
 	}
 	switch {
 	case named:
-	case f.tenant.field == nil && !f.plugin.isTenantTable(&f.statement):
-		// Nobody knows that this table has the column. If it does, its default fills it in.
+	case f.tenant.field == nil && !f.later && !f.plugin.isTenantTable(&f.statement):
+		// It is not known that this table has the column. If it does, its default fills it in.
+	case f.id == "" && f.first:
 	case f.id == "":
 		return errNoTenantForRow
 	default:
-		id, ok := f.asValue()
-		if !ok {
+		if _, ok := f.asValue(); !ok {
 			return f.tenant.misfit()
 		}
-		row[f.tenant.name] = id
+		f.later = true
 	}
 	return nil
+}
+
+// laterKey is where a statement keeps that writeValues is to write the tenant.
+const laterKey = "tenancy:later"
+
+// writeValues writes the tenant into those rows of a clause VALUES that leave it unset.
+func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	values, ok := c.Expression.(clause.Values)
+	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
+		return c
+	}
+	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt)}
+	id, err := s.scope()
+	value, fits := s.tenant.value(id)
+	if err != nil || id == "" || !fits {
+		_ = stmt.AddError(cmp.Or(err, errNoTenantForRow))
+		return c
+	}
+	at := slices.IndexFunc(values.Columns, func(c clause.Column) bool { return s.tenant.is(c.Name) })
+	if at < 0 {
+		values.Columns = append(slices.Clip(values.Columns), clause.Column{Name: s.tenant.name})
+	}
+	if len(values.Values) == 0 {
+		values.Values = [][]any{nil}
+	}
+	rows := make([][]any, len(values.Values))
+	for i, row := range values.Values {
+		rows[i] = slices.Clone(row)
+		switch {
+		case at < 0:
+			rows[i] = append(rows[i], value)
+		case isUnset(row[at]) || isDefaultValue(row[at]):
+			rows[i][at] = value
+		}
+	}
+	values.Values = rows
+	c.Expression = values
+	return c
+}
+
+// isDefaultValue reports whether a value is what GORM writes for a field that is unset in some rows: DEFAULT.
+func isDefaultValue(value any) bool {
+	expr, ok := value.(clause.Expr)
+	return ok && expr.SQL == "DEFAULT"
 }
 
 // check refuses a value of the tenant column that is not the tenant's, or that nobody knows before the database does.

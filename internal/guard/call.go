@@ -153,6 +153,7 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
 		return ErrChanged
 	}
+	c.tx.take(q.scope)
 	return c.borrow(ctx)
 }
 

@@ -34,6 +34,7 @@ func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []str
 	if q.scope, err = c.scope(ctx); err != nil {
 		return 0, err
 	}
+	c.tx.take(q.scope)
 	if err = c.borrow(ctx); err != nil {
 		return 0, err
 	}

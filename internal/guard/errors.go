@@ -28,7 +28,7 @@ var ErrChanged = wrap(ErrTenantMismatch,
 
 var (
 	errForeignTx = wrap(ErrTenantMismatch,
-		errors.New("the transaction was begun for another tenant than the statement's context names"))
+		errors.New("the transaction belongs to another tenant than the statement's context names"))
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")

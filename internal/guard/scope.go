@@ -109,8 +109,9 @@ func (s scope) isNobody() bool { return s.tenant == "" && s.bypass == nil }
 
 func (s scope) readOnly() bool { return s.bypass != nil && s.bypass.ReadOnly }
 
-// scope decides whom a statement with this context works for, or refuses it. Within a transaction a context that says
-// nothing inherits, and one that says something else than the transaction is refused.
+// scope decides which tenant a statement with this context works for, or refuses it. Within a transaction a context that says
+// nothing inherits, and one that names another tenant than the transaction's is refused. A transaction that has none belongs to
+// the first that comes: nothing of another tenant was visible in it.
 func (c *conn) scope(ctx context.Context) (scope, error) {
 	if c.cfg.Bypass {
 		return c.bypassScope(ctx)
@@ -119,14 +120,32 @@ func (c *conn) scope(ctx context.Context) (scope, error) {
 	switch {
 	case err != nil:
 		return scope{}, err
-	case c.tx == nil && d == nil:
+	case d == nil && (c.tx == nil || !c.tx.decided):
 		return scope{}, ErrNoTenant
-	case c.tx == nil:
-		return scope{tenant: d.tenant, text: d.text}, nil
-	case d != nil && d.tenant != c.tx.scope.tenant:
+	case d == nil:
+		return c.tx.scope, nil
+	case c.tx != nil && c.tx.scope.tenant != "" && c.tx.scope.tenant != d.tenant:
 		return scope{}, errForeignTx
 	default:
-		return c.tx.scope, nil
+		return scope{tenant: d.tenant, text: d.text}, nil
+	}
+}
+
+// beginScope decides which tenant a transaction works for: one whose context says nothing has none yet.
+func (c *conn) beginScope(ctx context.Context) (s scope, decided bool, err error) {
+	if !c.cfg.Bypass {
+		if d, err := decisionOf(ctx); d == nil && err == nil {
+			return scope{text: []byte{}}, false, nil
+		}
+	}
+	s, err = c.scope(ctx)
+	return s, err == nil, err
+}
+
+// take makes a transaction that of the statement which is about to be sent in it.
+func (t *tx) take(s scope) {
+	if t != nil && s.bypass == nil {
+		t.scope, t.decided = s, true
 	}
 }
 

@@ -22,9 +22,11 @@ import (
 type tx struct {
 	conn  *conn
 	ctx   context.Context
-	scope scope
+	scope scope // in which the next statement may still name a tenant, if it is that of WithoutTenant
 	begin string
 	begun bool
+
+	decided bool // a context has said which tenant it is for, or that it is for none
 
 	held   bool // on the connection of a *sql.Conn
 	failed bool // by a statement, in such a way that the server knows of no transaction
@@ -54,7 +56,7 @@ func (c *conn) Begin() (driver.Tx, error) {
 
 // BeginTx sends nothing yet.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	s, err := c.scope(ctx)
+	s, decided, err := c.beginScope(ctx)
 	if err != nil {
 		return nil, c.cfg.OnBegin.refused(ctx, err)
 	}
@@ -65,7 +67,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if c.state != nil && c.state.conn.IsClosed() {
 		return nil, driver.ErrBadConn
 	}
-	c.tx = &tx{conn: c, ctx: ctx, scope: s, begin: begin, held: isHeld(nearCallers)}
+	c.tx = &tx{conn: c, ctx: ctx, scope: s, decided: decided, begin: begin, held: isHeld(nearCallers)}
 	return c.tx, nil
 }
 

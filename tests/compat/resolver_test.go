@@ -242,7 +242,7 @@ func TestSeveralSources(t *testing.T) {
 			}))
 			require.Equal(t, "main", find(tenancy.Bypass(tx, "test"), &Order{}), "the admin's pool is the main one")
 
-			err := db.Clauses(dbresolver.Use("by name"), dbresolver.Write).Transaction(func(*gorm.DB) error { return nil })
+			err := db.Clauses(dbresolver.Use("by name"), dbresolver.Write).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Note{}).Error })
 			require.ErrorIs(t, err, tenancy.ErrNoTenant)
 			require.NoError(t, tenancy.ForEachTenant(t.Context(), db, []string{w.me, w.other}, func(_ context.Context, tx *gorm.DB) error {
 				var n int64

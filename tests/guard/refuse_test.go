@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"testing"
 
@@ -60,16 +61,27 @@ func refuseAll(ctx context.Context, t *testing.T, p *pool) {
 		_, err = way.exec(ctx, t, p, `DELETE FROM notes WHERE id = $1`, 1)
 		refused(err)
 	}
-	_, err := p.BeginTx(ctx, nil)
-	refused(err)
+	begins := func(begin func(context.Context, *sql.TxOptions) (*sql.Tx, error)) {
+		t.Helper()
+		tx, err := begin(ctx, nil)
+		if err != nil { // a context that names a tenant which cannot be one
+			refused(err)
+			return
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM notes`)
+		refused(err)
+		_, err = tx.QueryContext(ctx, query)
+		refused(err)
+		require.NoError(t, tx.Commit())
+	}
+	begins(p.BeginTx)
 	var body string
 	refused(p.QueryRowContext(ctx, query).Scan(&body))
 	conn, err := p.Conn(ctx)
 	require.NoError(t, err)
 	_, err = conn.ExecContext(ctx, `SET app.tenant_id = 'a'`)
 	refused(err)
-	_, err = conn.BeginTx(ctx, nil)
-	refused(err)
+	begins(conn.BeginTx)
 	refused(conn.Raw(func(dc any) error {
 		_, err := dc.(copier).CopyFrom(ctx, []string{"shared"}, []string{"id"}, nil)
 		return err

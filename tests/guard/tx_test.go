@@ -263,6 +263,35 @@ func TestDeferredConstraint(t *testing.T) {
 	})
 }
 
+// TestTransactionOfTheFirst: a transaction that has no tenant belongs to the first that a statement names.
+func TestTransactionOfTheFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachWay(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		a, b, none := tenant(t, "a"), tenant(t, "b"), guard.WithoutTenant(context.Background())
+		for name, begun := range map[string]context.Context{"undecided": context.Background(), "without": none} {
+			for _, before := range []bool{false, true} {
+				tx := begin(begun, t, p, nil)
+				if before {
+					require.Empty(t, way.notesOf(none, t, tx), name)
+				} else if begun != none {
+					_, err := way.query(context.Background(), t, tx, `SELECT body FROM notes`)
+					require.ErrorIs(t, err, guard.ErrNoTenant, name)
+				}
+				require.Equal(t, []string{"a1", "a2"}, way.notesOf(a, t, tx), name)
+				for _, other := range []context.Context{b, none} {
+					_, err := way.query(other, t, tx, `SELECT body FROM notes`)
+					require.ErrorIs(t, err, guard.ErrTenantMismatch, name)
+				}
+				require.Equal(t, []string{"a1", "a2"}, way.notesOf(context.Background(), t, tx), name)
+				require.NoError(t, tx.Commit())
+			}
+		}
+		p.requireFree(t)
+	})
+}
+
 // TestPinned: a transaction belongs to the tenant it was begun for.
 func TestPinned(t *testing.T) {
 	t.Parallel()
@@ -274,8 +303,7 @@ func TestPinned(t *testing.T) {
 			want  []string
 			other []context.Context
 		}{
-			a:    {[]string{"a1", "a2"}, []context.Context{b, none}},
-			none: {nil, []context.Context{a, b}},
+			a: {[]string{"a1", "a2"}, []context.Context{b, none}},
 		} {
 			tx := begin(begun, t, p, nil)
 			for range 2 { // before and after BEGIN is sent

@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,7 +42,24 @@ func TestFillWithoutModel(t *testing.T) {
 	d.own(t, "ALTER TABLE patients ALTER tenant_id DROP DEFAULT")
 	row := map[string]any{"name": "by map"}
 	require.NoError(t, db.Table("patients").Create(row).Error)
-	require.Equal(t, acme, row["tenant_id"])
+	require.Equal(t, map[string]any{"name": "by map"}, row, "it is the caller's")
+	require.NoError(t, db.WithContext(as(globex)).Table("patients").Create(row).Error)
+	rows := []map[string]any{{"name": "two"}, nil, {"name": "three", "tenant_id": ""}, {"tenant_id": acme}}
+	require.NoError(t, db.Table("patients").Create(rows).Error)
+	require.Equal(t, []map[string]any{{"name": "two"}, nil, {"name": "three", "tenant_id": ""}, {"tenant_id": acme}}, rows)
+	var n int64
+	require.NoError(t, db.Model(&Patient{}).Where("name IN ('by map', 'two', 'three') OR name IS NULL").Count(&n).Error)
+	require.EqualValues(t, 5, n)
+
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if err := db.Table("patients").Create(row).Error; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 	require.ErrorIs(t, db.Table("patients").Create(map[string]any{"tenant_id": globex}).Error, tenancy.ErrTenantMismatch)
 }
 
