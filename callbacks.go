@@ -13,6 +13,7 @@ import (
 func (p *Plugin) create(db *gorm.DB) {
 	s, err := p.enter(db, "create")
 	if err == nil {
+		s.saveByKey()
 		err = s.fill(true)
 	}
 	refuse(db, "create", err)

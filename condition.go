@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"database/sql"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -48,6 +49,11 @@ func (p *Plugin) condition(stmt *gorm.Statement) clause.Expression {
 	if p.config.OmitTenantCondition {
 		return nil
 	}
+	return p.tenantOf(stmt)
+}
+
+// tenantOf is condition, also where the Config leaves it out.
+func (p *Plugin) tenantOf(stmt *gorm.Statement) clause.Expression {
 	id := p.conditionTenant(stmt)
 	if id == "" || keepsOtherRows(stmt) {
 		return nil
@@ -180,7 +186,7 @@ func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause
 		c.Expression = clause.Expr{SQL: "FALSE"}
 		return c
 	}
-	tenant, ok := p.condition(stmt).(condition)
+	tenant, ok := p.tenantOf(stmt).(condition)
 	if !ok {
 		return c
 	}
@@ -188,7 +194,12 @@ func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause
 	case noConditions:
 		c.Expression = tenant
 	case clause.Where:
-		c.Expression = conditioned{tenant, tenant.without(where.Exprs)}
+		exprs := tenant.complete(where.Exprs)
+		if p.config.OmitTenantCondition {
+			c.Expression = clause.Where{Exprs: exprs}
+		} else {
+			c.Expression = conditioned{tenant, tenant.without(exprs)}
+		}
 	}
 	return c
 }
@@ -232,17 +243,24 @@ func mayHoldOr(e clause.Expression) bool {
 	}
 }
 
-// without leaves out conditions that say the same as the tenant condition, and completes those on a key that the tenant is a
-// part of: a struct that does not name its tenant is one of this tenant's.
+// without leaves out conditions that say the same as the tenant condition.
 func (t condition) without(exprs []clause.Expression) []clause.Expression {
+	same := func(e clause.Expression) bool {
+		eq, ok := e.(clause.Eq)
+		return ok && t.isColumn(eq.Column) && reflect.DeepEqual(eq.Value, t.value)
+	}
+	if !slices.ContainsFunc(exprs, same) {
+		return exprs
+	}
+	return slices.DeleteFunc(slices.Clone(exprs), same)
+}
+
+// complete completes conditions on a key that the tenant is a part of: a struct that does not name its tenant is one of this
+// tenant's.
+func (t condition) complete(exprs []clause.Expression) []clause.Expression {
 	for i, e := range exprs {
-		switch e := e.(type) {
-		case clause.Eq:
-			if t.isColumn(e.Column) && e.Value == t.value {
-				return t.without(slices.Delete(slices.Clone(exprs), i, i+1))
-			}
-		case clause.IN:
-			if completed, ok := t.completed(e); ok {
+		if in, ok := e.(clause.IN); ok {
+			if completed, ok := t.completed(in); ok {
 				exprs = slices.Clone(exprs)
 				exprs[i] = completed
 			}
