@@ -57,6 +57,7 @@ func (l *limited) use(t *testing.T, cfg tenancy.Config) {
 	pool, err := l.DB.DB()
 	require.NoError(t, err)
 	l.pool = pool
+	t.Cleanup(func() { closePool(t, l.DB) })
 }
 
 // bursts runs 40 times 10 statements at once, and returns how many connections that has opened.
