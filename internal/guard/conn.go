@@ -14,7 +14,11 @@ import (
 // conn is a connection of a guarded pool: one of pgx's that it owns, or that the inner pool lends it from the first
 // statement on, until the user of this one is done with it. What only prepares or begins sends nothing, and need not wait
 // for one. database/sql serialises all calls.
-type conn struct {
+type conn = connUseTenancyWithPgxConn
+
+// connUseTenancyWithPgxConn is what (*sql.Conn).Raw hands out. A type assertion to *stdlib.Conn panics with the name of the type
+// that it met, and nothing else could say there what to use in its place.
+type connUseTenancyWithPgxConn struct {
 	pool  *connector
 	cfg   *Config
 	owned *stdlib.Conn // below made, which is what the pool's connector has made of it; or
