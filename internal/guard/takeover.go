@@ -136,10 +136,24 @@ func share(outer, inner *sql.DB) *shared {
 	if s.inOuter == nil || s.inInner == nil {
 		return nil
 	}
+	const empty = 64 // connections that hold none of PostgreSQL's, at most
+	outer.SetMaxIdleConns(empty)
 	s.ofInner = s.inInner.limits()
-	s.ofInner.give(outer, s.inOuter.limits())
-	s.ofOuter = s.inOuter.limits()
+	s.give(s.ofInner)
 	return s
+}
+
+// give makes the limits of both pools those that are wanted. The inner pool keeps nothing idle where another pool is below it, of
+// pgx's; the outer one then does not copy that, because to keep its empty connections costs less than to make them each time.
+func (s *shared) give(want limits) {
+	outer, inner := s.inOuter.limits(), s.inInner.limits()
+	ofOuter := want
+	if ofOuter.idle < 0 {
+		ofOuter.idle = outer.idle
+	}
+	ofOuter.give(s.outer, outer)
+	want.give(s.inner, inner)
+	s.ofOuter, s.ofInner = s.inOuter.limits(), s.inInner.limits()
 }
 
 // follow makes the limits equal again. It must not be called under the lock of a pool.
@@ -158,9 +172,10 @@ func (s *shared) follow() {
 		lifetime: newer(outer.lifetime, s.ofOuter.lifetime, inner.lifetime),
 		idleTime: newer(outer.idleTime, s.ofOuter.idleTime, inner.idleTime),
 	}
-	want.give(s.outer, outer)
-	want.give(s.inner, inner)
-	s.ofOuter, s.ofInner = s.inOuter.limits(), s.inInner.limits()
+	if inner.idle < 0 && outer.open != s.ofOuter.open && outer.idle == outer.open {
+		want.idle = inner.idle // database/sql has lowered that of the outer pool together with its open connections
+	}
+	s.give(want)
 }
 
 // newer returns what the outer pool has, if that was changed, and what the inner one has otherwise.

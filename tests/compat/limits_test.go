@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
@@ -265,6 +266,31 @@ func TestGivenPoolIsShared(t *testing.T) {
 	}
 	require.Equal(t, 1, l.before.Stats().OpenConnections)
 	require.Zero(t, l.before.Stats().MaxIdleClosed+l.before.Stats().MaxLifetimeClosed, "the connection was used again")
+}
+
+// TestPoolOfPgxKeepsConnections: where GORM is given a pool of pgx's, that one keeps what is idle, and nothing else does.
+func TestPoolOfPgxKeepsConnections(t *testing.T) {
+	d := newDatabase(t)
+	w := d.newWorld(t)
+	below, err := pgxpool.New(t.Context(), d.dsn)
+	require.NoError(t, err)
+	t.Cleanup(below.Close)
+	given := stdlib.OpenDBFromPool(below)
+	db := open(t, postgres.New(postgres.Config{Conn: given}), gorm.Config{}).WithContext(w.ctx())
+	require.NoError(t, db.Use(tenancy.New(d.config())))
+	pool, err := db.DB()
+	require.NoError(t, err)
+	t.Cleanup(func() { closePool(t, db) })
+	pool.SetMaxOpenConns(5)
+	for range 10 {
+		require.NoError(t, order(db))
+		require.Zero(t, below.Stat().AcquiredConns())
+		require.Zero(t, given.Stats().OpenConnections)
+		require.Equal(t, 5, given.Stats().MaxOpenConnections)
+		require.Equal(t, 1, pool.Stats().OpenConnections, "an empty one, which is used again")
+	}
+	require.NoError(t, db.Exec("SET my.secret = 'x'").Error)
+	require.EqualValues(t, 1, below.Stat().NewConnsCount())
 }
 
 // TestPoolFromBeforeIsGuarded: GORM's own pool has no way around the guard, and closing it closes everything.
