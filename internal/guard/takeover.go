@@ -10,7 +10,7 @@ import (
 )
 
 // TakeOver makes db itself the guarded pool, and reports whether it could. Every connection that db makes from then on is
-// guarded, whoever holds the pool and since when; its limits, lifetimes and statistics are what they were. Its idle
+// guarded, also for those who took the pool earlier; its limits, lifetimes and statistics are what they were. Its idle
 // connections are closed: they are not guarded. Where one is in use, or where database/sql is another than we know, db is left
 // as it was.
 //
