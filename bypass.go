@@ -108,7 +108,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 	switch c := plain(db.Config.ConnPool).(type) {
 	case *sql.DB:
-		return p.pool(db.Statement.Context, c, nil)
+		return p.pool(db.Statement.Context, c, nil, false)
 	case refusedPool:
 		return nil, c.err
 	default:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
@@ -33,6 +34,31 @@ func Example() {
 		log.Fatal(err)
 	}
 	fmt.Println(len(patients), "of acme's patients")
+}
+
+// COPY is not part of database/sql. It needs pgx's connection, in place of a type assertion to *stdlib.Conn.
+func ExampleWithPgxConn() {
+	var db *gorm.DB // with the plugin
+
+	load := func(ctx context.Context, rows [][]any) error {
+		pool, err := db.DB()
+		if err != nil {
+			return err
+		}
+		conn, err := pool.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }()
+		return tenancy.WithPgxConn(ctx, conn, func(c *pgx.Conn) error {
+			_, err := c.CopyFrom(ctx, pgx.Identifier{"countries"}, []string{"code", "name"}, pgx.CopyFromRows(rows))
+			return err
+		})
+	}
+	err := load(tenancy.WithoutTenant(context.Background()), [][]any{{"NO", "Norway"}}) // a shared table
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 // The admin client sees the rows of all tenants. Each of its statements is reported with the reason.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
@@ -23,15 +24,15 @@ import (
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
 //	err = db.Use(tenancy.New(cfg))
 //
-// The plugin recognises the pool, and wants the same Setting, AppRole and CleanAlways. Bypass has connections of its own then, beside
-// those of the pool and its limits.
+// The plugin recognises the pool, and wants the same Setting, AppRole and CleanAlways.
 func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
 }
 
-// Pool returns the pool below the guarded one that db uses: the one whose limits and lifetimes hold, whose Stats count,
-// and which Close closes. Statements sent through it are not guarded: PostgreSQL's policies show them no tenant's row.
-// It returns db's guarded pool where there is none below (OpenDB), and an error where db has no pool of database/sql.
+// Pool returns the pool of PostgreSQL's connections, which Close closes. Where GORM has opened it, from a DSN, that is the
+// guarded pool, which (*gorm.DB).DB returns as well. Where the application has given GORM a pool of its own, it is that one,
+// whose Stats count every user's connections; statements sent through it are not guarded: PostgreSQL's policies show them no
+// tenant's row. Pool returns an error where db has no pool of database/sql.
 func Pool(db *gorm.DB) (*sql.DB, error) {
 	pool := db.Config.ConnPool
 	if b := bypassOf(pool); b != nil {
@@ -56,7 +57,8 @@ type pool struct {
 	inner    *sql.DB // what guarded borrows from, or guarded itself
 	proofs   proofs
 	prepare  sync.Once
-	prepared *gorm.PreparedStmtDB // by preparedFor
+	prepared *gorm.PreparedStmtDB // by preparedFor, on
+	waitless atomic.Pointer[sql.DB]
 	admin    func() (*sql.DB, error)
 	reader   func() (*sql.DB, error) // of read-only admin clients
 	chosen   []*pool                 // for pools of dbresolver that are chosen in place of this one
@@ -71,7 +73,10 @@ type pool struct {
 // main is nil for the pool of a *gorm.DB itself. Closing the guarded one closes that too: an application closes what
 // (*gorm.DB).DB returns, and knows no other. A pool of dbresolver, chosen in place of main, it closes by itself; the
 // guarded one for it ends with main.
-func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error) {
+//
+// A pool that is the plugin's alone becomes the guarded one itself. From any other the guarded one borrows: it may be used
+// without the plugin, too.
+func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (*pool, error) {
 	if known, ok := p.pools.Load(db); ok {
 		return known.(*pool), nil
 	}
@@ -90,9 +95,11 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool) (*pool, error
 		if err := guard.Supported(ctx, db); err != nil {
 			return nil, err
 		}
-		added.guarded = guard.Borrow(db, want)
-		if main != nil {
-			main.chosen = append(main.chosen, added)
+		if !alone || !guard.TakeOver(ctx, db, want) {
+			added.guarded = guard.Borrow(db, want)
+			if main != nil {
+				main.chosen = append(main.chosen, added)
+			}
 		}
 	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways {
 		return nil, errors.New("the pool is guarded already, with another Setting, AppRole or CleanAlways than the plugin's")
@@ -133,6 +140,9 @@ func (p *Plugin) close(closed *pool, andInner bool) error {
 	for _, c := range chosen {
 		errs = append(errs, c.guarded.Close())
 	}
+	if waitless := closed.waitless.Load(); waitless != nil {
+		errs = append(errs, waitless.Close())
+	}
 	for _, open := range []func() (*sql.DB, error){closed.admin, closed.reader} {
 		if admin, _ := open(); admin != nil {
 			errs = append(errs, admin.Close())
@@ -149,7 +159,7 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 	ctx := db.Statement.Context
 	switch c := db.Config.ConnPool.(type) {
 	case *sql.DB:
-		pool, err := p.pool(ctx, c, nil)
+		pool, err := p.pool(ctx, c, nil, openedByGORM(db))
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +167,7 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 		db.Config.ConnPool, db.Statement.ConnPool = pool.guarded, pool.guarded
 		return pool, p.guardStore(db, pool)
 	case *gorm.PreparedStmtDB:
-		pool, err := p.guardPrepared(ctx, c, nil)
+		pool, err := p.guardPrepared(ctx, c, nil, openedByGORM(db))
 		if err != nil {
 			return nil, err
 		}
@@ -169,15 +179,28 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 	}
 }
 
+// openedByGORM reports whether GORM has made the pool of db from a DSN, so that no one has it but by (*gorm.DB).DB.
+func openedByGORM(db *gorm.DB) bool {
+	switch d := db.Dialector.(type) {
+	case *postgres.Dialector:
+		return d.Config != nil && d.Conn == nil
+	case postgres.Dialector:
+		return d.Config != nil && d.Conn == nil
+	default:
+		return false
+	}
+}
+
 // guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements
 // that were prepared on the pool below would go on running there.
-func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main *pool) (*pool, error) {
+func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main *pool, alone bool) (*pool, error) {
 	below, ok := c.ConnPool.(*sql.DB)
 	if !ok {
 		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB of pgx", c.ConnPool)
 	}
-	pool, err := p.pool(ctx, below, main)
-	if err == nil && below != pool.guarded {
+	_, seen := guard.Of(below)
+	pool, err := p.pool(ctx, below, main, alone)
+	if err == nil && (!seen || below != pool.guarded) {
 		c.ConnPool = pool.guarded
 		c.Close()
 	}
@@ -193,7 +216,7 @@ func (p *Plugin) guardStore(db *gorm.DB, main *pool) error {
 	}
 	store, _ := (*sync.Map)(field.UnsafePointer()).Load("preparedStmt")
 	if prepared, ok := store.(*gorm.PreparedStmtDB); ok {
-		_, err := p.guardPrepared(db.Statement.Context, prepared, main)
+		_, err := p.guardPrepared(db.Statement.Context, prepared, main, false)
 		return err
 	}
 	return nil
@@ -263,8 +286,8 @@ func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 			return nil, err
 		}
 		pool, err := p.guardedFor(db, below)
-		if err == nil && below != pool.guarded {
-			stmt.ConnPool = pool.preparedFor(db)
+		if err == nil && below != pool.waitless.Load() {
+			stmt.ConnPool = p.preparedFor(pool, db)
 		}
 		return pool, err
 	default:
@@ -282,7 +305,7 @@ func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		if known, err = p.pool(ctx, c, main); err != nil {
+		if known, err = p.pool(ctx, c, main, false); err != nil {
 			return nil, err
 		}
 	}
@@ -299,8 +322,10 @@ func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 		return nil, refused.err
 	}
 	from := source(c)
-	if known, ok := p.pools.Load(from); ok && known.(*pool).guarded == from {
-		return known.(*pool), p.trust(ctx, known.(*pool), plain(c))
+	if known, ok := p.pools.Load(from); ok {
+		if pool := known.(*pool); from == pool.guarded || from == pool.waitless.Load() {
+			return pool, p.trust(ctx, pool, plain(c))
+		}
 	}
 	if from == nil {
 		return nil, because(ErrForeignCallback, "%T, which another plugin has put in place of the pool, hides from the guard what it sends", c)
@@ -309,12 +334,19 @@ func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 		"is installed", c)
 }
 
-// preparedFor returns a store of prepared statements for the guarded pool that replaces one of dbresolver's.
-func (p *pool) preparedFor(db *gorm.DB) *gorm.PreparedStmtDB {
-	p.prepare.Do(func() {
-		p.prepared = gorm.NewPreparedStmtDB(p.guarded, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+// preparedFor returns the store of prepared statements that statements outside a transaction use in place of GORM's. It
+// prepares on a pool of its own, which borrows a connection only to run something. GORM's keeps all who need a statement
+// waiting until it is prepared: if that waited for a connection, and the last one had a transaction that needs the statement,
+// both would wait for ever.
+func (p *Plugin) preparedFor(pool *pool, db *gorm.DB) *gorm.PreparedStmtDB {
+	pool.prepare.Do(func() {
+		cfg, _ := guard.Of(pool.guarded)
+		waitless := guard.Beside(pool.guarded, cfg)
+		pool.waitless.Store(waitless)
+		p.pools.Store(waitless, pool)
+		pool.prepared = gorm.NewPreparedStmtDB(waitless, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
 	})
-	return p.prepared
+	return pool.prepared
 }
 
 // source returns the pool that a transaction or a connection comes from, and nil for anything else. database/sql does

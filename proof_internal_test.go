@@ -28,7 +28,7 @@ func TestRememberedProofAllocatesNothing(t *testing.T) {
 	guarded, err := db.DB()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, guarded.Close()) })
-	pool, err := p.pool(t.Context(), guarded, nil)
+	pool, err := p.pool(t.Context(), guarded, nil, false)
 	require.NoError(t, err)
 	known, yes := p.newProof(pool, subject{table: "patients", kind: kindTenant}, `"patients"`), isolated
 	known.verdict.Store(&yes)

@@ -14,10 +14,15 @@ import (
 // conn is a connection of a guarded pool: one of pgx's that it owns, or that the inner pool lends it from the first
 // statement on, until the user of this one is done with it. What only prepares or begins sends nothing, and need not wait
 // for one. database/sql serialises all calls.
-type conn struct {
+type conn = connUseTenancyWithPgxConn
+
+// connUseTenancyWithPgxConn is what (*sql.Conn).Raw hands out. A type assertion to *stdlib.Conn panics with the name of the type
+// that it met, and nothing else could say there what to use in its place.
+type connUseTenancyWithPgxConn struct {
 	pool  *connector
 	cfg   *Config
-	owned *stdlib.Conn // or
+	owned *stdlib.Conn // below made, which is what the pool's connector has made of it; or
+	made  driver.Conn
 	inner *sql.DB
 	lent  *sql.Conn
 
@@ -45,6 +50,7 @@ func (c *conn) borrow(ctx context.Context) (err error) {
 	if c.owned != nil || c.lent != nil {
 		return nil
 	}
+	c.pool.shared.Load().follow()
 	c.lent, err = c.inner.Conn(ctx)
 	return err
 }
@@ -97,10 +103,22 @@ func (c *conn) beginUsage() {
 
 // Close closes the connection if it is owned, and gives it back otherwise.
 func (c *conn) Close() error {
-	if c.owned != nil {
-		return c.owned.Close()
+	if c.owned == nil {
+		c.pool.shared.Load().follow() // a limit was lowered, perhaps
+		return c.release()
 	}
-	return c.release()
+	if pc := c.owned.Conn(); !c.handOver(pc) {
+		discard(pc)
+	}
+	return c.made.Close()
+}
+
+// discard closes a connection that cannot be cleaned. To be closed by database/sql is not enough: below there may be a pool of
+// pgx's, which would lend it again.
+func discard(pc *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	_ = pc.Close(ctx)
 }
 
 // release gives a lent connection back, clean, or throws it away.
@@ -112,6 +130,7 @@ func (c *conn) release() error {
 	if s := c.state; s != nil && !c.untouched(s.conn) {
 		_ = lent.Raw(func(any) error {
 			if !c.handOver(s.conn) {
+				discard(s.conn)
 				return driver.ErrBadConn
 			}
 			return nil

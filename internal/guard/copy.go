@@ -15,31 +15,76 @@ import (
 // (https://www.postgresql.org/docs/current/sql-copy.html), so it serves shared tables, and all tables where the role
 // bypasses.
 func (c *conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (n int64, err error) {
-	if c.tx != nil {
-		return c.copyInTx(ctx, table, columns, src)
-	}
-	own, err := c.BeginTx(ctx, driver.TxOptions{})
+	err = c.lend(ctx, "COPY "+table.Sanitize()+" FROM STDIN", func(ctx context.Context, pc *pgx.Conn) (tag pgconn.CommandTag, err error) {
+		if n, err = pc.CopyFrom(ctx, table, columns, src); err == nil {
+			tag = pgconn.NewCommandTag(fmt.Sprintf("COPY %d", n))
+		}
+		return tag, err
+	})
 	if err != nil {
 		return 0, err
 	}
-	c.tx.held = true // by the user of (*sql.Conn).Raw
-	if n, err = c.copyInTx(ctx, table, columns, src); err != nil {
-		return 0, errors.Join(err, own.Rollback())
-	}
-	return n, own.Commit()
+	return n, nil
 }
 
-func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (n int64, err error) {
-	q := call{sql: "COPY " + table.Sanitize() + " FROM STDIN"}
+// WithPgx calls f with pgx's connection of dc, which (*sql.Conn).Raw of a guarded pool hands out, in the transaction under way or
+// in one of its own. The scope is set in it. What f does counts as SQL of the caller: the session is cleaned after it.
+func WithPgx(ctx context.Context, dc any, f func(*pgx.Conn) error) error {
+	c, ok := dc.(*conn)
+	if !ok {
+		return fmt.Errorf("tenancy: %T is not a connection of a guarded pool", dc)
+	}
+	return c.lend(ctx, "-- tenancy.WithPgxConn", func(_ context.Context, pc *pgx.Conn) (pgconn.CommandTag, error) {
+		if bypass := bypassOf(ctx); c.cfg.Bypass && bypass != nil && bypass.ReadOnly {
+			return pgconn.CommandTag{}, errReadOnlyPgx
+		}
+		c.used, c.namedRole = true, true
+		clear(c.proved)
+		if err := f(pc); err != nil {
+			return pgconn.CommandTag{}, err
+		}
+		if pc.PgConn().IsBusy() {
+			return pgconn.CommandTag{}, errPgxBusy
+		}
+		return pgconn.CommandTag{}, nil
+	})
+}
+
+var (
+	errReadOnlyPgx = errors.New("tenancy: a read-only client cannot lend pgx's connection, on which a transaction can be ended")
+	errPgxBusy     = errors.New("tenancy: pgx's connection was given back while it was in use: close the rows, the batch or the pipeline")
+)
+
+// task is what is done with pgx's connection. The context is that of its trace.
+type task func(ctx context.Context, pc *pgx.Conn) (pgconn.CommandTag, error)
+
+// lend runs a task in the transaction under way, or in one of its own. The text is for traces and reports.
+func (c *conn) lend(ctx context.Context, text string, do task) error {
+	if c.tx != nil {
+		return c.lendInTx(ctx, text, do)
+	}
+	own, err := c.BeginTx(ctx, driver.TxOptions{})
+	if err != nil {
+		return err
+	}
+	c.tx.held = true // by the user of (*sql.Conn).Raw
+	if err := c.lendInTx(ctx, text, do); err != nil {
+		return errors.Join(err, own.Rollback())
+	}
+	return own.Commit()
+}
+
+func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
+	q := call{sql: text}
 	if q.scope, err = c.scope(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	c.tx.take(q.scope)
 	if err = c.borrow(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	err = c.use(func(pc *pgx.Conn) error {
-		// The scope is set by an empty statement; COPY is not a message that could travel with it.
+	return c.use(func(pc *pgx.Conn) error {
+		// The scope is set by an empty statement; what the task sends cannot travel with it.
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
 		ctx, err := c.open(ctx, pc, &q, nil)
 		if err == nil {
@@ -48,14 +93,10 @@ func (c *conn) copyInTx(ctx context.Context, table pgx.Identifier, columns []str
 				_, err = a.close()
 			}
 		}
-		if err == nil {
-			n, err = pc.CopyFrom(ctx, table, columns, src)
-		}
 		var tag pgconn.CommandTag
 		if err == nil {
-			tag = pgconn.NewCommandTag(fmt.Sprintf("COPY %d", n))
+			tag, err = do(ctx, pc)
 		}
 		return c.done(pc, &q, tag, err)
 	})
-	return n, err
 }

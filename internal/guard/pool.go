@@ -36,17 +36,12 @@ type Config struct {
 }
 
 // Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by
-// transaction, so that inner's limits, lifetimes and statistics go on holding. inner must be a pool of pgx's stdlib.
-// Closing the guarded pool leaves inner open.
+// transaction, so that inner's limits, lifetimes and statistics go on holding. What is set on one of the two pools is set on the
+// other with the next use of a connection. inner must be a pool of pgx's stdlib. Closing the guarded pool leaves inner open.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
-	return borrowing(newConnector(cfg, inner, nil))
-}
-
-// borrowing opens a pool that keeps connections which hold none of PostgreSQL's: see (*conn).IsValid.
-func borrowing(k *connector) *sql.DB {
-	const empty = 64 // at most; whoever uses more at a time gets the rest made for each use
+	k := newConnector(cfg, inner, nil)
 	db := sql.OpenDB(k)
-	db.SetMaxIdleConns(empty)
+	k.shared.Store(share(db, inner))
 	return db
 }
 
@@ -55,41 +50,49 @@ func Open(direct driver.Connector, cfg Config) *sql.DB {
 	return sql.OpenDB(newConnector(cfg, nil, direct))
 }
 
-// Beside returns another guarded pool, whose connections come from where those of the guarded pool db come from.
+// Beside returns another guarded pool, whose connections are borrowed from where those of the guarded pool db come from: from
+// db itself, if it owns them. It has no limits but those of that pool: preparing and beginning wait for no connection.
 func Beside(db *sql.DB, cfg Config) *sql.DB {
-	k := db.Driver().(guarded).connector //nolint:forcetypeassert // a precondition
-	k = newConnector(cfg, k.inner, k.direct)
-	k.beside = true
-	if k.inner != nil {
-		return borrowing(k)
+	const empty = 64 // connections that hold none of PostgreSQL's, at most; a user of more gets the rest made for each use
+	k := newConnector(cfg, source(db), nil)
+	k.shared.Store(connectorOf(db).shared.Load())
+	beside := sql.OpenDB(k)
+	beside.SetMaxIdleConns(empty)
+	return beside
+}
+
+// source returns the pool that others borrow from.
+func source(db *sql.DB) *sql.DB {
+	if k := connectorOf(db); k != nil && k.inner != nil {
+		return k.inner
 	}
-	return sql.OpenDB(k)
+	return db
 }
 
 // OnClose has f called when the guarded pool db has been closed. (*sql.DB).Close returns its error.
 func OnClose(db *sql.DB, f func() error) {
-	k := db.Driver().(guarded).connector //nolint:forcetypeassert // a precondition
+	k := connectorOf(db)
 	k.closing.Lock()
 	defer k.closing.Unlock()
 	k.onClose = append(k.onClose, f)
 }
 
-// Of tells whether db is a guarded pool, and its configuration.
+// Of returns the configuration of the guarded pool db, and reports whether it is one.
 func Of(db *sql.DB) (Config, bool) {
-	d, ok := db.Driver().(guarded)
-	if !ok {
-		return Config{}, false
+	if k := connectorOf(db); k != nil {
+		return k.cfg, true
 	}
-	return d.cfg, true
+	return Config{}, false
+}
+
+// connectorOf returns nil for a pool that is not guarded.
+func connectorOf(db *sql.DB) *connector {
+	d, _ := db.Driver().(guarded)
+	return d.connector
 }
 
 // Inner returns the pool that the guarded pool db borrows its connections from, and db itself where it does not borrow.
-func Inner(db *sql.DB) *sql.DB {
-	if d, ok := db.Driver().(guarded); ok && d.inner != nil {
-		return d.inner
-	}
-	return db
-}
+func Inner(db *sql.DB) *sql.DB { return source(db) }
 
 // Supported returns an error that says why db can't be guarded, and nil if it can. It opens a connection only where the
 // pool's driver is wrapped by another.
@@ -110,7 +113,7 @@ type connector struct {
 	cfg    Config
 	inner  *sql.DB
 	direct driver.Connector
-	beside bool // the source is another's
+	shared atomic.Pointer[shared] // with inner, by the pool that borrows from it or the one beside which this is; may be nil
 
 	scopeSQL    scopeSQL
 	baselineSQL string                 // reads how a session begins
@@ -136,7 +139,7 @@ func (k *connector) Driver() driver.Driver { return guarded{k} }
 // Close is called by (*sql.DB).Close.
 func (k *connector) Close() error {
 	var err error
-	if closer, ok := k.direct.(io.Closer); ok && !k.beside {
+	if closer, ok := k.direct.(io.Closer); ok {
 		err = closer.Close()
 	}
 	k.closing.Lock()
@@ -150,6 +153,7 @@ func (k *connector) Close() error {
 
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if k.direct == nil {
+		k.shared.Load().follow()
 		return &conn{pool: k, cfg: &k.cfg, inner: k.inner}, nil
 	}
 	dc, err := k.direct.Connect(ctx)
@@ -160,15 +164,21 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, dc.Close())
 	}
-	return &conn{pool: k, cfg: &k.cfg, owned: owned, state: stateOf(owned.Conn())}, nil
+	return &conn{pool: k, cfg: &k.cfg, owned: owned, made: dc, state: stateOf(owned.Conn())}, nil
 }
 
-// unwrap finds pgx's connection below drivers that wrap it, such as those that trace.
+// unwrap finds pgx's connection below drivers that wrap it, such as those that trace, and below a guarded connection that owns
+// it.
 func unwrap(dc any) (*stdlib.Conn, error) {
 	for {
 		switch c := dc.(type) {
 		case *stdlib.Conn:
 			return c, nil
+		case *conn:
+			if c.owned == nil {
+				return nil, errors.New("tenancy: a guarded pool that borrows its connections cannot lend them")
+			}
+			return c.owned, nil
 		case interface{ Raw() driver.Conn }:
 			dc = c.Raw()
 		default:

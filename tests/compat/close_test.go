@@ -3,8 +3,6 @@ package compat
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -146,78 +144,4 @@ func TestClose(t *testing.T) {
 			require.NoError(t, goleak.Find(others...))
 		})
 	}
-}
-
-// TestLimits sets limits on what db.DB() returns, after the plugin is installed.
-func TestLimits(t *testing.T) {
-	d := newDatabase(t)
-	w := d.newWorld(t)
-	ctx, cancel := context.WithTimeout(w.ctx(), time.Minute)
-	defer cancel()
-
-	// setUp returns the client, the pool that an application sees, and the one below.
-	setUp := func(t *testing.T) (db *gorm.DB, pool, inner *sql.DB) {
-		db = open(t, postgres.Open(d.dsn), gorm.Config{})
-		require.NoError(t, db.Use(tenancy.New(d.config())))
-		pool, err := db.DB()
-		require.NoError(t, err)
-		inner, err = tenancy.Pool(db)
-		require.NoError(t, err)
-		return db.WithContext(ctx), pool, inner
-	}
-	order := func(db *gorm.DB) error { return db.First(&Order{}).Error }
-
-	t.Run("the limit holds", func(t *testing.T) {
-		db, pool, inner := setUp(t)
-		pool.SetMaxOpenConns(2)
-		var all sync.WaitGroup
-		errs := make([]error, 16)
-		for i := range errs {
-			all.Add(1)
-			go func() {
-				defer all.Done()
-				for range 10 {
-					errs[i] = errors.Join(errs[i], db.Transaction(func(tx *gorm.DB) error {
-						if inUse := inner.Stats().InUse; inUse > 2 {
-							return errors.New("more connections than the limit")
-						}
-						return order(tx)
-					}))
-				}
-			}()
-		}
-		all.Wait()
-		require.NoError(t, errors.Join(errs...))
-		require.Equal(t, 2, pool.Stats().MaxOpenConnections)
-		require.Zero(t, inner.Stats().InUse)
-	})
-
-	t.Run("bypass within a transaction", func(t *testing.T) {
-		db, pool, inner := setUp(t)
-		pool.SetMaxOpenConns(1) // of tenants' connections
-		require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
-			if err := order(tx); err != nil {
-				return err
-			}
-			return order(tenancy.Bypass(db, "test"))
-		}))
-		require.Zero(t, inner.Stats().InUse)
-	})
-
-	t.Run("nothing idle is kept from others", func(t *testing.T) {
-		db, pool, inner := setUp(t)
-		pool.SetMaxIdleConns(10)
-		pool.SetConnMaxIdleTime(time.Hour)
-		pool.SetConnMaxLifetime(time.Hour)
-		inner.SetMaxOpenConns(1)
-		for range 5 {
-			require.NoError(t, order(db))
-			require.Zero(t, inner.Stats().InUse, "what the pool keeps holds none")
-			require.NoError(t, order(tenancy.Bypass(db, "test")))
-			require.NoError(t, db.Transaction(order))
-			require.NoError(t, inner.PingContext(ctx))
-		}
-		require.Equal(t, 1, inner.Stats().OpenConnections)
-		require.Zero(t, inner.Stats().MaxIdleClosed+inner.Stats().MaxLifetimeClosed, "the connection was used again")
-	})
 }

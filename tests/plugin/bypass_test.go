@@ -366,5 +366,5 @@ func TestOpenDB(t *testing.T) {
 	require.NoError(t, db.WithContext(as(acme)).Find(&patients).Error)
 	require.Len(t, patients, 1)
 	require.NoError(t, tenancy.Bypass(db, "test").Find(&patients).Error)
-	require.Len(t, patients, 2, "the admin client has connections of its own")
+	require.Len(t, patients, 2, "the admin client borrows from the same pool")
 }
