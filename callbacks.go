@@ -12,12 +12,15 @@ import (
 // What happens around each of GORM's six kinds of statement. UPDATE and DELETE get no WHERE from us, nor does SELECT:
 // PostgreSQL's policy adds it, and can't forget.
 
-func (p *Plugin) create(db *gorm.DB) {
-	s, err := p.enter(db, "create")
-	if err == nil {
-		err = s.fill()
+func (p *Plugin) create(c *chain) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		s, err := p.enter(db, "create")
+		if err == nil {
+			err = s.fill()
+		}
+		s.mayBeAlone(db, c)
+		refuse(db, "create", err)
 	}
-	refuse(db, "create", err)
 }
 
 // checkCreate looks again, after hooks and belongs-to associations, which set columns as well.
@@ -32,12 +35,15 @@ func (p *Plugin) query(db *gorm.DB) {
 	refuse(db, "query", err)
 }
 
-func (p *Plugin) update(db *gorm.DB) {
-	s, err := p.enter(db, "update")
-	if err == nil {
-		err = s.checkAssignments()
+func (p *Plugin) update(c *chain) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		s, err := p.enter(db, "update")
+		if err == nil {
+			err = s.checkAssignments()
+		}
+		s.mayBeAlone(db, c)
+		refuse(db, "update", err)
 	}
-	refuse(db, "update", err)
 }
 
 func (p *Plugin) checkUpdate(db *gorm.DB) {
@@ -46,9 +52,12 @@ func (p *Plugin) checkUpdate(db *gorm.DB) {
 	}
 }
 
-func (p *Plugin) delete(db *gorm.DB) {
-	_, err := p.enter(db, "delete")
-	refuse(db, "delete", err)
+func (p *Plugin) delete(c *chain) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		s, err := p.enter(db, "delete")
+		s.mayBeAlone(db, c)
+		refuse(db, "delete", err)
+	}
 }
 
 // checkHooks looks at the context after hooks, before the rows of associations are written under it.

@@ -98,7 +98,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	if sentNothing(err) {
 		return nil, err
 	}
-	if c.tx != nil {
+	if c.tx != nil && !q.alone {
 		c.tx.begun = true
 	}
 	c.toDeallocate = c.toDeallocate[:0]

@@ -49,7 +49,7 @@ const maxSteps = 6
 
 // steps are what goes before a statement.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
-	if begin := c.beginSQL(); begin != "" {
+	if begin := c.beginSQL(); begin != "" && !q.alone {
 		into = append(into, step{kind: stepBegin, sql: begin})
 	}
 	if aborted(pc) {
@@ -89,7 +89,7 @@ func (c *conn) discardsSequences(q *call) bool {
 	case !c.staleSequences || q.class == control:
 		return false
 	case q.ordinary:
-		return c.tx != nil && q.inserts()
+		return c.tx != nil && !q.alone && q.inserts()
 	}
 	return true
 }

@@ -69,9 +69,12 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	return c.tx, nil
 }
 
+// defaultBegin begins a transaction without options.
+const defaultBegin = "begin"
+
 // beginSQL writes the options as pgx's stdlib does.
 func beginSQL(opts driver.TxOptions, readOnly bool) (string, error) {
-	begin := "begin"
+	begin := defaultBegin
 	switch level := sql.IsolationLevel(opts.Isolation); level {
 	case sql.LevelDefault:
 	case sql.LevelReadUncommitted:
