@@ -50,7 +50,11 @@ const maxSteps = 6
 // steps are what goes before a statement.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if begin := c.beginSQL(); begin != "" && !q.alone {
-		into = append(into, step{kind: stepBegin, sql: begin})
+		s := step{kind: stepBegin, sql: begin}
+		if !c.used && c.usesPrepared(q) { // or SQL may have put another under its name
+			s.known = c.assertions[begin]
+		}
+		into = append(into, s)
 	}
 	if aborted(pc) {
 		return into
@@ -72,6 +76,11 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 		}
 	}
 	return into
+}
+
+// usesPrepared reports whether what goes before a statement is sent by the name under which it was prepared, if it was.
+func (c *conn) usesPrepared(q *call) bool {
+	return q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement
 }
 
 // asks reports whether a proof has to be asked for, on this connection.
@@ -115,7 +124,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 		if c.baseline != nil {
 			c.params[1] = c.baseline.searchPath
 		}
-		if q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement {
+		if c.usesPrepared(q) {
 			s.known = c.assertions[s.sql]
 		}
 	}

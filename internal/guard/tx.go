@@ -94,6 +94,14 @@ func beginSQL(opts driver.TxOptions, readOnly bool) (string, error) {
 	return begin, nil
 }
 
+// beginSQL is what began the transaction, or will. It is "" for nil.
+func (t *tx) beginSQL() string {
+	if t == nil {
+		return ""
+	}
+	return t.begin
+}
+
 // beginSQL is what begins the transaction under way on the server, or "" if there is nothing to begin.
 func (c *conn) beginSQL() string {
 	if c.tx == nil || c.tx.begun {
