@@ -65,9 +65,9 @@ func (c *committed) Commit() error {
 // chain is what GORM does for one kind of statement, from our callback before its transaction to the commit, where no other
 // plugin has a part in it.
 //
-// GORM tells nobody which callbacks are registered, except that it runs them. They are read from the processor, which keeps
-// them in an unexported field, with package reflect: only if the processor looks exactly as expected, and only to compare them.
-// In doubt the chain is not GORM's alone, and the transaction stays.
+// GORM has no function that lists callbacks. They are read from the processor, which keeps them in an unexported field, with
+// package reflect: only if the processor looks exactly as expected, and only to compare them. In doubt the chain is not GORM's
+// alone, and the transaction stays.
 type chain struct {
 	op   string
 	fns  reflect.Value // of the processor, in the order in which it calls them; invalid if they cannot be read
@@ -131,8 +131,8 @@ func (c *chain) isGORMs() bool {
 	return false
 }
 
-// callbacksOf returns the callbacks of a processor, as its field holds them, and the zero Value if the processor is not the struct
-// that GORM has had since its first version of this interface.
+// callbacksOf returns the callbacks of a processor, as its field holds them now and later, and the zero Value if the processor is
+// not the struct that it is in GORM 1.31: a field more could hold callbacks, too.
 func callbacksOf(processor any) reflect.Value {
 	v := reflect.ValueOf(processor)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -529,10 +530,9 @@ func TestLoneStatementEndsAsInPlainGORM(t *testing.T) {
 					ctx, cancel := context.WithCancel(forTenant())
 					tx := tt.do(c.open(t, d, m.mode, begin).WithContext(ctx), cancel)
 					cancel()
-					switch {
-					case tt.err == "":
+					if tt.err == "" {
 						require.NoError(t, tx.Error, c.name)
-					default:
+					} else {
 						var pgErr *pgconn.PgError
 						if errors.As(tx.Error, &pgErr) {
 							require.Equal(t, tt.err, pgErr.Code, c.name)
@@ -550,5 +550,50 @@ func TestLoneStatementEndsAsInPlainGORM(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// ending ends a context when a statement has ended, before the client goes on.
+type ending struct {
+	sql    string
+	cancel context.CancelFunc
+}
+
+type sentKey struct{}
+
+func (*ending) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	return context.WithValue(ctx, sentKey{}, data.SQL)
+}
+
+func (e *ending) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if sql, _ := ctx.Value(sentKey{}).(string); strings.HasPrefix(sql, e.sql) {
+		e.cancel()
+	}
+}
+
+// TestLoneStatementIsKeptWithoutError: a context that ends after PostgreSQL has committed does not fail the statement.
+func TestLoneStatementIsKeptWithoutError(t *testing.T) {
+	d := newLoneDatabase(t)
+	for _, m := range modes {
+		t.Run(modeName(m.mode), func(t *testing.T) {
+			cfg, quiet := d.connector(t, d.App.DSN, m.mode)
+			e := &ending{sql: "UPDATE"}
+			cfg.Tracer = e
+			pool := stdlib.OpenDB(*cfg, quiet)
+			t.Cleanup(func() { require.NoError(t, pool.Close()) })
+			db := d.client(t, pool, begin)
+			use(t, db, tenancy.Config{})
+
+			name := modeName(m.mode)
+			for range 3 {
+				ctx, cancel := context.WithCancel(forTenant())
+				e.cancel = cancel
+				require.NoError(t, rows(db.WithContext(ctx).Model(&Patient{ID: 1}).Update("name", name), 1))
+				require.Error(t, ctx.Err())
+			}
+			var p Patient
+			require.NoError(t, db.WithContext(forTenant()).First(&p, 1).Error)
+			require.Equal(t, name, p.Name)
+		})
 	}
 }
