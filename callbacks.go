@@ -10,13 +10,16 @@ import (
 
 // What happens around each of GORM's six kinds of statement.
 
-func (p *Plugin) create(db *gorm.DB) {
-	s, err := p.enter(db, "create")
-	if err == nil {
-		s.saveByKey()
-		err = s.fill(true)
+func (p *Plugin) create(c *chain) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		s, err := p.enter(db, "create")
+		if err == nil {
+			s.saveByKey()
+			err = s.fill(true)
+		}
+		s.mayBeAlone(db, c)
+		refuse(db, "create", err)
 	}
-	refuse(db, "create", err)
 }
 
 // checkCreate looks again, after hooks and belongs-to associations, which set columns as well.
@@ -46,15 +49,18 @@ func (p *Plugin) read(db *gorm.DB, op string) error {
 	return s.checkReplaced()
 }
 
-func (p *Plugin) update(db *gorm.DB) {
-	s, err := p.enter(db, "update")
-	if err == nil {
-		err = s.checkAssignments()
+func (p *Plugin) update(c *chain) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		s, err := p.enter(db, "update")
+		if err == nil {
+			err = s.checkAssignments()
+		}
+		if err == nil && db.AllowGlobalUpdate {
+			s.ensureWhere()
+		}
+		s.mayBeAlone(db, c)
+		refuse(db, "update", err)
 	}
-	if err == nil && db.AllowGlobalUpdate {
-		s.ensureWhere()
-	}
-	refuse(db, "update", err)
 }
 
 func (p *Plugin) checkUpdate(db *gorm.DB) {
@@ -63,12 +69,15 @@ func (p *Plugin) checkUpdate(db *gorm.DB) {
 	}
 }
 
-func (p *Plugin) delete(db *gorm.DB) {
-	s, err := p.enter(db, "delete")
-	if err == nil && db.AllowGlobalUpdate {
-		s.ensureWhere()
+func (p *Plugin) delete(c *chain) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		s, err := p.enter(db, "delete")
+		if err == nil && db.AllowGlobalUpdate {
+			s.ensureWhere()
+		}
+		s.mayBeAlone(db, c)
+		refuse(db, "delete", err)
 	}
-	refuse(db, "delete", err)
 }
 
 // checkHooks looks at the context after hooks, before the rows of associations are written under it.

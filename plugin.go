@@ -191,6 +191,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 	if create.Get("tenancy:create") != nil {
 		return nil
 	}
+	chains := map[string]*chain{"create": {op: "create"}, "update": {op: "update"}, "delete": {op: "delete"}}
 	for _, c := range []struct {
 		on interface {
 			Register(string, func(*gorm.DB)) error
@@ -199,10 +200,10 @@ func (p *Plugin) register(db *gorm.DB) error {
 		fn   func(*gorm.DB)
 	}{
 		{create.Before("*"), "tenancy:mark", start},
-		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create},
+		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create(chains["create"])},
 		{create.Before(first(create, "gorm:save_before_associations", "gorm:create")), "tenancy:check_hooks", p.checkHooks("create")},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
-		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", note},
+		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", finish},
 		{create.After("*"), "tenancy:settle", p.settle("create")},
 
 		{query.Before("*"), "tenancy:mark", start},
@@ -210,17 +211,17 @@ func (p *Plugin) register(db *gorm.DB) error {
 		{query.After("*"), "tenancy:settle", p.settle("query")},
 
 		{update.Before("*"), "tenancy:mark", start},
-		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update},
+		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update(chains["update"])},
 		{update.Before(first(update, "gorm:save_before_associations", "gorm:update")), "tenancy:check_hooks", p.checkHooks("update")},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
-		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", note},
+		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", finish},
 		{update.After("*"), "tenancy:settle", p.settle("update")},
 
 		{del.Before("*"), "tenancy:mark", start},
-		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete},
+		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete(chains["delete"])},
 		{del.Before(first(del, "gorm:delete_before_associations", "gorm:delete")), "tenancy:check_hooks", p.checkHooks("delete")},
 		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkHooks("delete")},
-		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", note},
+		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", finish},
 		{del.After("*"), "tenancy:settle", p.settle("delete")},
 
 		{row.Before("*"), "tenancy:mark", start},
@@ -236,6 +237,9 @@ func (p *Plugin) register(db *gorm.DB) error {
 		}
 	}
 	p.buildClauses(db)
+	chains["create"].of(create)
+	chains["update"].of(update)
+	chains["delete"].of(del)
 	return p.followResolver(db)
 }
 

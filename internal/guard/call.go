@@ -24,6 +24,7 @@ type call struct {
 	class    class
 	ordinary bool // leaves nothing in the session
 	aborted  bool // it was sent in a transaction that had failed
+	alone    bool // the transaction under way, which has not begun on the server, is left out
 	commits  bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
 
 	scope   scope

@@ -88,8 +88,12 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		return s
 	}
 	looks := slices.ContainsFunc(steps, func(s step) bool { return s.looks }) // and so a snapshot is taken anyway
-	if next := c.nextScope(q); looks && name != "" && c.assertions[next] == nil {
-		prepare(statementName(next), next)
+	if looks && name != "" {
+		for _, before := range []string{c.nextScope(q), c.tx.beginSQL()} {
+			if before != "" && c.assertions[before] == nil {
+				prepare(statementName(before), before)
+			}
+		}
 	}
 	st = prepare(name, q.sql)
 	st.class, st.quiet = classOf(q.sql), isQuiet(q.sql)
@@ -98,7 +102,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	if sentNothing(err) {
 		return nil, err
 	}
-	if c.tx != nil {
+	if c.tx != nil && !q.alone {
 		c.tx.begun = true
 	}
 	c.toDeallocate = c.toDeallocate[:0]

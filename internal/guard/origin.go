@@ -23,6 +23,14 @@ type Origin struct {
 	// Proofs are asked for in the statement's transaction, before it runs, as each of them demands.
 	Proofs []*Proof
 
+	// Alone, if not nil, reports whether a transaction that was begun under this context can be left out: nothing follows the
+	// statement in it, and nothing of what the client does with the answer can fail. It is called when the statement is about
+	// to be sent.
+	Alone func() bool
+
+	// SentAlone says that the statement was sent without that transaction, and that its answer told the outcome of the commit.
+	SentAlone bool
+
 	over    atomic.Bool
 	own     bool      // the plugin has written the text
 	entered bool      // Enter was called
@@ -90,7 +98,7 @@ func (o *Origin) Of(sql *strings.Builder) bool { return o != nil && o.SQL == sql
 // tenant: a hook could exchange the context in between.
 func (o *Origin) Enter(ctx context.Context) {
 	o.tenant, _ = decisionOf(ctx)
-	o.entered, o.Proofs = true, nil
+	o.entered, o.Proofs, o.Alone, o.SentAlone = true, nil, nil, false
 }
 
 // Changed reports whether ctx names another tenant than the context at Enter did. Where one of them says nothing, the

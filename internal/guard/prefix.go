@@ -49,8 +49,12 @@ const maxSteps = 6
 
 // steps are what goes before a statement.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
-	if begin := c.beginSQL(); begin != "" {
-		into = append(into, step{kind: stepBegin, sql: begin})
+	if begin := c.beginSQL(); begin != "" && !q.alone {
+		s := step{kind: stepBegin, sql: begin}
+		if !c.used && c.usesPrepared(q) { // or SQL may have put another under its name
+			s.known = c.assertions[begin]
+		}
+		into = append(into, s)
 	}
 	if aborted(pc) {
 		return into
@@ -74,6 +78,11 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	return into
 }
 
+// usesPrepared reports whether what goes before a statement is sent by the name under which it was prepared, if it was.
+func (c *conn) usesPrepared(q *call) bool {
+	return q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement
+}
+
 // asks reports whether a proof has to be asked for, on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
 	if c.used || c.otherPath {
@@ -89,7 +98,7 @@ func (c *conn) discardsSequences(q *call) bool {
 	case !c.staleSequences || q.class == control:
 		return false
 	case q.ordinary:
-		return c.tx != nil && q.inserts()
+		return c.tx != nil && !q.alone && q.inserts()
 	}
 	return true
 }
@@ -115,7 +124,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 		if c.baseline != nil {
 			c.params[1] = c.baseline.searchPath
 		}
-		if q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement {
+		if c.usesPrepared(q) {
 			s.known = c.assertions[s.sql]
 		}
 	}

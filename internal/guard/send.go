@@ -52,6 +52,9 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 		return answer{}, c.tx.over()
 	}
 	c.classify(q)
+	if q.alone = wasIdle && c.goesAlone(q); q.alone {
+		q.origin.SentAlone = true
+	}
 	if err := c.ready(ctx, pc, q); err != nil {
 		return answer{}, err
 	}
@@ -72,6 +75,15 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) 
 	}
 	c.noteError(err)
 	return a, procedureError(q, preparedError(err))
+}
+
+// goesAlone reports whether a statement is sent without the BEGIN of its transaction, and so without a COMMIT. PostgreSQL makes
+// what comes before one Sync a transaction anyway. It must be the transaction that GORM has begun for this statement, and nothing
+// else sent in it so far; the origin knows whether anything can follow.
+func (c *conn) goesAlone(q *call) bool {
+	o := q.origin
+	return c.tx != nil && c.tx.begin == defaultBegin && !c.tx.begun && !c.tx.failed && !c.used &&
+		q.class == query && q.ordinary && o != nil && o.Alone != nil && !o.SentAlone && OriginOf(c.tx.ctx) == o && o.Alone()
 }
 
 // mayHelp reports whether a statement that failed before it ran may succeed when it is sent again.

@@ -71,9 +71,12 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	return c.tx, nil
 }
 
+// defaultBegin begins a transaction without options.
+const defaultBegin = "begin"
+
 // beginSQL writes the options as pgx's stdlib does.
 func beginSQL(opts driver.TxOptions, readOnly bool) (string, error) {
-	begin := "begin"
+	begin := defaultBegin
 	switch level := sql.IsolationLevel(opts.Isolation); level {
 	case sql.LevelDefault:
 	case sql.LevelReadUncommitted:
@@ -91,6 +94,14 @@ func beginSQL(opts driver.TxOptions, readOnly bool) (string, error) {
 		begin += " read only"
 	}
 	return begin, nil
+}
+
+// beginSQL is what began the transaction, or will. It is "" for nil.
+func (t *tx) beginSQL() string {
+	if t == nil {
+		return ""
+	}
+	return t.begin
 }
 
 // beginSQL is what begins the transaction under way on the server, or "" if there is nothing to begin.

@@ -284,6 +284,41 @@ func TestDiscardAll(t *testing.T) {
 	})
 }
 
+// TestBeginIsPrepared: a transaction begins by the name of a statement, and by its text again when the server has forgotten it.
+func TestBeginIsPrepared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		ctx := tenant(t, "a")
+		read := func() {
+			tx, err := p.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			got, err := texts(tx.QueryContext(ctx, `SELECT body FROM notes ORDER BY body`))
+			require.NoError(t, err)
+			require.Equal(t, []string{"a1", "a2"}, got)
+			require.NoError(t, tx.Commit())
+		}
+		const begins = `SELECT count(*)::text FROM pg_prepared_statements WHERE statement = 'begin'`
+		want := 0
+		if way.mode == pgx.QueryExecModeCacheStatement {
+			want = 1
+		}
+		for range 3 {
+			read()
+			require.Equal(t, want, p.count(t, begins))
+		}
+		if way.direct {
+			return // needs an unguarded hand on the connection
+		}
+		_, err := p.inner.Exec(`DEALLOCATE ALL`)
+		require.NoError(t, err)
+		read()
+		read()
+		p.requireFree(t)
+	})
+}
+
 // TestOrdinaryErrorsKeepStatements: an error that says nothing about the statement costs it nothing.
 func TestOrdinaryErrorsKeepStatements(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ type (
 	}
 )
 
-var models = []any{&Country{}, &Doctor{}, &Patient{}}
+var models = append([]any{&Country{}, &Doctor{}, &Patient{}}, loneModels...)
 
 const (
 	tenant       = "acme"

@@ -66,9 +66,9 @@ var warm = []struct {
 	{"Bypass: Create", bypassed(create), skip, modeTrips{trips{1, 1}, trips{2, 2}, trips{1, 1}}},
 
 	{"First", first, begin, modeTrips{trips{1, 1}, trips{2, 2}, trips{1, 1}}},
-	{"Create", create, begin, modeTrips{trips{3, 2}, trips{4, 3}, trips{3, 2}}},
-	{"Update", update, begin, modeTrips{trips{3, 2}, trips{4, 3}, trips{3, 2}}},
-	{"Delete", deleteOne, begin, modeTrips{trips{3, 2}, trips{4, 3}, trips{3, 2}}},
+	{"Create", create, begin, modeTrips{trips{3, 1}, trips{4, 2}, trips{3, 1}}},
+	{"Update", update, begin, modeTrips{trips{3, 1}, trips{4, 2}, trips{3, 1}}},
+	{"Delete", deleteOne, begin, modeTrips{trips{3, 1}, trips{4, 2}, trips{3, 1}}},
 	{"CreateInBatches, three", createInBatches, begin, modeTrips{trips{5, 4}, trips{8, 7}, trips{5, 4}}},
 	{"Transaction{}", emptyTransaction, begin, inAll(2, 0)},
 	{"Transaction{First, Create}", firstAndCreate, begin, modeTrips{trips{4, 3}, trips{6, 5}, trips{4, 3}}},
@@ -131,7 +131,7 @@ var cold = []struct {
 	trips  modeTrips // on a new connection
 }{
 	{"First", first, 1, modeTrips{trips{2, 2}, trips{2, 2}, trips{1, 1}}},
-	{"Create", create, 1, modeTrips{trips{4, 3}, trips{4, 3}, trips{3, 2}}},
+	{"Create", create, 1, modeTrips{trips{4, 2}, trips{4, 2}, trips{3, 1}}},
 	{"Preload", preload, 2, modeTrips{trips{4, 4}, trips{4, 4}, trips{2, 2}}},
 	{"Transaction{First, Create}", firstAndCreate, 1, modeTrips{trips{6, 5}, trips{6, 5}, trips{4, 3}}},
 	{"Exec", exec, 0, modeTrips{trips{2, 2}, trips{2, 2}, trips{1, 1}}},

@@ -1,0 +1,355 @@
+package tenancy
+
+import (
+	"database/sql"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/callbacks"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// GORM begins a transaction for each Create, Update and Delete, because hooks, associations and other plugins may send more. Where
+// nothing of that is there, it holds one statement, which PostgreSQL runs as a transaction of its own. The guard, which has sent
+// no BEGIN yet when the statement comes, leaves BEGIN and COMMIT out then: see guard.Origin. What came before the statement the
+// guard knows by itself; this file is about what comes after it.
+
+// mayBeAlone notes how to find out, when the statement is sent, whether it is alone in GORM's default transaction. That transaction
+// has not begun yet.
+func (s *statement) mayBeAlone(db *gorm.DB, chain *chain) {
+	if s.Statement == nil || s.bypass != nil || s.DryRun || db.SkipDefaultTransaction || inTransaction(s.ConnPool) {
+		return
+	}
+	o := guard.OriginOf(s.Context)
+	if !o.Of(&s.SQL) {
+		return
+	}
+	o.Alone = func() bool {
+		_, plain := db.Statement.ConnPool.(*sql.Tx) // and no prepared statement of GORM's
+		return plain && !hooked(db.Statement, chain.op) && !savesAfter(db.Statement, chain.op) && readsSafely(db, chain.op) &&
+			chain.isGORMs()
+	}
+}
+
+// finish is the last callback before the commit.
+func finish(db *gorm.DB) {
+	if note(db); db.Error == nil {
+		leaveTransaction(db)
+	}
+}
+
+// leaveTransaction lets the commit of a transaction that was left out succeed. A context that ends after PostgreSQL has committed
+// would fail it.
+func leaveTransaction(db *gorm.DB) {
+	o := guard.OriginOf(db.Statement.Context)
+	if tx, ok := db.Statement.ConnPool.(*sql.Tx); ok && o.Of(&db.Statement.SQL) && o.SentAlone {
+		db.Statement.ConnPool = &committed{tx}
+	}
+}
+
+// committed is a transaction of which nothing was left to commit.
+type committed struct{ *sql.Tx }
+
+// Commit gives the connection back.
+func (c *committed) Commit() error {
+	_ = c.Tx.Commit() // its context may be over
+	return nil
+}
+
+// chain is what GORM does for one kind of statement, from our callback before its transaction to the commit, where no other
+// plugin has a part in it.
+//
+// GORM has no function that lists callbacks. They are read from the processor, which keeps them in an unexported field, with
+// package reflect: only if the processor looks exactly as expected, and only to compare them. In doubt the chain is not GORM's
+// alone, and the transaction stays.
+type chain struct {
+	op   string
+	fns  reflect.Value // of the processor, in the order in which it calls them; invalid if they cannot be read
+	want []uintptr     // the code of those that may stand there
+}
+
+// chainNames are the callbacks that may stand there, in order.
+var chainNames = map[string][]string{
+	"create": {
+		"tenancy:create", "gorm:begin_transaction", "gorm:before_create", "tenancy:check_hooks", "gorm:save_before_associations",
+		"tenancy:check_create", "gorm:create", "gorm:save_after_associations", "gorm:after_create", "tenancy:note",
+		"gorm:commit_or_rollback_transaction",
+	},
+	"update": {
+		"tenancy:update", "gorm:begin_transaction", "gorm:setup_reflect_value", "gorm:before_update", "tenancy:check_hooks",
+		"gorm:save_before_associations", "tenancy:check_update", "gorm:update", "gorm:save_after_associations", "gorm:after_update",
+		"tenancy:note", "gorm:commit_or_rollback_transaction",
+	},
+	"delete": {
+		"tenancy:delete", "gorm:begin_transaction", "gorm:before_delete", "tenancy:check_hooks", "gorm:delete_before_associations",
+		"tenancy:check_delete", "gorm:delete", "gorm:after_delete", "tenancy:note", "gorm:commit_or_rollback_transaction",
+	},
+}
+
+// of makes c the chain of a processor on which our callbacks were registered just now.
+func (c *chain) of(processor getter) {
+	reference := referenceOf(c.op)
+	for _, name := range chainNames[c.op] {
+		fn := reference.Get(name)
+		if strings.HasPrefix(name, "tenancy:") {
+			fn = processor.Get(name)
+		}
+		if fn == nil {
+			return
+		}
+		c.want = append(c.want, reflect.ValueOf(fn).Pointer())
+	}
+	c.fns = callbacksOf(processor)
+}
+
+// isGORMs reports whether the callbacks are exactly those, now: others can be registered, replaced and removed at any time.
+func (c *chain) isGORMs() bool {
+	if !c.fns.IsValid() {
+		return false
+	}
+	n := c.fns.Len()
+	for i := range n {
+		if c.fns.Index(i).Pointer() != c.want[0] {
+			continue
+		}
+		if n-i < len(c.want) {
+			return false
+		}
+		for k, want := range c.want {
+			if c.fns.Index(i+k).Pointer() != want {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// callbacksOf returns the callbacks of a processor, as its field holds them now and later, and the zero Value if the processor is
+// not the struct that it is in GORM 1.31: a field more could hold callbacks, too.
+func callbacksOf(processor any) reflect.Value {
+	v := reflect.ValueOf(processor)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	t := v.Type().Elem()
+	fields := map[string]reflect.Type{
+		"db": reflect.TypeFor[*gorm.DB](), "Clauses": reflect.TypeFor[[]string](), "fns": reflect.TypeFor[[]func(*gorm.DB)](),
+		"callbacks": nil, // their type has no name outside
+	}
+	if t.NumField() != len(fields) {
+		return reflect.Value{}
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		want, known := fields[f.Name]
+		if !known || want != nil && f.Type != want {
+			return reflect.Value{}
+		}
+	}
+	return v.Elem().FieldByName("fns")
+}
+
+// getter is a processor of GORM.
+type getter interface{ Get(string) func(*gorm.DB) }
+
+// referenceOf returns a processor that has GORM's callbacks and no others.
+func referenceOf(op string) getter {
+	db, err := reference()
+	if err != nil {
+		return noCallbacks{}
+	}
+	switch op {
+	case "create":
+		return db.Callback().Create()
+	case "update":
+		return db.Callback().Update()
+	default:
+		return db.Callback().Delete()
+	}
+}
+
+var reference = sync.OnceValues(func() (*gorm.DB, error) {
+	return gorm.Open(referenceDialector{}, &gorm.Config{DisableAutomaticPing: true})
+})
+
+// referenceDialector registers GORM's callbacks, as every dialect does, and connects to nothing.
+type referenceDialector struct{ gorm.Dialector }
+
+func (referenceDialector) Name() string { return "reference" }
+
+func (referenceDialector) Initialize(db *gorm.DB) error {
+	callbacks.RegisterDefaultCallbacks(db, &callbacks.Config{})
+	return nil
+}
+
+type noCallbacks struct{}
+
+func (noCallbacks) Get(string) func(*gorm.DB) { return nil }
+
+// hooked reports whether the model has a hook for the statement.
+func hooked(stmt *gorm.Statement, op string) bool {
+	s := stmt.Schema
+	if s == nil || stmt.SkipHooks {
+		return false
+	}
+	switch op {
+	case "create":
+		return s.BeforeSave || s.BeforeCreate || s.AfterCreate || s.AfterSave
+	case "update":
+		return s.BeforeSave || s.BeforeUpdate || s.AfterUpdate || s.AfterSave
+	default:
+		return s.BeforeDelete || s.AfterDelete
+	}
+}
+
+// savesAfter reports whether GORM would save associations after the statement. Those that it saves before, the guard has seen.
+func savesAfter(stmt *gorm.Statement, op string) bool {
+	s := stmt.Schema
+	if s == nil || op == "delete" {
+		return false
+	}
+	var selected map[string]bool
+	var restricted, asked bool
+	r := &s.Relationships
+	for _, relations := range [...][]*schema.Relationship{r.HasOne, r.HasMany, r.Many2Many} {
+		for _, relation := range relations {
+			if !hasValue(stmt, relation) {
+				continue
+			}
+			if !asked {
+				selected, restricted = stmt.SelectAndOmitColumns(op == "create", op == "update")
+				asked = true
+			}
+			if v, ok := selected[relation.Name]; v || !ok && !restricted {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasValue reports whether one of the statement's rows has something in an association.
+func hasValue(stmt *gorm.Statement, relation *schema.Relationship) bool {
+	rows := stmt.ReflectValue
+	switch rows.Kind() {
+	case reflect.Struct:
+		return valueIn(stmt, relation, rows)
+	case reflect.Slice, reflect.Array:
+		for i := range rows.Len() {
+			row := reflect.Indirect(rows.Index(i))
+			if row.Kind() == reflect.Interface {
+				return true // what GORM makes of it is not looked into
+			}
+			if row.Kind() == reflect.Struct && valueIn(stmt, relation, row) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func valueIn(stmt *gorm.Statement, relation *schema.Relationship, row reflect.Value) bool {
+	if row.Type() != stmt.Schema.ModelType {
+		return true // GORM would read the field of another struct
+	}
+	v, zero := relation.Field.ValueOf(stmt.Context, row)
+	if zero {
+		return false
+	}
+	many := reflect.Indirect(reflect.ValueOf(v))
+	return many.Kind() != reflect.Slice || many.Len() > 0
+}
+
+// readsSafely reports whether nothing can fail when GORM reads what the statement returns: such an error would roll back what
+// is committed already. A column of PostgreSQL's is read safely into a type that holds all its values, and reads them by itself.
+func readsSafely(db *gorm.DB, op string) bool {
+	stmt := db.Statement
+	c, ok := stmt.Clauses["RETURNING"]
+	if !ok { // GORM asks for the last id where a dialect has no RETURNING, and fails
+		return op != "create" || slices.Contains(db.Callback().Create().Clauses, "RETURNING")
+	}
+	returning, ok := c.Expression.(clause.Returning)
+	if !ok || stmt.Schema == nil || len(stmt.ColumnMapping) > 0 || stmt.RaiseErrorOnNotFound {
+		return false
+	}
+	all := len(returning.Columns) == 0 || len(returning.Columns) == 1 && returning.Columns[0].Name == "*"
+	if !readsIntoModel(stmt, op, all) {
+		return false
+	}
+	if all {
+		for _, f := range stmt.Schema.Fields {
+			if f.DBName != "" && !isSafe(f) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, column := range returning.Columns {
+		f := stmt.Schema.LookUpField(column.Name)
+		if column.Raw || f == nil || !f.Readable || !isSafe(f) {
+			return false
+		}
+	}
+	return true
+}
+
+// readsIntoModel reports whether rows are read into the model or a slice of it that can take them, or into a map.
+func readsIntoModel(stmt *gorm.Statement, op string, all bool) bool {
+	if op == "create" {
+		switch dest := stmt.Dest.(type) {
+		case map[string]any:
+			return dest != nil
+		case *map[string]any:
+			return true
+		}
+	}
+	v := stmt.ReflectValue
+	t := v.Type()
+	switch v.Kind() {
+	case reflect.Struct:
+		return t == stmt.Schema.ModelType && v.CanSet()
+	case reflect.Slice:
+		if t = t.Elem(); t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		intoRows := op == "create" && !all && v.Len() > 0 // those that are there, and GORM has read their values
+		return t == stmt.Schema.ModelType && (intoRows || all && v.CanSet())
+	default:
+		return false
+	}
+}
+
+// isSafe reports whether the values of a field's column can always be read: the type is one of Go's own, and holds them all. Of the
+// numbers those of 64 bits do, if a uint has no negative ones. Instants do not: PostgreSQL has an infinite one.
+func isSafe(f *schema.Field) bool {
+	t := f.IndirectFieldType
+	if f.Serializer != nil || reflect.PointerTo(t).Implements(scannerType) {
+		return false
+	}
+	name, _, _ := strings.Cut(strings.ToLower(string(f.DataType)), "(")
+	switch t.Kind() {
+	case reflect.String:
+		return slices.Contains(textTypes, name)
+	case reflect.Bool:
+		return name == "bool" || name == "boolean"
+	case reflect.Int64, reflect.Uint64, reflect.Int, reflect.Uint:
+		return t.Bits() == 64 && slices.Contains(integerTypes, name)
+	default:
+		return false
+	}
+}
+
+var (
+	scannerType  = reflect.TypeFor[sql.Scanner]()
+	textTypes    = []string{"string", "text", "varchar", "character varying", "uuid"}
+	integerTypes = []string{
+		"int", "uint", "smallint", "integer", "bigint", "int2", "int4", "int8", "smallserial", "serial", "bigserial",
+	}
+)
