@@ -101,7 +101,7 @@ func (m *machine) tenantsIdle() []string {
 func (m *machine) free() int {
 	free := connections
 	for _, x := range m.open {
-		if x.used && !x.cancelled {
+		if !x.cancelled {
 			free--
 		}
 	}
