@@ -1,6 +1,7 @@
 package pgbouncer
 
 import (
+	"database/sql"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -49,6 +50,7 @@ func TestPreparedStatements(t *testing.T) {
 					if !strings.Contains(err.Error(), "PgBouncer does from 1.21 on") {
 						t.Errorf("%s: the error does not say what helps: %v", w.name, err)
 					}
+				case errors.Is(err, sql.ErrTxDone): // after one of these in place of BEGIN
 				case err != nil && !errors.As(err, new(*pgconn.PgError)): // such as 25P02, in a transaction after one of these
 					t.Errorf("%s: %v", w.name, err)
 				}
