@@ -3,6 +3,7 @@ package guard_test
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
@@ -181,5 +182,88 @@ func TestSessionRowSecurityOfTrigger(t *testing.T) {
 		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
 		require.NoError(t, err)
 		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, p))
+	})
+}
+
+// TestSessionRoleEndsWithItsUse: who gets the connection next, also without the guard, has the login's own role.
+func TestSessionRoleEndsWithItsUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		if p.inner == nil {
+			return // there is none without
+		}
+		_, err := p.ExecContext(tenant(t, "a"), `SET ROLE `+w.Admin.Role)
+		require.NoError(t, err)
+		var role string
+		require.NoError(t, p.inner.QueryRow(`SHOW role`).Scan(&role))
+		require.Equal(t, "none", role)
+	})
+}
+
+// TestTransactionOnLostConnection: a transaction whose first statement could not be sent is not committed.
+func TestTransactionOnLostConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		if p.inner == nil {
+			return // its connections are not to be reached
+		}
+		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p))
+		c, err := p.inner.Conn(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, c.Raw(func(dc any) error { return dc.(*stdlib.Conn).Conn().PgConn().Conn().Close() }))
+		require.NoError(t, c.Close())
+		tx := begin(tenant(t, "a"), t, p, nil)
+		_, err = tx.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
+		require.Error(t, err)
+		require.Error(t, tx.Commit())
+		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p))
+	})
+}
+
+// TestRetryOnlyOfServersOwnErrors: a statement that has run is not sent again for an error that only looks like one of those after
+// which it has not.
+func TestRetryOnlyOfServersOwnErrors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.asOwner(t, `CREATE SEQUENCE runs; GRANT USAGE, SELECT ON SEQUENCE runs TO `+w.App.Role+`;
+		CREATE TABLE changing (id int); GRANT SELECT ON changing TO `+w.App.Role+`;
+		CREATE FUNCTION stale() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM nextval('runs');
+			EXECUTE 'EXECUTE no_such_statement';
+			RETURN 1;
+		END $$`)
+	runs := func(p *pool, way way) string {
+		return way.one(tenant(t, "a"), t, p, `SELECT last_value::text || is_called FROM runs`)
+	}
+	eachPool(t, func(t *testing.T, way way) {
+		p := w.app(t, way)
+		reset := func() { w.asOwner(t, `ALTER SEQUENCE runs RESTART`) }
+		reset()
+		ctx := tenant(t, "a")
+		// PostgreSQL's own 0A000, of another of its functions, at run time, as the first of a transaction.
+		tx := begin(ctx, t, p, nil)
+		_, err := texts(way.query(ctx, t, tx, `SELECT date_part(CASE WHEN nextval('runs') > 0 THEN $1 END, interval '1 day')::text`, "julian"))
+		require.ErrorContains(t, err, "0A000")
+		require.NoError(t, tx.Rollback())
+		require.Equal(t, "1true", runs(p, way))
+
+		reset()
+		_, err = texts(way.query(ctx, t, p, `SELECT stale()::text`))
+		require.ErrorContains(t, err, "26000")
+		require.Equal(t, "1true", runs(p, way))
+
+		// A DO block that would go on if it was sent again, by itself.
+		reset()
+		_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `DO $$ BEGIN
+			IF nextval('runs') = 1 THEN EXECUTE 'VACUUM shared'; END IF;
+			INSERT INTO shared (id) VALUES (99);
+		END $$`)
+		require.ErrorContains(t, err, "25001")
+		require.Equal(t, "1true", runs(p, way))
+		require.Equal(t, "0", way.one(ctx, t, p, `SELECT count(*)::text FROM shared WHERE id = 99`))
 	})
 }

@@ -275,6 +275,7 @@ func TestSessionOfConnectHook(t *testing.T) {
 		const all = `SELECT concat_ws('|', current_setting('lock_timeout'), current_setting('my.dsn'), current_setting('statement_timeout'),
 			current_setting('search_path'), current_setting('TimeZone'), current_setting('application_name'),
 			current_setting('my.region'), current_setting('my.nothing', true))`
+		pid := way.one(tenant(t, "a"), t, p, `SELECT pg_backend_pid()::text`)
 		const want = `7s|kept|11s|public, pg_catalog|Asia/Tokyo|it's mine|eu`
 		require.Equal(t, want, way.one(tenant(t, "a"), t, p, all))
 		for range 3 {
@@ -283,6 +284,7 @@ func TestSessionOfConnectHook(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, way.one(tenant(t, "b"), t, p, all))
 		}
+		require.Equal(t, pid, way.one(tenant(t, "a"), t, p, `SELECT pg_backend_pid()::text`), "the connection is kept")
 	})
 }
 
@@ -309,7 +311,7 @@ func TestSessionPreparedByName(t *testing.T) {
 					FOR s IN SELECT name, statement FROM pg_prepared_statements WHERE name LIKE 'tenancy%' AND NOT from_sql LOOP
 						EXECUTE format('DEALLOCATE %I', s.name);
 						IF s.statement LIKE '%set_config%' THEN
-							EXECUTE format('PREPARE %I (text, text, text, text) AS SELECT set_config(''app.tenant_id'', ''b'', true), set_config(''role'', %L, true)',
+							EXECUTE format('PREPARE %I (text, text) AS SELECT set_config(''app.tenant_id'', ''b'', true), set_config(''role'', %L, true)',
 								s.name, '`+role+`');
 						ELSE
 							EXECUTE format('PREPARE %I AS SELECT ''forged''', s.name);

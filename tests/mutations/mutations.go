@@ -45,9 +45,6 @@ var mutations = []mutation{
 	{"row_security is not looked at in a clean session", []edit{
 		{"guard/scopesql.go", "otherRole + ` OR ` + rowSecurityOff + ` OR `", "otherRole + ` OR `"},
 	}},
-	{"a session that begins with another role is taken for one that does not", []edit{
-		{"guard/session.go", "|| b.role != c.cfg.role()", ""},
-	}},
 	{"statements of the same beginning share a name", []edit{
 		{"guard/cache.go", `sha256.Sum256([]byte(sql))`, `sha256.Sum256([]byte(sql[:min(len(sql), 12)]))`},
 	}},
@@ -62,7 +59,29 @@ var mutations = []mutation{
 		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || q.scope.isNobody() {\n\t\treturn into"},
 	}},
 	{"a context without a tenant is let through", []edit{
-		{"guard/scope.go", "return scope{}, ErrNoTenant\n\tcase c.tx == nil:", "return scope{}, nil\n\tcase c.tx == nil:"},
+		{"guard/scope.go", "return scope{}, ErrNoTenant\n\tcase d == nil:", "return scope{text: []byte{}}, nil\n\tcase d == nil:"},
+	}},
+	{"a transaction of no tenant takes each that comes", []edit{
+		{"guard/scope.go", "t.scope, t.decided = s, true", "t.decided = true"},
+	}},
+	{"the tenant condition is left out of WHERE", []edit{
+		{"../condition.go", "c.Expression = conditioned{tenant, tenant.without(exprs)}", "c.Expression = clause.Where{Exprs: exprs}"},
+	}},
+	{"the tenant condition is left out of JOIN", []edit{
+		{"../condition.go", "append(slices.Clone(joins[i].ON.Exprs), on)", "append(slices.Clone(joins[i].ON.Exprs), on)[:len(joins[i].ON.Exprs)]"},
+	}},
+	{"the tenant condition is joined to an OR", []edit{
+		{"../condition.go", "if !slices.ContainsFunc(w.exprs, mayHoldOr) {", "if true {"},
+	}},
+	{"a statement that a hook follows is sent alone", []edit{
+		{"../alone.go", "return plain && !hooked(db.Statement, chain.op) &&", "return plain &&"},
+	}},
+	{"a statement that another plugin follows is sent alone", []edit{
+		{"../alone.go", "readsSafely(db, chain.op) &&\n\t\t\tchain.isGORMs()", "readsSafely(db, chain.op)"},
+	}},
+	{"a pool is taken over while it is in use", []edit{
+		{"guard/takeover.go", "if *in.numOpen != 0 || *in.closed {", "if *in.closed {"},
+		{"guard/takeover.go", "if db.Stats().InUse > 0 {", "if false {"},
 	}},
 	{"another tenant's context is let into a transaction", []edit{
 		{"guard/scope.go", "return scope{}, errForeignTx", "return scope{tenant: d.tenant}, nil"},
@@ -107,7 +126,7 @@ var mutations = []mutation{
 		{"sqltext/literal.go", `if strings.Contains(s, ` + "`\\`" + `) {`, `if false {`},
 	}},
 	{"the cleaning leaves the role", []edit{
-		{"guard/session.go", "SET ROLE NONE; ", ""},
+		{"guard/session.go", "SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; ", ""},
 	}},
 	{"the cleaning leaves settings", []edit{
 		{"guard/session.go", "RESET ALL; ", ""},
@@ -161,7 +180,7 @@ var mutations = []mutation{
 		{"guard/errors.go", `pgErr.Routine == routine && pgErr.Where == ""`, `pgErr.Where == ""`},
 	}},
 	{"what has run is run again when it cannot run in a transaction", []edit{
-		{"guard/send.go", "if completed == 0 && c.needsNoTransaction(q, err) {", "if c.needsNoTransaction(q, err) {"},
+		{"guard/send.go", "if completed == 0 && c.needsNoTransaction(q, err) {", "if completed >= 0 && c.needsNoTransaction(q, err) {"},
 	}},
 	{"CALL may commit", []edit{
 		{"guard/send.go", "return q.class == utility && c.tx == nil", "return q.class == control && c.tx == nil"},
