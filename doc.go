@@ -24,8 +24,8 @@
 // # Contexts
 //
 // A statement needs a context that [WithTenant] or [WithoutTenant] has made; else the answer is [ErrNoTenant], and
-// nothing is sent. A transaction belongs to the tenant it was begun for: in it a context may leave the tenant out, and
-// another tenant's is [ErrTenantMismatch].
+// nothing is sent. A transaction belongs to the tenant it was begun for, or else to the first that a statement in it names: from
+// then on a context may leave the tenant out, and another tenant's is [ErrTenantMismatch].
 //
 // # Work across tenants
 //
