@@ -16,16 +16,18 @@ import (
 // applies. The policy decides which rows are seen. The condition tells the planner the tenant, which it does not know of a
 // policy; and what looks at SQL, such as a cache of queries, which tenant a statement is for.
 
-// ensureWhere gives a statement without conditions a WHERE clause, for only clauses that are there are built. dropWhere takes it
+// ensureWhere gives a statement without conditions a WHERE clause, because only clauses that are there are built. dropWhere takes it
 // away when the statement is over: to GORM a statement that has one is not a global update.
 func (s *statement) ensureWhere() {
 	if s.Statement == nil || s.SQL.Len() > 0 {
 		return
 	}
-	if c, ok := s.Clauses["WHERE"]; ok && c.Expression != nil || s.DB.Error == nil && s.condition() == nil {
+	c, ok := s.Clauses["WHERE"]
+	if ok && c.Expression != nil || s.DB.Error == nil && !s.hasCondition() {
 		return
 	}
-	s.Clauses["WHERE"] = clause.Clause{Name: "WHERE", Expression: noConditions{}}
+	c.Name, c.Expression = "WHERE", noConditions{}
+	s.Clauses["WHERE"] = c
 }
 
 func dropWhere(stmt *gorm.Statement) {
@@ -40,45 +42,57 @@ type noConditions struct{}
 // Build writes nothing.
 func (noConditions) Build(clause.Builder) {}
 
-// condition returns the tenant condition on the statement's own table, and nil if it has none.
-func (s *statement) condition() clause.Expression {
-	return s.plugin.condition(s.Statement)
+// hasCondition reports whether the statement gets the tenant condition.
+func (s *statement) hasCondition() bool {
+	if s.plugin.config.OmitTenantCondition {
+		return false
+	}
+	_, _, ok := s.plugin.comparisonOf(s.Statement)
+	return ok
 }
 
-func (p *Plugin) condition(stmt *gorm.Statement) clause.Expression {
-	if p.config.OmitTenantCondition {
-		return nil
+// comparisonOf returns what the tenant condition on the statement's own table compares, and false if it has none.
+func (p *Plugin) comparisonOf(stmt *gorm.Statement) (column tenantColumn, id string, ok bool) {
+	if id = p.conditionTenant(stmt); id == "" || keepsOtherRows(stmt) {
+		return tenantColumn{}, "", false
 	}
-	return p.tenantOf(stmt)
+	column = p.conditionColumn(stmt)
+	return column, id, column.name != ""
 }
 
-// tenantOf is condition, also where the Config leaves it out.
-func (p *Plugin) tenantOf(stmt *gorm.Statement) clause.Expression {
-	id := p.conditionTenant(stmt)
-	if id == "" || keepsOtherRows(stmt) {
-		return nil
-	}
-	column := p.conditionColumn(stmt)
-	if column.name == "" {
-		return nil
-	}
-	value, ok := column.value(id)
+// conditionOf returns the tenant condition on the statement's own table, also where the Config leaves it out.
+func (p *Plugin) conditionOf(stmt *gorm.Statement) (condition, bool) {
+	column, id, ok := p.comparisonOf(stmt)
 	if !ok {
-		return nil // refused before, or left to PostgreSQL
+		return condition{}, false
 	}
-	return condition{clause.Column{Table: clause.CurrentTable, Name: column.name}, value}
+	value, ok := column.value(id) // or the statement is refused, or left to PostgreSQL
+	return condition{clause.CurrentTable, column.name, value}, ok
 }
 
 // condition compares a column with the tenant.
 type condition struct {
-	column clause.Column
-	value  any
+	table, column string
+	value         any // one that GORM writes as a single parameter
 }
 
+// Build writes without the interfaces of package clause, each of which would cost an allocation.
 func (t condition) Build(b clause.Builder) {
-	b.WriteQuoted(t.column)
-	_, _ = b.WriteString(" = ")
-	b.AddVar(b, t.value)
+	stmt, ok := b.(*gorm.Statement)
+	if !ok {
+		_ = b.AddError(ErrNotInstalled)
+		return
+	}
+	table := t.table
+	if table == clause.CurrentTable {
+		table = stmt.Table
+	}
+	stmt.Dialector.QuoteTo(stmt, table)
+	_ = stmt.WriteByte('.')
+	stmt.Dialector.QuoteTo(stmt, t.column)
+	_, _ = stmt.WriteString(" = ")
+	stmt.Vars = append(stmt.Vars, t.value)
+	stmt.Dialector.BindVarTo(stmt, stmt, t.value)
 }
 
 // conditionTenant returns the tenant that a statement is built for, and "" if there is none, or if it is not known.
@@ -186,19 +200,19 @@ func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause
 		c.Expression = clause.Expr{SQL: "FALSE"}
 		return c
 	}
-	tenant, ok := p.tenantOf(stmt).(condition)
-	if !ok {
-		return c
-	}
+	tenant, ok := p.conditionOf(stmt)
 	switch where := c.Expression.(type) {
 	case noConditions:
-		c.Expression = tenant
+		if c.Expression = nil; ok {
+			c.Expression = tenant
+		}
 	case clause.Where:
-		exprs := tenant.complete(where.Exprs)
-		if p.config.OmitTenantCondition {
-			c.Expression = clause.Where{Exprs: exprs}
-		} else {
-			c.Expression = conditioned{tenant, tenant.without(exprs)}
+		switch {
+		case !ok:
+		case p.config.OmitTenantCondition:
+			c.Expression = clause.Where{Exprs: tenant.complete(where.Exprs)}
+		default:
+			c.Expression = conditioned{tenant, tenant.without(tenant.complete(where.Exprs))}
 		}
 	}
 	return c
@@ -273,9 +287,9 @@ func (t condition) complete(exprs []clause.Expression) []clause.Expression {
 func (t condition) isColumn(column any) bool {
 	switch c := column.(type) {
 	case string:
-		return c == t.column.Name
+		return c == t.column
 	case clause.Column:
-		return c.Name == t.column.Name && c.Table == clause.CurrentTable
+		return c.Name == t.column && c.Table == clause.CurrentTable
 	default:
 		return false
 	}
@@ -284,7 +298,7 @@ func (t condition) isColumn(column any) bool {
 // completed writes the tenant into the rows of a composite key that leave it unset.
 func (t condition) completed(in clause.IN) (clause.IN, bool) {
 	columns, _ := in.Column.([]clause.Column)
-	at := slices.IndexFunc(columns, func(c clause.Column) bool { return c.Name == t.column.Name })
+	at := slices.IndexFunc(columns, func(c clause.Column) bool { return c.Name == t.column })
 	if at < 0 || len(columns) < 2 {
 		return in, false
 	}
@@ -320,7 +334,7 @@ func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause 
 		if column.name == "" || !ok {
 			continue
 		}
-		on := condition{clause.Column{Table: nameIn(joins[i].Table), Name: column.name}, value}
+		on := condition{nameIn(joins[i].Table), column.name, value}
 		joins[i].ON.Exprs = append(slices.Clone(joins[i].ON.Exprs), on)
 	}
 	from.Joins = joins
@@ -389,7 +403,7 @@ func (c rawCondition) Build(b clause.Builder) {
 		return
 	}
 	stmt.Settings.Store(conditionKey, id)
-	condition{clause.Column{Table: string(c), Name: p.config.Column}, id}.Build(b)
+	condition{string(c), p.config.Column, id}.Build(b)
 }
 
 // knownPool returns the guarded pool that a statement goes to, and nil if it has not been seen.

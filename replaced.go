@@ -53,7 +53,7 @@ func (s *statement) checkReplaced() error {
 // namesTenant reports whether the SQL names the statement's tenant, so that it is not the same for two tenants.
 func (s *statement) namesTenant() bool {
 	if s.SQL.Len() == 0 {
-		return s.condition() != nil
+		return s.hasCondition()
 	}
 	id, _ := guard.Tenant(s.Context)
 	named, ok := s.Settings.Load(conditionKey)
