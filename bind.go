@@ -168,7 +168,7 @@ func (b *boundPool) QueryContext(ctx context.Context, query string, args ...any)
 	if err != nil {
 		return nil, err
 	}
-	return b.ConnPool.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // the caller's
+	return b.ConnPool.QueryContext(ctx, query, args...)
 }
 
 func (b *boundPool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
