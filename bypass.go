@@ -29,16 +29,7 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	tx.Config.PrepareStmt = false
 	pool, err := newBypass(db, reason, opts)
 	if err != nil {
-		err = explain(db.Statement, "bypass", err)
-		refused := refusedPool{err: err}
-		if p, ok := db.Plugins["tenancy"].(*Plugin); ok {
-			refused = p.refusedBegin(db, err)
-		}
-		tx.Config.ConnPool, tx.Statement.ConnPool = refused, refused
-		if !errors.Is(err, ErrNotInstalled) { // without our callback, an error here makes Row return nil
-			_ = tx.AddError(err)
-		}
-		return tx
+		return refuseAll(tx, db, "bypass", err)
 	}
 	tx.Config.ConnPool = pool
 	if inTransaction(tx.Statement.ConnPool) {
@@ -106,7 +97,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 
 // poolBelow returns the guarded pool in the Config of db, not one that dbresolver chose for a statement.
 func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
-	switch c := plain(db.Config.ConnPool).(type) {
+	switch c := plain(unbound(plain(db.Config.ConnPool))).(type) {
 	case *sql.DB:
 		return p.pool(db.Statement.Context, c, nil, false)
 	case refusedPool:
@@ -136,11 +127,19 @@ func bypassOf(c gorm.ConnPool) *bypassPool {
 	return b
 }
 
-// mark lets a statement of an admin client pass the guard of its pool, which refuses others. It comes before the
-// callbacks of plugins for tracing: what they put into the context they expect to find there, on top, when it is over.
-func mark(db *gorm.DB) {
-	b := bypassOf(db.Config.ConnPool)
-	if b == nil {
+// mark lets a statement of an admin client pass the guard of its pool, which refuses others, and gives one of a bound client its
+// decision. It comes before the callbacks of plugins for tracing: what they put into the context they expect to find there, on
+// top, when it is over.
+func mark(db *gorm.DB, op string) {
+	var b *bypassPool
+	switch c := plain(db.Config.ConnPool).(type) {
+	case *bypassPool:
+		b = c
+	case *boundPool:
+		c.enter(db, op)
+		_ = originOf(db.Statement)
+		return
+	default:
 		_ = originOf(db.Statement)
 		return
 	}

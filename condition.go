@@ -408,7 +408,8 @@ func (c rawCondition) Build(b clause.Builder) {
 
 // knownPool returns the guarded pool that a statement goes to, and nil if it has not been seen.
 func (p *Plugin) knownPool(c gorm.ConnPool) *pool {
-	db, ok := plain(c).(*sql.DB)
+	c = plain(unbound(plain(c)))
+	db, ok := c.(*sql.DB)
 	if !ok {
 		db = source(c)
 	}

@@ -91,6 +91,22 @@ func ExampleForEachTenant() {
 	}
 }
 
+// A library that takes no context gets a client that names the tenant for it: an instance of the library for each tenant.
+func ExampleDangerouslyBind() {
+	var db *gorm.DB // with the plugin
+
+	newStore := func(db *gorm.DB) func(key string) error { // a library's
+		return func(key string) error {
+			return db.WithContext(context.Background()).Delete(&Note{}, "text = ?", key).Error
+		}
+	}
+	ctx := tenancy.WithTenant(context.Background(), "acme")
+	acme := newStore(tenancy.DangerouslyBind(ctx, db))
+	if err := acme("old"); err != nil {
+		log.Fatal(err)
+	}
+}
+
 // The id can be text, a number or a UUID. What is unset is no tenant.
 func ExampleWithTenant() {
 	ctx := tenancy.WithTenant(context.Background(), 42)

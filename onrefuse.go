@@ -20,7 +20,7 @@ import (
 
 // Refusal is a statement that was refused, or a transaction. It holds no SQL, no values and no tenant's id.
 type Refusal struct {
-	Operation string // Op of the Error: "create", "query", "update", "delete", "row", "raw", "begin", "bypass" or "resolve"
+	Operation string // Op of the Error: "create", "query", "update", "delete", "row", "raw", "begin", "bypass", "bind" or "resolve"
 	Table     string // as GORM names it; empty for raw SQL and for "begin"
 	Caller    string // the application's line, as file:line; empty if a goroutine began in this package or in GORM
 	Err       error  // what the statement returns; errors.Is finds the reason, errors.As an *Error
@@ -37,12 +37,14 @@ type rowRefusal struct{ error }
 
 func (r rowRefusal) Unwrap() error { return r.error }
 
-// start is the first of our callbacks. GORM's errors stick to a statement, but Row has none: who goes on with it can.
-func start(db *gorm.DB) {
-	if _, ok := db.Error.(rowRefusal); ok { //nolint:errorlint // only what settle has left as it is
-		db.Error = nil
+// start returns the first of our callbacks. GORM's errors stick to a statement, but Row has none: who goes on with it can.
+func start(op string) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		if _, ok := db.Error.(rowRefusal); ok { //nolint:errorlint // only what settle has left as it is
+			db.Error = nil
+		}
+		mark(db, op)
 	}
-	mark(db)
 }
 
 func isReported(err error) bool {

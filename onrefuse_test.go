@@ -130,15 +130,15 @@ func TestRefusalIsSeenOnce(t *testing.T) {
 
 func TestRefusedBeginNamesItself(t *testing.T) {
 	begins := map[string]func(db *gorm.DB) error{
-		"begin":       func(db *gorm.DB) error { return db.Begin().Error },
-		"transaction": func(db *gorm.DB) error { return db.Transaction(func(*gorm.DB) error { return nil }) },
+		"begin":       func(db *gorm.DB) error { return db.WithContext(as("")).Begin().Error },
+		"transaction": func(db *gorm.DB) error { return db.WithContext(as("")).Transaction(func(*gorm.DB) error { return nil }) },
 		"prepared": func(db *gorm.DB) error {
-			return db.Session(&gorm.Session{PrepareStmt: true}).Begin().Error
+			return db.Session(&gorm.Session{PrepareStmt: true, Context: as("")}).Begin().Error
 		},
 		"database/sql": func(db *gorm.DB) error {
 			pool, err := db.DB()
 			require.NoError(t, err)
-			_, err = pool.BeginTx(db.Statement.Context, nil)
+			_, err = pool.BeginTx(as(""), nil)
 			return err
 		},
 	}
@@ -203,7 +203,7 @@ func TestPanicInOnRefuse(t *testing.T) {
 	for name, statement := range map[string]func(db *gorm.DB) error{
 		"query": func(db *gorm.DB) error { return db.First(&Patient{}).Error },
 		"row":   func(db *gorm.DB) error { return db.Raw("SELECT 1").Row().Err() },
-		"begin": func(db *gorm.DB) error { return db.Begin().Error },
+		"begin": func(db *gorm.DB) error { return db.WithContext(as("")).Begin().Error },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var records bytes.Buffer
@@ -234,7 +234,7 @@ func TestPanicInLoggerOfBegin(t *testing.T) {
 	db := open(t, tenancy.Config{}, func(c *gorm.Config) {
 		c.Logger = panickingLogger{logger.New(log.Default(), logger.Config{})}
 	})
-	err := db.Begin().Error
+	err := db.WithContext(as("")).Begin().Error
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
 	require.ErrorAs(t, err, new(*tenancy.PanicError))
 	pool, err := db.DB()
@@ -248,6 +248,6 @@ func TestRefusedBeginIsReadableInSlog(t *testing.T) {
 	db := open(t, tenancy.Config{}, func(c *gorm.Config) {
 		c.Logger = logger.NewSlogLogger(slog.New(slog.NewTextHandler(&records, nil)), logger.Config{LogLevel: logger.Error})
 	})
-	require.Error(t, db.Begin().Error)
-	require.Regexp(t, `msg="tenancy: no tenant in context \(begin\), called at .*/onrefuse_test\.go:\d+"`, records.String())
+	require.Error(t, db.WithContext(as("")).Begin().Error)
+	require.Regexp(t, `msg="tenancy: no tenant in context: the tenant's id is empty \(begin\), called at .*/onrefuse_test\.go:\d+"`, records.String())
 }

@@ -199,36 +199,36 @@ func (p *Plugin) register(db *gorm.DB) error {
 		name string
 		fn   func(*gorm.DB)
 	}{
-		{create.Before("*"), "tenancy:mark", start},
+		{create.Before("*"), "tenancy:mark", start("create")},
 		{create.Before(first(create, begin, "gorm:before_create")), "tenancy:create", p.create(chains["create"])},
 		{create.Before(first(create, "gorm:save_before_associations", "gorm:create")), "tenancy:check_hooks", p.checkHooks("create")},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
 		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", finish},
 		{create.After("*"), "tenancy:settle", p.settle("create")},
 
-		{query.Before("*"), "tenancy:mark", start},
+		{query.Before("*"), "tenancy:mark", start("query")},
 		{query.Before("gorm:query"), "tenancy:query", p.query},
 		{query.After("*"), "tenancy:settle", p.settle("query")},
 
-		{update.Before("*"), "tenancy:mark", start},
+		{update.Before("*"), "tenancy:mark", start("update")},
 		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update(chains["update"])},
 		{update.Before(first(update, "gorm:save_before_associations", "gorm:update")), "tenancy:check_hooks", p.checkHooks("update")},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
 		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", finish},
 		{update.After("*"), "tenancy:settle", p.settle("update")},
 
-		{del.Before("*"), "tenancy:mark", start},
+		{del.Before("*"), "tenancy:mark", start("delete")},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete(chains["delete"])},
 		{del.Before(first(del, "gorm:delete_before_associations", "gorm:delete")), "tenancy:check_hooks", p.checkHooks("delete")},
 		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkHooks("delete")},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", finish},
 		{del.After("*"), "tenancy:settle", p.settle("delete")},
 
-		{row.Before("*"), "tenancy:mark", start},
+		{row.Before("*"), "tenancy:mark", start("row")},
 		{row.Before("gorm:row"), "tenancy:row", p.row},
 		{row.After("*"), "tenancy:settle", p.settle("row")},
 
-		{raw.Before("*"), "tenancy:mark", start},
+		{raw.Before("*"), "tenancy:mark", start("raw")},
 		{raw.Before("gorm:raw"), "tenancy:raw", p.raw},
 		{raw.After("*"), "tenancy:settle", p.settle("raw")},
 	} {

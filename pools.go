@@ -194,7 +194,7 @@ func openedByGORM(db *gorm.DB) bool {
 // guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements
 // that were prepared on the pool below would go on running there.
 func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main *pool, alone bool) (*pool, error) {
-	below, ok := c.ConnPool.(*sql.DB)
+	below, ok := plain(unbound(c.ConnPool)).(*sql.DB) // GORM's store can be made by a bound client
 	if !ok {
 		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB of pgx", c.ConnPool)
 	}
@@ -263,11 +263,19 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 
 // takeChosen sees to it that what dbresolver has chosen is guarded.
 func (p *Plugin) takeChosen(db *gorm.DB) error {
-	if b := bypassOf(db.Config.ConnPool); b != nil {
+	switch b := plain(db.Config.ConnPool).(type) {
+	case *bypassPool:
 		return b.take(db.Statement)
+	case *boundPool:
+		_, err := p.takePool(db)
+		if err == nil {
+			db.Statement.ConnPool = b.around(db.Statement.ConnPool) // a transaction may begin right away
+		}
+		return err
+	default:
+		_, err := p.takePool(db)
+		return err
 	}
-	_, err := p.takePool(db)
-	return err
 }
 
 // takePool sees to it that the statement goes through a guarded pool, and returns which.
@@ -290,6 +298,9 @@ func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 			stmt.ConnPool = p.preparedFor(pool, db)
 		}
 		return pool, err
+	case *boundPool:
+		stmt.ConnPool = c.ConnPool
+		return p.takePool(db)
 	default:
 		return p.poolOf(stmt.Context, c)
 	}

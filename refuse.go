@@ -25,6 +25,20 @@ func refuse(db *gorm.DB, op string, err error) {
 	}
 }
 
+// refuseAll makes tx, a session of db, a client whose every statement returns err.
+func refuseAll(tx, db *gorm.DB, op string, err error) *gorm.DB {
+	err = explain(db.Statement, op, err)
+	refused := refusedPool{err: err}
+	if p, ok := db.Plugins["tenancy"].(*Plugin); ok {
+		refused = p.refusedBegin(db, err)
+	}
+	tx.Config.ConnPool, tx.Statement.ConnPool = refused, refused
+	if !errors.Is(err, ErrNotInstalled) { // without our callback, an error here makes Row return nil
+		_ = tx.AddError(err)
+	}
+	return tx
+}
+
 // explain adds to err which statement was refused.
 func explain(stmt *gorm.Statement, op string, err error) error {
 	var known *Error

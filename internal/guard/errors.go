@@ -29,6 +29,8 @@ var ErrChanged = wrap(ErrTenantMismatch,
 var (
 	errForeignTx = wrap(ErrTenantMismatch,
 		errors.New("the transaction belongs to another tenant than the statement's context names"))
+	errForeignBound = wrap(ErrTenantMismatch,
+		errors.New("the client is bound to another decision than the statement's context carries"))
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("the pool of the bypass client serves that client's methods only"))
 	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")

@@ -9,7 +9,7 @@ import (
 
 // Error says which statement was refused. It is found in what GORM returns with errors.As, whatever failed afterwards.
 type Error struct {
-	// Op is what was refused: "create", "query", "update", "delete", "row", "raw", "begin", "bypass" or "resolve".
+	// Op is what was refused: "create", "query", "update", "delete", "row", "raw", "begin", "bypass", "bind" or "resolve".
 	Op string
 	// Table is the table as GORM names it; empty for raw SQL and for "begin".
 	Table string

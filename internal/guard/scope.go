@@ -59,6 +59,37 @@ func WithoutTenant(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tenantKey{}, &decision{text: []byte{}})
 }
 
+// Decision is what a context says about the tenant, for other contexts that say nothing. Only DecisionOf makes one.
+type Decision struct{ d *decision }
+
+// DecisionOf returns the decision that statements under ctx run with, and an ErrNoTenant that says why not if there is none.
+func DecisionOf(ctx context.Context) (Decision, error) {
+	d, err := decisionOf(ctx)
+	if d == nil && err == nil {
+		err = ErrNoTenant
+	}
+	return Decision{d}, err
+}
+
+// For returns ctx if it carries the same decision, and a context with this one if it carries none. It returns an error if ctx
+// carries another one, or one that cannot be used.
+func (b Decision) For(ctx context.Context) (context.Context, error) {
+	d, err := decisionOf(ctx)
+	switch {
+	case err != nil:
+		return ctx, err
+	case d == nil:
+		return context.WithValue(ctx, tenantKey{}, b.d), nil
+	case d.tenant != b.d.tenant:
+		return ctx, errForeignBound
+	default:
+		return ctx, nil
+	}
+}
+
+// Equal reports whether both decide for the same tenant, or both for none.
+func (b Decision) Equal(other Decision) bool { return b.d.tenant == other.d.tenant }
+
 // Tenant tells what the context says about the tenant: its id, which is empty for WithoutTenant, and whether the
 // context carries a decision that statements can run under.
 func Tenant(ctx context.Context) (id string, decided bool) {

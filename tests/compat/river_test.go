@@ -1,0 +1,89 @@
+package compat
+
+import (
+	"database/sql"
+	"errors"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // its driver
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/rivermigrate"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy"
+)
+
+// mail is a job of a tenant's. River's tables are shared, so the job names its tenant itself.
+type mail struct {
+	Tenant string `json:"tenant"`
+	Order  int64  `json:"order"`
+}
+
+func (mail) Kind() string { return "mail" }
+
+// TestRiverInsertTx: a job is inserted in the transaction of a tenant, and is there if the tenant's row is.
+func TestRiverInsertTx(t *testing.T) {
+	d := newDatabase(t)
+	owner, err := plain(t, d.Owner.DSN).DB()
+	require.NoError(t, err)
+	migrator, err := rivermigrate.New(riverdatabasesql.New(owner), nil)
+	require.NoError(t, err)
+	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
+	require.NoError(t, err)
+	_, err = owner.ExecContext(t.Context(), `GRANT SELECT, INSERT, UPDATE, DELETE ON river_job TO `+d.App.Role+`;
+		GRANT SELECT ON river_queue TO `+d.App.Role+`; GRANT USAGE ON SEQUENCE river_job_id_seq TO `+d.App.Role)
+	require.NoError(t, err)
+
+	client, err := river.NewClient(riverdatabasesql.New(nil), &river.Config{}) // it inserts, and works on nothing
+	require.NoError(t, err)
+	order := func(tx *gorm.DB, tenant, item string) error {
+		o := Order{Item: item}
+		if err := tx.Create(&o).Error; err != nil {
+			return err
+		}
+		_, err := client.InsertTx(tx.Statement.Context, tx.Statement.ConnPool.(*sql.Tx), mail{Tenant: tenant, Order: o.ID}, nil)
+		if err != nil {
+			return err
+		}
+		return tx.First(&Order{}, o.ID).Error // the tenant is still set after River's statements
+	}
+	db := plain(t, d.App.DSN)
+	require.NoError(t, db.Use(tenancy.New(d.config())))
+	w := d.newWorld(t)
+	for _, tenant := range []string{w.me, w.other} {
+		ctx := tenancy.WithTenant(t.Context(), tenant)
+		require.NoError(t, db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return order(tx, tenant, "committed") }))
+		undone := errors.New("undone")
+		require.ErrorIs(t, db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			return errors.Join(order(tx, tenant, "rolled back"), undone)
+		}), undone)
+
+		bound := tenancy.DangerouslyBind(ctx, db)
+		require.NoError(t, bound.Transaction(func(tx *gorm.DB) error { return order(tx, tenant, "committed") }))
+	}
+	other := tenancy.WithTenant(t.Context(), w.other)
+	require.ErrorIs(t, db.WithContext(w.ctx()).Transaction(func(tx *gorm.DB) error {
+		_, err := client.InsertTx(other, tx.Statement.ConnPool.(*sql.Tx), mail{Tenant: w.other}, nil)
+		return err
+	}), tenancy.ErrTenantMismatch, "River's statements are guarded as well")
+
+	for _, tenant := range []string{w.me, w.other} {
+		var orders, jobs []int64
+		require.NoError(t, d.admin.Model(&Order{}).Where("tenant_id = ? AND item <> 'mine' AND item <> 'theirs'", tenant).
+			Order("id").Pluck("id", &orders).Error)
+		require.Len(t, orders, 2)
+		rows, err := owner.QueryContext(t.Context(),
+			`SELECT (args->>'order')::bigint FROM river_job WHERE kind = 'mail' AND args->>'tenant' = $1 ORDER BY 1`, tenant)
+		require.NoError(t, err)
+		for rows.Next() {
+			var job int64
+			require.NoError(t, rows.Scan(&job))
+			jobs = append(jobs, job)
+		}
+		require.NoError(t, rows.Err())
+		require.NoError(t, rows.Close())
+		require.Equal(t, orders, jobs)
+	}
+}
