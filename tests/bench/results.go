@@ -19,6 +19,7 @@ type results struct {
 	Statements []sizes      `json:"statements"`
 	Memory     []memory     `json:"memory"`
 	Steps      []step       `json:"steps"`
+	Skew       *skewResults `json:"skew,omitempty"`
 	Profiles   []profiled   `json:"profiles"`
 
 	// Skipped says what was not measured, and why.
@@ -114,6 +115,40 @@ type step struct {
 	Later     interval  `json:"later"` // than the statement by hand
 }
 
+// skewResults are of tables that tenants of very different sizes share.
+type skewResults struct {
+	Machine     machine      `json:"machine"`
+	Rows        int          `json:"rows"` // of each table
+	TenantCount int          `json:"tenant_count"`
+	Tenants     []skewTenant `json:"tenants"`
+	Cells       []skewCell   `json:"cells"`
+}
+
+// skewCell is a query for a tenant, in all variants.
+type skewCell struct {
+	Query   string       `json:"query"`
+	Tenant  string       `json:"tenant"`
+	Timings []skewTiming `json:"timings"`
+}
+
+// skewTiming is what one variant took, and its ratio to plain GORM: an interval where it ran in as many rounds.
+type skewTiming struct {
+	Variant string   `json:"variant"`
+	Rounds  int      `json:"rounds"`
+	Median  float64  `json:"median"`
+	Ratio   interval `json:"ratio"`
+}
+
+// of finds the timing of a variant, or nil.
+func (c skewCell) of(variant string) *skewTiming {
+	for i := range c.Timings {
+		if c.Timings[i].Variant == variant {
+			return &c.Timings[i]
+		}
+	}
+	return nil
+}
+
 // profiled is where the client's time and allocations of an operation go.
 type profiled struct {
 	Operation   string    `json:"operation"`
@@ -131,6 +166,16 @@ type breakdown struct {
 type share struct {
 	Name string             `json:"name"`
 	Per  map[string]float64 `json:"per"`
+}
+
+// takeFrom takes what was not measured from another run. The machine is that run's: the tenants of different sizes, which can be
+// measured by themselves, have a machine of their own.
+func (r *results) takeFrom(other *results) {
+	skew := r.Skew
+	*r = *other
+	if skew != nil {
+		r.Skew = skew
+	}
 }
 
 func readResults(path string) (*results, error) {
