@@ -124,9 +124,10 @@ type skewResults struct {
 	Cells       []skewCell   `json:"cells"`
 }
 
-// skewCell is a query for a tenant, in all variants.
+// skewCell is a query for a tenant under a network, in all variants.
 type skewCell struct {
 	Query   string       `json:"query"`
+	Network string       `json:"network"`
 	Tenant  string       `json:"tenant"`
 	Timings []skewTiming `json:"timings"`
 }
@@ -139,8 +140,21 @@ type skewTiming struct {
 	Ratio   interval `json:"ratio"`
 }
 
+// cell finds one, or nil.
+func (r *skewResults) cell(query, network, tenant string) *skewCell {
+	for i := range r.Cells {
+		if c := &r.Cells[i]; c.Query == query && c.Network == network && c.Tenant == tenant {
+			return c
+		}
+	}
+	return nil
+}
+
 // of finds the timing of a variant, or nil.
-func (c skewCell) of(variant string) *skewTiming {
+func (c *skewCell) of(variant string) *skewTiming {
+	if c == nil {
+		return nil
+	}
 	for i := range c.Timings {
 		if c.Timings[i].Variant == variant {
 			return &c.Timings[i]
@@ -168,14 +182,15 @@ type share struct {
 	Per  map[string]float64 `json:"per"`
 }
 
-// takeFrom takes what was not measured from another run. The machine is that run's: the tenants of different sizes, which can be
-// measured by themselves, have a machine of their own.
-func (r *results) takeFrom(other *results) {
-	skew := r.Skew
-	*r = *other
-	if skew != nil {
-		r.Skew = skew
+// takeRest takes all but the tenants of very different sizes from a file of numbers.
+func (r *results) takeRest(path string) error {
+	rest, err := readResults(path)
+	if err != nil {
+		return err
 	}
+	rest.Skew = r.Skew
+	*r = *rest
+	return nil
 }
 
 func readResults(path string) (*results, error) {

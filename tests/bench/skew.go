@@ -33,9 +33,8 @@ var skewQueries = []skewQuery{
 	}},
 	{name: "Newest 20, 1 % filter", table: "notes", run: rare},
 	{name: "Newest 20, 1 % filter, custom plan", table: "notes", custom: true, run: rare},
-	{name: "Newest 20 with Joins", table: "comments", run: func(db *gorm.DB, _ skewTenant) error {
-		return newest[Comment](db.Joins("Note"), "comments")
-	}},
+	{name: "Newest 20 with Joins", table: "comments", run: joined},
+	{name: "Newest 20 with Joins, custom plan", table: "comments", custom: true, run: joined},
 	{name: "Keyset page", table: "notes", run: func(db *gorm.DB, t skewTenant) error {
 		return newest[Note](db.Where("notes.created_at < ?", t.middle), "notes")
 	}},
@@ -56,30 +55,42 @@ func rare(db *gorm.DB, _ skewTenant) error {
 	return newest[Note](db.Where("notes.kind = ?", "rare"), "notes")
 }
 
+func joined(db *gorm.DB, _ skewTenant) error {
+	return newest[Comment](db.Joins("Note"), "comments")
+}
+
 func newest[T any](db *gorm.DB, table string) error {
 	var page []T
 	return db.Order(table + ".created_at DESC").Limit(20).Find(&page).Error
 }
 
-// skewTasks are one to make the tables, and one for each query.
+// skewNetworks are two: on loopback the plugin's own time shows, behind a network that of the plans.
+var skewNetworks = []network{
+	{name: loopback, variants: skewVariants, full: 5 * time.Second, quick: 150 * time.Millisecond},
+	{name: halfMs, proxied: true, delay: 500 * time.Microsecond, variants: skewVariants[:2], full: 2 * time.Second, quick: 150 * time.Millisecond},
+}
+
+// skewTasks are one to make the tables, and one for each query and network.
 func (b *bench) skewTasks() []task {
 	tasks := []task{{"skew", b.either(90*time.Second, 4*time.Second), func(ctx context.Context) error {
 		_, err := b.skewed(ctx)
 		return err
 	}}}
-	for _, q := range skewQueries {
-		tasks = append(tasks, task{
-			name:   "skew, " + q.name,
-			budget: b.either(20*time.Second, time.Second),
-			run:    func(ctx context.Context) error { return b.skew(ctx, q) },
-		})
+	for _, n := range skewNetworks {
+		for _, q := range skewQueries {
+			tasks = append(tasks, task{
+				name:   "skew, " + q.name + ", " + n.name,
+				budget: 3 * n.budget(b.quick),
+				run:    func(ctx context.Context) error { return b.skew(ctx, q, n) },
+			})
+		}
 	}
 	return tasks
 }
 
 // skew measures a query for all three tenants in all variants. Each variant has one connection, which serves all tenants, as an
 // application's does: a plan that PostgreSQL keeps for a prepared statement has to do for all of them.
-func (b *bench) skew(ctx context.Context, q skewQuery) (err error) {
+func (b *bench) skew(ctx context.Context, q skewQuery, n network) (err error) {
 	d, err := b.skewed(ctx)
 	if err != nil || d == nil {
 		return err
@@ -89,9 +100,9 @@ func (b *bench) skew(ctx context.Context, q skewQuery) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ends.add(func() error { cancel(); return nil })
 
-	clients := make([]*client, len(skewVariants))
-	for i, v := range skewVariants {
-		if clients[i], err = d.open(v, q); err != nil {
+	clients := make([]*client, len(n.variants))
+	for i, v := range n.variants {
+		if clients[i], err = d.open(v, q, n, &ends); err != nil {
 			return err
 		}
 		ends.add(clients[i].close)
@@ -110,21 +121,24 @@ func (b *bench) skew(ctx context.Context, q skewQuery) (err error) {
 		}
 	}
 	for t := range turns {
-		if err := b.takeSkewTurns(ctx, b.either(5*time.Second, 200*time.Millisecond), &turns[t]); err != nil {
+		if err := b.takeSkewTurns(ctx, n.budget(b.quick), &turns[t]); err != nil {
 			return err
 		}
-		b.results.Skew.Cells = append(b.results.Skew.Cells, b.skewCell(q, d.tenants[t], &turns[t]))
+		b.results.Skew.Cells = append(b.results.Skew.Cells, b.skewCell(q, n, d.tenants[t], &turns[t]))
 	}
 	return nil
 }
 
-func (d *skewDatabase) open(v variant, q skewQuery) (*client, error) {
+func (d *skewDatabase) open(v variant, q skewQuery, n network, ends *closer) (*client, error) {
 	dsn := d.app
 	if v.way == byHand {
 		dsn = d.super
 	}
+	dsn, _, err := n.path(dsn, ends)
+	if err != nil {
+		return nil, err
+	}
 	if q.custom {
-		var err error
 		if dsn, err = withSetting(dsn, "plan_cache_mode", "force_custom_plan"); err != nil {
 			return nil, err
 		}
@@ -147,7 +161,7 @@ func (q skewQuery) of(s *session, t skewTenant) func() error {
 // skewTurns are the runs of a query for one tenant, by variant, and the microseconds that each took.
 type skewTurns struct {
 	runs []func() error
-	last []time.Duration // of a run before those that count
+	last []time.Duration // of the last run before those that count
 	took [][]float64
 }
 
@@ -161,15 +175,12 @@ func (t *skewTurns) isSlow(variant int) bool {
 	return skewVariants[variant].omit && t.last[variant] > slow
 }
 
-// warm runs each once, but not again what is slow.
+// warm runs each once.
 func (t *skewTurns) warm() error {
 	if t.last == nil {
 		t.last, t.took = make([]time.Duration, len(t.runs)), make([][]float64, len(t.runs))
 	}
 	for v, run := range t.runs {
-		if t.isSlow(v) {
-			continue
-		}
 		began := time.Now()
 		if err := run(); err != nil {
 			return err
@@ -214,11 +225,11 @@ func (b *bench) takeSkewTurns(ctx context.Context, budget time.Duration, t *skew
 }
 
 // skewCell compares the variants with the first. Where one has run in fewer rounds there is no interval.
-func (b *bench) skewCell(q skewQuery, tenant skewTenant, t *skewTurns) skewCell {
+func (b *bench) skewCell(q skewQuery, n network, tenant skewTenant, t *skewTurns) skewCell {
 	base := t.took[0]
-	c := skewCell{Query: q.name, Tenant: tenant.Name}
+	c := skewCell{Query: q.name, Network: n.name, Tenant: tenant.Name}
 	for v, took := range t.took {
-		timing := skewTiming{Variant: skewVariants[v].Name, Rounds: len(took), Median: median(took)}
+		timing := skewTiming{Variant: n.variants[v].Name, Rounds: len(took), Median: median(took)}
 		if len(took) == len(base) {
 			timing.Ratio = newBootstrap([][]float64{base, took}, b.rng, 0.5).ratio(1, 0)
 		} else {
