@@ -255,11 +255,11 @@ func (v view) SkewTable() string {
 	return t.String()
 }
 
-// SkewTenants names the tenants and how many of the rows each has.
+// SkewTenants names the tenants and how many rows each has.
 func (v view) SkewTenants() string {
 	var parts []string
 	for _, t := range v.Skew.Tenants {
-		parts = append(parts, fmt.Sprintf("*%s* %s", t.Name, number(float64(t.Rows))))
+		parts = append(parts, fmt.Sprintf("*%s* with %s", t.Name, number(float64(t.Rows))))
 	}
 	return strings.Join(parts, ", ")
 }
