@@ -89,7 +89,7 @@ func runTasks(ctx context.Context, tasks []task) error {
 		if done > 0 {
 			left = time.Duration(float64(left) * float64(elapsed) / float64(done))
 		}
-		fmt.Fprintf(os.Stderr, "bench: %3d/%d  %-24s %6v gone, %v left\n", i+1, len(tasks), t.name,
+		fmt.Fprintf(os.Stderr, "bench: %3d/%d  %-42s %6v gone, %v left\n", i+1, len(tasks), t.name,
 			elapsed.Round(time.Second), left.Round(time.Second))
 		if err := t.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)

@@ -167,12 +167,16 @@ func (r *skewResults) plot() *plot.Plot {
 	var titles []plot.Tick
 	points := map[string]plotter.XYs{}
 	least, most := math.Inf(1), 0.0
+	const between = 0.7 // rows of space, where a query ends
+	y, query := 0.0, ""
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		if c.Network != loopback {
 			continue
 		}
-		y := -float64(len(titles))
+		if y--; c.Query != query {
+			y, query = y-between, c.Query
+		}
 		titles = append(titles, plot.Tick{Value: y, Label: c.Query + ", " + c.Tenant})
 		for i, name := range names {
 			ms := c.of(name).Median / 1000
@@ -191,15 +195,16 @@ func (r *skewResults) plot() *plot.Plot {
 		p.Legend.Add(s.legend, dots)
 	}
 	var ticks []plot.Tick
-	for value := 0.001; value <= most*10; value *= 10 {
-		ticks = append(ticks, plot.Tick{Value: value, Label: strconv.FormatFloat(value, 'g', 3, 64)})
+	for power := -3; math.Pow10(power) <= most*10; power++ {
+		value := math.Pow10(power)
+		ticks = append(ticks, plot.Tick{Value: value, Label: number(value)})
 		for minor := 2.0; minor < 10; minor++ {
 			ticks = append(ticks, plot.Tick{Value: minor * value})
 		}
 	}
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(ticks)
 	p.X.Min, p.X.Max = least/1.5, most*1.5
-	p.Y.Tick.Marker, p.Y.Min, p.Y.Max = plot.ConstantTicks(titles), 0.4-float64(len(titles)), 0.6
+	p.Y.Tick.Marker, p.Y.Min, p.Y.Max = plot.ConstantTicks(titles), y-1, 0
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
 	return p
 }

@@ -16,7 +16,7 @@ var skewVariants = []variant{
 	{Name: "policy alone", way: borrowed, omit: true},
 }
 
-// skewQuery is a statement that an application sends for a page of its own.
+// skewQuery is a statement that an application sends for a tenant.
 type skewQuery struct {
 	name   string
 	custom bool // under plan_cache_mode=force_custom_plan
@@ -24,17 +24,16 @@ type skewQuery struct {
 	run    func(db *gorm.DB, t skewTenant) error
 }
 
-// day is as long as an application's shortest report.
 const day = 24 * time.Hour
 
 var skewQueries = []skewQuery{
 	{name: "Newest 20", table: "notes", run: func(db *gorm.DB, _ skewTenant) error {
 		return newest[Note](db, "notes")
 	}},
-	{name: "Newest 20, 1 % filter", table: "notes", run: rare},
-	{name: "Newest 20, 1 % filter, custom plan", table: "notes", custom: true, run: rare},
-	{name: "Newest 20 with Joins", table: "comments", run: joined},
-	{name: "Newest 20 with Joins, custom plan", table: "comments", custom: true, run: joined},
+	{name: "Newest 20, filter", table: "notes", run: rare},
+	{name: "Newest 20, filter, custom plan", table: "notes", custom: true, run: rare},
+	{name: "Newest 20, Joins", table: "comments", run: joined},
+	{name: "Newest 20, Joins, custom plan", table: "comments", custom: true, run: joined},
 	{name: "Keyset page", table: "notes", run: func(db *gorm.DB, t skewTenant) error {
 		return newest[Note](db.Where("notes.created_at < ?", t.middle), "notes")
 	}},

@@ -133,9 +133,9 @@ func (d *skewDatabase) fill(ctx context.Context, dsn string, isolation rls.Isola
 
 	began := time.Now()
 	tell := func(what string) {
-		fmt.Fprintf(os.Stderr, "bench:          skew: %-36s %6v gone\n", what, time.Since(began).Round(time.Second))
+		fmt.Fprintf(os.Stderr, "bench:        %-44s %6v gone\n", what, time.Since(began).Round(time.Second))
 	}
-	tell(number(float64(d.rows)) + " rows of each table")
+	tell("skew: " + number(float64(d.rows)) + " rows of each table")
 	if err := execute(ctx, db, skewTables...); err != nil {
 		return err
 	}
@@ -151,11 +151,11 @@ func (d *skewDatabase) fill(ctx context.Context, dsn string, isolation rls.Isola
 	if err := d.find(ctx, db); err != nil {
 		return err
 	}
-	tell("indexes, foreign keys, policies")
+	tell("skew: indexes, foreign keys, policies")
 	if _, err := isolation.Migrate(ctx, db, &Note{}, &Comment{}); err != nil {
 		return err
 	}
-	tell("vacuum, analyze")
+	tell("skew: vacuum, analyze")
 	return execute(ctx, db, "ALTER TABLE notes SET (autovacuum_enabled = off)", "ALTER TABLE comments SET (autovacuum_enabled = off)",
 		"VACUUM ANALYZE notes", "VACUUM ANALYZE comments")
 }
