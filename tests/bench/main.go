@@ -4,6 +4,10 @@
 //	go run ./tests/bench          # under 20 minutes, on a machine that does nothing else
 //	go run ./tests/bench -quick   # under 2 minutes: the shape of the full report, less exact
 //
+// The tenants of very different sizes can be measured by themselves, in a few minutes. All else in the report stays as it is:
+//
+//	go run ./tests/bench -only skew -rest docs/benchmark.json
+//
 // It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
 package main
 
@@ -45,15 +49,17 @@ type settings struct {
 	only    *regexp.Regexp // tasks to run; nil for all
 	samples int            // rounds of each cell, in place of a time; 0 for a time
 	render  string         // a file of numbers to make the report from, without measuring
+	rest    string         // a file of numbers to take those from that are not measured
 	out     string         // the directory of the report
 }
 
 func readFlags(args []string) (s settings, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&s.quick, "quick", false, "take under 2 minutes: fewer samples, smaller tables")
-	only := flags.String("only", "", "run only the tasks whose names match this regular expression; needs -out")
+	only := flags.String("only", "", "run only the tasks whose names match this regular expression; needs -out or -rest")
 	flags.IntVar(&s.samples, "samples", 0, "take so many `rounds` of each comparison, in place of a time")
 	flags.StringVar(&s.render, "render", "", "measure nothing, make the report from this `file` of numbers")
+	flags.StringVar(&s.rest, "rest", "", "measure nothing but skew, and take all other numbers from this `file`; needs -only skew")
 	flags.StringVar(&s.out, "out", "", "write to this `directory`, in place of docs")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -62,12 +68,15 @@ func readFlags(args []string) (s settings, err error) {
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if *only != "" {
-		if s.out == "" {
+		if s.out == "" && s.rest == "" {
 			return s, errors.New("-only needs -out: a part must not take the place of the report")
 		}
 		if s.only, err = regexp.Compile(*only); err != nil {
 			return s, err
 		}
+	}
+	if s.rest != "" && *only != "skew" {
+		return s, errors.New("-rest needs -only skew: other parts have no place of their own in the report")
 	}
 	if s.out == "" {
 		s.out, err = docs()
@@ -98,6 +107,9 @@ func run(ctx context.Context, s settings) error {
 		r, err = readResults(s.render)
 	} else {
 		r, err = measure(ctx, s)
+	}
+	if err == nil && s.rest != "" {
+		err = r.takeRest(s.rest)
 	}
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ type bench struct {
 	rng     *rand.Rand
 
 	databases map[string]*database // of the variants, by name
+	skewData  *skewDatabase        // nil until it is needed
 }
 
 // task is a part of a run. Its budget is roughly how long it takes.
@@ -60,6 +61,9 @@ func measure(ctx context.Context, s settings) (_ *results, err error) {
 		Minutes:    time.Since(began).Minutes(),
 		Load:       load,
 	}
+	if b.results.Skew != nil {
+		b.results.Skew.Machine = b.results.Machine
+	}
 	return &b.results, nil
 }
 
@@ -85,7 +89,7 @@ func runTasks(ctx context.Context, tasks []task) error {
 		if done > 0 {
 			left = time.Duration(float64(left) * float64(elapsed) / float64(done))
 		}
-		fmt.Fprintf(os.Stderr, "bench: %3d/%d  %-24s %6v gone, %v left\n", i+1, len(tasks), t.name,
+		fmt.Fprintf(os.Stderr, "bench: %3d/%d  %-42s %6v gone, %v left\n", i+1, len(tasks), t.name,
 			elapsed.Round(time.Second), left.Round(time.Second))
 		if err := t.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
@@ -123,7 +127,7 @@ func (b *bench) tasks() []task {
 			run:    func(ctx context.Context) error { return b.profile(ctx, operationNamed(name)) },
 		})
 	}
-	return append(tasks,
+	tasks = append(tasks,
 		task{"goroutines", b.either(100*time.Second, 9*time.Second), b.goroutines},
 		task{"tenants", b.either(60*time.Second, 8*time.Second), b.tenants},
 		task{"rows", b.either(150*time.Second, 6*time.Second), b.rows},
@@ -131,6 +135,7 @@ func (b *bench) tasks() []task {
 		task{"memory", b.either(5*time.Second, 2*time.Second), b.memory},
 		task{"messages", b.either(30*time.Second, 3*time.Second), b.steps},
 	)
+	return append(tasks, b.skewTasks()...)
 }
 
 // either is the first in a full run, and the second in a quick one.

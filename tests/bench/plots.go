@@ -19,6 +19,7 @@ import (
 const (
 	plotWidth  = 8 * vg.Inch
 	plotHeight = 4.6 * vg.Inch
+	skewHeight = 8 * vg.Inch // it has a row for each query and tenant
 )
 
 // style is how a variant looks in all plots. The colours can be told apart by the colour-blind (Okabe and Ito, 2008,
@@ -35,16 +36,18 @@ var styles = map[string]style{
 	"OpenDB":  {color.RGBA{0, 158, 115, 255}, draw.BoxGlyph{}, "tenancy, OpenDB"},
 	"session": {color.RGBA{230, 159, 0, 255}, draw.RingGlyph{}, "SET per connection"},
 	"wrapper": {color.RGBA{213, 94, 0, 255}, draw.PyramidGlyph{}, "usual wrapper"},
+
+	"policy alone": {color.RGBA{213, 94, 0, 255}, draw.PyramidGlyph{}, "policy alone"},
 }
 
 // plots draws all that were measured, by file name.
 func (r *results) plots() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	add := func(name string, p *plot.Plot) error {
+	add := func(name string, p *plot.Plot, height vg.Length) error {
 		if p == nil {
 			return nil
 		}
-		svg, err := p.WriterTo(plotWidth, plotHeight, "svg")
+		svg, err := p.WriterTo(plotWidth, height, "svg")
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -69,7 +72,12 @@ func (r *results) plots() (map[string][]byte, error) {
 		{"rows-find.svg", plotSizes(r.Rows, "Find100", "Find of 100 rows, by the number of rows", "rows")},
 		{"statements.svg", plotSizes(r.Statements, "First", "First, in so many different texts", "texts")},
 	} {
-		if err := add(each.name, each.plot); err != nil {
+		if err := add(each.name, each.plot, plotHeight); err != nil {
+			return nil, err
+		}
+	}
+	if r.Skew != nil {
+		if err := add("skew.svg", r.Skew.plot(), skewHeight); err != nil {
 			return nil, err
 		}
 	}
@@ -147,6 +155,56 @@ func (r *results) plotRatios(network, title string) *plot.Plot {
 	p.X.Min, p.X.Max = min(least*0.97, 0.65), max(most, 4.2)*1.02
 	p.Legend.Top = false // there the ratios are the smallest
 	p.Y.Tick.Marker, p.Y.Min, p.Y.Max = plot.ConstantTicks(titles), 0.4-float64(len(titles)), 0.6
+	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
+	return p
+}
+
+// plot has a row for each query and tenant, and in it each variant's time.
+func (r *skewResults) plot() *plot.Plot {
+	names := []string{"policy alone", "tenancy", "plain"} // upwards
+	p := newPlot("Tenants of very different sizes: median, loopback")
+	p.X.Label.Text = "ms"
+	var titles []plot.Tick
+	points := map[string]plotter.XYs{}
+	least, most := math.Inf(1), 0.0
+	const between = 0.7 // rows of space, where a query ends
+	y, query := 0.0, ""
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		if c.Network != loopback {
+			continue
+		}
+		if y--; c.Query != query {
+			y, query = y-between, c.Query
+		}
+		titles = append(titles, plot.Tick{Value: y, Label: c.Query + ", " + c.Tenant})
+		for i, name := range names {
+			ms := c.of(name).Median / 1000
+			points[name] = append(points[name], plotter.XY{X: ms, Y: y + 0.22*float64(i-1)})
+			least, most = min(least, ms), max(most, ms)
+		}
+	}
+	if len(titles) == 0 {
+		return nil
+	}
+	for _, name := range []string{"plain", "tenancy", "policy alone"} {
+		s := styles[name]
+		dots := must(plotter.NewScatter(points[name]))
+		dots.GlyphStyle = draw.GlyphStyle{Color: s.color, Radius: 3.2, Shape: s.shape}
+		p.Add(dots)
+		p.Legend.Add(s.legend, dots)
+	}
+	var ticks []plot.Tick
+	for power := -3; math.Pow10(power) <= most*10; power++ {
+		value := math.Pow10(power)
+		ticks = append(ticks, plot.Tick{Value: value, Label: number(value)})
+		for minor := 2.0; minor < 10; minor++ {
+			ticks = append(ticks, plot.Tick{Value: minor * value})
+		}
+	}
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(ticks)
+	p.X.Min, p.X.Max = least/1.5, most*1.5
+	p.Y.Tick.Marker, p.Y.Min, p.Y.Max = plot.ConstantTicks(titles), y-1, 0
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
 	return p
 }

@@ -230,6 +230,63 @@ func (v view) SizeTable(curve, operation string) string {
 	return t.String()
 }
 
+// SkewTable has a row for each query and tenant.
+func (v view) SkewTable() string {
+	t := newTable("query", "tenant", "plain", "tenancy", "tenancy / plain", "the same, 0.5 ms each way", "policy alone", "policy alone / plain")
+	query := ""
+	for i := range v.Skew.Cells {
+		c := &v.Skew.Cells[i]
+		if c.Network != loopback {
+			continue
+		}
+		name := c.Query
+		if name == query {
+			name = ""
+		}
+		query = c.Query
+		far := "–"
+		if timing := v.Skew.cell(c.Query, halfMs, c.Tenant).of("tenancy"); timing != nil {
+			far = ratio(timing.Ratio)
+		}
+		plain, guarded, policy := c.of("plain"), c.of("tenancy"), c.of("policy alone")
+		t.row(name, c.Tenant, milliseconds(plain.Median), milliseconds(guarded.Median), ratio(guarded.Ratio), far,
+			milliseconds(policy.Median), times(policy.Ratio.Value))
+	}
+	return t.String()
+}
+
+// SkewTenants names the tenants and how many rows each has.
+func (v view) SkewTenants() string {
+	var parts []string
+	for _, t := range v.Skew.Tenants {
+		parts = append(parts, fmt.Sprintf("*%s* with %s", t.Name, number(float64(t.Rows))))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// SkewWarmUp is how often each tenant's query runs before it is timed.
+func (view) SkewWarmUp() int { return warmUp }
+
+// SkewAlone reports whether the tenants of different sizes were measured in a run of their own.
+func (v view) SkewAlone() bool { return v.Skew.Machine != v.Machine }
+
+// Number writes an integer with commas.
+func (view) Number(n int) string { return number(float64(n)) }
+
+func milliseconds(microseconds float64) string {
+	if microseconds >= 10_000 {
+		return number(math.Round(microseconds/1000)) + " ms"
+	}
+	return fmt.Sprintf("%.3g ms", microseconds/1000)
+}
+
+func times(ratio float64) string {
+	if ratio >= 10 {
+		return number(math.Round(ratio))
+	}
+	return fmt.Sprintf("%.2f", ratio)
+}
+
 // Prepared is how many statements the server held prepared at most, with a variant.
 func (v view) Prepared(variant string) (most int) {
 	for _, s := range v.Statements {

@@ -32,6 +32,7 @@ func TestReportOfPartOfTheNumbers(t *testing.T) {
 	for name, part := range map[string]*results{
 		"nothing":  {},
 		"one cell": {Operations: all.Operations, Variants: all.Variants, Cells: all.Cells[:1]},
+		"skew":     {Operations: all.Operations, Variants: all.Variants, Skew: all.Skew},
 		"memory":   {Operations: all.Operations, Variants: all.Variants, Memory: all.Memory},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,7 +49,7 @@ func TestReportOfPartOfTheNumbers(t *testing.T) {
 func TestPlotsAreSVG(t *testing.T) {
 	plots, err := madeUp().plots()
 	require.NoError(t, err)
-	require.Len(t, plots, 9)
+	require.Len(t, plots, 10)
 	for name, svg := range plots {
 		decoder := xml.NewDecoder(strings.NewReader(string(svg)))
 		var words strings.Builder
@@ -62,7 +63,9 @@ func TestPlotsAreSVG(t *testing.T) {
 				words.Write(text)
 			}
 		}
-		require.Contains(t, words.String(), "usual wrapper", name)
+		if name != "skew.svg" {
+			require.Contains(t, words.String(), "usual wrapper", name)
+		}
 		require.Contains(t, words.String(), "tenancy", name)
 		require.NotContains(t, string(svg), "NaN", name)
 	}
@@ -153,6 +156,20 @@ func madeUp() *results {
 			cpu, by := 20+2*float64(i), interval{2, 1.5, 2.5}
 			r.Steps = append(r.Steps, step{Network: network, Title: title, Than: max(i-1, 0), ServerCPU: &cpu, MoreCPU: &by,
 				Time: 3 * cpu, MoreTime: by, Later: interval{2 * float64(i), 1, 20}})
+		}
+	}
+	r.Skew = &skewResults{Machine: machine{OS: "linux/amd64", CPUs: 4, PostgreSQL: "17.5", Load: 3}, Rows: 2_000_000, TenantCount: 100_000,
+		Tenants: []skewTenant{{Name: "huge", Rows: 800_000}, {Name: "tiny", Rows: 12}}}
+	for _, n := range skewNetworks {
+		for _, q := range skewQueries[:2] {
+			for i, tenant := range r.Skew.Tenants {
+				c := skewCell{Query: q.name, Network: n.name, Tenant: tenant.Name}
+				for j, v := range n.variants {
+					times := 1 + float64(i+j)/10
+					c.Timings = append(c.Timings, skewTiming{Variant: v.Name, Rounds: 500, Median: 100 * times, Ratio: interval{times, times - 0.02, times + 0.03}})
+				}
+				r.Skew.Cells = append(r.Skew.Cells, c)
+			}
 		}
 	}
 	of := breakdown{

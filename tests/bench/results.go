@@ -19,6 +19,7 @@ type results struct {
 	Statements []sizes      `json:"statements"`
 	Memory     []memory     `json:"memory"`
 	Steps      []step       `json:"steps"`
+	Skew       *skewResults `json:"skew,omitempty"`
 	Profiles   []profiled   `json:"profiles"`
 
 	// Skipped says what was not measured, and why.
@@ -114,6 +115,54 @@ type step struct {
 	Later     interval  `json:"later"` // than the statement by hand
 }
 
+// skewResults are of tables that tenants of very different sizes share.
+type skewResults struct {
+	Machine     machine      `json:"machine"`
+	Rows        int          `json:"rows"` // of each table
+	TenantCount int          `json:"tenant_count"`
+	Tenants     []skewTenant `json:"tenants"`
+	Cells       []skewCell   `json:"cells"`
+}
+
+// skewCell is a query for a tenant under a network, in all variants.
+type skewCell struct {
+	Query   string       `json:"query"`
+	Network string       `json:"network"`
+	Tenant  string       `json:"tenant"`
+	Timings []skewTiming `json:"timings"`
+}
+
+// skewTiming is what one variant took, and its ratio to plain GORM: an interval where it ran in as many rounds.
+type skewTiming struct {
+	Variant string   `json:"variant"`
+	Rounds  int      `json:"rounds"`
+	Median  float64  `json:"median"`
+	Ratio   interval `json:"ratio"`
+}
+
+// cell finds one, or nil.
+func (r *skewResults) cell(query, network, tenant string) *skewCell {
+	for i := range r.Cells {
+		if c := &r.Cells[i]; c.Query == query && c.Network == network && c.Tenant == tenant {
+			return c
+		}
+	}
+	return nil
+}
+
+// of finds the timing of a variant, or nil.
+func (c *skewCell) of(variant string) *skewTiming {
+	if c == nil {
+		return nil
+	}
+	for i := range c.Timings {
+		if c.Timings[i].Variant == variant {
+			return &c.Timings[i]
+		}
+	}
+	return nil
+}
+
 // profiled is where the client's time and allocations of an operation go.
 type profiled struct {
 	Operation   string    `json:"operation"`
@@ -131,6 +180,17 @@ type breakdown struct {
 type share struct {
 	Name string             `json:"name"`
 	Per  map[string]float64 `json:"per"`
+}
+
+// takeRest takes all but the tenants of very different sizes from a file of numbers.
+func (r *results) takeRest(path string) error {
+	rest, err := readResults(path)
+	if err != nil {
+		return err
+	}
+	rest.Skew = r.Skew
+	*r = *rest
+	return nil
 }
 
 func readResults(path string) (*results, error) {

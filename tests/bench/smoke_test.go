@@ -40,6 +40,41 @@ func TestCommand(t *testing.T) {
 	require.Equal(t, string(page), string(second))
 }
 
+// TestCommandMeasuresSkewAlone measures tenants of very different sizes, and keeps all other numbers.
+func TestCommandMeasuresSkewAlone(t *testing.T) {
+	rest := madeUp()
+	rest.Skew = nil
+	before := t.TempDir()
+	require.NoError(t, write(rest, before))
+	dir := t.TempDir()
+	s, err := readFlags([]string{"-quick", "-only", "skew", "-samples", "5", "-rest", filepath.Join(before, "benchmark.json"), "-out", dir})
+	require.NoError(t, err)
+	require.NoError(t, run(t.Context(), s))
+
+	r, err := readResults(filepath.Join(dir, "benchmark.json"))
+	require.NoError(t, err)
+	require.Equal(t, rest.Machine, r.Machine)
+	require.Equal(t, rest.Cells, r.Cells)
+	require.NotEqual(t, rest.Machine, r.Skew.Machine)
+	for _, tenant := range r.Skew.Tenants {
+		require.Positive(t, tenant.Rows)
+	}
+	require.Equal(t, 40_000, r.Skew.Tenants[0].Rows)
+	for _, n := range skewNetworks {
+		for _, q := range skewQueries {
+			for _, tenant := range r.Skew.Tenants {
+				for _, v := range n.variants {
+					require.Positive(t, r.Skew.cell(q.name, n.name, tenant.Name).of(v.Name).Median, "%s, %s, %s, %s", q.name, n.name, tenant.Name, v.Name)
+				}
+			}
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "benchmark.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "Measured in a run of its own")
+	require.FileExists(t, filepath.Join(dir, "benchmark", "skew.svg"))
+}
+
 // TestVariantsDoTheSame keeps the benchmark honest: in every variant an operation finds its rows, and writes as many; and
 // none of the policies' tables shows a row without a tenant.
 func TestVariantsDoTheSame(t *testing.T) {
@@ -94,6 +129,8 @@ func TestFlags(t *testing.T) {
 	}{
 		{[]string{"-only", "First"}, "-only needs -out"},
 		{[]string{"-only", "(", "-out", "x"}, "missing closing )"},
+		{[]string{"-only", "rows", "-rest", "x"}, "-rest needs -only skew"},
+		{[]string{"-rest", "x"}, "-rest needs -only skew"},
 		{[]string{"First"}, "unknown argument"},
 	} {
 		_, err := readFlags(tt.args)

@@ -43,6 +43,8 @@ func (r *results) goals() []goal {
 		{Text: "At the 99th percentile, loopback: at most 100 µs more", Bound: p99Bound, Found: r.p99s(loopback)},
 		{Text: "Throughput of 16 goroutines: at least 0.97 times", Bound: 0.97, least: true, Found: r.throughputs(16)},
 		{Text: "From 10 to 100,000 tenants in a table of constant size: at most 1.05 times", Bound: 1.05, Found: r.flatness()},
+		{Text: "Tenants of very different sizes, 0.5 ms each way: at most 1.10 times", Bound: 1.10, Found: r.skewed(halfMs)},
+		{Text: "Tenants of very different sizes, loopback: at most 1.10 times", Bound: 1.10, Found: r.skewed(loopback)},
 		{Text: "Memory for 10,000 rows, streamed: at most 16 KiB more than for 100", Bound: memoryBound, Found: r.memoryGrowth()},
 	}
 	var measured []goal
@@ -111,6 +113,18 @@ func (r *results) flatness() (found []finding) {
 	for _, s := range r.Tenants {
 		if s.Variant == "tenancy" && s.Size == 100_000 {
 			found = append(found, finding{What: "First of a random row, by the number of tenants", Guard: figure{interval: s.Growth}})
+		}
+	}
+	return found
+}
+
+func (r *results) skewed(network string) (found []finding) {
+	if r.Skew == nil {
+		return nil
+	}
+	for i := range r.Skew.Cells {
+		if c := &r.Skew.Cells[i]; c.Network == network {
+			found = append(found, finding{What: c.Query + ", " + c.Tenant, Guard: figure{interval: c.of("tenancy").Ratio}})
 		}
 	}
 	return found

@@ -22,6 +22,7 @@ type variant struct {
 	way     way
 	where   bool // statements name the tenant
 	prepare bool // gorm.Config.PrepareStmt
+	omit    bool // tenancy.Config.OmitTenantCondition
 }
 
 type way int
@@ -91,7 +92,7 @@ func (v variant) open(dsn string, skipTx bool, connections int) (*client, error)
 	c := &client{variant: v}
 	switch v.way {
 	case direct:
-		c.pool = tenancy.OpenDB(stdlib.GetConnector(*cfg), tenancy.Config{})
+		c.pool = tenancy.OpenDB(stdlib.GetConnector(*cfg), tenancy.Config{OmitTenantCondition: v.omit})
 	case onLease:
 		c.pool = stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(lease), stdlib.OptionResetSession(lease))
 	default:
@@ -105,7 +106,7 @@ func (v variant) open(dsn string, skipTx bool, connections int) (*client, error)
 		PrepareStmt:            v.prepare,
 	})
 	if err == nil && v.guarded() {
-		err = c.db.Use(tenancy.New(tenancy.Config{}))
+		err = c.db.Use(tenancy.New(tenancy.Config{OmitTenantCondition: v.omit}))
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.pool.Close())
