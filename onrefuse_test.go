@@ -149,8 +149,9 @@ func TestRefusedBeginNamesItself(t *testing.T) {
 			require.ErrorIs(t, err, tenancy.ErrNoTenant)
 			var refused *tenancy.Error
 			require.ErrorAs(t, err, &refused)
-			require.Equal(t, tenancy.Error{Op: "begin", Err: tenancy.ErrNoTenant}, *refused)
-			require.EqualError(t, err, "tenancy: no tenant in context (begin)")
+			require.Equal(t, "begin", refused.Op)
+			require.Empty(t, refused.Table)
+			require.EqualError(t, err, "tenancy: no tenant in context: the tenant's id is empty (begin)")
 
 			require.Len(t, s.refusals, 1)
 			r := s.refusals[0]
@@ -158,7 +159,7 @@ func TestRefusedBeginNamesItself(t *testing.T) {
 			require.Empty(t, r.Table)
 			require.Regexp(t, `/onrefuse_test\.go:\d+$`, r.Caller)
 			require.Equal(t, 1, strings.Count(s.log.String(), "\n"), s.log.String())
-			require.Contains(t, s.log.String(), "tenancy: no tenant in context (begin), called at "+r.Caller)
+			require.Contains(t, s.log.String(), "tenancy: no tenant in context: the tenant's id is empty (begin), called at "+r.Caller)
 		})
 	}
 }
