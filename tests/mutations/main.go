@@ -3,6 +3,7 @@
 //
 //	go run ./tests/mutations             # writes the table in docs/faults.md
 //	go run ./tests/mutations -run bypass # only mutations whose name contains that, and no table
+//	go run ./tests/mutations -from CALL  # from that on, after a run that was stopped
 //
 // It works on a copy of the files that git tracks, in a temporary directory, and takes half an hour on two cores. It fails
 // if a mutation is not noticed, or no longer applies to the code.
@@ -22,12 +23,13 @@ import (
 
 func main() {
 	only := flag.String("run", "", "run only mutations whose name contains `text`")
+	from := flag.String("from", "", "begin with the first mutation whose name contains `text`; no table is written")
 	in := flag.String("suites", strings.Join(suites, ","), "packages of tests/ to run, in this order, until one fails")
 	document := flag.String("doc", "docs/faults.md", "the `file` whose table is written, unless -run is given")
 	flag.Parse()
 	suites = strings.Split(*in, ",")
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *only, *document)
+	err := run(ctx, *only, *from, *document)
 	cancel()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutations:", err)
@@ -35,7 +37,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only, document string) error {
+func run(ctx context.Context, only, from, document string) error {
 	root, err := root(ctx)
 	if err != nil {
 		return err
@@ -58,7 +60,7 @@ func run(ctx context.Context, only, document string) error {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	if only == "" {
+	if only == "" && from == "" {
 		failed, err := try(ctx, dir, mutation{})
 		if err != nil {
 			return err
@@ -69,12 +71,13 @@ func run(ctx context.Context, only, document string) error {
 	}
 	var table strings.Builder
 	table.WriteString("\n| mutation | noticed first by |\n|---|---|\n")
-	survivors := 0
+	survivors, begun := 0, false
 	for _, m := range mutations {
-		if !strings.Contains(m.name, only) {
+		if !begun && !strings.Contains(m.name, from) || !strings.Contains(m.name, only) {
 			continue
 		}
-		begun := time.Now()
+		begun = true
+		start := time.Now()
 		failed, err := try(ctx, dir, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
@@ -84,13 +87,13 @@ func run(ctx context.Context, only, document string) error {
 			failed = []string{"**nothing**"}
 		}
 		fmt.Fprintf(&table, "| %s | %s |\n", m.name, strings.Join(failed, ", "))
-		fmt.Fprintf(os.Stderr, "%6.0f s  %s: %s\n", time.Since(begun).Seconds(), m.name, strings.Join(failed, ", "))
+		fmt.Fprintf(os.Stderr, "%6.0f s  %s: %s\n", time.Since(start).Seconds(), m.name, strings.Join(failed, ", "))
 	}
 	table.WriteString("\n")
 	if survivors > 0 {
 		return fmt.Errorf("%d mutations were not noticed", survivors)
 	}
-	if only != "" {
+	if only != "" || from != "" {
 		return nil
 	}
 	return writeTable(filepath.Join(root, document), table.String())
