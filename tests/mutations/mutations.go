@@ -65,7 +65,7 @@ var mutations = []mutation{
 		{"guard/scope.go", "t.scope, t.decided = s, true", "t.decided = true"},
 	}},
 	{"the tenant condition is left out of WHERE", []edit{
-		{"../condition.go", "c.Expression = conditioned{tenant, tenant.without(exprs)}", "c.Expression = clause.Where{Exprs: exprs}"},
+		{"../condition.go", "c.Expression = conditioned{tenant, tenant.without(tenant.complete(where.Exprs))}", "c.Expression = clause.Where{Exprs: tenant.complete(where.Exprs)}"},
 	}},
 	{"the tenant condition is left out of JOIN", []edit{
 		{"../condition.go", "append(slices.Clone(joins[i].ON.Exprs), on)", "append(slices.Clone(joins[i].ON.Exprs), on)[:len(joins[i].ON.Exprs)]"},
