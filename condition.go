@@ -200,6 +200,7 @@ func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause
 		c.Expression = clause.Expr{SQL: "FALSE"}
 		return c
 	}
+	c = p.bindIn(stmt, c)
 	tenant, ok := p.conditionOf(stmt)
 	switch where := c.Expression.(type) {
 	case noConditions:
@@ -316,6 +317,11 @@ func (t condition) completed(in clause.IN) (clause.IN, bool) {
 
 // writeFrom adds the tenant condition to what joined tables are joined on, so that a LEFT JOIN stays one.
 func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	if stmt.TableExpr != nil && len(stmt.TableExpr.Vars) > 0 {
+		if vars, changed := p.bindVars(stmt, stmt.TableExpr.Vars); changed {
+			stmt.TableExpr = &clause.Expr{SQL: stmt.TableExpr.SQL, Vars: vars, WithoutParentheses: stmt.TableExpr.WithoutParentheses}
+		}
+	}
 	from, ok := c.Expression.(clause.From)
 	if !ok || len(from.Joins) == 0 || p.config.OmitTenantCondition {
 		return c
@@ -326,6 +332,10 @@ func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause 
 	}
 	joins := slices.Clone(from.Joins)
 	for i := range joins {
+		if bound, ok := p.bind(stmt, joins[i].Expression); ok {
+			joins[i].Expression = bound
+		}
+		joins[i].ON.Exprs, _ = p.bindAll(stmt, joins[i].ON.Exprs)
 		if joins[i].Expression != nil || len(joins[i].ON.Exprs) == 0 {
 			continue // SQL of the caller, or a join on nothing
 		}

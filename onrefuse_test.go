@@ -130,8 +130,10 @@ func TestRefusalIsSeenOnce(t *testing.T) {
 
 func TestRefusedBeginNamesItself(t *testing.T) {
 	begins := map[string]func(db *gorm.DB) error{
-		"begin":       func(db *gorm.DB) error { return db.WithContext(as("")).Begin().Error },
-		"transaction": func(db *gorm.DB) error { return db.WithContext(as("")).Transaction(func(*gorm.DB) error { return nil }) },
+		"begin": func(db *gorm.DB) error { return db.WithContext(as("")).Begin().Error },
+		"transaction": func(db *gorm.DB) error {
+			return db.WithContext(as("")).Transaction(func(*gorm.DB) error { return nil })
+		},
 		"prepared": func(db *gorm.DB) error {
 			return db.Session(&gorm.Session{PrepareStmt: true, Context: as("")}).Begin().Error
 		},
