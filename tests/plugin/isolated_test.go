@@ -339,3 +339,32 @@ func TestHookCannotExchangeTenant(t *testing.T) {
 	db := d.open(t, tenancy.Config{}).WithContext(context.WithValue(as(acme), exchange{}, same))
 	require.NoError(t, db.Model(&Hooked{}).Where("1 = 1").Update("body", "mine").Error)
 }
+
+// TestPluginCannotExchangeTenant: a callback that comes after ours, and puts another tenant into the statement's context, gets no row
+// of that one.
+func TestPluginCannotExchangeTenant(t *testing.T) {
+	d := newDatabase(t)
+	db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.SkipDefaultTransaction = true })
+	exchange := func(db *gorm.DB) { db.Statement.Context = tenancy.WithTenant(db.Statement.Context, globex) }
+	c := db.Callback()
+	for name, err := range map[string]error{
+		"query":  c.Query().Before("gorm:query").Register("exchange", exchange),
+		"row":    c.Row().Before("gorm:row").Register("exchange", exchange),
+		"update": c.Update().Before("gorm:update").Register("exchange", exchange),
+		"delete": c.Delete().Before("gorm:delete").Register("exchange", exchange),
+	} {
+		require.NoError(t, err, name)
+	}
+	mine := db.WithContext(as(acme))
+	var rows []Patient
+	require.ErrorIs(t, mine.Find(&rows).Error, tenancy.ErrTenantMismatch)
+	require.Empty(t, rows)
+	var name string
+	require.ErrorIs(t, mine.Model(&Patient{}).Select("name").Row().Scan(&name), tenancy.ErrTenantMismatch)
+	require.Empty(t, name)
+	require.ErrorIs(t, mine.Model(&Patient{}).Where("name <> ''").Update("name", "changed").Error, tenancy.ErrTenantMismatch)
+	require.ErrorIs(t, mine.Where("name <> ''").Delete(&Patient{}).Error, tenancy.ErrTenantMismatch)
+	var n int
+	require.NoError(t, d.owner.Raw(`SELECT count(*) FROM pg_catalog.pg_class`).Scan(&n).Error)
+	require.NoError(t, d.open(t, tenancy.Config{}).WithContext(as(globex)).Where("name = ?", "globex's patient").First(&Patient{}).Error)
+}

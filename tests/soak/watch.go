@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gormtenancy/tenancy"
 )
 
 // sample is what the process and the server hold at one moment.
@@ -52,7 +54,7 @@ func (c *client) countPrepared(ctx context.Context, r *report, conns int) (err e
 		}
 		defer func() { _ = conn.Close() }() // when all have been asked, so that each is another
 		var n int
-		askErr := conn.QueryRowContext(ctx, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'tenancy%'",
+		askErr := conn.QueryRowContext(tenancy.WithoutTenant(ctx), "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'tenancy%'",
 			pgx.QueryExecModeExec).Scan(&n) // prepares nothing itself
 		if askErr != nil {
 			err = errors.Join(err, askErr)
