@@ -46,6 +46,7 @@ func (p *Plugin) read(db *gorm.DB, op string) error {
 	if db.DryRun {
 		return nil
 	}
+	s.planJoins()
 	return s.checkReplaced()
 }
 

@@ -352,6 +352,15 @@ func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause 
 	return c
 }
 
+// planJoins has PostgreSQL plan a SELECT with joins for its tenant each time. A plan that it keeps for all tenants is one for a
+// tenant of average size, and to it the policy of a joined table makes the rows look so few that it reads all of a tenant's, where 20
+// are asked for: seconds for a large tenant, in place of less than a millisecond. To plan takes some 0.1 ms.
+func (s *statement) planJoins() {
+	if len(s.Joins) > 0 && s.SQL.Len() == 0 && s.bypass == nil && !s.plugin.config.OmitTenantCondition {
+		originOf(s.Statement).PlansEach = true
+	}
+}
+
 // nameIn is the name that a table has in its statement.
 func nameIn(t clause.Table) string {
 	if t.Alias != "" {

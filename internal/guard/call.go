@@ -99,6 +99,9 @@ options:
 		// The mode exec does the same as seen by a user, says pgx.
 		q.mode = pgx.QueryExecModeExec
 	}
+	if q.mode == pgx.QueryExecModeCacheStatement && q.origin != nil && q.origin.PlansEach && c.described.capacity > 0 {
+		q.mode = pgx.QueryExecModeCacheDescribe // an unnamed statement has no plan that is kept
+	}
 	return ctx, c.restrict(q)
 }
 

@@ -31,6 +31,9 @@ type Origin struct {
 	// SentAlone says that the statement was sent without that transaction, and that its answer told the outcome of the commit.
 	SentAlone bool
 
+	// PlansEach has PostgreSQL plan the statement for its arguments each time, and not keep a plan for all.
+	PlansEach bool
+
 	over    atomic.Bool
 	own     bool      // the plugin has written the text
 	entered bool      // Enter was called
@@ -98,7 +101,7 @@ func (o *Origin) Of(sql *strings.Builder) bool { return o != nil && o.SQL == sql
 // tenant: a hook could exchange the context in between.
 func (o *Origin) Enter(ctx context.Context) {
 	o.tenant, _ = decisionOf(ctx)
-	o.entered, o.Proofs, o.Alone, o.SentAlone = true, nil, nil, false
+	o.entered, o.Proofs, o.Alone, o.SentAlone, o.PlansEach = true, nil, nil, false, false
 }
 
 // Changed reports whether ctx names another tenant than the context at Enter did. Where one of them says nothing, the
