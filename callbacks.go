@@ -141,7 +141,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 		return s, err
 	}
 	s.enterContext()
-	// Within a transaction a context that says nothing inherits; the guard knows from whom.
+	// Within a transaction a context that says nothing inherits the transaction's tenant, which the guard knows.
 	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
 		return s, err
 	}
@@ -175,7 +175,7 @@ func inTransaction(c gorm.ConnPool) bool {
 }
 
 // scope returns the tenant that the statement runs for, and "" for none. A context that says nothing, in a transaction,
-// inherits; the guard knows from whom.
+// inherits the transaction's tenant, which the guard knows.
 func (s *statement) scope() (string, error) {
 	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !inTransaction(s.ConnPool) {
 		return id, nil

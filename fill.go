@@ -43,6 +43,8 @@ func (s *statement) fill(first bool) error {
 	}
 	if f.later {
 		f.Settings.Store(laterKey, true)
+	} else {
+		f.Settings.Delete(laterKey) // of an earlier use of the statement, which was refused
 	}
 	f.write()
 	return f.conflict()

@@ -16,7 +16,7 @@ type (
 	// Person tempts AutoMigrate to change what Migrate has made.
 	Person struct {
 		ID       int64
-		TenantID string `gorm:"not null;default:nobody"`
+		TenantID string `gorm:"not null;default:unnamed"`
 		Email    string `gorm:"unique"`
 		Login    string `gorm:"uniqueIndex"`
 		HouseID  int64

@@ -170,7 +170,7 @@ var mutations = []mutation{
 	{"a text that calls a function is taken for quiet", []edit{
 		{"guard/text.go", "return harmless[strings.ToLower(last.text)]", "return true"},
 	}},
-	{"an unknown statement is sent again, whoever says so", []edit{
+	{"an unknown statement is sent again, also if the server does not say so", []edit{
 		{"guard/errors.go", `pgErr.Routine == routine && pgErr.Where == ""`, `pgErr.Routine != routine+"?"`},
 	}},
 	{"an error from within a function counts for the server's own", []edit{
@@ -189,7 +189,7 @@ var mutations = []mutation{
 		{"guard/call.go", "c.tx.ended = true\n\t\t}\n\tcase \"RESET\"", "c.tx.ended = false\n\t\t}\n\tcase \"RESET\""},
 		{"guard/session.go", `endedMark    = "tenancy.transaction_was_ended"`, `endedMark    = "application_name"`},
 	}},
-	{"a deferred trigger runs for whom SQL has named", []edit{
+	{"a deferred trigger runs for the tenant that SQL has named", []edit{
 		{"guard/tx.go", `if command == "commit" && !aborted(pc) {`, `if command == "mutation" && !aborted(pc) {`},
 	}},
 	{"a proof is not asked again", []edit{

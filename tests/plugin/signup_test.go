@@ -81,7 +81,7 @@ func TestTransactionGetsItsTenantLater(t *testing.T) {
 			require.EqualValues(t, 1, n)
 			return nil
 		}))
-		err := db.Transaction(func(tx *gorm.DB) error { return tx.Create(&Doctor{Name: "nobody's"}).Error })
+		err := db.Transaction(func(tx *gorm.DB) error { return tx.Create(&Doctor{Name: "without a tenant"}).Error })
 		require.ErrorIs(t, err, tenancy.ErrNoTenant)
 		require.ErrorContains(t, err, "create")
 		require.ErrorContains(t, err, "doctors")
@@ -104,7 +104,7 @@ func TestBypassFillsLate(t *testing.T) {
 	named := Named{Name: "initech"}
 	require.NoError(t, db.Create(&named).Error)
 	require.Equal(t, "initech", named.TenantID)
-	require.ErrorIs(t, db.Create(&User{Name: "nobody's"}).Error, tenancy.ErrNoTenant)
+	require.ErrorIs(t, db.Create(&User{Name: "without a tenant"}).Error, tenancy.ErrNoTenant)
 	require.ErrorIs(t, db.Create(&Named{}).Error, tenancy.ErrNoTenant)
-	require.ErrorIs(t, db.Model(&Doctor{}).Create(map[string]any{"name": "nobody's"}).Error, tenancy.ErrNoTenant)
+	require.ErrorIs(t, db.Model(&Doctor{}).Create(map[string]any{"name": "without a tenant"}).Error, tenancy.ErrNoTenant)
 }

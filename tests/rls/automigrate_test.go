@@ -24,7 +24,7 @@ type (
 	}
 	autoDefault struct {
 		ID       int64
-		TenantID string `gorm:"not null;default:nobody"`
+		TenantID string `gorm:"not null;default:unnamed"`
 	}
 	autoNumber struct {
 		ID       int64
@@ -46,7 +46,7 @@ type (
 		ID       int64
 		TenantID string
 		Email    string `gorm:"unique"`
-		Login    string `gorm:"unique;not null;default:nobody"`
+		Login    string `gorm:"unique;not null;default:unnamed"`
 	}
 	autoUniqueIndex struct {
 		ID       int64
@@ -116,7 +116,7 @@ type (
 	}
 	autoShared struct {
 		ID       int64
-		TenantID string `gorm:"not null;default:nobody"`
+		TenantID string `gorm:"not null;default:unnamed"`
 		Email    string `gorm:"unique"`
 	}
 	autoParent struct {
@@ -301,7 +301,7 @@ func TestAutoMigrateMakesWhatIsNew(t *testing.T) {
 	type grownAgain struct {
 		ID       int64
 		TenantID string
-		Name     string `gorm:"not null;default:nobody"`
+		Name     string `gorm:"not null;default:unnamed"`
 	}
 	require.NoError(t, db.Table("growns").AutoMigrate(&grownAgain{}))
 	require.NotEqual(t, before, d.snapshot(t), "columns of the application's own are adapted")
