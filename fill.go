@@ -41,9 +41,10 @@ func (s *statement) fill(first bool) error {
 	if err != nil {
 		return err
 	}
-	if f.later {
+	switch {
+	case f.later:
 		f.Settings.Store(laterKey, true)
-	} else {
+	case first:
 		f.Settings.Delete(laterKey) // of an earlier use of the statement, which was refused
 	}
 	f.write()

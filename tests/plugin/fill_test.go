@@ -107,3 +107,20 @@ func TestAssociations(t *testing.T) {
 	require.Equal(t, acme, p.TenantID)
 	require.ErrorIs(t, db.Where(Patient{Name: "fourth", TenantID: globex}).FirstOrCreate(&Patient{}).Error, tenancy.ErrTenantMismatch)
 }
+
+// What a refused create has left in a statement does not add the tenant to the next table.
+func TestFillForgetsRefusedCreate(t *testing.T) {
+	d := newDatabase(t)
+	d.own(t, "GRANT SELECT, INSERT ON countries TO "+d.App.Role, "GRANT USAGE ON SEQUENCE countries_id_seq TO "+d.App.Role)
+	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	fails := true
+	require.NoError(t, db.Callback().Create().Before("gorm:create").Register("fails", func(db *gorm.DB) {
+		if fails {
+			_ = db.AddError(context.Canceled)
+		}
+	}))
+	tx := db.Table("patients").Clauses(clause.OnConflict{DoNothing: true})
+	require.ErrorIs(t, tx.Create(map[string]any{"name": "mine"}).Error, context.Canceled)
+	tx.Error, fails = nil, false
+	require.NoError(t, tx.Table("countries").Create(map[string]any{"name": "Chile"}).Error)
+}
