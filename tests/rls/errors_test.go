@@ -21,8 +21,8 @@ func TestRefusedRoles(t *testing.T) {
 		isolation rls.Isolation
 		says      []string
 	}{
-		"app missing": {rls.Isolation{AppRole: "nobody"},
-			[]string{`role "nobody" does not exist`, `CREATE ROLE "nobody" LOGIN NOINHERIT`}},
+		"app missing": {rls.Isolation{AppRole: "missing_app"},
+			[]string{`role "missing_app" does not exist`, `CREATE ROLE "missing_app" LOGIN NOINHERIT`}},
 		"admin missing": {rls.Isolation{AdminRole: `no"body`},
 			[]string{`does not exist`, `CREATE ROLE "no""body" NOLOGIN`}},
 		"superuser": {rls.Isolation{AppRole: d.superuser(t)},
@@ -35,7 +35,7 @@ func TestRefusedRoles(t *testing.T) {
 		"inheriting the reader": {rls.Isolation{AppRole: "pg_monitor", ReadOnlyRole: "pg_read_all_stats"},
 			[]string{`"pg_monitor" inherits the rights of "pg_read_all_stats"`, "NOINHERIT"}},
 		"reader missing": {rls.Isolation{ReadOnlyRole: "missing_reader"},
-			[]string{`role "missing_reader" does not exist`, `CREATE ROLE "nobody" NOLOGIN`}},
+			[]string{`role "missing_reader" does not exist`, `CREATE ROLE "missing_reader" NOLOGIN`}},
 		"reader and admin": {rls.Isolation{AdminRole: d.App.Role, ReadOnlyRole: d.App.Role},
 			[]string{"cannot be ReadOnlyRole"}},
 		"owner": {rls.Isolation{AppRole: d.Owner.Role},
