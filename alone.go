@@ -39,7 +39,7 @@ func (s *statement) mayBeAlone(db *gorm.DB, chain *chain) {
 
 // finish is the last callback before the commit.
 func finish(db *gorm.DB) {
-	if note(db); db.Error == nil {
+	if keepFirstError(db); db.Error == nil {
 		leaveTransaction(db)
 	}
 }

@@ -62,7 +62,7 @@ func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
 		return nil, c.err
 	case *boundPool:
 		if !c.decision.Equal(decision) {
-			return nil, because(ErrTenantMismatch, "the client is bound to another decision already")
+			return nil, wrapf(ErrTenantMismatch, "the client is bound to another decision already")
 		}
 	}
 	return &binding{decision: decision, refused: func(ctx context.Context, err error) error {

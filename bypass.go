@@ -21,7 +21,7 @@ import (
 // All of GORM works with it. Rows that name no tenant are created for the tenant in the context, if there is one;
 // otherwise they are refused with ErrNoTenant. Prepared statements of GORM are not used: tenants' clients share them.
 //
-// If there is no admin client to be had, every statement of the result returns the error: ErrNoAdmin without AdminRole
+// If there is no admin client to be had, every statement of the result returns the error: ErrNoAdminRole without AdminRole
 // and AdminDB, unless BypassReadOnly can take ReadOnlyRole, ErrNotInstalled without the plugin, ErrTenantMismatch if db is a tenant's transaction. In a transaction
 // of the admin client itself, the result is that transaction, with another reason; it stays read-only if it was.
 func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
@@ -76,7 +76,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 		b.below, b.readOnly = outer.below, outer.readOnly
 	} else {
 		if inTransaction(db.Statement.ConnPool) {
-			return nil, because(ErrTenantMismatch, "a transaction belongs to its tenant: begin one with the admin client")
+			return nil, wrapf(ErrTenantMismatch, "a transaction belongs to its tenant: begin one with the admin client")
 		}
 		var err error
 		if b.below, err = p.poolBelow(db); err != nil {
@@ -115,7 +115,7 @@ func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil
 	case role == "":
-		return nil, because(ErrNoAdmin, "Bypass needs Config.AdminRole or Config.AdminDB, or with BypassReadOnly Config.ReadOnlyRole")
+		return nil, wrapf(ErrNoAdminRole, "Bypass needs Config.AdminRole or Config.AdminDB, or with BypassReadOnly Config.ReadOnlyRole")
 	default:
 		return guard.Beside(below.guarded, cfg), nil
 	}
@@ -127,10 +127,10 @@ func bypassOf(c gorm.ConnPool) *bypassPool {
 	return b
 }
 
-// mark lets a statement of an admin client pass the guard of its pool, which refuses others, and gives one of a bound client its
+// markBypass lets a statement of an admin client pass the guard of its pool, which refuses others, and gives one of a bound client its
 // decision. It comes before the callbacks of plugins for tracing: what they put into the context they expect to find there, on
 // top, when it is over.
-func mark(db *gorm.DB, op string) {
+func markBypass(db *gorm.DB, op string) {
 	var b *bypassPool
 	switch c := plain(db.Config.ConnPool).(type) {
 	case *bypassPool:
@@ -145,7 +145,7 @@ func mark(db *gorm.DB, op string) {
 	}
 	m := marked{b, db.Statement.Table}
 	if db.Statement.Context.Value(markedKey{}) != m { // or it would grow with each use of the same statement
-		db.Statement.Context = context.WithValue(b.mark(db.Statement.Context, m.table), markedKey{}, m)
+		db.Statement.Context = context.WithValue(b.markBypass(db.Statement.Context, m.table), markedKey{}, m)
 	}
 }
 
@@ -157,7 +157,7 @@ type marked struct {
 
 type markedKey struct{}
 
-func (b *bypassPool) mark(ctx context.Context, table string) context.Context {
+func (b *bypassPool) markBypass(ctx context.Context, table string) context.Context {
 	return guard.WithBypass(ctx, guard.Bypass{Reason: b.reason, Table: table, ReadOnly: b.readOnly})
 }
 
@@ -167,7 +167,7 @@ func (b *bypassPool) take(stmt *gorm.Statement) error {
 	switch c := plain(stmt.ConnPool).(type) {
 	case *sql.Tx, *sql.Conn:
 		if source(c) != b.DB {
-			return because(ErrTenantMismatch, "the admin client got the transaction of another")
+			return wrapf(ErrTenantMismatch, "the admin client got the transaction of another")
 		}
 		stmt.ConnPool = c
 	default:
@@ -178,7 +178,7 @@ func (b *bypassPool) take(stmt *gorm.Statement) error {
 
 // BeginTx makes it a gorm.ConnPoolBeginner: GORM begins transactions without a callback.
 func (b *bypassPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	tx, err := b.DB.BeginTx(b.mark(ctx, ""), opts)
+	tx, err := b.DB.BeginTx(b.markBypass(ctx, ""), opts)
 	if err != nil {
 		return nil, err // and not a nil *sql.Tx in an interface
 	}

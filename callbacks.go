@@ -148,7 +148,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if id, _ := guard.Tenant(s.Context); id != "" && s.SQL.Len() == 0 && !s.tenant.accepts(id) {
 		return s, s.tenant.misfit()
 	}
-	return s, p.prove(&s, pool)
+	return s, p.verifyIsolation(&s, pool)
 }
 
 // entered is for a second look at a statement that passed.

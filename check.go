@@ -58,7 +58,7 @@ func (p *Plugin) warn(ctx context.Context, report rls.Report) {
 		p.config.Logger.WarnContext(ctx, "tenancy: hole in the isolation of the database",
 			"code", string(f.Code), "severity", f.Severity.String(), "object", f.Object, "problem", f.Problem)
 	}
-	for _, unseen := range report.Unseen {
+	for _, unseen := range report.NotChecked {
 		p.config.Logger.WarnContext(ctx, "tenancy: part of the database could not be checked", "problem", unseen)
 	}
 	if report.Tables == 0 {

@@ -122,7 +122,7 @@ func (c tenantColumn) accepts(id string) bool {
 }
 
 func (c tenantColumn) misfit() error {
-	return because(ErrInvalidTenant, "column %s is %s in Go, and the tenant's id is not one as PostgreSQL writes it", c.name, c.field.FieldType)
+	return wrapf(ErrInvalidTenant, "column %s is %s in Go, and the tenant's id is not one as PostgreSQL writes it", c.name, c.field.FieldType)
 }
 
 // holds reports whether a value, read from the column's field, is this tenant's id.

@@ -120,7 +120,7 @@ func TestInstalledByOpen(t *testing.T) {
 	guarded, err := db.DB()
 	require.NoError(t, err)
 	require.NotSame(t, pool, guarded)
-	below, err := tenancy.Pool(db)
+	below, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	require.Same(t, pool, below)
 	require.NoError(t, guarded.Close())

@@ -42,12 +42,12 @@ var (
 	// codes and objects the text lists; and like ErrUnsafeRole, whatever Check is, when the database has the extension citus.
 	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
 
-	// ErrNoAdmin is returned by Plugin.Initialize when Config.AdminRole or Config.ReadOnlyRole does not exist or cannot be taken,
+	// ErrNoAdminRole is returned by Plugin.Initialize when Config.AdminRole or Config.ReadOnlyRole does not exist or cannot be taken,
 	// and by statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB, nor ReadOnlyRole for BypassReadOnly.
-	ErrNoAdmin = errors.New("tenancy: no admin role")
+	ErrNoAdminRole = errors.New("tenancy: no admin role")
 
-	// ErrRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.
-	ErrRole = guard.ErrRole
+	// ErrSetRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.
+	ErrSetRole = guard.ErrSetRole
 
 	// ErrForeignCallback is returned by statements without a tenant condition where another plugin reads in place of GORM, such as
 	// a cache of queries, and by Plugin.Initialize beside a plugin that hides statements from the guard. Nothing has been sent.
@@ -65,7 +65,7 @@ type Error = guard.Error
 // way to the wire, such as a driver.Valuer: it becomes an error, for it would cost a connection otherwise.
 type PanicError = guard.PanicError
 
-// because adds to a sentinel what the reader should know or do.
-func because(sentinel error, format string, args ...any) error {
+// wrapf adds to a sentinel what the reader should know or do.
+func wrapf(sentinel error, format string, args ...any) error {
 	return fmt.Errorf("%w: %s", sentinel, fmt.Sprintf(format, args...))
 }

@@ -71,7 +71,7 @@ func ExampleBypass() {
 		Patients int64
 	}
 	err := admin.Model(&Patient{}).Select("tenant_id, count(*) AS patients").Group("tenant_id").Find(&perTenant).Error
-	if errors.Is(err, tenancy.ErrNoAdmin) {
+	if errors.Is(err, tenancy.ErrNoAdminRole) {
 		log.Fatal(err) // it says which GRANT is missing
 	}
 }

@@ -70,7 +70,7 @@ func (f *filler) prepare() (err error) {
 		if f.bypass != nil || f.tenant.field == nil {
 			return nil
 		}
-		return because(ErrNoTenant, "a tenant's row cannot be written under none")
+		return wrapf(ErrNoTenant, "a tenant's row cannot be written under none")
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (f *filler) asValue() (any, bool) {
 	return f.value, f.fits
 }
 
-var errNoTenantForRow = because(ErrNoTenant, "the row names none, and the context neither")
+var errNoTenantForRow = wrapf(ErrNoTenant, "the row names none, and the context neither")
 
 func (f *filler) mapRows(rows []map[string]any) error {
 	for _, row := range rows {
@@ -271,7 +271,7 @@ func (f *filler) check(value any) error {
 	if f.bypass != nil || f.id != "" && f.tenant.holds(value, f.id) {
 		return nil
 	}
-	return because(ErrTenantMismatch, "column %s is set to something else than the context's tenant", f.tenant.name)
+	return wrapf(ErrTenantMismatch, "column %s is set to something else than the context's tenant", f.tenant.name)
 }
 
 // write keeps Select and Omit from leaving the tenant column out.

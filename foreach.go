@@ -29,7 +29,7 @@ func ForEachTenant[T ID](
 		return ErrNotInstalled
 	}
 	if bypassOf(db.Config.ConnPool) != nil || inTransaction(db.Statement.ConnPool) {
-		return because(ErrTenantMismatch, "ForEachTenant begins a transaction for each tenant, and needs a *gorm.DB "+
+		return wrapf(ErrTenantMismatch, "ForEachTenant begins a transaction for each tenant, and needs a *gorm.DB "+
 			"outside of one that does not bypass")
 	}
 	cfg := forEach{concurrency: 1}

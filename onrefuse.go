@@ -43,7 +43,7 @@ func start(op string) func(*gorm.DB) {
 		if _, ok := db.Error.(rowRefusal); ok { //nolint:errorlint // only what settle has left as it is
 			db.Error = nil
 		}
-		mark(db, op)
+		markBypass(db, op)
 	}
 }
 

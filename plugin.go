@@ -119,7 +119,7 @@ type Plugin struct {
 	opening sync.Mutex // held while a pool is added
 	pattern []byte     // of policies that isolate, for questions about tables
 	trusted []byte     // Config.DangerouslyTrustPolicies, for the same
-	fresh   fresh
+	fresh   scanPools
 	uniques sync.Map // *uniques by *schema.Schema
 }
 
@@ -140,7 +140,7 @@ func (p *Plugin) Name() string { return "tenancy" }
 
 // Initialize installs the plugin on db; (*gorm.DB).Use calls it, and GORM does for every replica of dbresolver. It can
 // be called again. It returns an error if Config is invalid, a bypass would leave no trace, db is not PostgreSQL below pgx, or
-// PostgreSQL says that the roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdmin) or the database is one of
+// PostgreSQL says that the roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdminRole) or the database is one of
 // Citus (ErrUnsafeDatabase), or another plugin hides statements (ErrForeignCallback); db is not usable then. With CheckRefuse it also returns an error if the database has holes
 // (ErrUnsafeDatabase) or cannot be checked.
 //
@@ -204,33 +204,33 @@ func (p *Plugin) register(db *gorm.DB) error {
 		{create.Before(first(create, "gorm:save_before_associations", "gorm:create")), "tenancy:check_hooks", p.checkHooks("create")},
 		{create.Before("gorm:create"), "tenancy:check_create", p.checkCreate},
 		{create.Before(first(create, end, "gorm:after_create")), "tenancy:note", finish},
-		{create.After("*"), "tenancy:settle", p.settle("create")},
+		{create.After("*"), "tenancy:settle", p.restoreError("create")},
 
 		{query.Before("*"), "tenancy:mark", start("query")},
 		{query.Before("gorm:query"), "tenancy:query", p.query},
-		{query.After("*"), "tenancy:settle", p.settle("query")},
+		{query.After("*"), "tenancy:settle", p.restoreError("query")},
 
 		{update.Before("*"), "tenancy:mark", start("update")},
 		{update.Before(first(update, begin, "gorm:setup_reflect_value")), "tenancy:update", p.update(chains["update"])},
 		{update.Before(first(update, "gorm:save_before_associations", "gorm:update")), "tenancy:check_hooks", p.checkHooks("update")},
 		{update.Before("gorm:update"), "tenancy:check_update", p.checkUpdate},
 		{update.Before(first(update, end, "gorm:after_update")), "tenancy:note", finish},
-		{update.After("*"), "tenancy:settle", p.settle("update")},
+		{update.After("*"), "tenancy:settle", p.restoreError("update")},
 
 		{del.Before("*"), "tenancy:mark", start("delete")},
 		{del.Before(first(del, begin, "gorm:before_delete")), "tenancy:delete", p.delete(chains["delete"])},
 		{del.Before(first(del, "gorm:delete_before_associations", "gorm:delete")), "tenancy:check_hooks", p.checkHooks("delete")},
 		{del.Before("gorm:delete"), "tenancy:check_delete", p.checkHooks("delete")},
 		{del.Before(first(del, end, "gorm:after_delete")), "tenancy:note", finish},
-		{del.After("*"), "tenancy:settle", p.settle("delete")},
+		{del.After("*"), "tenancy:settle", p.restoreError("delete")},
 
 		{row.Before("*"), "tenancy:mark", start("row")},
 		{row.Before("gorm:row"), "tenancy:row", p.row},
-		{row.After("*"), "tenancy:settle", p.settle("row")},
+		{row.After("*"), "tenancy:settle", p.restoreError("row")},
 
 		{raw.Before("*"), "tenancy:mark", start("raw")},
 		{raw.Before("gorm:raw"), "tenancy:raw", p.raw},
-		{raw.After("*"), "tenancy:settle", p.settle("raw")},
+		{raw.After("*"), "tenancy:settle", p.restoreError("raw")},
 	} {
 		if err := c.on.Register(c.name, c.fn); err != nil {
 			return fmt.Errorf("tenancy: register the callback %s: %w", c.name, err)

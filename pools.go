@@ -29,11 +29,11 @@ func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
 }
 
-// Pool returns the pool of PostgreSQL's connections, which Close closes. Where GORM has opened it, from a DSN, that is the
+// UnguardedPool returns the pool of PostgreSQL's connections, which Close closes. Where GORM has opened it, from a DSN, that is the
 // guarded pool, which (*gorm.DB).DB returns as well. Where the application has given GORM a pool of its own, it is that one,
 // whose Stats count every user's connections; statements sent through it are not guarded: PostgreSQL's policies show them no
-// tenant's row. Pool returns an error where db has no pool of database/sql.
-func Pool(db *gorm.DB) (*sql.DB, error) {
+// tenant's row. UnguardedPool returns an error where db has no pool of database/sql.
+func UnguardedPool(db *gorm.DB) (*sql.DB, error) {
 	pool := db.Config.ConnPool
 	if b := bypassOf(pool); b != nil {
 		return guard.Inner(b.DB), nil
@@ -324,7 +324,7 @@ func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
 	if _, decided := guard.Tenant(ctx); pool.safe.Load() || !decided {
 		return pool, nil
 	}
-	return pool, p.trust(guard.WithoutTenant(ctx), pool, pool.guarded)
+	return pool, p.verifyRoles(guard.WithoutTenant(ctx), pool, pool.guarded)
 }
 
 // poolOf returns the guarded pool that a transaction or a connection comes from.
@@ -335,11 +335,11 @@ func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 	from := source(c)
 	if known, ok := p.pools.Load(from); ok {
 		if pool := known.(*pool); from == pool.guarded || from == pool.waitless.Load() {
-			return pool, p.trust(ctx, pool, plain(c))
+			return pool, p.verifyRoles(ctx, pool, plain(c))
 		}
 	}
 	if from == nil {
-		return nil, because(ErrForeignCallback, "%T, which another plugin has put in place of the pool, hides from the guard what it sends", c)
+		return nil, wrapf(ErrForeignCallback, "%T, which another plugin has put in place of the pool, hides from the guard what it sends", c)
 	}
 	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+
 		"is installed", c)

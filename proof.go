@@ -22,14 +22,14 @@ import (
 // proofValid is how long a yes of PostgreSQL counts for the statements of a pool.
 const proofValid = 30 * time.Second
 
-// prove ensures that PostgreSQL isolates the tables of a statement. The first statement of a pool on a table of a tenant's
+// verifyIsolation ensures that PostgreSQL isolates the tables of a statement. The first statement of a pool on a table of a tenant's
 // model asks before anything is sent, in a round trip of its own, so that a no harms no transaction. From then on the question
 // travels with a statement when the last yes is too old: see guard.Proof. About other tables it always travels so, for tables
 // that all share must not cost a round trip.
 //
 // It looks at the statement's table and at relations that it joins. Preloads and associations are statements of their
 // own. Tables in raw SQL and in subqueries are not seen: rls.Isolation.Check sees them.
-func (p *Plugin) prove(s *statement, pool *pool) error {
+func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.DangerouslySkipProof || s.DryRun || s.op == "raw" || readsColumnTypes(s) {
 		return nil
 	}

@@ -146,7 +146,7 @@ func readLeak(document string) *leak {
 
 // err is ErrNotIsolated with what is wrong, and what fixes it.
 func (l *leak) err(column string) error {
-	return because(ErrNotIsolated, "%s", l.remedy(column))
+	return wrapf(ErrNotIsolated, "%s", l.remedy(column))
 }
 
 func (l *leak) remedy(column string) string {

@@ -58,7 +58,7 @@ func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) err
 	}
 	reader := quote(p.config.ReadOnlyRole)
 	if exists && inherited {
-		return because(ErrUnsafeRole, "%s inherits from %s, so that every statement would read all rows: run %s",
+		return wrapf(ErrUnsafeRole, "%s inherits from %s, so that every statement would read all rows: run %s",
 			quote(role), reader, noInherit(version, reader, role))
 	}
 	if p.config.AdminDB != nil {
@@ -68,9 +68,9 @@ func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) err
 	}
 	switch {
 	case !exists:
-		return because(ErrNoAdmin, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", reader, grant(version, reader, login))
+		return wrapf(ErrNoAdminRole, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", reader, grant(version, reader, login))
 	case !set:
-		return because(ErrNoAdmin, "%s cannot take the role %s: run %s", quote(login), reader, grant(version, reader, login))
+		return wrapf(ErrNoAdminRole, "%s cannot take the role %s: run %s", quote(login), reader, grant(version, reader, login))
 	}
 	return nil
 }

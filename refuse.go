@@ -21,7 +21,7 @@ const errorKey = "tenancy:error"
 func refuse(db *gorm.DB, op string, err error) {
 	if err != nil {
 		_ = db.AddError(explain(db.Statement, op, err))
-		note(db)
+		keepFirstError(db)
 	}
 }
 
@@ -48,9 +48,9 @@ func explain(stmt *gorm.Statement, op string, err error) error {
 	return &Error{Op: op, Table: stmt.Table, Err: err}
 }
 
-// note remembers the first error, of this statement or of one for its associations: a refusal, or what ended it, such as a
+// keepFirstError remembers the first error, of this statement or of one for its associations: a refusal, or what ended it, such as a
 // deadline. GORM's AddError keeps of older errors only the text, so that a rollback that fails later would hide it.
-func note(db *gorm.DB) {
+func keepFirstError(db *gorm.DB) {
 	if db.Error == nil {
 		return
 	}
@@ -59,8 +59,8 @@ func note(db *gorm.DB) {
 	}
 }
 
-// settle returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
-func (p *Plugin) settle(op string) func(*gorm.DB) {
+// restoreError returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
+func (p *Plugin) restoreError(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		p.settleStatement(db, op)
 		dropWhere(db.Statement)
@@ -79,8 +79,8 @@ func (p *Plugin) settleStatement(db *gorm.DB, op string) {
 	if db.Error == nil {
 		return
 	}
-	if errors.Is(db.Error, guard.ErrRole) && !errors.Is(db.Error, ErrNoAdmin) && bypassOf(db.Config.ConnPool) != nil {
-		db.Error = fmt.Errorf("%w: %w", ErrNoAdmin, db.Error)
+	if errors.Is(db.Error, guard.ErrSetRole) && !errors.Is(db.Error, ErrNoAdminRole) && bypassOf(db.Config.ConnPool) != nil {
+		db.Error = fmt.Errorf("%w: %w", ErrNoAdminRole, db.Error)
 	}
 	if v, ok := db.InstanceGet(errorKey); ok {
 		if noted, ok := v.(error); ok && !errors.Is(db.Error, noted) {

@@ -44,7 +44,7 @@ func (s *statement) checkReplaced() error {
 	if s.namesTenant() {
 		return nil
 	}
-	return because(ErrForeignCallback, "the package %s has replaced the callback gorm:%s, and may answer from memory what it has read "+
+	return wrapf(ErrForeignCallback, "the package %s has replaced the callback gorm:%s, and may answer from memory what it has read "+
 		"for another tenant: the statement has no tenant condition (shared table, raw SQL without tenancy.Condition, Bypass, WithoutTenant or "+
 		"Config.OmitTenantCondition). Send it with a *gorm.DB without that plugin, or name the package in Config.DangerouslyTrustCallbacks",
 		by, s.op)
@@ -76,7 +76,7 @@ func packageOf(function string) string {
 // checkPlugins refuses a *gorm.DB whose other plugins cannot be guarded.
 func checkPlugins(db *gorm.DB) error {
 	if _, ok := db.Plugins["gorm:sharding"]; ok {
-		return because(ErrForeignCallback, "gorm.io/sharding sends each statement through a pool of its own, which hides from the guard what it "+
+		return wrapf(ErrForeignCallback, "gorm.io/sharding sends each statement through a pool of its own, which hides from the guard what it "+
 			"sends: use PostgreSQL's partitions, or a *gorm.DB for each shard with a plugin of its own")
 	}
 	return nil

@@ -36,9 +36,9 @@ JOIN pg_catalog.pg_roles login ON login.rolname = session_user
 LEFT JOIN pg_catalog.pg_roles admin ON admin.rolname = $1
 WHERE me.rolname = current_user`
 
-// trust asks about the roles of a pool that is seen for the first time: one of dbresolver's, with a login of its own,
+// verifyRoles asks about the roles of a pool that is seen for the first time: one of dbresolver's, with a login of its own,
 // that was not initialized.
-func (p *Plugin) trust(ctx context.Context, pool *pool, through gorm.ConnPool) error {
+func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnPool) error {
 	if pool.safe.Load() {
 		return nil
 	}
@@ -54,7 +54,7 @@ func (p *Plugin) trust(ctx context.Context, pool *pool, through gorm.ConnPool) e
 // Bypass cannot take.
 func (p *Plugin) checkRoles(ctx context.Context, pool *pool) error {
 	pool.safe.Store(false)
-	return p.trust(guard.WithoutTenant(ctx), pool, pool.guarded)
+	return p.verifyRoles(guard.WithoutTenant(ctx), pool, pool.guarded)
 }
 
 // askRoles puts the question to PostgreSQL, in one query under the very role of every statement.
@@ -78,19 +78,19 @@ func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 	case version < oldestServer:
 		return fmt.Errorf("tenancy: needs PostgreSQL 14 or later; server_version_num is %d", version)
 	case citus:
-		return because(ErrUnsafeDatabase, "the database has the extension citus, and isolation does not hold there yet: "+
+		return wrapf(ErrUnsafeDatabase, "the database has the extension citus, and isolation does not hold there yet: "+
 			"the tenant's setting does not reach the workers")
 	case super:
-		return because(ErrUnsafeRole, "no policy applies to %s, a superuser: use another role, or run ALTER ROLE %[1]s "+
+		return wrapf(ErrUnsafeRole, "no policy applies to %s, a superuser: use another role, or run ALTER ROLE %[1]s "+
 			"NOSUPERUSER", quote(role))
 	case bypassRLS:
-		return because(ErrUnsafeRole, "no policy applies to %s, which has BYPASSRLS: use another role, or run ALTER ROLE "+
+		return wrapf(ErrUnsafeRole, "no policy applies to %s, which has BYPASSRLS: use another role, or run ALTER ROLE "+
 			"%[1]s NOBYPASSRLS", quote(role))
 	case loginSuper:
-		return because(ErrUnsafeRole, "%s %s is a superuser: connect as another login, or run ALTER ROLE %[2]s NOSUPERUSER",
+		return wrapf(ErrUnsafeRole, "%s %s is a superuser: connect as another login, or run ALTER ROLE %[2]s NOSUPERUSER",
 			leavesRole(role), quote(login))
 	case loginBypassRLS:
-		return because(ErrUnsafeRole, "%s %s has BYPASSRLS: connect as another login, or run ALTER ROLE %[2]s NOBYPASSRLS",
+		return wrapf(ErrUnsafeRole, "%s %s has BYPASSRLS: connect as another login, or run ALTER ROLE %[2]s NOBYPASSRLS",
 			leavesRole(role), quote(login))
 	}
 	if err := p.checkSettings(ctx, login, database, settings, rowSecurityOff); err != nil {
@@ -102,12 +102,12 @@ func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 	case p.config.AdminRole == "":
 		return nil
 	case !adminExists:
-		return because(ErrNoAdmin, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", admin, grant(version, admin, login))
+		return wrapf(ErrNoAdminRole, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", admin, grant(version, admin, login))
 	case adminInherited:
-		return because(ErrUnsafeRole, "%s inherits from %s, so that every statement would bypass: run %s",
+		return wrapf(ErrUnsafeRole, "%s inherits from %s, so that every statement would bypass: run %s",
 			quote(role), admin, noInherit(version, admin, role))
 	case !adminSet:
-		return because(ErrNoAdmin, "%s can't take the role %s: run %s", quote(login), admin, grant(version, admin, login))
+		return wrapf(ErrNoAdminRole, "%s can't take the role %s: run %s", quote(login), admin, grant(version, admin, login))
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (p *Plugin) checkSettings(ctx context.Context, login, database string, list
 	if len(wrong) == 0 {
 		return nil
 	}
-	return because(ErrUnsafeSettings, "connections of %s start %s", quote(login), strings.Join(wrong, "; and "))
+	return wrapf(ErrUnsafeSettings, "connections of %s start %s", quote(login), strings.Join(wrong, "; and "))
 }
 
 // undoing returns the SQL that undoes the wrong values of a setting, and "" where the one that counts is not wrong: the

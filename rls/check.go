@@ -151,7 +151,7 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 
 // report sorts the findings out.
 func (c *checker) report() Report {
-	r := Report{Role: c.catalog.Role.Name, Tables: len(c.catalog.Tables) + len(c.catalog.ForeignTables), Unseen: c.unseen}
+	r := Report{Role: c.catalog.Role.Name, Tables: len(c.catalog.Tables) + len(c.catalog.ForeignTables), NotChecked: c.unseen}
 	for _, f := range c.findings {
 		if a := c.allowance(f); a != nil {
 			r.Allowed = append(r.Allowed, Allowed{Finding: f, Reason: a.reason})

@@ -145,7 +145,7 @@ func (i Isolation) run(ctx context.Context, conn gorm.ConnPool, tables []table, 
 			return changes, err
 		}
 		if c.early != c.SQL {
-			c.What += concurrentlyMade
+			c.Description += concurrentlyMade
 		}
 		c.SQL = c.early
 		changes = append(changes, c)
@@ -167,7 +167,7 @@ func (i Isolation) runEarly(ctx context.Context, conn gorm.ConnPool, c Change) e
 		err = serverError{cause: err, text: "the connection sends nothing without a transaction: " +
 			"for ConcurrentIndexes pass a *gorm.DB of the owner's that takes no role"}
 	}
-	return fmt.Errorf("%s: %s: %w", c.Table, c.What+concurrentlyMade, i.explainChange(c, err))
+	return fmt.Errorf("%s: %s: %w", c.Table, c.Description+concurrentlyMade, i.explainChange(c, err))
 }
 
 // concurrentlyMade is what the description of a change ends with that was made early.

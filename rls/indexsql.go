@@ -45,7 +45,7 @@ func (i Isolation) IndexSQL(db *gorm.DB, models ...any) (string, error) {
 		"-- repeated, but an index that a failed statement has left INVALID must be dropped first.\n")
 	for _, c := range append(i.plan(tables), tagged...) {
 		if c.apart != "" {
-			fmt.Fprintf(&b, "\n-- Table %s: %s\n%s", comment(c.Table), comment(c.What), c.apart)
+			fmt.Fprintf(&b, "\n-- Table %s: %s\n%s", comment(c.Table), comment(c.Description), c.apart)
 		}
 	}
 	return b.String(), nil

@@ -163,7 +163,7 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 			return nil, err
 		}
 		if _, err := conn.ExecContext(ctx, c.SQL); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.What, i.explainChange(c, err))
+			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.Description, i.explainChange(c, err))
 		}
 	}
 	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it.
@@ -173,7 +173,7 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 	}
 	if len(left) > 0 {
 		return nil, fmt.Errorf("%s: %s: PostgreSQL took the statement and changed nothing: "+
-			"let the owner of the table and its schema run %s", left[0].Table, left[0].What, left[0].SQL)
+			"let the owner of the table and its schema run %s", left[0].Table, left[0].Description, left[0].SQL)
 	}
 	return changes, nil
 }

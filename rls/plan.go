@@ -8,9 +8,9 @@ import (
 
 // Change is one step that brings a table closer to what Isolation asks for.
 type Change struct {
-	Table string // the table with its schema, such as "public.invoices"
-	What  string // what the step does, for people, such as "create policy tenant_isolation"
-	SQL   string // the statement that does it
+	Table       string // the table with its schema, such as "public.invoices"
+	Description string // what the step does, for people, such as "create policy tenant_isolation"
+	SQL         string // the statement that does it
 
 	step    step
 	column  bool   // it adds a column
@@ -194,7 +194,7 @@ func (p *script) add(what, sql string) *Change {
 	if change := p.planned[sql]; change != nil {
 		return change
 	}
-	change := &Change{Table: p.table, What: what, SQL: sql, step: p.step}
+	change := &Change{Table: p.table, Description: what, SQL: sql, step: p.step}
 	p.planned[sql] = change
 	p.changes = append(p.changes, change)
 	return change

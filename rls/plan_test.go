@@ -72,7 +72,7 @@ func TestPlanGrantsASchemaOnce(t *testing.T) {
 	})
 	schemas := 0
 	for _, change := range plan {
-		if strings.HasPrefix(change.What, "grant USAGE on schema") {
+		if strings.HasPrefix(change.Description, "grant USAGE on schema") {
 			schemas++
 		}
 	}

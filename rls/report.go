@@ -60,11 +60,11 @@ type Allowed struct {
 
 // Report is what Check found.
 type Report struct {
-	Findings []Finding // the worst first
-	Allowed  []Allowed // what Allow left out of Findings
-	Role     string    // the role that was taken for the application's
-	Tables   int       // tenants' tables that were looked at; with none, there was nothing to check
-	Unseen   []string  // what could not be looked at, each in one sentence
+	Findings   []Finding // the worst first
+	Allowed    []Allowed // what Allow left out of Findings
+	Role       string    // the role that was taken for the application's
+	Tables     int       // tenants' tables that were looked at; with none, there was nothing to check
+	NotChecked []string  // what could not be looked at, each in one sentence
 }
 
 // OK tells whether there are no findings.

@@ -49,7 +49,7 @@ func (i Isolation) up(made []madeTable, plan []Change) string {
 			fmt.Fprintf(&b, "\n-- Table %s\n", comment(c.Table))
 			table = c.Table
 		}
-		fmt.Fprintf(&b, "-- %s\n", comment(c.What))
+		fmt.Fprintf(&b, "-- %s\n", comment(c.Description))
 		b.WriteString(c.script())
 	}
 	return b.String()

@@ -21,10 +21,10 @@ type CacheConfig struct {
 	Timeout time.Duration
 }
 
-// A Cache is a [Lookup] that remembers the answers of another one. Requests that ask for the same name at the same time
+// A Cache is a [Finder] that remembers the answers of another one. Requests that ask for the same name at the same time
 // share one look-up. Errors other than [ErrUnknownTenant] are not remembered. It is safe for concurrent use.
 type Cache struct {
-	lookup Lookup
+	lookup Finder
 	cfg    CacheConfig
 
 	mu      sync.Mutex
@@ -44,7 +44,7 @@ type call struct {
 var errAborted = errors.New("tenanthttp: the look-up of a tenant was aborted")
 
 // NewCache returns a cache in front of a look-up.
-func NewCache(lookup Lookup, cfg CacheConfig) *Cache {
+func NewCache(lookup Finder, cfg CacheConfig) *Cache {
 	cfg.Size = positive(cfg.Size, 10_000)
 	cfg.TTL = positive(cfg.TTL, time.Minute)
 	cfg.UnknownTTL = positive(cfg.UnknownTTL, 5*time.Second)

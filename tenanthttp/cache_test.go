@@ -208,7 +208,7 @@ func TestCacheForgetsWhileAsking(t *testing.T) {
 func TestCachePanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := true
-		cache := tenanthttp.NewCache(tenanthttp.LookupFunc(func(context.Context, string) (string, error) {
+		cache := tenanthttp.NewCache(tenanthttp.FinderFunc(func(context.Context, string) (string, error) {
 			if first {
 				first = false
 				time.Sleep(time.Second)

@@ -3,20 +3,20 @@
 //
 //	tokens, err := tenanthttp.NewTokens(tenanthttp.TokenConfig{…})
 //	withTenant := tenanthttp.Middleware(
-//		tenanthttp.AllAgree(tokens.Claim("tenant"), tenanthttp.Header("X-Tenant-ID")),
-//		tenanthttp.Members(isMember),
-//		tenanthttp.Except("GET /healthz", "POST /login"),
+//		tenanthttp.CrossCheck(tokens.Claim("tenant"), tenanthttp.Header("X-Tenant-ID")),
+//		tenanthttp.Authorize(isMember),
+//		tenanthttp.Skip("GET /healthz", "POST /login"),
 //	)
 //	http.ListenAndServe(addr, withTenant(mux))
 //
 // # Two questions
 //
-// A [Resolver] answers which tenant a request names: by [Header], [Subdomain], [Domain], [PathValue], [Cookie], [Value]
+// A [Resolver] answers which tenant a request names: by [Header], [Subdomain], [Domain], [PathValue], [Cookie], [Func]
 // (a session's) or [Tokens.Claim]. Anyone can write any header, host name, path or cookie, so the name alone proves
-// nothing. Who may act for the tenant is the second question, and [Middleware] does not work without an answer: [Members]
-// asks the application, [TrustResolver] says that the name is enough.
+// nothing. Who may act for the tenant is the second question, and [Middleware] does not work without an answer: [Authorize]
+// asks the application, [DangerouslyTrustResolver] says that the name is enough.
 //
-// [FirstOf] and [AllAgree] combine resolvers; [Mapped] turns a name into an id by a [Lookup], which a [Cache] keeps from
+// [FirstOf] and [CrossCheck] combine resolvers; [Lookup] turns a name into an id by a [Finder], which a [Cache] keeps from
 // being asked for every request.
 //
 // # What a client learns

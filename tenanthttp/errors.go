@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// The answers of a [Resolver], a [Lookup] and [Members] that are the client's fault. Compare with errors.Is.
+// The answers of a [Resolver], a [Finder] and [Authorize] that are the client's fault. Compare with errors.Is.
 var (
 	// ErrNoTenant is returned for a request that names no tenant: 400, or 401 if a token was expected.
 	ErrNoTenant = errors.New("tenanthttp: the request names no tenant")

@@ -30,15 +30,15 @@ var orders = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 
 // Tenants by subdomain, which a table of tenants maps to their ids. The pages are public, and so is who has one.
 func ExampleSubdomain() {
-	find := tenanthttp.LookupFunc(func(_ context.Context, slug string) (string, error) {
+	find := tenanthttp.FinderFunc(func(_ context.Context, slug string) (string, error) {
 		if slug == "acme" { // db.WithContext(ctx).First(&tenant, "slug = ?", slug)
 			return "17", nil
 		}
 		return "", tenanthttp.ErrUnknownTenant
 	})
 	handler := tenanthttp.Middleware(
-		tenanthttp.Mapped(tenanthttp.Subdomain("example.com"), tenanthttp.NewCache(find, tenanthttp.CacheConfig{})),
-		tenanthttp.TrustResolver(),
+		tenanthttp.Lookup(tenanthttp.Subdomain("example.com"), tenanthttp.NewCache(find, tenanthttp.CacheConfig{})),
+		tenanthttp.DangerouslyTrustResolver(),
 		tenanthttp.RevealTenants(),
 	)(orders)
 
@@ -50,11 +50,11 @@ func ExampleSubdomain() {
 }
 
 // Anyone can write a header. What makes it safe is to ask who may act for the tenant that it names.
-func ExampleMembers() {
+func ExampleAuthorize() {
 	members := map[string]string{"ann": "acme"} // a table, in a real application
 	handler := tenanthttp.Middleware(
 		tenanthttp.Header("X-Tenant-ID"),
-		tenanthttp.Members(func(r *http.Request, tenant string) (bool, error) {
+		tenanthttp.Authorize(func(r *http.Request, tenant string) (bool, error) {
 			user, _, _ := r.BasicAuth() // that a middleware before this one has checked
 			return members[user] == tenant, nil
 		}),
@@ -70,8 +70,8 @@ func ExampleMembers() {
 }
 
 // A service passes the tenant on to another one, signed.
-func ExampleCarrier() {
-	carrier, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: [][]byte{[]byte("a secret that both services share")}})
+func ExamplePropagator() {
+	propagator, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: [][]byte{[]byte("a secret that both services share")}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -79,9 +79,9 @@ func ExampleCarrier() {
 	billing := httptest.NewServer(nil) // the other service
 	defer billing.Close()
 	host := billing.Listener.Addr().String()
-	billing.Config.Handler = tenanthttp.Middleware(carrier.Resolver(host), tenanthttp.TrustResolver())(orders)
+	billing.Config.Handler = tenanthttp.Middleware(propagator.Resolver(host), tenanthttp.DangerouslyTrustResolver())(orders)
 
-	client := &http.Client{Transport: carrier.Transport(nil, host)}
+	client := &http.Client{Transport: propagator.Transport(nil, host)}
 	defer client.CloseIdleConnections()
 	ctx := tenancy.WithTenant(context.Background(), "acme") // of the request that came in
 	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, billing.URL, nil)

@@ -50,7 +50,7 @@ func FuzzPathAndSession(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		fuzzed(t, tenanthttp.PathValue("tenant"), request(func(r *http.Request) { r.SetPathValue("tenant", value) }))
-		fuzzed(t, tenanthttp.Value(func(*http.Request) string { return value }), request())
+		fuzzed(t, tenanthttp.Func(func(*http.Request) string { return value }), request())
 	})
 }
 
@@ -75,7 +75,7 @@ func FuzzHost(f *testing.F) {
 		if tenant != "" && (!strings.HasPrefix(strings.ToLower(name), tenant+".example.com") || strings.Contains(tenant, ".")) {
 			t.Fatalf("%q of %q", tenant, name)
 		}
-		fuzzed(t, tenanthttp.Domain(tenanthttp.LookupFunc(func(_ context.Context, domain string) (string, error) {
+		fuzzed(t, tenanthttp.Domain(tenanthttp.FinderFunc(func(_ context.Context, domain string) (string, error) {
 			if len(domain) > 253 || domain != strings.ToLower(domain) || strings.Trim(domain, ".-") != domain {
 				t.Fatalf("looked up %q", domain)
 			}

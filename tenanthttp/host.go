@@ -45,9 +45,9 @@ func Subdomain(base string, reserved ...string) Resolver {
 }
 
 // Domain reads the tenant from the whole host name, by looking up which tenant it belongs to: tenants' own domains. Make
-// the look-up by [Verified], or a tenant can claim a domain that is another's.
-func Domain(lookup Lookup) Resolver {
-	return Mapped(func(r *http.Request) (string, error) {
+// the look-up by [VerifiedDomains], or a tenant can claim a domain that is another's.
+func Domain(lookup Finder) Resolver {
+	return Lookup(func(r *http.Request) (string, error) {
 		host, err := hostname(r)
 		if err == nil && !strings.Contains(host, ".") {
 			return "", ErrNoTenant

@@ -94,7 +94,7 @@ func TestSubdomainBase(t *testing.T) {
 
 func TestDomain(t *testing.T) {
 	var asked int
-	resolve := tenanthttp.Domain(tenanthttp.Verified(func(_ context.Context, domain string) (string, bool, error) {
+	resolve := tenanthttp.Domain(tenanthttp.VerifiedDomains(func(_ context.Context, domain string) (string, bool, error) {
 		asked++
 		switch domain {
 		case "shop.acme.example":
@@ -135,7 +135,7 @@ func TestDomain(t *testing.T) {
 // TestSubdomainOrDomain is the usual pair: subdomains of the application, else the tenant's own domain.
 func TestSubdomainOrDomain(t *testing.T) {
 	resolve := tenanthttp.FirstOf(tenanthttp.Subdomain("example.com"),
-		tenanthttp.Domain(tenanthttp.LookupFunc(func(_ context.Context, domain string) (string, error) {
+		tenanthttp.Domain(tenanthttp.FinderFunc(func(_ context.Context, domain string) (string, error) {
 			if domain == "acme.org" {
 				return "acme", nil
 			}

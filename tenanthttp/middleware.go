@@ -25,20 +25,20 @@ type middleware struct {
 // An Option changes what [Middleware] does.
 type Option func(*middleware)
 
-// Members makes the middleware ask whether the sender of the request may act for the tenant; if not, the answer is
+// Authorize makes the middleware ask whether the sender of the request may act for the tenant; if not, the answer is
 // [ErrForbidden]. Who the sender is must be known by then: authenticate in a middleware before this one, or by a token. The
 // request's context is that of tenancy.WithoutTenant: a table of memberships is shared (tenancy.SharedModel), for it is read
 // before the tenant is known.
 //
 // Ask the database, not only the session or the token, so that a membership that is revoked ends with the next request.
-func Members(is func(r *http.Request, tenant string) (bool, error)) Option {
+func Authorize(is func(r *http.Request, tenant string) (bool, error)) Option {
 	return func(m *middleware) { m.members = is }
 }
 
-// TrustResolver lets whoever sends a request act for the tenant that the request names. That is right for pages that are
+// DangerouslyTrustResolver lets whoever sends a request act for the tenant that the request names. That is right for pages that are
 // public, and for tenants that come from a signed token. With [Header], [Cookie], [PathValue] or [Subdomain] alone it lets
 // anyone be anyone.
-func TrustResolver() Option {
+func DangerouslyTrustResolver() Option {
 	return func(m *middleware) { m.trust = true }
 }
 
@@ -48,9 +48,9 @@ func Optional() Option {
 	return func(m *middleware) { m.optional = true }
 }
 
-// Except leaves out requests that match one of the patterns of [http.ServeMux], such as "GET /healthz" or "/static/": they
+// Skip leaves out requests that match one of the patterns of [http.ServeMux], such as "GET /healthz" or "/static/": they
 // pass as they are.
-func Except(patterns ...string) Option {
+func Skip(patterns ...string) Option {
 	return func(m *middleware) {
 		if m.except == nil {
 			m.except = http.NewServeMux()
@@ -92,8 +92,8 @@ func OnTenant(hook func(ctx context.Context, tenant string) context.Context) Opt
 // it can't. Responses are marked "Cache-Control: private" unless the handler says otherwise, so that no shared cache
 // serves one tenant's page to another.
 //
-// It needs either [Members] or [TrustResolver], and panics without, as it does for a nil resolver or a bad pattern of
-// [Except]. Where one middleware is inside of another, both must find the same tenant.
+// It needs either [Authorize] or [DangerouslyTrustResolver], and panics without, as it does for a nil resolver or a bad pattern of
+// [Skip]. Where one middleware is inside of another, both must find the same tenant.
 func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Handler {
 	m := &middleware{resolve: resolve}
 	for _, option := range options {
@@ -103,7 +103,7 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	case resolve == nil:
 		panic("tenanthttp: Middleware without a Resolver")
 	case (m.members == nil) == !m.trust:
-		panic("tenanthttp: Middleware needs either Members, which asks who may act for a tenant, or TrustResolver")
+		panic("tenanthttp: Middleware needs either Authorize, which asks who may act for a tenant, or DangerouslyTrustResolver")
 	}
 	if m.onError == nil {
 		m.onError = m.problem
@@ -128,7 +128,7 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	}
 }
 
-// leavesOut tells whether a pattern of Except matches. What the ServeMux would redirect does not, nor does a path with ".."
+// leavesOut tells whether a pattern of Skip matches. What the ServeMux would redirect does not, nor does a path with ".."
 // in any spelling, for the router below may see another route in it.
 func (m *middleware) leavesOut(r *http.Request) bool {
 	cleaned := path.Clean(r.URL.Path)

@@ -54,7 +54,7 @@ func requireProblem(t *testing.T, w *httptest.ResponseRecorder, status int) {
 }
 
 func TestMiddlewarePutsTheTenantIntoTheContext(t *testing.T) {
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver())
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver())
 	w := serve(mw, echo, request(header("X-Tenant-ID", "acme")))
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, "acme", w.Body.String())
@@ -63,7 +63,7 @@ func TestMiddlewarePutsTheTenantIntoTheContext(t *testing.T) {
 
 // TestMiddlewareKeepsAStricterCacheControl: what an outer middleware has said is not weakened, and not taken for enough.
 func TestMiddlewareKeepsAStricterCacheControl(t *testing.T) {
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver())
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver())
 	for said, want := range map[string]string{
 		"no-store": "no-store", "private, no-store": "private, no-store", "public, max-age=60": "private", "": "private",
 	} {
@@ -78,23 +78,23 @@ func TestMiddlewareKeepsAStricterCacheControl(t *testing.T) {
 	}
 }
 
-// TestMiddlewareAsksForADecision: without Members or TrustResolver a header alone would open every tenant.
+// TestMiddlewareAsksForADecision: without Authorize or DangerouslyTrustResolver a header alone would open every tenant.
 func TestMiddlewareAsksForADecision(t *testing.T) {
-	members := tenanthttp.Members(func(*http.Request, string) (bool, error) { return true, nil })
+	members := tenanthttp.Authorize(func(*http.Request, string) (bool, error) { return true, nil })
 	for name, build := range map[string]func(){
 		"neither":     func() { tenanthttp.Middleware(byHeader) },
-		"both":        func() { tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver(), members) },
-		"nil members": func() { tenanthttp.Middleware(byHeader, tenanthttp.Members(nil)) },
-		"no resolver": func() { tenanthttp.Middleware(nil, tenanthttp.TrustResolver()) },
-		"bad pattern": func() { tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver(), tenanthttp.Except("GET")) },
+		"both":        func() { tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), members) },
+		"nil members": func() { tenanthttp.Middleware(byHeader, tenanthttp.Authorize(nil)) },
+		"no resolver": func() { tenanthttp.Middleware(nil, tenanthttp.DangerouslyTrustResolver()) },
+		"bad pattern": func() { tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), tenanthttp.Skip("GET")) },
 	} {
 		require.Panics(t, build, name)
 	}
 }
 
-func TestMembers(t *testing.T) {
+func TestAuthorize(t *testing.T) {
 	gone := errors.New("the database is gone")
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.Members(func(r *http.Request, tenant string) (bool, error) {
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.Authorize(func(r *http.Request, tenant string) (bool, error) {
 		_, has := tenancy.TenantFromContext(r.Context())
 		require.False(t, has, "it is not decided yet whose rows may be seen")
 		switch {
@@ -122,7 +122,7 @@ func TestMembers(t *testing.T) {
 func TestLogQuotesNoValues(t *testing.T) {
 	logged := logTo(t)
 	err := fmt.Errorf("look-up: %w", &pgconn.PgError{Code: "22P02", Message: `invalid input syntax for type uuid: "acme"`})
-	mw := tenanthttp.Middleware(answer("", err), tenanthttp.TrustResolver())
+	mw := tenanthttp.Middleware(answer("", err), tenanthttp.DangerouslyTrustResolver())
 	requireProblem(t, serve(mw, echo, request()), http.StatusInternalServerError)
 	require.Contains(t, logged.String(), "22P02")
 	require.NotContains(t, logged.String(), "acme")
@@ -151,19 +151,19 @@ func TestStatuses(t *testing.T) {
 		{errors.New("other"), 500},
 	} {
 		logTo(t)
-		w := serve(tenanthttp.Middleware(answer("acme", test.err), tenanthttp.TrustResolver()), echo, request())
+		w := serve(tenanthttp.Middleware(answer("acme", test.err), tenanthttp.DangerouslyTrustResolver()), echo, request())
 		requireProblem(t, w, test.status)
 		require.Equal(t, test.status == 401, w.Header().Get("WWW-Authenticate") == "Bearer")
 		require.NotContains(t, w.Body.String(), "acme")
 	}
-	w := serve(tenanthttp.Middleware(answer("", nil), tenanthttp.TrustResolver()), echo, request())
+	w := serve(tenanthttp.Middleware(answer("", nil), tenanthttp.DangerouslyTrustResolver()), echo, request())
 	requireProblem(t, w, http.StatusBadRequest)
 }
 
 // TestExistenceIsHidden compares whole answers: unknown tenants and other people's look the same, unless asked otherwise.
 func TestExistenceIsHidden(t *testing.T) {
-	resolve := tenanthttp.Mapped(byHeader, newDirectory(map[string]string{"acme": "1", "globex": "2"}))
-	mine := tenanthttp.Members(func(_ *http.Request, tenant string) (bool, error) { return tenant == "1", nil })
+	resolve := tenanthttp.Lookup(byHeader, newDirectory(map[string]string{"acme": "1", "globex": "2"}))
+	mine := tenanthttp.Authorize(func(_ *http.Request, tenant string) (bool, error) { return tenant == "1", nil })
 	others, unknown := request(header("X-Tenant-ID", "globex")), request(header("X-Tenant-ID", "nobody"))
 
 	mw := tenanthttp.Middleware(resolve, mine)
@@ -174,30 +174,30 @@ func TestExistenceIsHidden(t *testing.T) {
 	requireProblem(t, serve(mw, echo, others), http.StatusForbidden)
 	requireProblem(t, serve(mw, echo, unknown), http.StatusNotFound)
 
-	agree := tenanthttp.AllAgree(resolve, answer("1", nil))
-	mw = tenanthttp.Middleware(agree, tenanthttp.TrustResolver())
+	agree := tenanthttp.CrossCheck(resolve, answer("1", nil))
+	mw = tenanthttp.Middleware(agree, tenanthttp.DangerouslyTrustResolver())
 	require.Equal(t, serve(mw, echo, others), serve(mw, echo, unknown))
 
-	agree = tenanthttp.AllAgree(resolve, answer("", tenanthttp.ErrUnauthenticated))
-	mw = tenanthttp.Middleware(agree, tenanthttp.TrustResolver())
+	agree = tenanthttp.CrossCheck(resolve, answer("", tenanthttp.ErrUnauthenticated))
+	mw = tenanthttp.Middleware(agree, tenanthttp.DangerouslyTrustResolver())
 	require.Equal(t, serve(mw, echo, others), serve(mw, echo, unknown))
 	requireProblem(t, serve(mw, echo, unknown), http.StatusUnauthorized)
 }
 
 func TestOptional(t *testing.T) {
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver(), tenanthttp.Optional())
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), tenanthttp.Optional())
 	require.Equal(t, "acme", serve(mw, echo, request(header("X-Tenant-ID", "acme"))).Body.String())
 	require.Equal(t, "-", serve(mw, echo, request()).Body.String())
 	requireProblem(t, serve(mw, echo, request(header("X-Tenant-ID", ".."))), http.StatusBadRequest)
 
-	tokens := tenanthttp.Middleware(newTokens(t, "HS256", secret).Claim("tenant"), tenanthttp.TrustResolver(), tenanthttp.Optional())
+	tokens := tenanthttp.Middleware(newTokens(t, "HS256", secret).Claim("tenant"), tenanthttp.DangerouslyTrustResolver(), tenanthttp.Optional())
 	require.Equal(t, "-", serve(tokens, echo, request()).Body.String(), "no token")
 	requireProblem(t, serve(tokens, echo, request(authorization("garbage"))), http.StatusUnauthorized)
 }
 
-func TestExcept(t *testing.T) {
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver(),
-		tenanthttp.Except("GET /healthz", "POST /login"), tenanthttp.Except("/static/"))
+func TestSkip(t *testing.T) {
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(),
+		tenanthttp.Skip("GET /healthz", "POST /login"), tenanthttp.Skip("/static/"))
 	for _, test := range []struct {
 		method, path string
 		passes       bool
@@ -228,7 +228,7 @@ func TestExcept(t *testing.T) {
 func TestOnErrorAndOnTenant(t *testing.T) {
 	type key struct{}
 	var got error
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver(),
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(),
 		tenanthttp.OnError(func(w http.ResponseWriter, r *http.Request, err error) {
 			got = err
 			w.WriteHeader(http.StatusTeapot)
@@ -250,8 +250,8 @@ func TestOnErrorAndOnTenant(t *testing.T) {
 
 // TestNestedMiddlewaresMustAgree: an inner middleware must not move a request to another tenant.
 func TestNestedMiddlewaresMustAgree(t *testing.T) {
-	outer := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver())
-	inner := tenanthttp.Middleware(tenanthttp.Header("X-Inner"), tenanthttp.Members(func(r *http.Request, _ string) (bool, error) {
+	outer := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver())
+	inner := tenanthttp.Middleware(tenanthttp.Header("X-Inner"), tenanthttp.Authorize(func(r *http.Request, _ string) (bool, error) {
 		_, has := tenancy.TenantFromContext(r.Context())
 		require.False(t, has, "shared tables only, whatever the outer one has decided")
 		return true, nil
@@ -265,7 +265,7 @@ func TestNestedMiddlewaresMustAgree(t *testing.T) {
 
 func TestRequire(t *testing.T) {
 	gone := errors.New("the database is gone")
-	mw := tenanthttp.Middleware(byHeader, tenanthttp.TrustResolver(), tenanthttp.Optional())
+	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), tenanthttp.Optional())
 	guarded := tenanthttp.Require(func(r *http.Request, tenant string) (bool, error) {
 		current, _ := tenancy.TenantFromContext(r.Context())
 		require.Equal(t, current, tenant, "it runs for the tenant")

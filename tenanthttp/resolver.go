@@ -11,13 +11,13 @@ import (
 type Resolver func(*http.Request) (string, error)
 
 // Header reads the tenant from a request header, as API gateways and internal services write it. Anyone can write it:
-// use it with [Members], or in [AllAgree] with a token.
+// use it with [Authorize], or in [CrossCheck] with a token.
 func Header(name string) Resolver {
 	return func(r *http.Request) (string, error) { return one(r.Header.Values(name)) }
 }
 
-// Cookie reads the tenant from a cookie, which the browser's user can change: use it with [Members]. For sessions that are
-// kept on the server see [Value].
+// Cookie reads the tenant from a cookie, which the browser's user can change: use it with [Authorize]. For sessions that are
+// kept on the server see [Func].
 func Cookie(name string) Resolver {
 	return func(r *http.Request) (string, error) {
 		var values []string
@@ -35,9 +35,9 @@ func PathValue(name string) Resolver {
 	return func(r *http.Request) (string, error) { return one([]string{r.PathValue(name)}) }
 }
 
-// Value reads the tenant by a function, for example from the session that another middleware has loaded. The empty string
+// Func reads the tenant by a function, for example from the session that another middleware has loaded. The empty string
 // is no tenant.
-func Value(get func(*http.Request) string) Resolver {
+func Func(get func(*http.Request) string) Resolver {
 	return func(r *http.Request) (string, error) { return one([]string{get(r)}) }
 }
 
@@ -57,11 +57,11 @@ func FirstOf(resolvers ...Resolver) Resolver {
 	}
 }
 
-// AllAgree asks all resolvers. Each must name a tenant, and all the same, else the answer is [ErrForbidden]: a header or a
+// CrossCheck asks all resolvers. Each must name a tenant, and all the same, else the answer is [ErrForbidden]: a header or a
 // host name must agree with the token, so that forging one of them is in vain.
 //
 // What is wrong with the request as such is said before anything that depends on whether a tenant exists.
-func AllAgree(resolvers ...Resolver) Resolver {
+func CrossCheck(resolvers ...Resolver) Resolver {
 	return func(r *http.Request) (string, error) {
 		var tenant string
 		worst := ErrNoTenant // of no resolvers

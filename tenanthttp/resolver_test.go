@@ -73,7 +73,7 @@ func TestNames(t *testing.T) {
 			return tenanthttp.PathValue("tenant")(request(func(r *http.Request) { r.SetPathValue("tenant", value) }))
 		},
 		"session": func(value string) (string, error) {
-			return tenanthttp.Value(func(*http.Request) string { return value })(request())
+			return tenanthttp.Func(func(*http.Request) string { return value })(request())
 		},
 	}
 	for place, resolve := range places {
@@ -174,7 +174,7 @@ func TestFirstOf(t *testing.T) {
 	}
 }
 
-func TestAllAgree(t *testing.T) {
+func TestCrossCheck(t *testing.T) {
 	boom := errors.New("boom")
 	acme, globex := answer("acme", nil), answer("globex", nil)
 	none, unknown := answer("", tenanthttp.ErrNoTenant), answer("", tenanthttp.ErrUnknownTenant)
@@ -198,16 +198,16 @@ func TestAllAgree(t *testing.T) {
 		"the server's error is said": {of: []tenanthttp.Resolver{garbage, answer("", boom)}, err: boom},
 		"unknown, and another's":     {of: []tenanthttp.Resolver{unknown, globex}, err: tenanthttp.ErrUnknownTenant},
 	} {
-		tenant, err := tenanthttp.AllAgree(test.of...)(request())
+		tenant, err := tenanthttp.CrossCheck(test.of...)(request())
 		require.ErrorIs(t, err, test.err, name)
 		require.Equal(t, test.tenant, tenant, name)
 	}
 }
 
-// TestMappedAsksOnlyForNames counts the look-ups: garbage makes none.
-func TestMappedAsksOnlyForNames(t *testing.T) {
+// TestLookupAsksOnlyForNames counts the look-ups: garbage makes none.
+func TestLookupAsksOnlyForNames(t *testing.T) {
 	var asked []string
-	lookup := tenanthttp.LookupFunc(func(_ context.Context, name string) (string, error) {
+	lookup := tenanthttp.FinderFunc(func(_ context.Context, name string) (string, error) {
 		asked = append(asked, name)
 		switch name {
 		case "acme":
@@ -218,7 +218,7 @@ func TestMappedAsksOnlyForNames(t *testing.T) {
 			return "", tenanthttp.ErrUnknownTenant
 		}
 	})
-	resolve := tenanthttp.Mapped(tenanthttp.Header("X-Tenant"), lookup)
+	resolve := tenanthttp.Lookup(tenanthttp.Header("X-Tenant"), lookup)
 
 	tenant, err := resolve(request(header("X-Tenant", "acme")))
 	require.NoError(t, err)

@@ -99,8 +99,8 @@ func checkAlgorithms(algorithms []string) error {
 }
 
 // Claim reads the tenant from a claim of the request's token, a string or a whole number. A token proves what it says, so
-// that [TrustResolver] is an answer here; but it does so until it expires, and who must be locked out at once needs
-// [Members]. A valid token without the claim names no tenant.
+// that [DangerouslyTrustResolver] is an answer here; but it does so until it expires, and who must be locked out at once needs
+// [Authorize]. A valid token without the claim names no tenant.
 func (t *Tokens) Claim(name string) Resolver {
 	return func(r *http.Request) (string, error) {
 		claims, err := t.Claims(r)

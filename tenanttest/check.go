@@ -27,7 +27,7 @@ func Check(t testing.TB, db *gorm.DB, i rls.Isolation, opts ...rls.CheckOption) 
 		t.Errorf("the database could not be checked: %v", err)
 		return
 	}
-	for _, unseen := range report.Unseen {
+	for _, unseen := range report.NotChecked {
 		t.Log(unseen)
 	}
 	for _, f := range report.Findings {

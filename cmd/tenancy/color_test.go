@@ -17,8 +17,8 @@ var sample = rls.Report{
 		{Code: rls.TableNotEnabled, Severity: rls.Critical, Object: "public.a\x1b[2J\nb", Problem: "Bad.", Fix: "ALTER 1;\nALTER 2;"},
 		{Code: rls.ColumnDefault, Severity: rls.Low, Object: "public.c", Problem: "Untidy."},
 	},
-	Allowed: []rls.Allowed{{Finding: rls.Finding{Code: rls.ColumnNullable, Object: "public.d"}, Reason: "for a time"}},
-	Unseen:  []string{"Something."},
+	Allowed:    []rls.Allowed{{Finding: rls.Finding{Code: rls.ColumnNullable, Object: "public.d"}, Reason: "for a time"}},
+	NotChecked: []string{"Something."},
 }
 
 func TestColoursOnATerminalOnly(t *testing.T) {

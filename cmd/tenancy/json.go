@@ -8,11 +8,11 @@ import (
 
 // jsonReport is the report as a program reads it. Fields are added, and never renamed.
 type jsonReport struct {
-	Role     string        `json:"role"`
-	Tables   int           `json:"tables"`
-	Findings []jsonFinding `json:"findings"`
-	Allowed  []jsonFinding `json:"allowed"`
-	Unseen   []string      `json:"unseen"`
+	Role       string        `json:"role"`
+	Tables     int           `json:"tables"`
+	Findings   []jsonFinding `json:"findings"`
+	Allowed    []jsonFinding `json:"allowed"`
+	NotChecked []string      `json:"not_checked"`
 }
 
 type jsonFinding struct {
@@ -28,7 +28,7 @@ type jsonFinding struct {
 func asJSON(r rls.Report, _ palette) (string, error) {
 	report := jsonReport{
 		Role: r.Role, Tables: r.Tables,
-		Findings: []jsonFinding{}, Allowed: []jsonFinding{}, Unseen: append([]string{}, r.Unseen...),
+		Findings: []jsonFinding{}, Allowed: []jsonFinding{}, NotChecked: append([]string{}, r.NotChecked...),
 	}
 	for _, f := range r.Findings {
 		report.Findings = append(report.Findings, newJSONFinding(f, ""))

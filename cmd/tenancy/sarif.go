@@ -100,8 +100,8 @@ func asSARIF(r rls.Report, _ palette) (string, error) {
 		})
 	}
 	run := sarifRun{Tool: sarifTool{driver}, Results: []sarifResult{}, Invocations: []sarifInvocation{{Successful: true}}}
-	for _, unseen := range r.Unseen {
-		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"warning", sarifMessage{unseen}})
+	for _, text := range r.NotChecked {
+		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"warning", sarifMessage{text}})
 	}
 	for _, f := range r.Findings {
 		run.Results = append(run.Results, newSARIFResult(driver.Rules, f, []sarifSuppression{}))

@@ -20,10 +20,10 @@ func asText(r rls.Report, p palette) (string, error) {
 		}
 		b.WriteString("\n")
 	}
-	if len(r.Unseen) > 0 {
+	if len(r.NotChecked) > 0 {
 		fmt.Fprintf(&b, "%sNOT LOOKED AT%s\n", p.bold, p.reset)
-		for _, unseen := range r.Unseen {
-			fmt.Fprintf(&b, "  %s\n", line(unseen))
+		for _, text := range r.NotChecked {
+			fmt.Fprintf(&b, "  %s\n", line(text))
 		}
 		b.WriteString("\n")
 	}

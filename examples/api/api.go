@@ -55,10 +55,10 @@ func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api,
 	if a.db, err = openDatabase(ctx, database, cfg.passwords); err != nil {
 		return nil, err
 	}
-	a.byDomain = tenanthttp.NewCache(tenanthttp.LookupFunc(a.tenantByDomain), tenanthttp.CacheConfig{})
-	bySlug := tenanthttp.NewCache(tenanthttp.LookupFunc(a.tenantBySlug), tenanthttp.CacheConfig{})
+	a.byDomain = tenanthttp.NewCache(tenanthttp.FinderFunc(a.tenantByDomain), tenanthttp.CacheConfig{})
+	bySlug := tenanthttp.NewCache(tenanthttp.FinderFunc(a.tenantBySlug), tenanthttp.CacheConfig{})
 	a.host = tenanthttp.FirstOf(
-		tenanthttp.Mapped(tenanthttp.Subdomain(base), bySlug),
+		tenanthttp.Lookup(tenanthttp.Subdomain(base), bySlug),
 		tenanthttp.Domain(a.byDomain),
 	)
 	return a, nil
@@ -92,9 +92,9 @@ func (a *api) handler() http.Handler {
 	mux.Handle("DELETE /domains/{name}", admins(web.Handler(a.dropDomain)))
 
 	tenants := tenanthttp.Middleware(
-		tenanthttp.AllAgree(a.host, a.tokens.Claim("tenant")),
-		tenanthttp.Members(a.isMember),
-		tenanthttp.Except("POST /login"),
+		tenanthttp.CrossCheck(a.host, a.tokens.Claim("tenant")),
+		tenanthttp.Authorize(a.isMember),
+		tenanthttp.Skip("POST /login"),
 		tenanthttp.OnTenant(meter.Tenant),
 	)
 	return meter.Requests(a.log, mux)(withCaller(tenants(web.Routes(mux))))

@@ -28,8 +28,8 @@ func handler(e *enforcers, tenants companies) http.Handler {
 	mux.Handle("GET /rules", web.Handler(e.list))
 	mux.Handle("POST /rules", web.Handler(e.add))
 	mux.Handle("PUT /rules", web.Handler(e.replace))
-	company := tenanthttp.Mapped(tenanthttp.Subdomain("localhost"), tenants)
-	return tenanthttp.Middleware(company, tenanthttp.TrustResolver())(mux)
+	company := tenanthttp.Lookup(tenanthttp.Subdomain("localhost"), tenants)
+	return tenanthttp.Middleware(company, tenanthttp.DangerouslyTrustResolver())(mux)
 }
 
 func (e *enforcers) allowed(w http.ResponseWriter, r *http.Request) error {

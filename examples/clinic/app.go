@@ -53,7 +53,7 @@ func (a *app) routes() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	tenant := tenanthttp.Middleware(tenanthttp.Value(a.tenant), tenanthttp.Members(isMember),
+	tenant := tenanthttp.Middleware(tenanthttp.Func(a.tenant), tenanthttp.Authorize(isMember),
 		tenanthttp.OnTenant(meter.Tenant), tenanthttp.OnError(a.refuseTenant))
 	anyone := func(h page) http.Handler { return a.session(a.serve(h)) }
 	user := func(h page) http.Handler { return a.session(a.requireUser(a.serve(h))) }

@@ -30,10 +30,10 @@ type Owl struct {
 }
 
 // bySubdomain is for public routes. It may stand anywhere: the host name is known from the start.
-var bySubdomain = tenanthttp.Middleware(tenanthttp.Subdomain("localhost"), tenanthttp.TrustResolver())
+var bySubdomain = tenanthttp.Middleware(tenanthttp.Subdomain("localhost"), tenanthttp.DangerouslyTrustResolver())
 
 // byPath must be inside of a route that has {tenant}, for only there its value is known.
-var byPath = tenanthttp.Middleware(tenanthttp.PathValue("tenant"), tenanthttp.Members(isMember))
+var byPath = tenanthttp.Middleware(tenanthttp.PathValue("tenant"), tenanthttp.Authorize(isMember))
 
 // isMember stands for authentication.
 func isMember(r *http.Request, tenant string) (bool, error) {

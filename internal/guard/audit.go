@@ -86,7 +86,7 @@ func (q *call) completed(tag pgconn.CommandTag) {
 }
 
 // readTags reads the results behind the first of a text with several statements.
-func (c *conn) readTags(q *call, a *answer) {
+func (c *conn) readTags(q *call, a *result) {
 	results, ok := a.rest.(*pgconn.MultiResultReader)
 	if !ok || q.eventID == "" || q.mode != pgx.QueryExecModeSimpleProtocol {
 		return // one statement, and what the guard has sent behind it

@@ -212,7 +212,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 	err = c.use(func(pc *pgx.Conn) error {
 		ctx, err := c.open(ctx, pc, &q, args)
 		if err == nil {
-			var a answer
+			var a result
 			if a, err = c.send(ctx, pc, &q); err == nil {
 				tag, err = a.close()
 				c.noteOutcome(&q, tag, err)

@@ -19,19 +19,19 @@ type conn = connUseTenancyWithPgxConn
 // connUseTenancyWithPgxConn is what (*sql.Conn).Raw hands out. A type assertion to *stdlib.Conn panics with the name of the type
 // that it met, and nothing else could say there what to use in its place.
 type connUseTenancyWithPgxConn struct {
-	pool  *connector
-	cfg   *Config
-	owned *stdlib.Conn // below made, which is what the pool's connector has made of it; or
-	made  driver.Conn
-	inner *sql.DB
-	lent  *sql.Conn
+	pool     *connector
+	cfg      *Config
+	owned    *stdlib.Conn // below made, which is what the pool's connector has made of it; or
+	made     driver.Conn
+	inner    *sql.DB
+	borrowed *sql.Conn
 
-	*state     // what is known about the PostgreSQL connection; of a lent one, once it was used
+	*state     // what is known about the PostgreSQL connection; of a borrowed one, once it was used
 	usage      // what is known about the present use of it
 	tx     *tx // the explicit transaction under way, or nil
 
 	args   []any                 // of the present statement, see roomFor
-	task   func(*pgx.Conn) error // what use hands to lent.Raw, through runTask as a func value that is made once
+	task   func(*pgx.Conn) error // what use hands to borrowed.Raw, through runTask as a func value that is made once
 	rawUse func(dc any) error
 }
 
@@ -47,11 +47,11 @@ type usage struct {
 
 // borrow takes a connection from the inner pool, unless there is one already.
 func (c *conn) borrow(ctx context.Context) (err error) {
-	if c.owned != nil || c.lent != nil {
+	if c.owned != nil || c.borrowed != nil {
 		return nil
 	}
 	c.pool.shared.Load().follow()
-	c.lent, err = c.inner.Conn(ctx)
+	c.borrowed, err = c.inner.Conn(ctx)
 	return err
 }
 
@@ -67,7 +67,7 @@ var (
 	_ driver.Validator          = (*conn)(nil)
 )
 
-// use runs task with pgx's connection, within the bounds that (*sql.Conn).Raw draws for a lent one: after a panic, or
+// use runs task with pgx's connection, within the bounds that (*sql.Conn).Raw draws for a borrowed one: after a panic, or
 // when task returns driver.ErrBadConn, the inner pool throws the connection away.
 func (c *conn) use(task func(*pgx.Conn) error) error {
 	if c.owned != nil {
@@ -77,10 +77,10 @@ func (c *conn) use(task func(*pgx.Conn) error) error {
 		c.rawUse = c.runTask
 	}
 	c.task = task
-	return c.lent.Raw(c.rawUse)
+	return c.borrowed.Raw(c.rawUse)
 }
 
-// runTask runs the task with the connection that is lent.
+// runTask runs the task with the connection that is borrowed.
 func (c *conn) runTask(dc any) error {
 	std, err := unwrap(dc)
 	if err != nil {
@@ -121,14 +121,14 @@ func discard(pc *pgx.Conn) {
 	_ = pc.Close(ctx)
 }
 
-// release gives a lent connection back, clean, or throws it away.
+// release gives a borrowed connection back, clean, or throws it away.
 func (c *conn) release() error {
-	lent := c.lent
-	if lent == nil {
+	borrowed := c.borrowed
+	if borrowed == nil {
 		return nil
 	}
 	if s := c.state; s != nil && !c.untouched(s.conn) {
-		_ = lent.Raw(func(any) error {
+		_ = borrowed.Raw(func(any) error {
 			if !c.handOver(s.conn) {
 				discard(s.conn)
 				return driver.ErrBadConn
@@ -136,8 +136,8 @@ func (c *conn) release() error {
 			return nil
 		})
 	}
-	c.lent, c.state, c.task = nil, nil, nil
-	if err := lent.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
+	c.borrowed, c.state, c.task = nil, nil, nil
+	if err := borrowed.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
 	return nil
@@ -173,7 +173,7 @@ func clean(pc *pgx.Conn) bool {
 	return !pg.IsClosed() && !pg.IsBusy() && pg.TxStatus() == idle
 }
 
-// IsValid is what database/sql asks when its user is done with a connection, before it keeps it for the next. A lent one
+// IsValid is what database/sql asks when its user is done with a connection, before it keeps it for the next. A borrowed one
 // goes back then: kept, it would be missing to the others who borrow from there. What is kept is empty, and costs less
 // than to be made again for each statement.
 func (c *conn) IsValid() bool {
@@ -183,7 +183,7 @@ func (c *conn) IsValid() bool {
 	return c.release() == nil && c.tx == nil
 }
 
-// ResetSession is called before an idle connection is used again; the inner pool does the same for a lent one.
+// ResetSession is called before an idle connection is used again; the inner pool does the same for a borrowed one.
 func (c *conn) ResetSession(ctx context.Context) error {
 	if c.owned == nil {
 		return nil
@@ -236,10 +236,10 @@ type state struct {
 	tracer pgx.QueryTracer
 	eqb    pgx.ExtendedQueryBuilder
 	session
-	prepared     *cache                // of pgx's mode cache_statement
-	described    *cache                // of pgx's mode cache_describe
-	assertions   map[string]*statement // the prepared assertions, by SQL
-	toDeallocate []string              // names of prepared statements that nobody uses any more
+	prepared        *cache                // of pgx's mode cache_statement
+	described       *cache                // of pgx's mode cache_describe
+	scopeStatements map[string]*statement // the prepared statements that set the scope, by SQL
+	toDeallocate    []string              // names of prepared statements that nobody uses any more
 }
 
 const stateKey = "github.com/gormtenancy/tenancy"
@@ -251,13 +251,13 @@ func stateOf(pc *pgx.Conn) *state {
 	}
 	cfg := pc.Config()
 	s := &state{
-		conn:       pc,
-		mode:       cfg.DefaultQueryExecMode,
-		login:      cfg.User,
-		tracer:     cfg.Tracer,
-		prepared:   newCache(cfg.StatementCacheCapacity),
-		described:  newCache(cfg.DescriptionCacheCapacity),
-		assertions: make(map[string]*statement),
+		conn:            pc,
+		mode:            cfg.DefaultQueryExecMode,
+		login:           cfg.User,
+		tracer:          cfg.Tracer,
+		prepared:        newCache(cfg.StatementCacheCapacity),
+		described:       newCache(cfg.DescriptionCacheCapacity),
+		scopeStatements: make(map[string]*statement),
 	}
 	data[stateKey] = s
 	return s
@@ -268,7 +268,7 @@ func stateOf(pc *pgx.Conn) *state {
 // the error stays what it is, and the connection in use.
 func (c *conn) retryable(err error) error {
 	switch {
-	case err == nil, c.tx != nil, !sentNothing(err):
+	case err == nil, c.tx != nil, !safeToRetry(err):
 		return err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err

@@ -88,7 +88,7 @@ func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
 		ctx, err := c.open(ctx, pc, &q, nil)
 		if err == nil {
-			var a answer
+			var a result
 			if a, err = c.send(ctx, pc, &set); err == nil {
 				_, err = a.close()
 			}

@@ -59,7 +59,7 @@ func (c *conn) cacheOf(q *call) *cache {
 }
 
 // ask sends one round trip: the names of statements to drop, the begin of a transaction that has not begun yet (so that
-// a statement the server does not understand fails the transaction, as it would without a guard), the assertion (names
+// a statement the server does not understand fails the transaction, as it would without a guard), the scope (names
 // are resolved with the rights and the search path of the role), that once more if it is to be prepared, and the
 // statement.
 func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, err error) {
@@ -90,7 +90,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	looks := slices.ContainsFunc(steps, func(s step) bool { return s.looks }) // and so a snapshot is taken anyway
 	if looks && name != "" {
 		for _, before := range []string{c.nextScope(q), c.tx.beginSQL()} {
-			if before != "" && c.assertions[before] == nil {
+			if before != "" && c.scopeStatements[before] == nil {
 				prepare(statementName(before), before)
 			}
 		}
@@ -99,7 +99,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	st.class, st.quiet = classOf(q.sql), isQuiet(q.sql)
 
 	answered, err := c.readPrepared(pc, pipeline, steps, prepares)
-	if sentNothing(err) {
+	if safeToRetry(err) {
 		return nil, err
 	}
 	if c.tx != nil && !q.alone {
@@ -108,7 +108,7 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 	c.toDeallocate = c.toDeallocate[:0]
 	for _, s := range prepares[:answered] {
 		if s != st {
-			c.assertions[s.SQL] = s
+			c.scopeStatements[s.SQL] = s
 		}
 	}
 	if err != nil {
@@ -212,9 +212,9 @@ func (c *conn) forgetAll() {
 	for _, name := range c.prepared.clear() {
 		c.deallocate(name)
 	}
-	for sql, s := range c.assertions {
+	for sql, s := range c.scopeStatements {
 		c.deallocate(s.Name)
-		delete(c.assertions, sql)
+		delete(c.scopeStatements, sql)
 	}
 }
 

@@ -18,8 +18,8 @@ var (
 	// ErrTenantMismatch refuses a statement that belongs to another tenant than its transaction or its row.
 	ErrTenantMismatch = errors.New("tenancy: tenant mismatch")
 
-	// ErrRole says that the role a statement should run under can't be taken by the login.
-	ErrRole = errors.New("tenancy: role can't be taken")
+	// ErrSetRole says that the role a statement should run under can't be taken by the login.
+	ErrSetRole = errors.New("tenancy: role can't be taken")
 )
 
 // ErrChanged refuses a statement whose context names another tenant than when it was let pass.
@@ -77,9 +77,9 @@ func roleError(role, login string, err error) error {
 	quoted := pgx.Identifier{role}.Sanitize()
 	switch sqlState(err) {
 	case insufficientPrivilege:
-		return fmt.Errorf("%w: run GRANT %s TO %s: %w", ErrRole, quoted, pgx.Identifier{login}.Sanitize(), err)
+		return fmt.Errorf("%w: run GRANT %s TO %s: %w", ErrSetRole, quoted, pgx.Identifier{login}.Sanitize(), err)
 	case invalidParameterValue:
-		return fmt.Errorf("%w: run CREATE ROLE %s, then grant it to the login: %w", ErrRole, quoted, err)
+		return fmt.Errorf("%w: run CREATE ROLE %s, then grant it to the login: %w", ErrSetRole, quoted, err)
 	}
 	return err
 }
@@ -147,11 +147,11 @@ func sqlState(err error) string {
 	return ""
 }
 
-// sentNothing tells whether an error came before anything was sent, so that a statement can be tried once more.
+// safeToRetry tells whether an error came before anything was sent, so that a statement can be tried once more.
 //
 // pgx says so of ErrConnClosed too, whose reason is to be the lock of a connection that was closed before. But that is
 // also what remains of a connection that broke while an answer was awaited: the statement may have been executed, and
 // once more would be twice. One that was closed before has been noticed before.
-func sentNothing(err error) bool {
+func safeToRetry(err error) bool {
 	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }

@@ -42,7 +42,7 @@ func isHolder(pc uintptr) bool {
 	is := false
 	for frames := runtime.CallersFrames([]uintptr{pc}); ; {
 		frame, more := frames.Next()
-		// The guard reaches a lent connection through Raw.
+		// The guard reaches a borrowed connection through Raw.
 		method, found := strings.CutPrefix(frame.Function, "database/sql.(*Conn).")
 		is = is || found && !strings.HasPrefix(method, "Raw")
 		if !more {

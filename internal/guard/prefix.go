@@ -52,7 +52,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if begin := c.beginSQL(); begin != "" && !q.alone {
 		s := step{kind: stepBegin, sql: begin}
 		if !c.used && c.usesPrepared(q) { // or SQL may have put another under its name
-			s.known = c.assertions[begin]
+			s.known = c.scopeStatements[begin]
 		}
 		into = append(into, s)
 	}
@@ -125,7 +125,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 			c.params[1] = c.baseline.searchPath
 		}
 		if c.usesPrepared(q) {
-			s.known = c.assertions[s.sql]
+			s.known = c.scopeStatements[s.sql]
 		}
 	}
 	into = append(into, s)
@@ -225,7 +225,7 @@ func textPrefix(steps []step, tenant string) prefix {
 }
 
 // aborted reports a transaction that failed. The server then takes nothing but its end or a ROLLBACK TO SAVEPOINT,
-// which would not get through behind an assertion.
+// which would not get through behind the statement that sets the scope.
 func aborted(pc *pgx.Conn) bool { return pc.PgConn().TxStatus() == 'E' }
 
 // succeeded notes what follows from a step that went well.

@@ -30,7 +30,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Refused reports whether err is a refusal of the guard.
 func Refused(err error) bool {
-	for _, reason := range []error{ErrNoTenant, ErrTenantMismatch, ErrRole, errReadOnlyTx, errReadOnlyIn, errReadOnlyCall} {
+	for _, reason := range []error{ErrNoTenant, ErrTenantMismatch, ErrSetRole, errReadOnlyTx, errReadOnlyIn, errReadOnlyCall} {
 		if errors.Is(err, reason) {
 			return true
 		}

@@ -17,7 +17,7 @@ import (
 type rows struct {
 	conn   *conn
 	call   call
-	answer answer
+	answer result
 
 	typeMap *pgtype.Map
 	*layout

@@ -14,16 +14,16 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// answer is what the server sends back for one statement: its rows, and after them, up to ReadyForQuery, the outcome
+// result is what the server sends back for one statement: its rows, and after them, up to ReadyForQuery, the outcome
 // of the transaction that the statement was alone in.
-type answer struct {
+type result struct {
 	pgx.Rows
 	rest  interface{ Close() error }
 	shift int32 // how far text before the statement moved the positions in error messages
 }
 
 // close reads what is left and returns the command tag, or the first error.
-func (a *answer) close() (pgconn.CommandTag, error) {
+func (a *result) close() (pgconn.CommandTag, error) {
 	a.Rows.Close()
 	err := a.Err()
 	if restErr := a.rest.Close(); err == nil {
@@ -45,21 +45,21 @@ func shifted(err error, by int32) error {
 
 // send puts the statement on the wire together with what it needs before it, in one network round trip, and reads the
 // answer up to the statement's own first message.
-func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
+func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	const idle = 'I'
 	wasIdle := pc.PgConn().TxStatus() == idle
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
-		return answer{}, c.tx.over()
+		return result{}, c.tx.over()
 	}
 	c.classify(q)
 	if q.alone = wasIdle && c.goesAlone(q); q.alone {
 		q.origin.SentAlone = true
 	}
 	if err := c.ready(ctx, pc, q); err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	q.aborted = aborted(pc)
 	a, err := c.sendOnce(ctx, pc, q)
@@ -93,16 +93,16 @@ func (c *conn) mayHelp(q *call, err error) bool {
 
 // sendAgain sends a statement that did not run: the session was not clean, or the server knew the statement no longer, or only
 // in a form from before a migration. A transaction that was begun for it is begun again.
-func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) (answer, error) {
+func (c *conn) sendAgain(ctx context.Context, pc *pgx.Conn, q *call, why error) (result, error) {
 	if err := c.settle(ctx, pc); err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	if err := c.restartTx(ctx, pc); err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	if errors.Is(why, errUnclean) {
 		if err := c.clean(ctx, pc, c.looked); err != nil {
-			return answer{}, err
+			return result{}, err
 		}
 		c.temporary, c.corrects = true, true // behind a pooler another server's connection may have been cleaned, and told of its own
 	}
@@ -190,7 +190,7 @@ func (c *conn) commitsAlone(ctx context.Context, pc *pgx.Conn) error {
 	return err
 }
 
-func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
+func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	if q.mode == pgx.QueryExecModeSimpleProtocol {
 		if len(q.args) > 0 {
 			return c.sendInterpolated(ctx, pc, q)
@@ -241,10 +241,10 @@ func (c *conn) settle(ctx context.Context, pc *pgx.Conn) error {
 // sendExtended uses PostgreSQL's extended protocol: all that comes before one Sync is one transaction
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING). CALL and DO can end it, unless a
 // BEGIN stands before.
-func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
+func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	st, err := c.describe(ctx, pc, q)
 	if err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	q.statement = st
 
@@ -253,11 +253,11 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer,
 	if st != nil {
 		sd = st.StatementDescription
 		if len(sd.ParamOIDs) != len(q.args) {
-			return answer{}, fmt.Errorf("expected %d arguments, got %d", len(sd.ParamOIDs), len(q.args))
+			return result{}, fmt.Errorf("expected %d arguments, got %d", len(sd.ParamOIDs), len(q.args))
 		}
 	}
 	if err := c.eqb.Build(pc.TypeMap(), sd, q.args); err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 
 	var room [maxSteps]step
@@ -285,17 +285,17 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (answer,
 	c.sent(q)
 	results, err := m.send(ctx)
 	if err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	if err := c.skip(pc, results, prefix{steps: steps}); err != nil {
-		return answer{}, err
+		return result{}, err
 	}
 	return firstResult(pc, results, 0)
 }
 
 // sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
-func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
+func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	var room [maxSteps]step
 	before := textPrefix(c.steps(pc, q, room[:0]), sqltext.Literal(q.scope.tenant))
 	shift := before.width()
@@ -306,13 +306,13 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 		text := pgproto3.Query{String: before.text + q.sql}
 		var err error
 		if results, err = c.sendBefore(ctx, pc, func(f *pgproto3.Frontend) { f.SendQuery(&text) }); err != nil {
-			return answer{}, err
+			return result{}, err
 		}
 	} else {
 		results = pc.PgConn().Exec(ctx, before.text+q.sql)
 	}
 	if err := c.skip(pc, results, before); err != nil {
-		return answer{}, shifted(err, shift)
+		return result{}, shifted(err, shift)
 	}
 	if !q.exec {
 		return firstResult(pc, results, shift)
@@ -320,7 +320,7 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (answer, err
 	a, completed, err := c.lastResult(q, results, shift)
 	if completed == 0 && c.needsNoTransaction(q, err) {
 		if err := c.drain(ctx, pc); err != nil {
-			return answer{}, err
+			return result{}, err
 		}
 		c.used = true
 		a, _, err = c.lastResult(q, pc.PgConn().Exec(ctx, q.sql), 0)
@@ -341,7 +341,7 @@ func (c *conn) needsNoTransaction(q *call, err error) bool {
 
 // sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
 // id too, for a tracer of batches sees the text.
-func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (answer, error) {
+func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	const (
 		placeholder = "$1"
 		separator   = 2 // characters, by which pgx joins the parts of a batch
@@ -375,18 +375,18 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (ans
 		if err != nil {
 			if sqlState(err) == "" && !pc.IsClosed() {
 				_ = results.Close()
-				return answer{}, err // an argument can't be written into text: nothing was sent
+				return result{}, err // an argument can't be written into text: nothing was sent
 			}
-			return answer{}, shifted(c.failed(err, before, i, results), shift)
+			return result{}, shifted(c.failed(err, before, i, results), shift)
 		}
 		c.succeeded(pc, s, rows)
 	}
 	rows, err := results.Query()
 	if err != nil {
 		_ = results.Close()
-		return answer{}, shifted(err, shift)
+		return result{}, shifted(err, shift)
 	}
-	a := answer{Rows: rows, rest: results, shift: shift}
+	a := result{Rows: rows, rest: results, shift: shift}
 	if behind {
 		a.rest = cleanBehind{results, c, pc, known}
 	}
@@ -457,7 +457,7 @@ func readSettings(r *pgconn.ResultReader) (settings [][2]string) {
 
 // failed closes the results after the n-th step has failed, and explains the error.
 func (c *conn) failed(err error, before prefix, n int, results interface{ Close() error }) error {
-	if n == 0 && before.steps[0].kind == stepBegin && c.tx != nil && !sentNothing(err) {
+	if n == 0 && before.steps[0].kind == stepBegin && c.tx != nil && !safeToRetry(err) {
 		c.tx.begun = true
 	}
 	_ = results.Close()
@@ -466,20 +466,20 @@ func (c *conn) failed(err error, before prefix, n int, results interface{ Close(
 }
 
 // firstResult answers with the first of the results: that of a query.
-func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (answer, error) {
+func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (result, error) {
 	if !results.NextResult() {
 		if err := results.Close(); err != nil {
-			return answer{}, shifted(err, shift)
+			return result{}, shifted(err, shift)
 		}
-		return answer{Rows: noRows{}, rest: results}, nil // empty SQL
+		return result{Rows: noRows{}, rest: results}, nil // empty SQL
 	}
-	return answer{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
+	return result{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
 }
 
 // lastResult reads all results and answers with the last: that of SQL text with several statements. It says how many of them
 // were completed, also where one failed.
-func (c *conn) lastResult(q *call, results *pgconn.MultiResultReader, shift int32) (a answer, completed int, err error) {
-	a = answer{Rows: noRows{}, rest: results, shift: shift}
+func (c *conn) lastResult(q *call, results *pgconn.MultiResultReader, shift int32) (a result, completed int, err error) {
+	a = result{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
 		tag, err := results.ResultReader().Close() // its error is the one of results
 		a.Rows = noRows{tag: tag}
@@ -490,7 +490,7 @@ func (c *conn) lastResult(q *call, results *pgconn.MultiResultReader, shift int3
 		}
 	}
 	if err := results.Close(); err != nil {
-		return answer{}, completed, shifted(err, shift)
+		return result{}, completed, shifted(err, shift)
 	}
 	return a, completed, nil
 }

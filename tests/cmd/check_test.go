@@ -69,14 +69,14 @@ func TestCheckAsJSON(t *testing.T) {
 		Role              string
 		Tables            int
 		Findings, Allowed []finding
-		Unseen            []string
+		NotChecked        []string `json:"not_checked"`
 	}
 	r := tenancy(t, d.options(t, "check", "--format", "json", "--allow", "tenant-column-nullable=public.invoices=old rows")...)
 	require.Equal(t, 1, r.exit, r.errors)
 	parse(t, r.out, &report)
 	require.Equal(t, d.App.Role, report.Role)
 	require.Equal(t, 2, report.Tables)
-	require.NotNil(t, report.Unseen)
+	require.NotNil(t, report.NotChecked)
 	require.Len(t, report.Findings, 1)
 	f := report.Findings[0]
 	require.NotEmpty(t, f.Problem)

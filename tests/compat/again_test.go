@@ -122,7 +122,7 @@ func TestSharedStatements(t *testing.T) {
 				early := db.Session(&gorm.Session{PrepareStmt: true})
 				require.NoError(t, early.Find(&[]Note{}).Error)
 				require.NoError(t, db.Use(tenancy.New(d.config())))
-				below, err := tenancy.Pool(db)
+				below, err := tenancy.UnguardedPool(db)
 				require.NoError(t, err)
 				below.SetMaxOpenConns(limit)
 

@@ -127,7 +127,7 @@ func TestClose(t *testing.T) {
 			tx := db.WithContext(w.ctx())
 			require.NoError(t, tx.Create(&Note{}).Error)
 			require.NoError(t, tx.First(&Note{}).Error)
-			inner, err := tenancy.Pool(db)
+			inner, err := tenancy.UnguardedPool(db)
 			require.NoError(t, err)
 			require.NoError(t, inner.Ping())
 

@@ -310,7 +310,7 @@ func TestPoolFromBeforeIsGuarded(t *testing.T) {
 	require.Eventually(t, func() bool { return d.traffic.Connections() == 0 }, 10*time.Second, time.Millisecond)
 }
 
-// TestPoolInUse: a pool that has lent a connection is borrowed from.
+// TestPoolInUse: a pool that has borrowed a connection is borrowed from.
 func TestPoolInUse(t *testing.T) {
 	d := newDatabase(t)
 	w := d.newWorld(t)

@@ -137,7 +137,7 @@ func TestTracing(t *testing.T) {
 // busy calls fn while one tenant's transaction holds a connection, of a pool that may have four.
 func busy(t *testing.T, d *database, db *gorm.DB, fn func()) {
 	t.Helper()
-	pool, err := tenancy.Pool(db)
+	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(4)
 	w := d.newWorld(t)
@@ -164,9 +164,9 @@ func TestOpenTelemetryMetrics(t *testing.T) {
 		{"after tenancy", func(t *testing.T) *gorm.DB {
 			return arrangement{tenancyFirst: true}.open(t, d.dsn, d.config(), tracing.NewPlugin())
 		}, []int64{4, 1, 1}},
-		{"of tenancy.Pool", func(t *testing.T) *gorm.DB {
+		{"of tenancy.UnguardedPool", func(t *testing.T) *gorm.DB {
 			db := arrangement{}.open(t, d.dsn, d.config(), tracing.NewPlugin(tracing.WithoutMetrics()))
-			pool, err := tenancy.Pool(db)
+			pool, err := tenancy.UnguardedPool(db)
 			require.NoError(t, err)
 			metrics.ReportDBStatsMetrics(pool)
 			return db
@@ -179,7 +179,7 @@ func TestOpenTelemetryMetrics(t *testing.T) {
 			requireGuarded(t, d, db, nothing)
 
 			// A second connection, which is idle when the first is in use.
-			pool, err := tenancy.Pool(db)
+			pool, err := tenancy.UnguardedPool(db)
 			require.NoError(t, err)
 			conn, err := pool.Conn(t.Context())
 			require.NoError(t, err)

@@ -108,7 +108,7 @@ func (w *world) open(t *testing.T, dsn string) {
 	var err error
 	w.pool, err = w.db.DB()
 	require.NoError(t, err)
-	w.inner, err = tenancy.Pool(w.db)
+	w.inner, err = tenancy.UnguardedPool(w.db)
 	require.NoError(t, err)
 	w.inner.SetMaxOpenConns(1)
 	require.NoError(t, w.db.WithContext(as(acme)).Find(&[]Note{}).Error, "the proof on first use")

@@ -131,9 +131,9 @@ func TestRoleErrors(t *testing.T) {
 			ctx := bypassing(guard.Bypass{Reason: "test"})
 			check := func(err error) {
 				t.Helper()
-				require.ErrorIs(t, err, guard.ErrRole)
+				require.ErrorIs(t, err, guard.ErrSetRole)
 				require.ErrorContains(t, err, remedy)
-				require.ErrorIs(t, reported, guard.ErrRole)
+				require.ErrorIs(t, reported, guard.ErrSetRole)
 				reported = nil
 			}
 			_, err := way.query(ctx, t, p, `SELECT body FROM notes`)
@@ -158,7 +158,7 @@ func TestRoleErrors(t *testing.T) {
 			admin := w.bypass(t, way, nil)
 			_, err = way.exec(ctx, t, admin, `DROP TABLE notes`)
 			require.Equal(t, "42501", code(err))
-			require.NotErrorIs(t, err, guard.ErrRole)
+			require.NotErrorIs(t, err, guard.ErrSetRole)
 		}
 	})
 }

@@ -114,10 +114,10 @@ var mutations = []mutation{
 		{"guard/tx.go", "case !t.begun && t.failed:", "case false:"},
 	}},
 	{"a connection that was given back is used again", []edit{
-		{"guard/conn.go", "c.lent, c.state, c.task = nil, nil, nil", "c.state, c.task = nil, nil"},
+		{"guard/conn.go", "c.borrowed, c.state, c.task = nil, nil, nil", "c.state, c.task = nil, nil"},
 	}},
 	{"what is known of a connection outlives giving it back", []edit{
-		{"guard/conn.go", "c.lent, c.state, c.task = nil, nil, nil", "c.lent, c.task = nil, nil"},
+		{"guard/conn.go", "c.borrowed, c.state, c.task = nil, nil, nil", "c.borrowed, c.task = nil, nil"},
 	}},
 	{"a connection is not given back after use", []edit{
 		{"guard/conn.go", "return c.release() == nil && c.tx == nil", "return c.tx == nil"},

@@ -47,7 +47,7 @@ const clients = 10
 // server connection of the transaction. So with it each client has a store of statements of its own.
 func everybody(t *testing.T, db *gorm.DB, do func(db *gorm.DB, tenant string, w work)) {
 	t.Helper()
-	pool, err := tenancy.Pool(db)
+	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	pool.SetMaxIdleConns(clients)
 	apart(t, pool)

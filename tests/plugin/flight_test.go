@@ -52,7 +52,7 @@ func TestProofOfOtherRelationIsNone(t *testing.T) {
 	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
 		d.own(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
 			`CREATE SCHEMA archive; GRANT USAGE ON SCHEMA archive TO PUBLIC; ALTER TABLE remarks SET SCHEMA archive`, remarksSQL)
-		pool, err := tenancy.Pool(db)
+		pool, err := tenancy.UnguardedPool(db)
 		require.NoError(t, err)
 		pool.SetMaxOpenConns(1)
 		db = db.WithContext(as(acme))

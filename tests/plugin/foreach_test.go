@@ -71,7 +71,7 @@ func TestForEachTenant(t *testing.T) {
 	require.EqualValues(t, 1, count(globex), "rolled back by the panic")
 	require.Zero(t, count("initech"), "rolled back by the error")
 	require.Zero(t, count("hooli"), "rolled back by the end of its goroutine")
-	pool, err := tenancy.Pool(db)
+	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	require.Zero(t, pool.Stats().InUse)
 }

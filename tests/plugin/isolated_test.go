@@ -193,7 +193,7 @@ func TestProofCostsNoRoundTrip(t *testing.T) {
 	proxy, dsn := wire.Start(t, d.App.DSN)
 	db, err := d.use(t, dsn, tenancy.Config{})
 	require.NoError(t, err)
-	pool, err := tenancy.Pool(db)
+	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(1)
 	db = db.WithContext(as(acme))

@@ -108,7 +108,7 @@ func inUse(db *gorm.DB) int {
 }
 
 func inUseBelow(db *gorm.DB) int {
-	pool, err := tenancy.Pool(db)
+	pool, err := tenancy.UnguardedPool(db)
 	if err != nil {
 		return -1
 	}
@@ -120,7 +120,7 @@ func TestRefusedFirstStatementNamesItself(t *testing.T) {
 	d := newDatabase(t)
 	db := d.open(t, tenancy.Config{AppRole: d.Owner.Role, DangerouslyAllowUnsafeRole: true})
 	err := db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Country{}).Error })
-	require.ErrorIs(t, err, tenancy.ErrRole)
+	require.ErrorIs(t, err, tenancy.ErrSetRole)
 	var refused *tenancy.Error
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "query", refused.Op)

@@ -79,7 +79,7 @@ func TestBypassReadOnlyTakesItsRole(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, adminDB.Close()) })
 	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminDB: adminDB, ReadOnlyRole: reader})
-	require.ErrorIs(t, err, tenancy.ErrNoAdmin)
+	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT", "AdminDB's login")
 	d.super(t, "GRANT "+reader+" TO "+d.Admin.Role)
 
@@ -120,7 +120,7 @@ func TestBypassReadOnlyTakesItsRole(t *testing.T) {
 
 	alone := d.open(t, tenancy.Config{ReadOnlyRole: reader})
 	require.Equal(t, reader, role(tenancy.Bypass(alone, "look", tenancy.BypassReadOnly())))
-	require.ErrorIs(t, tenancy.Bypass(alone, "write").Find(&[]Patient{}).Error, tenancy.ErrNoAdmin)
+	require.ErrorIs(t, tenancy.Bypass(alone, "write").Find(&[]Patient{}).Error, tenancy.ErrNoAdminRole)
 }
 
 // The role may SELECT, whatever the transaction allows.
@@ -148,10 +148,10 @@ func TestReadOnlyRoleIsChecked(t *testing.T) {
 	d := newDatabase(t)
 	reader := d.reader(t)
 	_, err := d.use(t, d.App.DSN, tenancy.Config{ReadOnlyRole: "nobody_is_called_this"})
-	require.ErrorIs(t, err, tenancy.ErrNoAdmin)
+	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, `CREATE ROLE "nobody_is_called_this"`)
 	_, err = d.use(t, d.App.DSN, tenancy.Config{ReadOnlyRole: d.Owner.Role})
-	require.ErrorIs(t, err, tenancy.ErrNoAdmin)
+	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT")
 	d.super(t, "CREATE ROLE inheriting LOGIN INHERIT PASSWORD 'inheriting' IN ROLE "+reader)
 	t.Cleanup(func() { d.super(t, "DROP ROLE inheriting") })

@@ -18,10 +18,10 @@ func TestUnsafeRoles(t *testing.T) {
 	require.NotContains(t, err.Error(), "AppRole", "no way out: raw SQL can leave it")
 
 	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminRole: "nobody_is_called_this"})
-	require.ErrorIs(t, err, tenancy.ErrNoAdmin)
+	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, `CREATE ROLE "nobody_is_called_this"`)
 	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminRole: d.Owner.Role})
-	require.ErrorIs(t, err, tenancy.ErrNoAdmin)
+	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT")
 	_, err = d.use(t, d.App.DSN, tenancy.Config{AppRole: d.Owner.Role})
 	require.ErrorContains(t, err, "GRANT")

@@ -186,7 +186,7 @@ func TestLastingSettingShowsNoOtherTenant(t *testing.T) {
 				require.NoError(t, db.Use(tenancy.New(tenancy.Config{
 					AppRole: appRole, Logger: slog.New(slog.DiscardHandler),
 				})))
-				pool, err := tenancy.Pool(db)
+				pool, err := tenancy.UnguardedPool(db)
 				require.NoError(t, err)
 				pool.SetMaxIdleConns(0) // each statement has a new connection from here on
 				tx := db.WithContext(as(acme))

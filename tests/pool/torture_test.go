@@ -118,7 +118,7 @@ func newChamber(t *testing.T, maxOpen int) *chamber {
 		AdminRole: d.Admin.Role,
 		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})))
-	c.inner, err = tenancy.Pool(c.db)
+	c.inner, err = tenancy.UnguardedPool(c.db)
 	require.NoError(t, err)
 	c.inner.SetMaxOpenConns(maxOpen)
 	return c

@@ -81,7 +81,7 @@ func (d database) migrateWith(t *testing.T, i rls.Isolation, models ...any) []st
 func what(changes []rls.Change) []string {
 	list := []string{}
 	for _, c := range changes {
-		list = append(list, c.Table+": "+c.What)
+		list = append(list, c.Table+": "+c.Description)
 	}
 	return list
 }

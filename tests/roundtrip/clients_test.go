@@ -148,7 +148,7 @@ func use(t testing.TB, db *gorm.DB, config tenancy.Config) {
 func neverIdle(t testing.TB, db *gorm.DB) {
 	t.Helper()
 	for _, client := range []*gorm.DB{db, tenancy.Bypass(db, "to find the pool")} {
-		if pool, err := tenancy.Pool(client); err == nil {
+		if pool, err := tenancy.UnguardedPool(client); err == nil {
 			pool.SetMaxIdleConns(-1)
 		}
 	}

@@ -189,7 +189,7 @@ func (w *world) open(d *pgserver.Database, dsn, mode string, prepare bool, maxOp
 	if prepare {
 		c.name += ", PrepareStmt"
 	}
-	if c.inner, err = tenancy.Pool(db); err != nil {
+	if c.inner, err = tenancy.UnguardedPool(db); err != nil {
 		return err
 	}
 	c.inner.SetMaxOpenConns(maxOpen)

@@ -349,7 +349,7 @@ func TestUnseen(t *testing.T) {
 	d.run(t, d.super, `CREATE FUNCTION compiled() RETURNS int LANGUAGE internal SECURITY DEFINER SET search_path = pg_catalog AS 'pg_backend_pid';
 		CREATE FUNCTION all_notes() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT body FROM public.notes'`)
 	report := d.check(t, d.allowances()...)
-	require.Equal(t, []string{"What function public.compiled() reads can't be seen: it is compiled."}, report.Unseen)
+	require.Equal(t, []string{"What function public.compiled() reads can't be seen: it is compiled."}, report.NotChecked)
 	require.Len(t, report.Findings, 2)
 
 	d.run(t, d.super, "REVOKE SELECT ON pg_rewrite, pg_default_acl FROM PUBLIC")
@@ -359,7 +359,7 @@ func TestUnseen(t *testing.T) {
 		"The connection's role may not read what tells about views (pg_rewrite, pg_depend).",
 		"The connection's role may not read what tells about functions (pg_proc, pg_depend, pg_rewrite, pg_language).",
 		"The connection's role may not read what tells about defaults (pg_default_acl).",
-	}, report.Unseen)
+	}, report.NotChecked)
 }
 
 func TestUncheckable(t *testing.T) {

@@ -17,7 +17,7 @@ func TestCleanDatabase(t *testing.T) {
 			require.True(t, report.OK())
 			require.NoError(t, report.Err())
 			require.Empty(t, report.SQL())
-			require.Empty(t, report.Unseen)
+			require.Empty(t, report.NotChecked)
 			require.Equal(t, d.role, report.Role)
 			require.Equal(t, 17, report.Tables)
 			require.Len(t, report.Allowed, 1)

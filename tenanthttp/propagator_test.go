@@ -19,23 +19,23 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-func newCarrier(t testing.TB, keys ...[]byte) *tenanthttp.Carrier {
+func newCarrier(t testing.TB, keys ...[]byte) *tenanthttp.Propagator {
 	t.Helper()
-	carrier, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: keys})
+	propagator, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: keys})
 	require.NoError(t, err)
-	return carrier
+	return propagator
 }
 
 // TestCarrierBetweenServices sends requests from one service to two others, of which one is not on the list.
 func TestCarrierBetweenServices(t *testing.T) {
-	carrier := newCarrier(t, secret)
+	propagator := newCarrier(t, secret)
 	service := func() (*httptest.Server, string) {
 		var handler http.Handler
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 		t.Cleanup(server.Close)
 		name := must(url.Parse(server.URL)).Host
 		mux := http.NewServeMux()
-		mux.Handle("/", tenanthttp.Middleware(carrier.Resolver(name), tenanthttp.TrustResolver())(echo))
+		mux.Handle("/", tenanthttp.Middleware(propagator.Resolver(name), tenanthttp.DangerouslyTrustResolver())(echo))
 		mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
 		mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusTemporaryRedirect)
@@ -45,7 +45,7 @@ func TestCarrierBetweenServices(t *testing.T) {
 	}
 	billing, billingHost := service()
 	evil, _ := service()
-	client := &http.Client{Transport: carrier.Transport(nil, strings.ToUpper(billingHost))}
+	client := &http.Client{Transport: propagator.Transport(nil, strings.ToUpper(billingHost))}
 	t.Cleanup(client.CloseIdleConnections)
 
 	get := func(ctx context.Context, url string, change ...func(*http.Request)) (int, string) {
@@ -85,12 +85,12 @@ func TestCarrierBetweenServices(t *testing.T) {
 // TestCarrierTokens: a token is good for one audience, for a short time, and only if a service of ours signed it.
 func TestCarrierTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		carrier := newCarrier(t, secret)
+		propagator := newCarrier(t, secret)
 		acme := tenancy.WithTenant(t.Context(), "Zürich AG")
-		token, err := carrier.Token(acme, "mail")
+		token, err := propagator.Inject(acme, "mail")
 		require.NoError(t, err)
 
-		ctx, err := carrier.Context(t.Context(), token, "mail")
+		ctx, err := propagator.Extract(t.Context(), token, "mail")
 		require.NoError(t, err)
 		tenant, ok := tenancy.TenantFromContext(ctx)
 		require.True(t, ok)
@@ -98,7 +98,7 @@ func TestCarrierTokens(t *testing.T) {
 
 		refused := func(token, audience, name string) {
 			t.Helper()
-			ctx, err := carrier.Context(t.Context(), token, audience)
+			ctx, err := propagator.Extract(t.Context(), token, audience)
 			require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated, name)
 			require.Nil(t, ctx, name)
 		}
@@ -118,7 +118,7 @@ func TestCarrierTokens(t *testing.T) {
 			}
 			return sign(t, method, key, c)
 		}
-		_, err = carrier.Context(t.Context(), signed(jwt.SigningMethodHS256, secret), "mail")
+		_, err = propagator.Extract(t.Context(), signed(jwt.SigningMethodHS256, secret), "mail")
 		require.NoError(t, err)
 		refused(signed(jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32))), "mail", "other key")
 		refused(signed(jwt.SigningMethodHS512, secret), "mail", "other algorithm")
@@ -132,17 +132,17 @@ func TestCarrierTokens(t *testing.T) {
 		refused(token, "mail", "expired")
 	})
 
-	carrier := newCarrier(t, secret)
-	_, err := carrier.Token(t.Context(), "mail")
+	propagator := newCarrier(t, secret)
+	_, err := propagator.Inject(t.Context(), "mail")
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
-	_, err = carrier.Token(tenancy.WithoutTenant(t.Context()), "mail")
+	_, err = propagator.Inject(tenancy.WithoutTenant(t.Context()), "mail")
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
 }
 
 func TestCarrierResolver(t *testing.T) {
-	carrier := newCarrier(t, secret)
-	token := must(carrier.Token(tenancy.WithTenant(t.Context(), "acme"), "orders.internal"))
-	resolve := carrier.Resolver("Orders.internal")
+	propagator := newCarrier(t, secret)
+	token := must(propagator.Inject(tenancy.WithTenant(t.Context(), "acme"), "orders.internal"))
+	resolve := propagator.Resolver("Orders.internal")
 
 	tenant, err := resolve(request(header("X-Tenant-Token", token)))
 	require.NoError(t, err)
@@ -156,18 +156,18 @@ func TestCarrierResolver(t *testing.T) {
 	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
 }
 
-// TestCarrierKeysRotate follows the steps that CarrierConfig.Keys describes.
+// TestCarrierKeysRotate follows the steps that PropagatorConfig.Keys describes.
 func TestCarrierKeysRotate(t *testing.T) {
 	older, newer := secret, []byte(strings.Repeat("n", 32))
 	acme := tenancy.WithTenant(t.Context(), "acme")
-	steps := []*tenanthttp.Carrier{newCarrier(t, older), newCarrier(t, older, newer), newCarrier(t, newer, older), newCarrier(t, newer)}
+	steps := []*tenanthttp.Propagator{newCarrier(t, older), newCarrier(t, older, newer), newCarrier(t, newer, older), newCarrier(t, newer)}
 	for i := range steps[1:] {
-		for _, pair := range [][2]*tenanthttp.Carrier{{steps[i], steps[i+1]}, {steps[i+1], steps[i]}} {
-			_, err := pair[1].Context(t.Context(), must(pair[0].Token(acme, "mail")), "mail")
+		for _, pair := range [][2]*tenanthttp.Propagator{{steps[i], steps[i+1]}, {steps[i+1], steps[i]}} {
+			_, err := pair[1].Extract(t.Context(), must(pair[0].Inject(acme, "mail")), "mail")
 			require.NoError(t, err, "step %d", i)
 		}
 	}
-	_, err := steps[3].Context(t.Context(), must(steps[0].Token(acme, "mail")), "mail")
+	_, err := steps[3].Extract(t.Context(), must(steps[0].Inject(acme, "mail")), "mail")
 	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
 }
 
@@ -177,13 +177,13 @@ func TestCarrierConfig(t *testing.T) {
 		"Keys[0]":       {[]byte("short")},
 		"Keys[1]":       {secret, nil},
 	} {
-		_, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: keys})
+		_, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: keys})
 		require.ErrorContains(t, err, says)
 	}
-	carrier, err := tenanthttp.NewCarrier(tenanthttp.CarrierConfig{Keys: [][]byte{secret}, Header: "X-Other", TTL: time.Hour})
+	propagator, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: [][]byte{secret}, Header: "X-Other", TTL: time.Hour})
 	require.NoError(t, err)
 	boom := errors.New("boom")
-	_, err = carrier.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+	_, err = propagator.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
 		require.NotEmpty(t, r.Header.Get("X-Other"))
 		return nil, boom
 	}), "api.internal").RoundTrip(httptest.NewRequest(http.MethodGet, "http://api.internal/", nil).

@@ -14,14 +14,14 @@ import (
 // What the value held before, perhaps of another tenant, is in the model then, beside the error. So we see to it that
 // values from the pool are empty.
 
-// fresh are the schemas whose values are, and the types that such a schema was looked up for.
-type fresh struct {
+// scanPools are the schemas whose values are, and the types that such a schema was looked up for.
+type scanPools struct {
 	known sync.Map // by *schema.Schema and reflect.Type
 	mu    sync.Mutex
 }
 
 // statement makes the values fresh that the rows of a statement are scanned into.
-func (f *fresh) statement(stmt *gorm.Statement) {
+func (f *scanPools) statement(stmt *gorm.Statement) {
 	if stmt.Schema == nil {
 		return
 	}
@@ -47,7 +47,7 @@ func (f *fresh) statement(stmt *gorm.Statement) {
 	f.known.Store(t, nil)
 }
 
-func (f *fresh) schema(s *schema.Schema) {
+func (f *scanPools) schema(s *schema.Schema) {
 	if _, known := f.known.Load(s); known {
 		return
 	}
@@ -61,7 +61,7 @@ func (f *fresh) schema(s *schema.Schema) {
 }
 
 // reach goes through a schema and all that are related to it.
-func (f *fresh) reach(s *schema.Schema, seen map[*schema.Schema]bool) {
+func (f *scanPools) reach(s *schema.Schema, seen map[*schema.Schema]bool) {
 	if s == nil || seen[s] {
 		return
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// CarrierConfig says how a [Carrier] signs. Keys is required.
-type CarrierConfig struct {
+// PropagatorConfig says how a [Propagator] signs. Keys is required.
+type PropagatorConfig struct {
 	// Keys are secrets of 32 bytes or more that the services share. The first one signs, all verify: to change the key, put
 	// the new one behind the old in all services, then before it, then take the old one away.
 	Keys [][]byte
@@ -24,28 +24,28 @@ type CarrierConfig struct {
 	Header string
 }
 
-// A Carrier takes the tenant of a context to another service, and back into a context there, in a token that is signed,
+// A Propagator takes the tenant of a context to another service, and back into a context there, in a token that is signed,
 // short-lived, and good for one receiver: a header that anyone could write would be no proof. It is safe for concurrent use.
-type Carrier struct {
+type Propagator struct {
 	keys   jwt.VerificationKeySet
 	ttl    time.Duration
 	header string
 }
 
 const (
-	carrierIssuer = "tenancy"
-	carrierClaim  = "tenant"
+	propagatorIssuer = "tenancy"
+	propagatorClaim  = "tenant"
 )
 
-// NewCarrier checks the configuration. Its errors say what to change.
-func NewCarrier(cfg CarrierConfig) (*Carrier, error) {
+// NewPropagator checks the configuration. Its errors say what to change.
+func NewPropagator(cfg PropagatorConfig) (*Propagator, error) {
 	if len(cfg.Keys) == 0 {
-		return nil, errors.New("tenanthttp: CarrierConfig.Keys is empty")
+		return nil, errors.New("tenanthttp: PropagatorConfig.Keys is empty")
 	}
-	c := &Carrier{ttl: positive(cfg.TTL, time.Minute), header: cfg.Header}
+	c := &Propagator{ttl: positive(cfg.TTL, time.Minute), header: cfg.Header}
 	for i, key := range cfg.Keys {
 		if err := checkKey(key, jwt.SigningMethodHS256); err != nil {
-			return nil, fmt.Errorf("tenanthttp: CarrierConfig.Keys[%d] must be a secret of 32 bytes or more", i)
+			return nil, fmt.Errorf("tenanthttp: PropagatorConfig.Keys[%d] must be a secret of 32 bytes or more", i)
 		}
 		c.keys.Keys = append(c.keys.Keys, key)
 	}
@@ -55,22 +55,22 @@ func NewCarrier(cfg CarrierConfig) (*Carrier, error) {
 	return c, nil
 }
 
-// Token returns a token for the context's tenant that the receiver named audience accepts, for example to put it into a
+// Inject returns a token for the context's tenant that the receiver named audience accepts, for example to put it into a
 // job. It returns tenancy.ErrNoTenant if the context has no tenant.
-func (c *Carrier) Token(ctx context.Context, audience string) (string, error) {
+func (c *Propagator) Inject(ctx context.Context, audience string) (string, error) {
 	tenant, ok := tenancy.TenantFromContext(ctx)
 	if !ok {
 		return "", tenancy.ErrNoTenant
 	}
 	now := time.Now()
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"iss": carrierIssuer, "aud": audience, carrierClaim: tenant,
+		"iss": propagatorIssuer, "aud": audience, propagatorClaim: tenant,
 		"iat": now.Unix(), "exp": now.Add(c.ttl).Unix(),
 	}).SignedString(c.keys.Keys[0])
 }
 
-// Context returns ctx with the tenant of a token that was made for this audience. The error is an [ErrUnauthenticated].
-func (c *Carrier) Context(ctx context.Context, token, audience string) (context.Context, error) {
+// Extract returns ctx with the tenant of a token that was made for this audience. The error is an [ErrUnauthenticated].
+func (c *Propagator) Extract(ctx context.Context, token, audience string) (context.Context, error) {
 	tenant, err := c.tenant(token, audience)
 	if err != nil {
 		return nil, err
@@ -78,9 +78,9 @@ func (c *Carrier) Context(ctx context.Context, token, audience string) (context.
 	return tenancy.WithTenant(ctx, tenant), nil
 }
 
-// Resolver reads the tenant of requests that another service has sent through [Carrier.Transport]. The audience is the host
-// that those requests are sent to, as it stands in their URL. A token is a proof: use it with [TrustResolver].
-func (c *Carrier) Resolver(audience string) Resolver {
+// Resolver reads the tenant of requests that another service has sent through [Propagator.Transport]. The audience is the host
+// that those requests are sent to, as it stands in their URL. A token is a proof: use it with [DangerouslyTrustResolver].
+func (c *Propagator) Resolver(audience string) Resolver {
 	audience = strings.ToLower(audience) // as hosts are compared
 	return func(r *http.Request) (string, error) {
 		switch tokens := r.Header.Values(c.header); {
@@ -94,18 +94,18 @@ func (c *Carrier) Resolver(audience string) Resolver {
 	}
 }
 
-func (c *Carrier) tenant(token, audience string) (string, error) {
+func (c *Propagator) tenant(token, audience string) (string, error) {
 	if len(token) > maxToken {
 		return "", unauthenticated(jwt.ErrTokenMalformed)
 	}
 	claims := jwt.MapClaims{}
 	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return c.keys, nil },
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(carrierIssuer),
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(propagatorIssuer),
 		jwt.WithAudience(audience), jwt.WithExpirationRequired())
 	if err != nil {
 		return "", unauthenticated(err)
 	}
-	tenant, _ := claims[carrierClaim].(string)
+	tenant, _ := claims[propagatorClaim].(string)
 	if tenant == "" {
 		return "", unauthenticated(jwt.ErrTokenRequiredClaimMissing)
 	}
@@ -115,11 +115,11 @@ func (c *Carrier) tenant(token, audience string) (string, error) {
 // Transport returns a transport that sends the tenant of each request's context along, to these hosts and to no others, also
 // when a response redirects. A host is what stands in the URL, with the port if there is one: "billing.internal:8080".
 // Requests without a tenant go without a token. The base nil means [http.DefaultTransport].
-func (c *Carrier) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
+func (c *Propagator) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	t := &transport{base: base, carrier: c, hosts: map[string]bool{}}
+	t := &transport{base: base, propagator: c, hosts: map[string]bool{}}
 	for _, host := range hosts {
 		t.hosts[strings.ToLower(host)] = true
 	}
@@ -127,20 +127,20 @@ func (c *Carrier) Transport(base http.RoundTripper, hosts ...string) http.RoundT
 }
 
 type transport struct {
-	base    http.RoundTripper
-	carrier *Carrier
-	hosts   map[string]bool
+	base       http.RoundTripper
+	propagator *Propagator
+	hosts      map[string]bool
 }
 
 // RoundTrip works on a copy, for a RoundTripper must not change the request. A token that is already there belongs to the
 // request that came in, and is not passed on.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.Header.Del(t.carrier.header)
+	r.Header.Del(t.propagator.header)
 	if host := strings.ToLower(r.URL.Host); t.hosts[host] {
-		switch token, err := t.carrier.Token(r.Context(), host); {
+		switch token, err := t.propagator.Inject(r.Context(), host); {
 		case err == nil:
-			r.Header.Set(t.carrier.header, token)
+			r.Header.Set(t.propagator.header, token)
 		case !errors.Is(err, tenancy.ErrNoTenant):
 			return nil, errors.Join(err, closeBody(r))
 		}
