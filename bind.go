@@ -66,7 +66,7 @@ func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
 		}
 	}
 	return &binding{decision: decision, refused: func(ctx context.Context, err error) error {
-		return p.tellBegin(ctx, db.Logger, &Error{Op: "begin", Err: err})
+		return p.tellBegin(ctx, db.Logger, err)
 	}}, nil
 }
 

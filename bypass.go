@@ -22,8 +22,8 @@ import (
 // otherwise they are refused with ErrNoTenant. Prepared statements of GORM are not used: tenants' clients share them.
 //
 // If there is no admin client to be had, every statement of the result returns the error: ErrNoAdminRole without AdminRole
-// and AdminDB, unless BypassReadOnly can take ReadOnlyRole, ErrNotInstalled without the plugin, ErrTenantMismatch if db is a tenant's transaction. In a transaction
-// of the admin client itself, the result is that transaction, with another reason; it stays read-only if it was.
+// and AdminDB, unless BypassReadOnly can take ReadOnlyRole, ErrNotInstalled without the plugin, ErrInTransaction if db is in a transaction of
+// a tenant. In a transaction of the admin client itself, the result is that transaction, with another reason; it stays read-only if it was.
 func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	tx := db.Session(&gorm.Session{Context: db.Statement.Context})
 	tx.Config.PrepareStmt = false
@@ -76,7 +76,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 		b.below, b.readOnly = outer.below, outer.readOnly
 	} else {
 		if inTransaction(db.Statement.ConnPool) {
-			return nil, wrapf(ErrTenantMismatch, "a transaction belongs to its tenant: begin one with the admin client")
+			return nil, wrapf(ErrInTransaction, "a tenant's transaction cannot bypass: call Bypass outside of it, and begin a transaction with the result")
 		}
 		var err error
 		if b.below, err = p.poolBelow(db); err != nil {

@@ -3,6 +3,7 @@ package tenancy
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
@@ -53,17 +54,48 @@ var (
 	// a cache of queries, and by Plugin.Initialize beside a plugin that hides statements from the guard. Nothing has been sent.
 	ErrForeignCallback = errors.New("tenancy: another plugin stands between GORM and the guard")
 
+	// ErrInTransaction is returned by ForEachTenant, and by statements of Bypass, for a *gorm.DB in a transaction of one tenant.
+	// Nothing has been sent.
+	ErrInTransaction = errors.New("tenancy: the *gorm.DB is in a transaction")
+
 	// ErrNotInstalled is returned by functions that need a *gorm.DB with the plugin, and got one without.
 	ErrNotInstalled = errors.New("tenancy: the plugin is not installed on this *gorm.DB")
 )
 
-// Error says which statement was refused, by its operation and table, and the reason. It is found in what GORM returns
-// with errors.As, whatever failed afterwards. See Config.OnRefuse for a place that learns of all refusals.
-type Error = guard.Error
+// Error says which statement was refused, and why. errors.As finds it in what GORM returns, whatever failed afterwards.
+// Config.OnRefuse is called with each refusal.
+type Error struct {
+	Op    string // "create", "query", "update", "delete", "row", "raw", "begin", "bypass", "bind" or "resolve"
+	Table string // as GORM names it; empty for raw SQL and for "begin"
+	Err   error  // the reason: one of the sentinels above or an error that wraps one, or PostgreSQL's
+}
 
-// PanicError is a panic in the function that was given to ForEachTenant, or in code that GORM's statements run on their
-// way to the wire, such as a driver.Valuer: it becomes an error, for it would cost a connection otherwise.
-type PanicError = guard.PanicError
+// Error returns the reason, the operation and the table. It holds no tenant's id and no value.
+func (e *Error) Error() string {
+	if e.Table == "" {
+		return fmt.Sprintf("%v (%s)", e.Err, e.Op)
+	}
+	return fmt.Sprintf("%v (%s on %s)", e.Err, e.Op, e.Table)
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// PanicError is a panic in the application's code that became an error, because the panic would leak a connection. The code is
+// a hook of Config, the function of ForEachTenant, or code that a statement runs, such as a driver.Valuer among its arguments.
+type PanicError struct {
+	In    string // which code panicked, such as "Config.OnRefuse"
+	Value any    // what was given to panic; nil if the goroutine ended, as by runtime.Goexit
+	Stack []byte // of the goroutine that panicked
+}
+
+// Error says where the panic was. Value and Stack are not in the text, because they may hold anything.
+func (e *PanicError) Error() string { return "tenancy: panic in " + e.In }
+
+// newPanicError returns the error for a panic. It must be called on the goroutine that panicked.
+func newPanicError(in string, value any) error {
+	return &PanicError{In: in, Value: value, Stack: debug.Stack()}
+}
 
 // wrapf adds to a sentinel what the reader should know or do.
 func wrapf(sentinel error, format string, args ...any) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 
 	"gorm.io/gorm"
@@ -20,7 +19,8 @@ import (
 // panic is a PanicError of its tenant and harms no other. When ctx ends, tenants whose turn has not come are left out,
 // and the cause is joined to the errors. An id that is no tenant (see WithTenant) fails with ErrNoTenant, without fn.
 //
-// db must have the plugin, or the result is ErrNotInstalled, and be neither in a transaction nor the client of Bypass.
+// db must have the plugin, or the result is ErrNotInstalled; it must not be in a transaction, or the result is ErrInTransaction;
+// and it must not be a client of Bypass.
 // One tenant is served at a time, unless Concurrency says otherwise.
 func ForEachTenant[T ID](
 	ctx context.Context, db *gorm.DB, tenants []T, fn func(ctx context.Context, tx *gorm.DB) error, opts ...ForEachOption,
@@ -28,9 +28,11 @@ func ForEachTenant[T ID](
 	if _, ok := db.Plugins["tenancy"].(*Plugin); !ok {
 		return ErrNotInstalled
 	}
-	if bypassOf(db.Config.ConnPool) != nil || inTransaction(db.Statement.ConnPool) {
-		return wrapf(ErrTenantMismatch, "ForEachTenant begins a transaction for each tenant, and needs a *gorm.DB "+
-			"outside of one that does not bypass")
+	switch {
+	case bypassOf(db.Config.ConnPool) != nil:
+		return errors.New("tenancy: ForEachTenant cannot use a client of Bypass: pass the *gorm.DB that Bypass was called with")
+	case inTransaction(db.Statement.ConnPool):
+		return wrapf(ErrInTransaction, "ForEachTenant begins a transaction for each tenant: pass a *gorm.DB outside a transaction")
 	}
 	cfg := forEach{concurrency: 1}
 	for _, opt := range opts {
@@ -84,7 +86,7 @@ func callForTenant(ctx context.Context, db *gorm.DB, fn func(context.Context, *g
 	returned := false
 	defer func() {
 		if !returned {
-			fail(&PanicError{In: "the function of ForEachTenant", Value: recover(), Stack: debug.Stack()})
+			fail(newPanicError("the function of ForEachTenant", recover()))
 		}
 	}()
 	err := db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(ctx, tx) })

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -62,7 +61,7 @@ func (p *Plugin) tell(ctx context.Context, refusal error) (marked error) {
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			panicked := &PanicError{In: "Config.OnRefuse", Value: v, Stack: debug.Stack()}
+			panicked := newPanicError("Config.OnRefuse", v)
 			p.config.Logger.ErrorContext(ctx, panicked.Error())
 			marked = reported{errors.Join(refusal, panicked)}
 		}
@@ -79,13 +78,14 @@ func (p *Plugin) tell(ctx context.Context, refusal error) (marked error) {
 // tellBegin does the same for a transaction that did not begin. No callback has seen it, nor does GORM log it: so the
 // logger is that of the *gorm.DB which the plugin was installed on.
 func (p *Plugin) tellBegin(ctx context.Context, log logger.Interface, refusal error) (marked error) {
+	refusal = beginError(refusal)
 	marked = p.tell(ctx, refusal)
 	if log == nil {
 		return marked
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			marked = errors.Join(marked, &PanicError{In: "GORM's logger", Value: v, Stack: debug.Stack()})
+			marked = errors.Join(marked, newPanicError("GORM's logger", v))
 		}
 	}()
 	// The line that loggers find by themselves is not the application's: database/sql stands in between. Some of them format
@@ -93,6 +93,14 @@ func (p *Plugin) tellBegin(ctx context.Context, log logger.Interface, refusal er
 	message := fmt.Sprintf("%v, called at %s", refusal, caller())
 	log.Error(ctx, strings.ReplaceAll(message, "%", "%%"))
 	return marked
+}
+
+// beginError names the operation in an error that refuses to begin a transaction.
+func beginError(err error) error {
+	if errors.As(err, new(*Error)) {
+		return err
+	}
+	return &Error{Op: "begin", Err: err}
 }
 
 // refusedBegin returns a pool for db that refuses everything, and tells of transactions.

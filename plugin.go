@@ -256,8 +256,10 @@ func first(processor interface{ Get(string) func(*gorm.DB) }, names ...string) s
 
 // guardConfig is what the guarded pools of tenants' statements set.
 func (p *Plugin) guardConfig() guard.Config {
+	onBegin := &guard.BeginHook{}
+	onBegin.Set(func(_ context.Context, refusal error) error { return beginError(refusal) })
 	return guard.Config{
 		Setting: p.config.Setting, Role: p.config.AppRole, CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
-		OnBegin: &guard.BeginHook{},
+		OnBegin: onBegin, NewPanicError: newPanicError,
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -69,11 +68,7 @@ func (c *conn) reportEnd(q *call, tag pgconn.CommandTag, err error) error {
 
 // report turns a panic of the hook into an error: rows can be closed on a goroutine of database/sql, where nothing recovers.
 func (c *conn) report(ctx context.Context, e Event) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &PanicError{In: "OnBypass", Value: p, Stack: debug.Stack()}
-		}
-	}()
+	defer c.cfg.recovered("OnBypass", &err)
 	c.cfg.Report(ctx, e)
 	return nil
 }

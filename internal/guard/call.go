@@ -203,7 +203,7 @@ func (c *conn) noteError(err error) {
 
 // exec runs a statement whose rows nobody reads.
 func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Result, err error) {
-	defer recovered(&err)
+	defer c.cfg.recovered("code that a statement runs", &err)
 	if err = c.admit(ctx, &q); err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 
 // query runs a statement and returns its rows, which are read from the wire as they are asked for.
 func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Rows, err error) {
-	defer recovered(&err)
+	defer c.cfg.recovered("code that a statement runs", &err)
 	if o := OriginOf(ctx); o.asksTenant(q.sql) {
 		s, err := c.scope(ctx)
 		return &tenantRow{tenant: s.tenant}, err

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -43,22 +42,17 @@ var (
 	errTxEnded  = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
 )
 
-// PanicError is a panic in code of the application. Value and Stack may hold anything, and are not in the text.
-type PanicError struct {
-	In    string // the code that panicked, for people
-	Value any    // what was given to panic; nil if the goroutine was ended, as by runtime.Goexit
-	Stack []byte // of the goroutine that panicked
-}
-
-// Error says that there was a panic, and where.
-func (e *PanicError) Error() string { return "tenancy: panic in " + e.In }
-
-// recovered turns a panic in what a user's code does for a statement, such as a driver.Valuer among its arguments, into
-// an error. database/sql would keep the connection of a panicking query for ever, and the Rollback of its transaction
-// would wait for it.
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = &PanicError{In: "what a statement was given", Value: p, Stack: debug.Stack()}
+// recovered turns a panic of the application's code into an error, such as one of a driver.Valuer among a statement's arguments.
+// database/sql would never take the connection of a panicking query back, and the Rollback of its transaction would wait for it.
+// It must be deferred.
+func (cfg *Config) recovered(in string, err *error) {
+	p := recover()
+	switch {
+	case p == nil:
+	case cfg.NewPanicError != nil:
+		*err = cfg.NewPanicError(in, p)
+	default:
+		*err = errors.New("tenancy: panic in " + in) // without the value, which may hold anything
 	}
 }
 

@@ -33,6 +33,9 @@ type Config struct {
 	Report func(ctx context.Context, e Event)
 	// OnBegin, if not nil, learns of transactions that were refused.
 	OnBegin *BeginHook
+	// NewPanicError, if not nil, makes the error for a panic in code of the application, on the goroutine that panicked. In says
+	// which code it was, and value is what was given to panic.
+	NewPanicError func(in string, value any) error
 }
 
 // Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by

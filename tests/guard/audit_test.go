@@ -157,10 +157,10 @@ func TestReportOfPanic(t *testing.T) {
 				}
 			})
 			_, err := way.exec(bypassing(mark), t, p, `CREATE TABLE IF NOT EXISTS never ()`)
-			var panicked *guard.PanicError
+			var panicked *panicError
 			if !end {
 				require.ErrorAs(t, err, &panicked)
-				require.Equal(t, "OnBypass", panicked.In)
+				require.Equal(t, "OnBypass", panicked.in)
 				require.Zero(t, p.inUse())
 			}
 			rows, err := way.query(bypassing(mark), t, p, `SELECT generate_series(1, 3)`)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -162,6 +163,17 @@ func (panicking) RewriteQuery(context.Context, *pgx.Conn, string, []any) (string
 	panic("rewriter")
 }
 
+// panicError is what the guarded pools of these tests make of a panic.
+type panicError struct {
+	in    string
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return "panic in " + e.in }
+
+func newPanicError(in string, value any) error { return &panicError{in, value, debug.Stack()} }
+
 // TestPanics in a user's code leave the pool clean. They become errors, for database/sql never takes the connection of a
 // panicking query back, and lets the Rollback of its transaction wait for ever.
 func TestPanics(t *testing.T) {
@@ -174,10 +186,10 @@ func TestPanics(t *testing.T) {
 		for name, arg := range map[string]any{"value": valuer{panicking{}}, "rewriter": panicking{}} {
 			requirePanic := func(err error) {
 				t.Helper()
-				var panicked *guard.PanicError
+				var panicked *panicError
 				require.ErrorAs(t, err, &panicked)
-				require.Equal(t, name, panicked.Value)
-				require.Contains(t, string(panicked.Stack), "cancel_test.go")
+				require.Equal(t, name, panicked.value)
+				require.Contains(t, string(panicked.stack), "cancel_test.go")
 				require.NotContains(t, err.Error(), name, "what is panicked with may be anything")
 			}
 			_, err := way.query(ctx, t, p, `SELECT $1::int`, arg)

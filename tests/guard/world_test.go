@@ -160,7 +160,7 @@ type pool struct {
 
 func guarded(t *testing.T, w way, pgxConfig *pgx.ConnConfig, cfg guard.Config) *pool {
 	t.Helper()
-	cfg.Setting = setting
+	cfg.Setting, cfg.NewPanicError = setting, newPanicError
 	p := &pool{way: w, sent: countSent(pgxConfig)}
 	if w.direct {
 		p.DB = guard.Open(stdlib.GetConnector(*pgxConfig, noPing), cfg)

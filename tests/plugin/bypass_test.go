@@ -185,7 +185,7 @@ func TestBypassRefused(t *testing.T) {
 			tx := d.open(t, tenancy.Config{AdminRole: d.Admin.Role}).WithContext(as(acme)).Begin()
 			t.Cleanup(func() { tx.Rollback() })
 			return tenancy.Bypass(tx, "test")
-		}, tenancy.ErrTenantMismatch},
+		}, tenancy.ErrInTransaction},
 	} {
 		t.Run(name, func(t *testing.T) {
 			admin := c.client()
