@@ -9,14 +9,14 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// checkCommand reports the holes in the isolation of a database.
+// checkCommand reports what breaks the isolation of tenants in a database.
 type checkCommand struct {
 	subject
 	format string
 	failOn rls.Severity
 }
 
-// formats are how a report can be written.
+// formats are the formats of a report.
 var formats = map[string]func(rls.Report, palette) (string, error){
 	"text":  asText,
 	"json":  asJSON,
@@ -29,14 +29,14 @@ var severities = []rls.Severity{rls.Critical, rls.High, rls.Medium, rls.Low}
 func (c *checkCommand) flags(fs *flag.FlagSet) {
 	c.subject.flags(fs)
 	c.format = "text"
-	fs.Func("format", "`text`, json or sarif (text)", func(name string) error {
+	fs.Func("format", "the `format` of the report: text, json or sarif (default text)", func(name string) error {
 		if formats[name] == nil {
 			return fmt.Errorf("must be text, json or sarif")
 		}
 		c.format = name
 		return nil
 	})
-	fs.Func("fail-on", "the mildest `severity` that makes the exit code 1: critical, high, medium or low (low)", func(name string) error {
+	fs.Func("fail-on", "the lowest `severity` that makes the exit code 1: critical, high, medium or low (default low)", func(name string) error {
 		n := slices.IndexFunc(severities, func(s rls.Severity) bool { return s.String() == name })
 		if n < 0 {
 			return fmt.Errorf("must be critical, high, medium or low")

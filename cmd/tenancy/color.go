@@ -8,7 +8,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// palette holds the escape sequences for a terminal, and nothing for anything else.
+// palette holds the escape sequences for a terminal. They are empty for other outputs.
 type palette struct {
 	bold, dim, reset string
 	severity         map[rls.Severity]string
@@ -34,7 +34,7 @@ func paletteFor(s streams) palette {
 	return colours
 }
 
-// printable keeps names from the catalog from commanding the terminal.
+// printable replaces control characters, so that a name from the catalog cannot control the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && !unicode.IsGraphic(r) {

@@ -64,14 +64,14 @@ LOW (1)
 ALLOWED (1)
   tenant-column-nullable: public.d: for a time
 
-NOT LOOKED AT
+NOT CHECKED
   Something.
 
-2 findings in 2 tenants' tables, for the role app.
-With the same options, "tenancy sql" prints these statements as one script, in the order in which they work.
+2 findings in 2 tenant tables, for the role app.
+"tenancy sql" with the same options prints these statements as one script, in the right order.
 `, "\n"), text)
 
 	text, err = asText(rls.Report{Role: "app", Tables: 1}, palette{})
 	require.NoError(t, err)
-	require.Equal(t, "No findings in 1 tenants' table, for the role app.\n", text)
+	require.Equal(t, "No findings in 1 tenant table, for the role app.\n", text)
 }

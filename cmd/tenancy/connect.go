@@ -11,19 +11,19 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// oldestServer is the oldest major version of PostgreSQL that is supported.
+// oldestServer is the oldest supported major version of PostgreSQL.
 const oldestServer = 14
 
-// connection is the part of the command line that all commands have in common.
+// connection holds the options that all commands have.
 type connection struct {
 	dsn, setting, column, appRole string
 }
 
 func (c *connection) flags(fs *flag.FlagSet) {
-	fs.StringVar(&c.dsn, "dsn", "", "the database, as a `URL` or key=value pairs; DATABASE_URL if not given, which keeps a password "+
-		"out of\n        the list of processes")
-	fs.StringVar(&c.setting, "setting", "app.tenant_id", "the `setting` that holds the current tenant (app.tenant_id)")
-	fs.StringVar(&c.column, "column", "tenant_id", "the `column` that holds the tenant of a row (tenant_id)")
+	fs.StringVar(&c.dsn, "dsn", "", "the database, as a `URL` or key=value pairs (default: the environment variable DATABASE_URL). Other users of\n"+
+		"        this machine can see the options of a process, but not its environment")
+	fs.StringVar(&c.setting, "setting", "app.tenant_id", "the `setting` that holds the current tenant (default app.tenant_id)")
+	fs.StringVar(&c.column, "column", "tenant_id", "the `column` that holds the tenant of a row (default tenant_id)")
 }
 
 // open connects to the database, and refuses a server that is too old.
@@ -33,7 +33,7 @@ func (c *connection) open(ctx context.Context, s streams) (*sql.DB, error) {
 		dsn, source = s.env("DATABASE_URL"), "DATABASE_URL"
 	}
 	if dsn == "" {
-		return nil, misused("no database is named: give --dsn or set DATABASE_URL")
+		return nil, misused("no database is given: add --dsn or set DATABASE_URL")
 	}
 	config, err := parseDSN(dsn, source)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *connection) open(ctx context.Context, s streams) (*sql.DB, error) {
 	return pool, nil
 }
 
-// suitable connects, and looks at what the server says of itself in its greeting.
+// suitable connects, and refuses a server that is too old by the version in its greeting.
 func suitable(ctx context.Context, pool *sql.DB) error {
 	conn, err := pool.Conn(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// explainCommand shows the plan of a statement, as the application's role gets it for a tenant.
+// explainCommand shows the plan that the application's role gets for a statement of a tenant.
 type explainCommand struct {
 	connection
 	tenant  string
@@ -23,10 +23,10 @@ type explainCommand struct {
 
 func (c *explainCommand) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
-	fs.StringVar(&c.appRole, "app-role", "", "the `role` to take (SET ROLE); that of the DSN if not given")
-	fs.StringVar(&c.tenant, "tenant", "", "the `tenant` to run as; required")
-	fs.BoolVar(&c.analyze, "analyze", false, "run the statement, and roll it back; without it nothing is run. What does not roll back stays,\n"+
-		"        such as the steps of a sequence")
+	fs.StringVar(&c.appRole, "app-role", "", "the `role` to take with SET ROLE (default: the role of the DSN)")
+	fs.StringVar(&c.tenant, "tenant", "", "the `tenant` to plan the statement for; required")
+	fs.BoolVar(&c.analyze, "analyze", false, "run the statement and roll it back, to show actual times. Sequences that it advances stay advanced.\n"+
+		"        Without this option the statement is only planned")
 }
 
 func (c *explainCommand) run(ctx context.Context, args []string, s streams) (int, error) {
@@ -39,7 +39,7 @@ func (c *explainCommand) run(ctx context.Context, args []string, s streams) (int
 		return 0, err
 	}
 	defer pool.Close()
-	// A statement that is only planned changes nothing; the transaction makes sure of it.
+	// A statement that is only planned changes nothing; the read-only transaction ensures it.
 	tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: !c.analyze})
 	if err != nil {
 		return 0, err
@@ -52,13 +52,13 @@ func (c *explainCommand) run(ctx context.Context, args []string, s streams) (int
 	return exitClean, write(s, text)
 }
 
-// statement returns the one statement to explain; "-" stands for the standard input.
+// statement returns the statement to explain. "-" stands for the standard input.
 func (c *explainCommand) statement(args []string, s streams) (string, error) {
 	switch {
 	case c.tenant == "":
-		return "", misused("no tenant is named: give --tenant")
+		return "", misused("no tenant is given: add --tenant")
 	case !strings.Contains(c.setting, "."):
-		return "", misused("--setting: must have two parts joined by a dot")
+		return "", misused("--setting: must be two names joined by a dot, such as app.tenant_id")
 	case len(args) != 1:
 		return "", misused("give one statement, in quotes and after the options, or - to read it from the standard input")
 	case args[0] != "-":
@@ -68,7 +68,7 @@ func (c *explainCommand) statement(args []string, s streams) (string, error) {
 	return string(text), err
 }
 
-// explain asks for the plan twice: as a document to judge, and as the text to show.
+// explain asks for the plan twice: as JSON to analyse, and as text to show.
 func (c *explainCommand) explain(ctx context.Context, tx *sql.Tx, statement string) (string, error) {
 	if err := c.become(ctx, tx); err != nil {
 		return "", err
@@ -104,7 +104,7 @@ func (c *explainCommand) explain(ctx context.Context, tx *sql.Tx, statement stri
 	return printable(strings.Join(shown, "\n") + "\n\n" + verdict(scans, tables, c.column, role)), nil
 }
 
-// become takes the role and the tenant, until the transaction ends.
+// become sets the role and the tenant until the transaction ends.
 func (c *explainCommand) become(ctx context.Context, tx *sql.Tx) error {
 	if err := mustExist(ctx, tx, "--app-role", c.appRole); err != nil {
 		return err
@@ -117,13 +117,13 @@ func (c *explainCommand) become(ctx context.Context, tx *sql.Tx) error {
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, query, "role", c.appRole); err != nil {
-		return fmt.Errorf("--app-role: the login can't take the role: %w", err)
+		return fmt.Errorf("--app-role: the login cannot take the role: %w", err)
 	}
 	return nil
 }
 
-// lines runs one statement, and returns the lines of its result. The extended protocol takes no second statement, which
-// might be a COMMIT.
+// lines runs one statement and returns the lines of its result. It uses the extended protocol, which refuses a second
+// statement: that could be a COMMIT.
 func lines(ctx context.Context, tx *sql.Tx, query string) ([]string, error) {
 	rows, err := tx.QueryContext(ctx, query, pgx.QueryExecModeExec)
 	if err != nil {
@@ -141,12 +141,12 @@ func lines(ctx context.Context, tx *sql.Tx, query string) ([]string, error) {
 	return found, withoutParameters(rows.Err())
 }
 
-// withoutParameters says what to do about a statement that was copied with its parameters.
+// withoutParameters adds advice to the error of a statement that has parameters.
 func withoutParameters(err error) error {
 	const undefinedParameter, protocolViolation = "42P02", "08P01"
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && (pg.Code == undefinedParameter || pg.Code == protocolViolation) {
-		return fmt.Errorf("put values where the statement has parameters such as $1: %w", err)
+		return fmt.Errorf("write values instead of parameters such as $1: %w", err)
 	}
 	return err
 }

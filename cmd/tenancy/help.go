@@ -11,8 +11,7 @@ func help(args []string, s streams) int {
 	text := overview()
 	if len(args) > 0 {
 		if text = usage(args[0]); text == "" {
-			fmt.Fprintf(s.err, "tenancy help: %s\n\n%s", unknown("command", args[0]), overview())
-			return exitFailed
+			return unknownCommand(args[0], s)
 		}
 	}
 	if write(s, text) != nil {
@@ -24,20 +23,29 @@ func help(args []string, s streams) int {
 // overview lists the commands.
 func overview() string {
 	var b strings.Builder
-	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\n\nUsage:\n\n")
+	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nIt changes nothing in the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  tenancy %-8s %s\n", c.name, c.summary)
 	}
 	b.WriteString(`
-"tenancy help <command>" lists the options of a command. The database is named by --dsn or DATABASE_URL, as a URL or as
-key=value pairs. A password that is in none of them is taken from PGPASSWORD or ~/.pgpass; it is never printed.
+"tenancy help <command>" lists the options of a command.
 
-Exit codes: 0 nothing found, 1 findings, 2 could not check.
-`)
+Name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs. If that has no password, it is read from
+PGPASSWORD or ~/.pgpass. Passwords are never printed.
+
+` + exitCodes)
 	return b.String()
 }
 
-// usage describes a command, and is empty if there is none of that name.
+const exitCodes = `Exit codes:
+
+    0  no error, and no finding of check at or above --fail-on
+    1  check has findings
+    2  an error: a wrong option, no connection, a missing permission
+  130  interrupted with Ctrl-C
+`
+
+// usage describes a command. It is empty if there is none of that name.
 func usage(name string) string {
 	var b strings.Builder
 	for _, c := range commands {
@@ -46,16 +54,17 @@ func usage(name string) string {
 		}
 		fs := flag.NewFlagSet(name, flag.ContinueOnError)
 		c.make().flags(fs)
-		fmt.Fprintf(&b, "Usage: tenancy %s [options] %s\n%s%s.\n", name, c.arguments, strings.ToUpper(c.summary[:1]), c.summary[1:])
-		if c.arguments == "" {
-			text := strings.Replace(b.String(), "[options] \n", "[options]\n", 1)
-			b.Reset()
-			b.WriteString(text)
-		}
+		fmt.Fprintf(&b, "%s%s%s.\n", synopsis(name, c.arguments), strings.ToUpper(c.summary[:1]), c.summary[1:])
 		fs.VisitAll(func(f *flag.Flag) {
 			value, text := flag.UnquoteUsage(f)
 			fmt.Fprintf(&b, "\n  --%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), text)
 		})
+		b.WriteString("\n" + exitCodes)
 	}
 	return b.String()
+}
+
+// synopsis is the line that shows how to write a command.
+func synopsis(name, arguments string) string {
+	return strings.TrimSpace("Usage: tenancy "+name+" [options] "+arguments) + "\n"
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// subject is what a database is checked for, as the command line says.
+// subject holds the options of a check.
 type subject struct {
 	connection
 	adminRole string
@@ -24,15 +24,15 @@ type subject struct {
 
 func (c *subject) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
-	fs.StringVar(&c.appRole, "app-role", "", "the `role` that the application logs in as; that of the DSN if not given")
-	fs.StringVar(&c.adminRole, "admin-role", "", "the `role` that may see every tenant's rows")
-	fs.StringVar(&c.readOnly, "read-only-role", "", "the `role` that may read every tenant's rows")
-	fs.Func("schema", "a `schema` to look at, instead of all; can be repeated", func(name string) error {
+	fs.StringVar(&c.appRole, "app-role", "", "the `role` that the application logs in as (default: the role of the DSN)")
+	fs.StringVar(&c.adminRole, "admin-role", "", "the `role` that may read and write the rows of all tenants")
+	fs.StringVar(&c.readOnly, "read-only-role", "", "the `role` that may read the rows of all tenants, and write none")
+	fs.Func("schema", "check this `schema` only; can be repeated", func(name string) error {
 		c.options = append(c.options, rls.Schemas(name))
 		return nil
 	})
-	fs.Func("allow", "tolerate a finding: `code=object=reason`, as the report names them; can be repeated. The code shared-table\n"+
-		"        tells of a table with the tenant column that all tenants share", func(entry string) error {
+	fs.Func("allow", "accept a finding: `code=object=reason`, with the code and object of the report; can be repeated.\n"+
+		"        The code shared-table declares a table that has the tenant column and that all tenants share", func(entry string) error {
 		parts := strings.SplitN(entry, "=", 3)
 		if len(parts) < 3 {
 			return errors.New("must be code=object=reason")

@@ -6,7 +6,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// jsonReport is the report as a program reads it. Fields are added, and never renamed.
+// jsonReport is the report for programs. Fields may be added, but are never renamed.
 type jsonReport struct {
 	Role       string        `json:"role"`
 	Tables     int           `json:"tables"`

@@ -1,8 +1,11 @@
-// Command tenancy checks that a PostgreSQL database keeps its tenants apart, and prints the SQL that mends it.
+// Command tenancy checks that a PostgreSQL database keeps its tenants apart, and prints the SQL that fixes what does not.
 //
 //	go run github.com/gormtenancy/tenancy/cmd/tenancy check --dsn postgres://app@localhost/shop
 //
-// It never writes to the database. "tenancy help" lists what it can do.
+// It changes nothing in the database; "explain --analyze" runs a statement and rolls it back. "tenancy help" lists the commands, and "tenancy help check" the options of one.
+//
+// The exit code is 0 if the command did its work and check found nothing, 1 if check has findings (at or above --fail-on),
+// 2 after an error, and 130 after Ctrl-C.
 package main
 
 import (

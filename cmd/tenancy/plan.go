@@ -20,7 +20,7 @@ type node struct {
 	Plans   []node `json:"Plans"`
 }
 
-// scan is how a plan reads a table.
+// scan describes how a plan reads a table.
 type scan struct {
 	schema, table string
 	how           string // the type of the node
@@ -30,7 +30,7 @@ type scan struct {
 
 func (s scan) name() string { return s.schema + "." + s.table }
 
-// scans returns what the plan reads.
+// scans returns how the plan reads its tables.
 func (n node) scans() []scan {
 	var found []scan
 	if n.Table != "" && strings.HasSuffix(n.Type, "Scan") {
@@ -57,7 +57,7 @@ func (n node) indexNodes() []node {
 	return found
 }
 
-// tenantTable is what the catalog says of a table with the tenant column.
+// tenantTable describes a table with the tenant column.
 type tenantTable struct {
 	secured bool     // its policies apply to the role, or those of the parent it is read through
 	leading []string // the indexes that lead with the column
@@ -76,7 +76,7 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3 AND a.attnum > 0 AND NOT a.attisdropped
 WHERE n.nspname = $1 AND c.relname = $2`
 
-// tenantTables returns those of the tables that have the tenant column, by name.
+// tenantTables returns the scanned tables that have the tenant column, by name.
 func (c *explainCommand) tenantTables(ctx context.Context, tx *sql.Tx, scans []scan) (map[string]tenantTable, error) {
 	tables := map[string]tenantTable{}
 	for _, s := range scans {

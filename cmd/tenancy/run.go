@@ -12,9 +12,10 @@ import (
 
 // The exit codes.
 const (
-	exitClean  = 0
-	exitFound  = 1 // findings at or above --fail-on
-	exitFailed = 2 // could not check
+	exitClean       = 0
+	exitFound       = 1   // findings at or above --fail-on
+	exitFailed      = 2   // an error
+	exitInterrupted = 130 // Ctrl-C, as shells count it
 )
 
 // streams is what a command knows of the process it runs in.
@@ -24,7 +25,7 @@ type streams struct {
 	env      func(string) string
 }
 
-// command is one thing the tool does.
+// command is a command of the tool.
 type command interface {
 	flags(fs *flag.FlagSet)
 	run(ctx context.Context, args []string, s streams) (exit int, err error)
@@ -35,9 +36,9 @@ var commands = []struct {
 	name, arguments, summary string
 	make                     func() command
 }{
-	{"check", "", "look for holes in the isolation of a database", func() command { return &checkCommand{} }},
-	{"sql", "", "print the script that mends what check finds", func() command { return &sqlCommand{} }},
-	{"explain", "'SELECT …'", "show the plan of a statement under the policies", func() command { return &explainCommand{} }},
+	{"check", "", "report what breaks the isolation of tenants in a database", func() command { return &checkCommand{} }},
+	{"sql", "", "print an SQL script that fixes what check reports", func() command { return &sqlCommand{} }},
+	{"explain", "'SELECT …'", "show the plan of a statement as a tenant gets it", func() command { return &explainCommand{} }},
 	{"version", "", "print the version", func() command { return versionCommand{} }},
 }
 
@@ -72,13 +73,22 @@ func run(ctx context.Context, args []string, s streams) int {
 		case err == nil:
 			return exit
 		}
-		fmt.Fprintf(s.err, "tenancy %s: %s\n", name, printable(strings.TrimPrefix(err.Error(), "rls: ")))
-		if errors.As(err, new(usageError)) {
-			fmt.Fprintf(s.err, "\n%s", usage(name))
+		if ctx.Err() != nil {
+			fmt.Fprintf(s.err, "tenancy %s: interrupted\n", name)
+			return exitInterrupted
 		}
+		if errors.As(err, new(usageError)) {
+			fmt.Fprintf(s.err, "%s\"tenancy help %s\" lists the options.\n\n", synopsis(name, c.arguments), name)
+		}
+		fmt.Fprintf(s.err, "tenancy %s: %s\n", name, printable(strings.TrimPrefix(err.Error(), "rls: ")))
 		return exitFailed
 	}
-	fmt.Fprintf(s.err, "tenancy: %s\n\n%s", unknown("command", name), overview())
+	return unknownCommand(name, s)
+}
+
+// unknownCommand reports the error on the last line, where people look first.
+func unknownCommand(name string, s streams) int {
+	fmt.Fprintf(s.err, "Usage: tenancy <command> [options]\n\"tenancy help\" lists the commands.\n\ntenancy: %s\n", unknown("command", name))
 	return exitFailed
 }
 
@@ -92,22 +102,22 @@ func runCommand(ctx context.Context, c command, name string, args []string, s st
 	return c.run(ctx, fs.Args(), s)
 }
 
-// inFlags says what package flag found wrong, unless the text may hold a DSN that has slipped into the wrong place.
+// inFlags returns the error of package flag, without its text where that may hold a misplaced DSN.
 func inFlags(err error) error {
 	switch text := err.Error(); {
 	case errors.Is(err, flag.ErrHelp):
 		return err
 	case strings.ContainsAny(text, "@") || strings.Contains(text, "://") || strings.Contains(text, "password"):
-		return misused("an option is unknown or has a wrong value (not shown, for it looks like a DSN)")
+		return misused("an option is unknown or has a wrong value (not shown: it looks like a DSN)")
 	default:
 		return usageError{text}
 	}
 }
 
-// word is what can be shown without fear that it holds a password.
+// word matches an argument that cannot hold a password.
 var word = regexp.MustCompile(`^[a-z-]{1,20}$`)
 
-// unknown complains about an argument, and shows it only if it can't be a DSN.
+// unknown names an unknown argument, unless it may be a DSN.
 func unknown(what, argument string) string {
 	if word.MatchString(argument) {
 		return fmt.Sprintf("unknown %s %q", what, argument)
@@ -115,7 +125,7 @@ func unknown(what, argument string) string {
 	return "unknown " + what
 }
 
-// none refuses arguments, where a command has none.
+// none refuses arguments of a command that takes none.
 func none(args []string) error {
 	if len(args) > 0 {
 		return misused("%s: name the database with --dsn", unknown("argument", args[0]))

@@ -60,7 +60,7 @@ type (
 		Message      sarifMessage       `json:"message"`
 		Locations    []sarifLocation    `json:"locations"`
 		Fingerprints map[string]string  `json:"partialFingerprints"`
-		Suppressions []sarifSuppression `json:"suppressions"` // none, and empty, where nothing is allowed
+		Suppressions []sarifSuppression `json:"suppressions"` // empty, not null, if the finding is not allowed
 		Properties   sarifProperties    `json:"properties"`
 	}
 	sarifLocation struct {
@@ -75,7 +75,7 @@ type (
 	}
 )
 
-// sarifRanks are the words of SARIF, and the scores of GitHub, for a severity.
+// sarifRanks are SARIF's levels and GitHub's scores for each severity.
 var sarifRanks = map[rls.Severity]struct{ level, score string }{
 	rls.Critical: {"error", "9.5"},
 	rls.High:     {"error", "8.0"},
@@ -83,8 +83,8 @@ var sarifRanks = map[rls.Severity]struct{ level, score string }{
 	rls.Low:      {"note", "2.0"},
 }
 
-// asSARIF writes a report as tools for static analysis exchange it. What is found lies in a database, not in a file: its
-// locations are logical ones.
+// asSARIF writes a report in the format that tools for static analysis exchange. Findings are in a database, not in a
+// file, so their locations are logical.
 func asSARIF(r rls.Report, _ palette) (string, error) {
 	driver := sarifDriver{Name: "tenancy", Version: version(), InformationURI: "https://github.com/gormtenancy/tenancy"}
 	for _, rule := range rls.Rules() {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// sqlCommand prints the script that mends a database.
+// sqlCommand prints the script that fixes a database.
 type sqlCommand struct{ subject }
 
 func (c *sqlCommand) flags(fs *flag.FlagSet) { c.subject.flags(fs) }
@@ -23,14 +23,14 @@ func (c *sqlCommand) run(ctx context.Context, args []string, s streams) (int, er
 	var b strings.Builder
 	script := report.SQL()
 	if script == "" {
-		b.WriteString("-- There is nothing that SQL could mend.\n")
+		b.WriteString("-- There is nothing to fix with SQL.\n")
 	} else {
-		b.WriteString("-- Read this before you run it, in one transaction, as the role that owns the tables:\n" +
+		b.WriteString("-- Read this script, then run it in one transaction, as the role that owns the tables:\n" +
 			"-- psql --single-transaction --set ON_ERROR_STOP=1 --file …\n")
 	}
 	for _, f := range report.Findings {
 		if f.Fix == "" {
-			fmt.Fprintf(&b, "-- To be done by hand: %s: %s: %s\n", f.Code, line(f.Object), line(f.Problem))
+			fmt.Fprintf(&b, "-- To fix by hand: %s: %s: %s\n", f.Code, line(f.Object), line(f.Problem))
 		}
 	}
 	if script != "" {

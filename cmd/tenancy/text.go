@@ -21,16 +21,16 @@ func asText(r rls.Report, p palette) (string, error) {
 		b.WriteString("\n")
 	}
 	if len(r.NotChecked) > 0 {
-		fmt.Fprintf(&b, "%sNOT LOOKED AT%s\n", p.bold, p.reset)
+		fmt.Fprintf(&b, "%sNOT CHECKED%s\n", p.bold, p.reset)
 		for _, text := range r.NotChecked {
 			fmt.Fprintf(&b, "  %s\n", line(text))
 		}
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "%s in %s, for the role %s.\n",
-		count(len(r.Findings), "finding"), count(r.Tables, "tenants' table"), line(r.Role))
+		count(len(r.Findings), "finding"), count(r.Tables, "tenant table"), line(r.Role))
 	if r.SQL() != "" {
-		b.WriteString("With the same options, \"tenancy sql\" prints these statements as one script, in the order in which they work.\n")
+		b.WriteString("\"tenancy sql\" with the same options prints these statements as one script, in the right order.\n")
 	}
 	return b.String(), nil
 }

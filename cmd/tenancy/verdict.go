@@ -7,28 +7,28 @@ import (
 	"strings"
 )
 
-// verdict says in a sentence for each table how the plan finds the tenant's rows, and whether policies apply at all.
+// verdict describes for each tenant table how the plan finds the tenant's rows, and whether policies apply at all.
 func verdict(scans []scan, tables map[string]tenantTable, column, role string) string {
-	var said []string
+	var sentences []string
 	for _, s := range scans {
-		t, isTenants := tables[s.name()]
-		if !isTenants {
+		t, isTenantTable := tables[s.name()]
+		if !isTenantTable {
 			continue
 		}
-		said = append(said, s.judge(t, column, role))
+		sentences = append(sentences, s.judge(t, column, role))
 		if !t.secured {
-			said = append(said, fmt.Sprintf("Attention: no policy applies to role %s on %s, so this is not the plan under a policy.",
+			sentences = append(sentences, fmt.Sprintf("Attention: no policy applies to role %s on %s, so this is not the plan under a policy.",
 				role, s.name()))
 		}
 	}
-	if len(said) == 0 {
+	if len(sentences) == 0 {
 		return fmt.Sprintf("The plan reads no table that has the column %s.\n", column)
 	}
-	slices.Sort(said)
-	return strings.Join(slices.Compact(said), "\n") + "\n"
+	slices.Sort(sentences)
+	return strings.Join(slices.Compact(sentences), "\n") + "\n"
 }
 
-// judge says whether an index that leads with the tenant column is used.
+// judge reports whether an index that leads with the tenant column is used.
 func (s scan) judge(t tenantTable, column, role string) string {
 	for _, index := range s.indexes {
 		if slices.Contains(t.leading, index.Index) && mentions(index.Cond, column) {
@@ -45,13 +45,13 @@ func (s scan) judge(t tenantTable, column, role string) string {
 			"through.", s.name(), how, column, role)
 	}
 	if len(t.leading) == 0 {
-		return fmt.Sprintf("No: %s is read by %s, and no index leads with %s: tenancy check says how to make one.", s.name(), how, column)
+		return fmt.Sprintf("No: %s is read by %s, and no index leads with %s: \"tenancy check\" prints the statement that makes one.", s.name(), how, column)
 	}
-	return fmt.Sprintf("No: %s is read by %s, although %s leads with %s; PostgreSQL prefers that for small tables, without "+
-		"statistics (ANALYZE), or where another condition finds fewer rows.", s.name(), how, t.leading[0], column)
+	return fmt.Sprintf("No: %s is read by %s, although %s leads with %s. PostgreSQL prefers that for small tables, without "+
+		"statistics (run ANALYZE), or if another condition finds fewer rows.", s.name(), how, t.leading[0], column)
 }
 
-// mentions tells whether a condition, as PostgreSQL writes it, is about the column.
+// mentions reports whether a condition, as PostgreSQL writes it, is about the column.
 func mentions(condition, column string) bool {
 	const before, after = `(?:^|[^\pL\pN_$"])`, `(?:$|[^\pL\pN_$"])`
 	quoted := `"` + strings.ReplaceAll(column, `"`, `""`) + `"`

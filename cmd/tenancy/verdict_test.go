@@ -36,7 +36,7 @@ func TestVerdict(t *testing.T) {
 		"another index": {
 			plan:   `{"Node Type": "Bitmap Heap Scan", "Schema": "public", "Relation Name": "t", "Filter": "(t.tenant_id = $0)", "Recheck Cond": "(t.name = 'x')"}`,
 			tables: indexed,
-			says:   []string{"No: public.t is read by Bitmap Heap Scan, although t_tenant leads with tenant_id; PostgreSQL prefers that"},
+			says:   []string{"No: public.t is read by Bitmap Heap Scan, although t_tenant leads with tenant_id. PostgreSQL prefers that"},
 		},
 		"a policy that lets all through": {
 			plan:   `{"Node Type": "Seq Scan", "Schema": "public", "Relation Name": "t", "Filter": "(t.name = 'tenant_ids')"}`,

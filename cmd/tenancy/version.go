@@ -23,7 +23,7 @@ func (versionCommand) run(_ context.Context, args []string, s streams) (int, err
 	return exitClean, write(s, text+"\n")
 }
 
-// version is the version of the module, as the go command has recorded it.
+// version is the version of the module, as recorded by the go command.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

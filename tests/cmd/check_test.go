@@ -13,7 +13,7 @@ func TestCheckOfACleanDatabase(t *testing.T) {
 	r := tenancy(t, d.options(t, "check")...)
 	require.Equal(t, 0, r.exit, r.out+r.errors)
 	require.Empty(t, r.errors)
-	require.Contains(t, r.out, "No findings in 2 tenants' tables, for the role "+d.App.Role)
+	require.Contains(t, r.out, "No findings in 2 tenant tables, for the role "+d.App.Role)
 
 	options := d.options(t, "check")
 	options = append(options[:1], options[3:]...)

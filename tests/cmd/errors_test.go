@@ -1,10 +1,13 @@
 package cmd_test
 
 import (
+	"bytes"
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -30,10 +33,10 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		"unknown format":      {[]string{"check", "--format", "xml"}, "must be text, json or sarif"},
 		"unknown severity":    {[]string{"check", "--fail-on", "mild"}, "must be critical, high, medium or low"},
 		"incomplete allow":    {[]string{"check", "--allow", "code"}, "must be code=object=reason"},
-		"no database":         {[]string{"check"}, "give --dsn or set DATABASE_URL"},
-		"no database for sql": {[]string{"sql"}, "give --dsn or set DATABASE_URL"},
+		"no database":         {[]string{"check"}, "add --dsn or set DATABASE_URL"},
+		"no database for sql": {[]string{"sql"}, "add --dsn or set DATABASE_URL"},
 		"format of sql":       {[]string{"sql", "--format", "json"}, "-format"},
-		"no tenant":           {[]string{"explain", "--dsn", dsn, "SELECT 1"}, "give --tenant"},
+		"no tenant":           {[]string{"explain", "--dsn", dsn, "SELECT 1"}, "add --tenant"},
 		"no statement":        {[]string{"explain", "--dsn", dsn, "--tenant", "x"}, "give one statement"},
 		"statements":          {[]string{"explain", "--dsn", dsn, "--tenant", "x", "SELECT", "1"}, "give one statement"},
 		"setting":             {[]string{"explain", "--dsn", dsn, "--tenant", "x", "--setting", "role", "SELECT 1"}, "--setting"},
@@ -43,6 +46,11 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := tenancy(t, c.args...)
 			r.failed(t, c.why, "Usage:")
+			if len(c.args) > 0 {
+				lines := strings.Split(strings.TrimSpace(r.errors), "\n")
+				require.Contains(t, lines[len(lines)-1], c.why, "the error is last")
+				require.LessOrEqual(t, len(lines), 4, r.errors)
+			}
 			require.NotContains(t, r.errors, "hunter2")
 		})
 	}
@@ -107,7 +115,7 @@ func TestRolesThatDoNotExist(t *testing.T) {
 	tenancy(t, "explain", "--dsn", d.Owner.DSN, "--app-role", "nobody_here", "--tenant", "x", "SELECT 1").
 		failed(t, `--app-role: role "nobody_here" does not exist`)
 	tenancy(t, "explain", "--dsn", d.App.DSN, "--app-role", d.Owner.Role, "--tenant", "x", "SELECT 1").
-		failed(t, "--app-role: the login can't take the role")
+		failed(t, "--app-role: the login cannot take the role")
 }
 
 func TestNothingToCheck(t *testing.T) {
@@ -168,4 +176,25 @@ func greetAsOldServer(listener net.Listener) error {
 			}
 		}
 	}
+}
+
+// TestInterruptIsNotAnError interrupts a command that waits for a server which accepts connections and never answers.
+func TestInterruptIsNotAnError(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // has no interrupt to send
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	cmd := exec.CommandContext(t.Context(), binary, "check", "--dsn", "postgres://u:hunter2@"+listener.Addr().String()+"/db")
+	var errOut bytes.Buffer
+	cmd.Stderr = &errOut
+	require.NoError(t, cmd.Start())
+	conn, err := listener.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	_ = cmd.Wait()
+	require.Equal(t, 130, cmd.ProcessState.ExitCode())
+	require.Equal(t, "tenancy check: interrupted\n", errOut.String())
 }

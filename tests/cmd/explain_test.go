@@ -76,7 +76,7 @@ func TestExplainRefuses(t *testing.T) {
 		"SELECT 1; COMMIT":                   "multiple commands",
 		"COMMIT":                             "syntax error",
 		"SELECT * FROM nowhere":              `"nowhere" does not exist`,
-		"SELECT * FROM patients WHERE id=$1": "put values where the statement has parameters",
+		"SELECT * FROM patients WHERE id=$1": "write values instead of parameters",
 	} {
 		tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", statement).failed(t, why)
 	}

@@ -10,7 +10,7 @@ func TestSQLMendsADatabase(t *testing.T) {
 	d := newDatabase(t)
 	r := tenancy(t, d.options(t, "sql")...)
 	require.Equal(t, 0, r.exit, r.errors)
-	require.Equal(t, "-- There is nothing that SQL could mend.\n", r.out)
+	require.Equal(t, "-- There is nothing to fix with SQL.\n", r.out)
 
 	d.spoil(t)
 	r = tenancy(t, d.options(t, "sql")...)
@@ -25,5 +25,5 @@ func TestSQLTellsWhatIsToBeDoneByHand(t *testing.T) {
 	d := newDatabase(t)
 	r := tenancy(t, d.options(t, "sql", "--allow", "table-not-enabled=public.countries=was never")...)
 	require.Equal(t, 0, r.exit, r.errors)
-	require.Contains(t, r.out, "-- There is nothing that SQL could mend.\n-- To be done by hand: allow-stale: table-not-enabled on public.countries")
+	require.Contains(t, r.out, "-- There is nothing to fix with SQL.\n-- To fix by hand: allow-stale: table-not-enabled on public.countries")
 }
