@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/private"
 )
 
 // GORM begins a transaction for each Create, Update and Delete, because hooks, associations and other plugins may send more. Where
@@ -65,13 +66,12 @@ func (c *committed) Commit() error {
 // chain is what GORM does for one kind of statement, from our callback before its transaction to the commit, where no other
 // plugin has a part in it.
 //
-// GORM has no function that lists callbacks. They are read from the processor, which keeps them in an unexported field, with
-// package reflect: only if the processor looks exactly as expected, and only to compare them. In doubt the chain is not GORM's
-// alone, and the transaction stays.
+// The callbacks are read from an unexported field of the processor, because GORM has no method that lists them. If the processor is
+// not known, the chain does not count as GORM's alone, and the transaction stays.
 type chain struct {
 	op   string
-	fns  reflect.Value // of the processor, in the order in which it calls them; invalid if they cannot be read
-	want []uintptr     // the code of those that may stand there
+	fns  private.Callbacks // of the processor, in the order in which it calls them
+	want []uintptr         // the code of those that may stand there
 }
 
 // chainNames are the callbacks that may stand there, in order.
@@ -105,55 +105,30 @@ func (c *chain) of(processor getter) {
 		}
 		c.want = append(c.want, reflect.ValueOf(fn).Pointer())
 	}
-	c.fns = callbacksOf(processor)
+	c.fns = private.CallbacksOf[gorm.DB](processor)
 }
 
 // isGORMs reports whether the callbacks are exactly those, now: others can be registered, replaced and removed at any time.
 func (c *chain) isGORMs() bool {
-	if !c.fns.IsValid() {
+	if !c.fns.Known() {
 		return false
 	}
 	n := c.fns.Len()
 	for i := range n {
-		if c.fns.Index(i).Pointer() != c.want[0] {
+		if c.fns.Code(i) != c.want[0] {
 			continue
 		}
 		if n-i < len(c.want) {
 			return false
 		}
 		for k, want := range c.want {
-			if c.fns.Index(i+k).Pointer() != want {
+			if c.fns.Code(i+k) != want {
 				return false
 			}
 		}
 		return true
 	}
 	return false
-}
-
-// callbacksOf returns the callbacks of a processor, as its field holds them now and later, and the zero Value if the processor is
-// not the struct that it is in GORM 1.31: a field more could hold callbacks, too.
-func callbacksOf(processor any) reflect.Value {
-	v := reflect.ValueOf(processor)
-	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
-		return reflect.Value{}
-	}
-	t := v.Type().Elem()
-	fields := map[string]reflect.Type{
-		"db": reflect.TypeFor[*gorm.DB](), "Clauses": reflect.TypeFor[[]string](), "fns": reflect.TypeFor[[]func(*gorm.DB)](),
-		"callbacks": nil, // their type has no name outside
-	}
-	if t.NumField() != len(fields) {
-		return reflect.Value{}
-	}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		want, known := fields[f.Name]
-		if !known || want != nil && f.Type != want {
-			return reflect.Value{}
-		}
-	}
-	return v.Elem().FieldByName("fns")
 }
 
 // getter is a processor of GORM.

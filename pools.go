@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +14,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/private"
 )
 
 // OpenDB returns a guarded pool whose connections connector makes, a connector of github.com/jackc/pgx/v5/stdlib. Use it
@@ -208,14 +208,14 @@ func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main
 }
 
 // guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one; dbresolver
-// leaves that of a replica there. Asking GORM for it would make one, and start a goroutine that nothing ends.
+// leaves that of a replica there.
 func (p *Plugin) guardStore(db *gorm.DB, main *pool) error {
-	field := reflect.ValueOf(db.Config).Elem().FieldByName("cacheStore")
-	if !field.IsValid() || field.Type() != reflect.TypeFor[*sync.Map]() || field.IsNil() {
+	store := private.CacheStore(db.Config)
+	if store == nil {
 		return nil
 	}
-	store, _ := (*sync.Map)(field.UnsafePointer()).Load("preparedStmt")
-	if prepared, ok := store.(*gorm.PreparedStmtDB); ok {
+	kept, _ := store.Load("preparedStmt")
+	if prepared, ok := kept.(*gorm.PreparedStmtDB); ok {
 		_, err := p.guardPrepared(db.Statement.Context, prepared, main, false)
 		return err
 	}
@@ -360,14 +360,13 @@ func (p *Plugin) preparedFor(pool *pool, db *gorm.DB) *gorm.PreparedStmtDB {
 	return pool.prepared
 }
 
-// source returns the pool that a transaction or a connection comes from, and nil for anything else. database/sql does
-// not tell; GORM reads the same field in (*gorm.DB).DB.
+// source returns the pool that a transaction or a connection comes from, and nil for anything else.
 func source(c gorm.ConnPool) *sql.DB {
 	switch c := plain(c).(type) {
 	case *sql.Tx:
-		return ownerOf(c, txOwner)
+		return private.PoolOfTx(c)
 	case *sql.Conn:
-		return ownerOf(c, connOwner)
+		return private.PoolOfConn(c)
 	default:
 		return nil
 	}
@@ -385,21 +384,4 @@ func plain(c gorm.ConnPool) gorm.ConnPool {
 			return c
 		}
 	}
-}
-
-var txOwner, connOwner = ownerField[sql.Tx](), ownerField[sql.Conn]()
-
-func ownerField[T any]() []int {
-	field, ok := reflect.TypeFor[T]().FieldByName("db")
-	if !ok || field.Type != reflect.TypeFor[*sql.DB]() {
-		return nil // another Go than we know: nothing is recognised as guarded, so everything is refused
-	}
-	return field.Index
-}
-
-func ownerOf[T any](v *T, field []int) *sql.DB {
-	if v == nil || field == nil {
-		return nil
-	}
-	return (*sql.DB)(reflect.ValueOf(v).Elem().FieldByIndex(field).UnsafePointer())
 }

@@ -56,13 +56,16 @@ func Open(direct driver.Connector, cfg Config) *sql.DB {
 // Beside returns another guarded pool, whose connections are borrowed from where those of the guarded pool db come from: from
 // db itself, if it owns them. It has no limits but those of that pool: preparing and beginning wait for no connection.
 func Beside(db *sql.DB, cfg Config) *sql.DB {
-	const empty = 64 // connections that hold none of PostgreSQL's, at most; a user of more gets the rest made for each use
 	k := newConnector(cfg, source(db), nil)
 	k.shared.Store(connectorOf(db).shared.Load())
 	beside := sql.OpenDB(k)
-	beside.SetMaxIdleConns(empty)
+	beside.SetMaxIdleConns(maxEmpty)
 	return beside
 }
+
+// maxEmpty is how many connections a pool that borrows keeps idle. They hold no connection of PostgreSQL's, and cost less to keep than
+// to make for each use.
+const maxEmpty = 64
 
 // source returns the pool that others borrow from.
 func source(db *sql.DB) *sql.DB {

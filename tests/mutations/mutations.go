@@ -80,7 +80,7 @@ var mutations = []mutation{
 		{"../alone.go", "readsSafely(db, chain.op) &&\n\t\t\tchain.isGORMs()", "readsSafely(db, chain.op)"},
 	}},
 	{"a pool is taken over while it is in use", []edit{
-		{"guard/takeover.go", "if *in.numOpen != 0 || *in.closed {", "if *in.closed {"},
+		{"private/pool.go", "if *f.numOpen != 0 || *f.closed {", "if *f.closed {"},
 		{"guard/takeover.go", "if db.Stats().InUse > 0 {", "if false {"},
 	}},
 	{"another tenant's context is let into a transaction", []edit{

@@ -1,0 +1,93 @@
+package guard
+
+import (
+	"database/sql"
+	"sync"
+
+	"github.com/gormtenancy/tenancy/internal/private"
+)
+
+// setLimits sets on db the limits that differ from those it has.
+func setLimits(db *sql.DB, want, has private.Limits) {
+	const defaultIdle = 2
+	if want.Open != has.Open {
+		db.SetMaxOpenConns(want.Open)
+	}
+	if want.Idle != has.Idle {
+		idle := want.Idle
+		if idle == 0 {
+			idle = defaultIdle
+		}
+		db.SetMaxIdleConns(idle)
+	}
+	if want.Lifetime != has.Lifetime {
+		db.SetConnMaxLifetime(want.Lifetime)
+	}
+	if want.IdleTime != has.IdleTime {
+		db.SetConnMaxIdleTime(want.IdleTime)
+	}
+}
+
+// shared are the limits that a borrowing pool and the one it borrows from have in common: what is set on either is set on the
+// other when a connection is made, borrowed or closed next.
+type shared struct {
+	mu               sync.Mutex
+	outer, inner     *sql.DB
+	inOuter, inInner *private.Fields
+	ofOuter, ofInner private.Limits // when they were equal last
+}
+
+// share gives outer the limits of inner. It returns nil where database/sql is another than we know.
+func share(outer, inner *sql.DB) *shared {
+	s := &shared{outer: outer, inner: inner, inOuter: private.FieldsOf(outer), inInner: private.FieldsOf(inner)}
+	if s.inOuter == nil || s.inInner == nil {
+		return nil
+	}
+	outer.SetMaxIdleConns(maxEmpty)
+	s.ofInner = s.inInner.Limits()
+	s.give(s.ofInner)
+	return s
+}
+
+// give makes the limits of both pools those that are wanted. The inner pool keeps nothing idle where another pool is below it, of
+// pgx's; the outer one then does not copy that, because to keep its empty connections costs less than to make them each time.
+func (s *shared) give(want private.Limits) {
+	outer, inner := s.inOuter.Limits(), s.inInner.Limits()
+	ofOuter := want
+	if ofOuter.Idle < 0 {
+		ofOuter.Idle = outer.Idle
+	}
+	setLimits(s.outer, ofOuter, outer)
+	setLimits(s.inner, want, inner)
+	s.ofOuter, s.ofInner = s.inOuter.Limits(), s.inInner.Limits()
+}
+
+// follow makes the limits equal again. It must not be called under the lock of a pool.
+func (s *shared) follow() {
+	if s == nil || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	outer, inner := s.inOuter.Limits(), s.inInner.Limits()
+	if outer == s.ofOuter && inner == s.ofInner {
+		return
+	}
+	want := private.Limits{
+		Open:     newer(outer.Open, s.ofOuter.Open, inner.Open),
+		Idle:     newer(outer.Idle, s.ofOuter.Idle, inner.Idle),
+		Lifetime: newer(outer.Lifetime, s.ofOuter.Lifetime, inner.Lifetime),
+		IdleTime: newer(outer.IdleTime, s.ofOuter.IdleTime, inner.IdleTime),
+	}
+	if inner.Idle < 0 && outer.Open != s.ofOuter.Open && outer.Idle == outer.Open {
+		want.Idle = inner.Idle // database/sql has lowered that of the outer pool together with its open connections
+	}
+	s.give(want)
+}
+
+// newer returns what the outer pool has, if that was changed, and what the inner one has otherwise.
+func newer[T comparable](outer, before, inner T) T {
+	if outer != before {
+		return outer
+	}
+	return inner
+}
