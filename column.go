@@ -9,6 +9,8 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/schema"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
 // SharedModel is what a model implements that has the tenant column and is not one tenant's all the same, such as the
@@ -19,9 +21,8 @@ type SharedModel interface {
 }
 
 var (
-	sharedModel = reflect.TypeFor[SharedModel]()
-	scanner     = reflect.TypeFor[sql.Scanner]()
-	uuidBytes   = reflect.TypeFor[[16]byte]()
+	scanner   = reflect.TypeFor[sql.Scanner]()
+	uuidBytes = reflect.TypeFor[[16]byte]()
 )
 
 // tenantColumn is the tenant column of a statement's table.
@@ -46,14 +47,10 @@ func (p *Plugin) columnOf(stmt *gorm.Statement) tenantColumn {
 
 // fieldOf returns the field of the tenant column, and nil if the model is not a tenant's.
 func (p *Plugin) fieldOf(s *schema.Schema) *schema.Field {
-	if field := s.FieldsByDBName[p.config.Column]; field != nil && !isShared(s) {
+	if field := s.FieldsByDBName[p.config.Column]; field != nil && !policy.IsShared(s) {
 		return field
 	}
 	return nil
-}
-
-func isShared(s *schema.Schema) bool {
-	return reflect.PointerTo(s.ModelType).Implements(sharedModel) // by a method of the pointer's or of the struct's own
 }
 
 // is reports whether a name in GORM's hands means the tenant column: the column's, qualified or quoted, or the field's.

@@ -10,6 +10,8 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
 // The tenant condition, "notes"."tenant_id" = $1, which stands in the SQL that GORM builds beside the policy that PostgreSQL
@@ -112,7 +114,7 @@ func (p *Plugin) conditionTenant(stmt *gorm.Statement) string {
 // that the caller has named need not be the model's.
 func (p *Plugin) conditionColumn(stmt *gorm.Statement) tenantColumn {
 	model := stmt.Schema
-	if model != nil && isShared(model) || !selectsFromTable(stmt) {
+	if model != nil && policy.IsShared(model) || !selectsFromTable(stmt) {
 		return tenantColumn{}
 	}
 	var field *schema.Field
@@ -379,7 +381,7 @@ func (p *Plugin) joinedColumn(stmt *gorm.Statement, table clause.Table) tenantCo
 			if relation.Table != table.Name {
 				continue
 			}
-			if isShared(relation) {
+			if policy.IsShared(relation) {
 				return tenantColumn{}
 			}
 			if field := p.fieldOf(relation); field != nil {

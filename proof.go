@@ -17,6 +17,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
 // proofValid is how long a yes of PostgreSQL counts for the statements of a pool.
@@ -43,7 +44,7 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 		for _, relation := range relations(s.Schema, s.Joins[i].Name) {
 			key := subject{table: relation.Table, kind: kindTable}
 			switch {
-			case isShared(relation):
+			case policy.IsShared(relation):
 				continue
 			case p.fieldOf(relation) != nil:
 				key.kind = kindTenant
@@ -74,7 +75,7 @@ const (
 
 // subject returns what has to be proved about the table of a statement, and false if nothing has.
 func (p *Plugin) subject(s *statement) (subject, bool) {
-	shared := s.Schema != nil && isShared(s.Schema)
+	shared := s.Schema != nil && policy.IsShared(s.Schema)
 	switch {
 	case s.TableExpr != nil:
 		// The caller named the table, so that the model tells little. PostgreSQL knows whether it has the column.

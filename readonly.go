@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
 // adminPool returns the guarded pool of admin clients that may write, or of those that may not.
@@ -27,12 +28,11 @@ func (p *Plugin) openReader(below *pool) (*sql.DB, error) {
 }
 
 // readOnlyRoleSQL asks about the role $1: see rolesSQL.
-const readOnlyRoleSQL = `
+var readOnlyRoleSQL = `
 SELECT pg_catalog.current_setting('server_version_num')::int, current_user::text, session_user::text,
        r.oid IS NOT NULL,
        coalesce(pg_catalog.pg_has_role(current_user, r.oid, 'USAGE'), false),
-       coalesce(pg_catalog.pg_has_role(session_user, r.oid,
-           CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END), false)
+       ` + policy.CanTake("session_user", "r.oid") + `
 FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1`
 
 // askReadOnlyRole refuses a read-only role that is missing, that statements of tenants inherit from, or that read-only clients
@@ -56,10 +56,9 @@ func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) err
 	if err := ask(guard.Own(ctx, readOnlyRoleSQL), through, &inherited); err != nil {
 		return err
 	}
-	reader := quote(p.config.ReadOnlyRole)
+	reader := p.config.ReadOnlyRole
 	if exists && inherited {
-		return wrapf(ErrUnsafeRole, "%s inherits from %s, so that every statement would read all rows: run %s",
-			quote(role), reader, noInherit(version, reader, role))
+		return inherits(version, role, reader, "every statement would read all rows")
 	}
 	if p.config.AdminDB != nil {
 		if err := ask(ctx, p.config.AdminDB, new(bool)); err != nil {
@@ -68,9 +67,9 @@ func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) err
 	}
 	switch {
 	case !exists:
-		return wrapf(ErrNoAdminRole, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", reader, grant(version, reader, login))
+		return noRole(version, reader, login)
 	case !set:
-		return wrapf(ErrNoAdminRole, "%s cannot take the role %s: run %s", quote(login), reader, grant(version, reader, login))
+		return cannotTake(version, reader, login)
 	}
 	return nil
 }

@@ -4,23 +4,17 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// oldestServer is what PostgreSQL 14 reports as server_version_num.
-const oldestServer = 140000
-
 // rolesSQL asks about the role that statements run under, the login, and the admin role, $1; about settings of the login,
-// see settingsSQL; and about Citus.
-//
-// Whoever is a superuser or has BYPASSRLS is exempt from policies
-// (https://www.postgresql.org/docs/current/ddl-rowsecurity.html). SET ROLE looks at what the login is a member of, and
-// since PostgreSQL 16 at the SET option of that membership; USAGE means that the privileges are there without SET ROLE
+// see settingsSQL; and about Citus. USAGE means that a role has the other's privileges without SET ROLE
 // (https://www.postgresql.org/docs/current/functions-info.html, pg_has_role).
-const rolesSQL = `
+var rolesSQL = `
 SELECT pg_catalog.current_setting('server_version_num')::int,
        me.rolname::pg_catalog.text, me.rolsuper, me.rolbypassrls,
        login.rolname::pg_catalog.text, login.rolsuper, login.rolbypassrls,
@@ -29,8 +23,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int,
        (SELECT NOT s.reset_val::pg_catalog.bool FROM pg_catalog.pg_settings s WHERE s.name = 'row_security'),` + settingsSQL + `,
        admin.oid IS NOT NULL,
        coalesce(pg_catalog.pg_has_role(me.oid, admin.oid, 'USAGE'), false),
-       coalesce(pg_catalog.pg_has_role(session_user, admin.oid,
-           CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END), false)
+       ` + policy.CanTake("session_user", "admin.oid") + `
 FROM pg_catalog.pg_roles me
 JOIN pg_catalog.pg_roles login ON login.rolname = session_user
 LEFT JOIN pg_catalog.pg_roles admin ON admin.rolname = $1
@@ -61,53 +54,46 @@ func (p *Plugin) checkRoles(ctx context.Context, pool *pool) error {
 func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 	var (
 		version                               int
-		role, login, database                 string
-		super, bypassRLS                      bool
-		loginSuper, loginBypassRLS            bool
+		role, login                           policy.Role
+		database                              string
 		citus, rowSecurityOff                 bool
 		settings                              *string
 		adminExists, adminInherited, adminSet bool
 	)
 	err := through.QueryRowContext(guard.Own(ctx, rolesSQL), rolesSQL, p.config.AdminRole, p.config.Setting, p.config.AppRole).Scan(
-		&version, &role, &super, &bypassRLS, &login, &loginSuper, &loginBypassRLS, &database, &citus, &rowSecurityOff,
-		&settings, &adminExists, &adminInherited, &adminSet)
+		&version, &role.Name, &role.Superuser, &role.BypassRLS, &login.Name, &login.Superuser, &login.BypassRLS,
+		&database, &citus, &rowSecurityOff, &settings, &adminExists, &adminInherited, &adminSet)
 	if err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the roles: %w", err)
 	}
 	switch {
-	case version < oldestServer:
+	case version < sqltext.PostgreSQL14:
 		return fmt.Errorf("tenancy: needs PostgreSQL 14 or later; server_version_num is %d", version)
 	case citus:
 		return wrapf(ErrUnsafeDatabase, "the database has the extension citus, and isolation does not hold there yet: "+
 			"the tenant's setting does not reach the workers")
-	case super:
-		return wrapf(ErrUnsafeRole, "no policy applies to %s, a superuser: use another role, or run ALTER ROLE %[1]s "+
-			"NOSUPERUSER", quote(role))
-	case bypassRLS:
-		return wrapf(ErrUnsafeRole, "no policy applies to %s, which has BYPASSRLS: use another role, or run ALTER ROLE "+
-			"%[1]s NOBYPASSRLS", quote(role))
-	case loginSuper:
-		return wrapf(ErrUnsafeRole, "%s %s is a superuser: connect as another login, or run ALTER ROLE %[2]s NOSUPERUSER",
-			leavesRole(role), quote(login))
-	case loginBypassRLS:
-		return wrapf(ErrUnsafeRole, "%s %s has BYPASSRLS: connect as another login, or run ALTER ROLE %[2]s NOBYPASSRLS",
-			leavesRole(role), quote(login))
 	}
-	if err := p.checkSettings(ctx, login, database, settings, rowSecurityOff); err != nil {
+	if d := role.Dangers(version); len(d) > 0 {
+		return wrapf(ErrUnsafeRole, "no policy applies to %s, which %s: use another role, or run %s", quote(role.Name), d[0].Problem, d[0].SQL())
+	}
+	if d := login.Dangers(version); len(d) > 0 {
+		return wrapf(ErrUnsafeRole, "%s %s %s: connect as another login, or run %s",
+			leavesRole(role.Name), quote(login.Name), d[0].Problem, d[0].SQL())
+	}
+	if err := p.checkSettings(ctx, login.Name, database, settings, rowSecurityOff); err != nil {
 		return err
 	}
 
-	admin := quote(p.config.AdminRole)
+	admin := p.config.AdminRole
 	switch {
-	case p.config.AdminRole == "":
+	case admin == "":
 		return nil
 	case !adminExists:
-		return wrapf(ErrNoAdminRole, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", admin, grant(version, admin, login))
+		return noRole(version, admin, login.Name)
 	case adminInherited:
-		return wrapf(ErrUnsafeRole, "%s inherits from %s, so that every statement would bypass: run %s",
-			quote(role), admin, noInherit(version, admin, role))
+		return inherits(version, role.Name, admin, "every statement would bypass")
 	case !adminSet:
-		return wrapf(ErrNoAdminRole, "%s can't take the role %s: run %s", quote(login), admin, grant(version, admin, login))
+		return cannotTake(version, admin, login.Name)
 	}
 	return nil
 }
@@ -118,19 +104,20 @@ func leavesRole(role string) string {
 		"the login then:", quote(role))
 }
 
-// grant is the SQL by which login can take the role admin, and has none of its privileges before.
-func grant(version int, admin, login string) string {
-	if version >= 160000 {
-		return fmt.Sprintf("GRANT %s TO %s WITH INHERIT FALSE, SET TRUE", admin, quote(login))
-	}
-	return fmt.Sprintf("GRANT %s TO %s; ALTER ROLE %[2]s NOINHERIT", admin, quote(login))
+// noRole refuses an admin role, or a read-only role, that does not exist.
+func noRole(version int, role, login string) error {
+	return wrapf(ErrNoAdminRole, "%s does not exist: run CREATE ROLE %[1]s NOLOGIN; %s", quote(role), policy.GrantRole(version, role, login))
 }
 
-func noInherit(version int, admin, role string) string {
-	if version >= 160000 {
-		return fmt.Sprintf("GRANT %s TO %s WITH INHERIT FALSE", admin, quote(role))
-	}
-	return fmt.Sprintf("ALTER ROLE %s NOINHERIT", quote(role))
+// cannotTake refuses an admin role, or a read-only role, that the login cannot take.
+func cannotTake(version int, role, login string) error {
+	return wrapf(ErrNoAdminRole, "%s cannot take the role %s: run %s", quote(login), quote(role), policy.GrantRole(version, role, login))
 }
 
-func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+// inherits refuses a role of tenants that has the rights of another without taking it.
+func inherits(version int, role, of, consequence string) error {
+	danger := policy.Role{Name: role, Inherits: []string{of}}.Dangers(version)[0]
+	return wrapf(ErrUnsafeRole, "%s %s, so that %s: run %s", quote(role), danger.Problem, consequence, danger.SQL())
+}
+
+func quote(name string) string { return sqltext.Ident(name) }

@@ -1,4 +1,3 @@
-// Package policy recognizes the row-level security policies that keep tenants apart.
 package policy
 
 import (
@@ -11,7 +10,7 @@ import (
 // column, by which each tenant reaches its own rows only. It means the same to package regexp and to PostgreSQL.
 //
 // It matches a comparison of the column with the setting: as package rls writes it, and in the forms in which people write
-// it by hand: with or without the scalar sub-select and NULLIF, with one or two arguments of current_setting, with or without
+// it by hand: with or without the scalar subquery and NULLIF, with one or two arguments of current_setting, with or without
 // casts of the setting to types that cannot make two ids the same, and with the sides in either order. The column stands
 // alone, or is cast to text of any length. Behind such a comparison others may follow, joined by AND.
 //

@@ -1,4 +1,4 @@
-// Package sqltext writes values into SQL text, where a statement can have no parameters.
+// Package sqltext writes names and values into SQL text, and knows the limits and versions of PostgreSQL.
 package sqltext
 
 import "strings"

@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
+
+// The names of the policies.
+const (
+	Tenant   = "tenant_isolation"
+	Admin    = "tenant_admin"
+	ReadOnly = "tenant_read_only"
+)
+
+// Names are the policies that there can be.
+var Names = []string{Tenant, Admin, ReadOnly}
+
+// ColumnTypes are the types that a tenant column can have, as PostgreSQL writes them.
+var ColumnTypes = []string{"text", "character varying", "uuid", "smallint", "integer", "bigint"}
+
+// Names returns the names of the policies that a tenant table should have.
+func (c Config) Names() []string {
+	names := []string{Tenant}
+	if c.AdminRole != "" {
+		names = append(names, Admin)
+	}
+	if c.ReadOnlyRole != "" {
+		names = append(names, ReadOnly)
+	}
+	return names
+}
+
+// Current is the expression for the current tenant as a value of the type, NULL when there is none. NULLIF is needed
+// because a setting made for one transaction reads as an empty string after it, not as NULL.
+func (c Config) Current(columnType string) string {
+	return fmt.Sprintf("NULLIF(current_setting(%s, true), '')::%s", sqltext.Literal(c.Setting), columnType)
+}
+
+// Predicate is the expression of the tenant's policy. The scalar subquery makes PostgreSQL read the setting once for a
+// statement and not once for a row, and leaves the bare column for an index to match.
+func (c Config) Predicate(columnType string) string {
+	return fmt.Sprintf("%s = (SELECT %s)", sqltext.Ident(c.Column), c.Current(columnType))
+}
+
+// SetDefault makes the current tenant the default of the tenant column. The table is quoted.
+func (c Config) SetDefault(table, columnType string) string {
+	return fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s", table, sqltext.Ident(c.Column), c.Current(columnType))
+}
+
+// Create makes the policy of this name on a table, which is quoted. The tenant's is for PUBLIC, so that it holds for roles that
+// come later. The admin's is a policy of its own, because permissive policies are joined by OR, and PostgreSQL reduces
+// "… OR true" for that role alone and leaves the index scans of all others alone. That of the read-only role is for SELECT, so
+// that no other command finds a row.
+func (c Config) Create(name, table, columnType string) string {
+	if name == ReadOnly {
+		return fmt.Sprintf("CREATE POLICY %s ON %s FOR SELECT TO %s USING (true)", sqltext.Ident(name), table, sqltext.Ident(c.ReadOnlyRole))
+	}
+	role, condition := "PUBLIC", c.Predicate(columnType)
+	if name == Admin {
+		role, condition = sqltext.Ident(c.AdminRole), "true"
+	}
+	return fmt.Sprintf("CREATE POLICY %s ON %s FOR ALL TO %s USING (%s) WITH CHECK (%s)",
+		sqltext.Ident(name), table, role, condition, condition)
+}
+
+// Drop drops the policy of this name on a table, which is quoted, if it is there.
+func Drop(name, table string) string {
+	return fmt.Sprintf("DROP POLICY IF EXISTS %s ON %s", sqltext.Ident(name), table)
+}
+
+// IsColumnType reports whether a tenant column can have the type.
+func IsColumnType(name string) bool { return slices.Contains(ColumnTypes, name) }
