@@ -1,34 +1,36 @@
-// Package tenancy is a plugin for GORM that isolates tenants with PostgreSQL's row-level security.
+// Package tenancy is a GORM plugin that isolates tenants with PostgreSQL's row-level security.
 //
 // Every statement that GORM sends runs in a PostgreSQL transaction in which the setting app.tenant_id names the tenant
-// of the statement's context, or it does not run. Policies on the tables decide what is visible. It costs no network
-// round trip: setting and statement travel together.
+// of the statement's context, or it does not run. Policies on the tables decide what is visible. It adds no network
+// round trip: the setting and the statement travel together.
 //
-//	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{})
-//	err = db.Use(tenancy.New(tenancy.Config{AdminRole: "app_admin"}))
+//	db, err := gorm.Open(postgres.Open(dsn)) // as the application's role
+//	err = db.Use(tenancy.New(tenancy.Config{}))
 //
 //	ctx = tenancy.WithTenant(ctx, "acme")
 //	db.WithContext(ctx).Create(&Patient{Name: "Ann"}) // tenant_id is filled in
 //	db.WithContext(ctx).Find(&patients)               // acme's rows only
 //
+// Package rls makes the policies, with rls.Isolation.Migrate, and finds holes in a database, with rls.Isolation.Check.
+//
 // # Models
 //
-// A model is a tenant's when it has the tenant column, tenant_id unless Config.Column says otherwise. The column is
-// filled in when rows are created, and can be set to nothing but the context's tenant. Other models are shared by all
-// tenants, and so are those that have the column and are a [SharedModel].
+// A model belongs to a tenant when it has the tenant column, which is tenant_id unless Config.Column gives it another
+// name. The plugin fills the column in when rows are created, and accepts no other value than the context's tenant.
+// Other models are shared by all tenants, and so are those that have the column and are a [SharedModel].
 //
-// The policies are made by rls.Isolation, or by hand. The first time a table is used the plugin asks PostgreSQL whether
-// they apply to the role in use, and refuses the table if not: [ErrNotIsolated] says why. A table that only raw SQL or a
-// subquery names is not asked about; [Config].Check looks at all.
+// The first time a table is used the plugin asks PostgreSQL whether its policies apply to the role in use, and refuses
+// the table if not: [ErrNotIsolated] says why. It does not ask about a table that only raw SQL or a subquery names;
+// [Config].Check looks at all tables.
 //
 // # Contexts
 //
-// A statement needs a context that [WithTenant] or [WithoutTenant] has made; else the answer is [ErrNoTenant], and
-// nothing is sent. A transaction belongs to the tenant it was begun for, or else to the first that a statement in it names: from
-// then on a context may leave the tenant out, and another tenant's is [ErrTenantMismatch].
+// A statement needs a context that [WithTenant] or [WithoutTenant] has made. Otherwise it returns [ErrNoTenant], and
+// nothing is sent. A transaction belongs to the tenant it was begun for, or else to the first tenant that a statement in
+// it names. From then on a context may leave the tenant out, and another tenant's context is [ErrTenantMismatch].
 //
 // # Work across tenants
 //
-// [ForEachTenant] works on one tenant after the other, without any privilege. [Bypass] gives a client that sees
-// everything, in a role of its own; each of its statements is reported.
+// [ForEachTenant] works for one tenant after the other, without any privilege. [Bypass] returns a client that sees the
+// rows of all tenants, under a role of its own; each of its statements is reported.
 package tenancy

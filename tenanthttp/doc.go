@@ -1,7 +1,7 @@
 // Package tenanthttp finds out which tenant an HTTP request is for, whether its sender may act for that tenant, and puts
 // the tenant into the request's context, where package tenancy reads it.
 //
-//	tokens, err := tenanthttp.NewTokens(tenanthttp.TokenConfig{…})
+//	tokens, err := tenanthttp.NewTokens(config) // a TokenConfig: keys, issuer, audience
 //	withTenant := tenanthttp.Middleware(
 //		tenanthttp.CrossCheck(tokens.Claim("tenant"), tenanthttp.Header("X-Tenant-ID")),
 //		tenanthttp.Authorize(isMember),
