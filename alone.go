@@ -31,7 +31,7 @@ func (s *statement) mayBeAlone(db *gorm.DB, chain *chain) {
 	if !o.Of(&s.SQL) {
 		return
 	}
-	o.Alone = func() bool {
+	o.CanAutocommit = func() bool {
 		_, plain := db.Statement.ConnPool.(*sql.Tx) // and no prepared statement of GORM's
 		return plain && !hooked(db.Statement, chain.op) && !savesAfter(db.Statement, chain.op) && readsSafely(db, chain.op) &&
 			chain.isGORMs()
@@ -49,7 +49,7 @@ func finish(db *gorm.DB) {
 // would fail it.
 func leaveTransaction(db *gorm.DB) {
 	o := guard.OriginOf(db.Statement.Context)
-	if tx, ok := db.Statement.ConnPool.(*sql.Tx); ok && o.Of(&db.Statement.SQL) && o.SentAlone {
+	if tx, ok := db.Statement.ConnPool.(*sql.Tx); ok && o.Of(&db.Statement.SQL) && o.Autocommitted {
 		db.Statement.ConnPool = &committed{tx}
 	}
 }

@@ -117,7 +117,7 @@ func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	case role == "":
 		return nil, wrapf(ErrNoAdminRole, "Bypass needs Config.AdminRole or Config.AdminDB, or with BypassReadOnly Config.ReadOnlyRole")
 	default:
-		return guard.Beside(below.guarded, cfg), nil
+		return guard.Sibling(below.guarded, cfg), nil
 	}
 }
 

@@ -352,7 +352,7 @@ func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 func (p *Plugin) preparedFor(pool *pool, db *gorm.DB) *gorm.PreparedStmtDB {
 	pool.prepare.Do(func() {
 		cfg, _ := guard.Of(pool.guarded)
-		waitless := guard.Beside(pool.guarded, cfg)
+		waitless := guard.Sibling(pool.guarded, cfg)
 		pool.waitless.Store(waitless)
 		p.pools.Store(waitless, pool)
 		pool.prepared = gorm.NewPreparedStmtDB(waitless, db.PrepareStmtMaxSize, db.PrepareStmtTTL)

@@ -11,10 +11,10 @@ import (
 // statement is one that the server has described, and prepared if it has a name.
 type statement struct {
 	*pgconn.StatementDescription
-	formats []int16 // result formats, as pgx's stdlib chooses them
-	class   class
-	quiet   bool    // leaves nothing in the session
-	layout  *layout // of the rows of a prepared statement, once some were read
+	formats   []int16 // result formats, as pgx's stdlib chooses them
+	class     class
+	stateless bool    // leaves nothing in the session
+	layout    *layout // of the rows of a prepared statement, once some were read
 }
 
 // statementName is stable over connections and restarts, so that poolers and pg_stat_statements see one statement.

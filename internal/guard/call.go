@@ -19,13 +19,13 @@ type call struct {
 	prepared bool // by a driver.Stmt
 	exec     bool // rows, if any, are not read
 
-	origin   *Origin // what GORM's callbacks know of it, or nil
-	held     bool    // its connection, by a *sql.Conn: more may follow
-	class    class
-	ordinary bool // leaves nothing in the session
-	aborted  bool // it was sent in a transaction that had failed
-	alone    bool // the transaction under way, which has not begun on the server, is left out
-	commits  bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
+	origin     *Origin // what GORM's callbacks know of it, or nil
+	held       bool    // its connection, by a *sql.Conn: more may follow
+	class      class
+	stateless  bool // leaves nothing in the session
+	aborted    bool // it was sent in a transaction that had failed
+	autocommit bool // the transaction under way, which has not begun on the server, is left out
+	commits    bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
 
 	scope   scope
 	mode    pgx.QueryExecMode
@@ -39,29 +39,52 @@ type call struct {
 	tags    []pgconn.CommandTag // of SQL text with several statements, those that were completed
 }
 
-// open takes the options that pgx allows in front of the arguments, decides how the statement is sent, and starts its
-// trace. The context it returns is the tracer's.
-func (c *conn) open(ctx context.Context, pc *pgx.Conn, q *call, named []driver.NamedValue) (context.Context, error) {
-	switch {
-	case pc.IsClosed() && c.tx != nil: // which another connection can't go on with
-		c.tx.failed = true
-		return ctx, pgconn.ErrConnClosed
-	case pc.IsClosed():
-		return ctx, driver.ErrBadConn
+// start begins a statement: its trace, its report if it is a bypass, and the choice of how it is sent. The context it returns is
+// the tracer's. Each statement that was started is ended by done.
+func (c *conn) start(ctx context.Context, pc *pgx.Conn, q *call, args []driver.NamedValue) (context.Context, error) {
+	if err := c.checkOpen(pc); err != nil {
+		return ctx, err
 	}
-	q.args = c.roomFor(len(named))
-	for i, v := range named {
+	ctx = c.startTrace(ctx, pc, q, args)
+	if err := c.reportBegin(q); err != nil {
+		return ctx, err
+	}
+	q.mode = c.mode
+	if err := q.takeOptions(ctx, pc); err != nil {
+		return ctx, err
+	}
+	c.chooseMode(q)
+	return ctx, c.restrict(q)
+}
+
+// checkOpen returns an error if the connection is closed. Outside a transaction database/sql then takes another.
+func (c *conn) checkOpen(pc *pgx.Conn) error {
+	switch {
+	case !pc.IsClosed():
+		return nil
+	case c.tx != nil:
+		c.tx.failed = true
+		return pgconn.ErrConnClosed
+	default:
+		return driver.ErrBadConn
+	}
+}
+
+// startTrace copies the arguments into the call, and shows it to the tracer.
+func (c *conn) startTrace(ctx context.Context, pc *pgx.Conn, q *call, args []driver.NamedValue) context.Context {
+	q.args = c.argBuffer(len(args))
+	for i, v := range args {
 		q.args[i] = v.Value
 	}
 	if c.tracer != nil {
 		ctx = c.tracer.TraceQueryStart(ctx, pc, pgx.TraceQueryStartData{SQL: q.sql, Args: q.args})
 	}
 	q.ctx = ctx
-	if err := c.reportBegin(q); err != nil {
-		return ctx, err
-	}
+	return ctx
+}
 
-	q.mode = c.mode
+// takeOptions takes the options that pgx allows before the arguments.
+func (q *call) takeOptions(ctx context.Context, pc *pgx.Conn) (err error) {
 	var rewriter pgx.QueryRewriter
 options:
 	for len(q.args) > 0 {
@@ -78,13 +101,17 @@ options:
 		}
 		q.args = q.args[1:]
 	}
-	if rewriter != nil {
-		var err error
-		if q.sql, q.args, err = rewriter.RewriteQuery(ctx, pc, q.sql, q.args); err != nil {
-			return ctx, fmt.Errorf("rewrite query failed: %w", err)
-		}
+	if rewriter == nil {
+		return nil
 	}
+	if q.sql, q.args, err = rewriter.RewriteQuery(ctx, pc, q.sql, q.args); err != nil {
+		return fmt.Errorf("rewrite query failed: %w", err)
+	}
+	return nil
+}
 
+// chooseMode changes the mode where the statement needs another one than the connection's or the caller's.
+func (c *conn) chooseMode(q *call) {
 	switch {
 	case q.sql == "":
 		q.mode = pgx.QueryExecModeSimpleProtocol
@@ -92,22 +119,21 @@ options:
 		q.mode = pgx.QueryExecModeCacheStatement
 	case q.prepared:
 		q.mode = pgx.QueryExecModeDescribeExec
-	case q.exec && len(q.args) == 0: // may be several statements, as in pgx
+	case q.exec && len(q.args) == 0: // it may be several statements, as in pgx
 		q.mode = pgx.QueryExecModeSimpleProtocol
 	case q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) > 0:
-		// Only pgx can put arguments into SQL text, and it does so in a batch only where that is the connection's mode.
-		// The mode exec does the same as seen by a user, says pgx.
+		// Only pgx can write arguments into SQL text, and it does so in a batch only if that is the connection's mode. According to
+		// pgx, the mode exec makes no difference to a user.
 		q.mode = pgx.QueryExecModeExec
 	}
 	if q.mode == pgx.QueryExecModeCacheStatement && q.origin != nil && q.origin.PlansEach && c.described.capacity > 0 {
-		q.mode = pgx.QueryExecModeCacheDescribe // an unnamed statement has no plan that is kept
+		q.mode = pgx.QueryExecModeCacheDescribe // PostgreSQL keeps no plan for an unnamed statement
 	}
-	return ctx, c.restrict(q)
 }
 
-// roomFor returns a slice for n arguments. Where no tracer sees it, and so may keep it, it is the one that the last statement
+// argBuffer returns a slice for n arguments. Where no tracer sees it, and so may keep it, it is the one that the last statement
 // had.
-func (c *conn) roomFor(n int) []any {
+func (c *conn) argBuffer(n int) []any {
 	if c.tracer != nil {
 		return make([]any, n)
 	}
@@ -157,19 +183,19 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
 		return ErrChanged
 	}
-	c.tx.take(q.scope)
+	c.tx.adopt(q.scope)
 	return c.borrow(ctx)
 }
 
 // noteOutcome notes what follows from how a statement ended.
 func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
-	c.forgetAfter(q, err)
+	c.invalidateAfter(q, err)
 	c.noteError(err)
 	c.noteTag(tag)
 	switch kind(tag) {
 	case "", "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE":
 	default:
-		c.used = c.used || q.class == query // what no quiet text can do
+		c.dirty = c.dirty || q.class == query // what no quiet text can do
 	}
 	if q.aborted && c.tx != nil && endsTransaction(q.sql) {
 		c.tx.ended = true // in a transaction that has failed nothing could be marked
@@ -180,7 +206,7 @@ func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
 func (c *conn) noteTag(tag pgconn.CommandTag) {
 	switch tag.String() {
 	case "DEALLOCATE ALL", "DISCARD ALL":
-		c.forgetAll()
+		c.invalidateAll()
 	case "COMMIT", "PREPARE TRANSACTION":
 		if c.tx != nil {
 			c.tx.ended = true
@@ -197,7 +223,7 @@ func (c *conn) noteTag(tag pgconn.CommandTag) {
 func (c *conn) noteError(err error) {
 	switch state := sqlState(err); {
 	case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):
-		c.doomed = true
+		c.unusable = true
 	}
 }
 
@@ -210,7 +236,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 	q.exec = true
 	var tag pgconn.CommandTag
 	err = c.use(func(pc *pgx.Conn) error {
-		ctx, err := c.open(ctx, pc, &q, args)
+		ctx, err := c.start(ctx, pc, &q, args)
 		if err == nil {
 			var a result
 			if a, err = c.send(ctx, pc, &q); err == nil {

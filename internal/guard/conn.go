@@ -30,14 +30,14 @@ type connUseTenancyWithPgxConn struct {
 	usage      // what is known about the present use of it
 	tx     *tx // the explicit transaction under way, or nil
 
-	args   []any                 // of the present statement, see roomFor
+	args   []any                 // of the present statement, see argBuffer
 	task   func(*pgx.Conn) error // what use hands to borrowed.Raw, through runTask as a func value that is made once
 	rawUse func(dc any) error
 }
 
 // usage is what is known about the use of a connection since it was borrowed.
 type usage struct {
-	looked       bool                 // the session was found clean
+	checked      bool                 // the session was found clean
 	namedRole    bool                 // SQL of the caller has named a role, and may have taken it
 	servedTenant string               // that the last statement worked for
 	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
@@ -50,7 +50,7 @@ func (c *conn) borrow(ctx context.Context) (err error) {
 	if c.owned != nil || c.borrowed != nil {
 		return nil
 	}
-	c.pool.shared.Load().follow()
+	c.pool.shared.Load().equalize()
 	c.borrowed, err = c.inner.Conn(ctx)
 	return err
 }
@@ -104,7 +104,7 @@ func (c *conn) beginUsage() {
 // Close closes the connection if it is owned, and gives it back otherwise.
 func (c *conn) Close() error {
 	if c.owned == nil {
-		c.pool.shared.Load().follow() // a limit was lowered, perhaps
+		c.pool.shared.Load().equalize() // a limit was lowered, perhaps
 		return c.release()
 	}
 	if pc := c.owned.Conn(); !c.handOver(pc) {
@@ -150,20 +150,20 @@ func (c *conn) handOver(pc *pgx.Conn) bool {
 	switch {
 	case c.untouched(pc):
 		return true
-	case c.doomed, !clean(pc) && (!c.wrapped || !aborted(pc)):
+	case c.unusable, !clean(pc) && (!c.wrapped || !aborted(pc)):
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
-	if c.settle(ctx, pc) != nil || c.doomed {
+	if c.finishPending(ctx, pc) != nil || c.unusable {
 		return false
 	}
-	return !c.used && !c.locks || c.clean(ctx, pc, false) == nil
+	return !c.dirty && !c.locks || c.clean(ctx, pc, false) == nil
 }
 
 // untouched reports whether the connection is as it was found.
 func (c *conn) untouched(pc *pgx.Conn) bool {
-	return !c.cleaning && !c.wrapped && !c.doomed && clean(pc) && !c.used && !c.locks
+	return !c.cleaning && !c.wrapped && !c.unusable && clean(pc) && !c.dirty && !c.locks
 }
 
 // clean reports whether a connection may be used by the next one who comes.

@@ -38,7 +38,7 @@ func WithPgx(ctx context.Context, dc any, f func(*pgx.Conn) error) error {
 		if bypass := bypassOf(ctx); c.cfg.Bypass && bypass != nil && bypass.ReadOnly {
 			return pgconn.CommandTag{}, errReadOnlyPgx
 		}
-		c.used, c.namedRole = true, true
+		c.dirty, c.namedRole = true, true
 		clear(c.proved)
 		if err := f(pc); err != nil {
 			return pgconn.CommandTag{}, err
@@ -79,14 +79,14 @@ func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 	if q.scope, err = c.scope(ctx); err != nil {
 		return err
 	}
-	c.tx.take(q.scope)
+	c.tx.adopt(q.scope)
 	if err = c.borrow(ctx); err != nil {
 		return err
 	}
 	return c.use(func(pc *pgx.Conn) error {
 		// The scope is set by an empty statement; what the task sends cannot travel with it.
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
-		ctx, err := c.open(ctx, pc, &q, nil)
+		ctx, err := c.start(ctx, pc, &q, nil)
 		if err == nil {
 			var a result
 			if a, err = c.send(ctx, pc, &set); err == nil {

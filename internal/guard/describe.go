@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// describe makes the server tell the types of a statement's parameters and columns, and prepare it if the mode wants
-// that. It returns nil in the mode that needs no description. What is known is not asked again.
+// describe returns the types of a statement's parameters and columns, from the cache or from the server, which also prepares the
+// statement if the mode says so. It returns nil in the mode that needs no description.
 func (c *conn) describe(ctx context.Context, pc *pgx.Conn, q *call) (*statement, error) {
 	switch q.mode {
 	case pgx.QueryExecModeExec:
@@ -34,7 +34,7 @@ func (c *conn) describe(ctx context.Context, pc *pgx.Conn, q *call) (*statement,
 			return st, nil
 		}
 	}
-	st, err := c.ask(ctx, pc, q)
+	st, err := c.describeNow(ctx, pc, q)
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,15 @@ func (c *conn) cacheOf(q *call) *cache {
 	}
 }
 
-// ask sends one round trip: the names of statements to drop, the begin of a transaction that has not begun yet (so that
-// a statement the server does not understand fails the transaction, as it would without a guard), the scope (names
-// are resolved with the rights and the search path of the role), that once more if it is to be prepared, and the
-// statement.
-func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, err error) {
+// describeNow asks the server in one round trip. It sends, in this order:
+//
+//   - the names of prepared statements to drop;
+//   - BEGIN, if the transaction has not begun yet, so that a statement with a syntax error fails the transaction, as it does
+//     without the guard;
+//   - the scope, because PostgreSQL resolves names with the rights and the search path of the role;
+//   - the statements that set the scope, if they are to be prepared too;
+//   - the statement.
+func (c *conn) describeNow(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, err error) {
 	name := ""
 	if q.mode == pgx.QueryExecModeCacheStatement {
 		name = statementName(q.sql)
@@ -71,57 +75,71 @@ func (c *conn) ask(ctx context.Context, pc *pgx.Conn, q *call) (st *statement, e
 		ctx = tracer.TracePrepareStart(ctx, pc, pgx.TracePrepareStartData{Name: name, SQL: q.sql})
 		defer func() { tracer.TracePrepareEnd(ctx, pc, pgx.TracePrepareEndData{Err: err}) }()
 	}
-
-	pipeline := pc.PgConn().StartPipeline(ctx)
+	d := description{conn: c, pc: pc, pipeline: pc.PgConn().StartPipeline(ctx)}
 	for _, old := range c.toDeallocate {
-		pipeline.SendDeallocate(old)
+		d.pipeline.SendDeallocate(old)
 	}
-	steps := slices.DeleteFunc(c.steps(pc, q, nil), func(s step) bool { return s.kind == stepProof || s.kind == stepSequences })
-	for _, s := range steps {
-		pipeline.SendQueryParams(s.command(q), s.params, nil, nil, nil)
+	d.sendSteps(q)
+	if name != "" {
+		d.prepareScope(q)
 	}
-	var prepares []*statement
-	prepare := func(name, sql string) *statement {
-		pipeline.SendPrepare(name, sql, nil)
-		s := &statement{StatementDescription: &pgconn.StatementDescription{Name: name, SQL: sql}}
-		prepares = append(prepares, s)
-		return s
-	}
-	looks := slices.ContainsFunc(steps, func(s step) bool { return s.looks }) // and so a snapshot is taken anyway
-	if looks && name != "" {
-		for _, before := range []string{c.nextScope(q), c.tx.beginSQL()} {
-			if before != "" && c.scopeStatements[before] == nil {
-				prepare(statementName(before), before)
-			}
-		}
-	}
-	st = prepare(name, q.sql)
-	st.class, st.quiet = classOf(q.sql), isQuiet(q.sql)
+	st = d.prepare(name, q.sql)
+	st.class, st.stateless = classOf(q.sql), isStateless(q.sql)
 
-	answered, err := c.readPrepared(pc, pipeline, steps, prepares)
+	err = d.read()
 	if safeToRetry(err) {
 		return nil, err
 	}
-	if c.tx != nil && !q.alone {
+	if c.tx != nil && !q.autocommit {
 		c.tx.begun = true
 	}
-	c.toDeallocate = c.toDeallocate[:0]
-	for _, s := range prepares[:answered] {
-		if s != st {
-			c.scopeStatements[s.SQL] = s
-		}
-	}
+	d.keep(st, err)
 	if err != nil {
-		for _, s := range prepares[min(answered, len(prepares)-1):] {
-			// It may exist, and nobody will know: the server can fail between preparing and describing, and after both.
-			c.deallocate(s.Name)
-		}
 		return nil, err
 	}
 	return st, nil
 }
 
-// nextScope is the text that will set the scope in this session once its baseline is known, which can be guessed before.
+// description is one round trip that describes statements.
+type description struct {
+	conn     *conn
+	pc       *pgx.Conn
+	pipeline *pgconn.Pipeline
+	steps    []step       // sent before the statements
+	prepares []*statement // to be described, in the order in which they were sent
+	answered int          // how many of them the server has described
+}
+
+// sendSteps sends what sets the scope.
+func (d *description) sendSteps(q *call) {
+	d.steps = slices.DeleteFunc(d.conn.steps(d.pc, q, nil), func(s step) bool { return s.kind == stepProof || s.kind == stepSequences })
+	for _, s := range d.steps {
+		d.pipeline.SendQueryParams(s.command(q), s.params, nil, nil, nil)
+	}
+}
+
+// prepare sends a statement to be described, and to be prepared if it has a name.
+func (d *description) prepare(name, sql string) *statement {
+	d.pipeline.SendPrepare(name, sql, nil)
+	s := &statement{StatementDescription: &pgconn.StatementDescription{Name: name, SQL: sql}}
+	d.prepares = append(d.prepares, s)
+	return s
+}
+
+// prepareScope prepares BEGIN and the statement that will set the scope, unless they are prepared. It waits until a step takes a
+// snapshot anyway.
+func (d *description) prepareScope(q *call) {
+	if !slices.ContainsFunc(d.steps, func(s step) bool { return s.checks }) {
+		return
+	}
+	for _, sql := range []string{d.conn.nextScope(q), d.conn.tx.beginSQL()} {
+		if sql != "" && d.conn.scopeStatements[sql] == nil {
+			d.prepare(statementName(sql), sql)
+		}
+	}
+}
+
+// nextScope is the text that will set the scope in this session once its baseline is known. Before, it is a guess.
 func (c *conn) nextScope(q *call) string {
 	corrects := c.corrects
 	if c.baseline == nil {
@@ -130,39 +148,55 @@ func (c *conn) nextScope(q *call) string {
 	return c.pool.scopeSQL.inClean(q.scope.readOnly(), corrects, c.temporary)
 }
 
-// readPrepared reads the results: those of the steps, and the descriptions in the order in which they were asked for. It
-// returns how many descriptions came before an error.
-func (c *conn) readPrepared(pc *pgx.Conn, pipeline *pgconn.Pipeline, steps []step, prepares []*statement) (answered int, err error) {
+// read reads the results of the steps, and then the descriptions.
+func (d *description) read() (err error) {
 	done := 0 // of the steps
-	for err = pipeline.Sync(); err == nil; {
+	for err = d.pipeline.Sync(); err == nil; {
 		var result any
-		if result, err = pipeline.GetResults(); err != nil || result == nil {
+		if result, err = d.pipeline.GetResults(); err != nil || result == nil {
 			break
 		}
 		switch r := result.(type) {
 		case *pgconn.ResultReader:
 			var settings [][2]string
-			if steps[done].kind == stepBaseline {
+			if d.steps[done].kind == stepBaseline {
 				settings = readSettings(r)
 			}
 			if _, err = r.Close(); err == nil {
-				c.succeeded(pc, steps[done], settings)
+				d.conn.succeeded(d.pc, d.steps[done], settings)
 				done++
 			}
 		case *pgconn.StatementDescription:
-			s := prepares[answered]
+			s := d.prepares[d.answered]
 			s.ParamOIDs, s.Fields = r.ParamOIDs, r.Fields
 			s.formats = stdlibFormats(r.Fields)
-			answered++
+			d.answered++
 		}
 	}
-	if closeErr := pipeline.Close(); err == nil {
+	if closeErr := d.pipeline.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil && done < len(steps) {
-		err = c.stepError(steps[done], err)
+	if err != nil && done < len(d.steps) {
+		err = d.conn.stepError(d.steps[done], err)
 	}
-	return answered, err
+	return err
+}
+
+// keep notes which statements the server has prepared now, besides st itself. After an error the next one may be prepared as well,
+// because the server can fail between preparing and describing, so that one is dropped.
+func (d *description) keep(st *statement, err error) {
+	c := d.conn
+	c.toDeallocate = c.toDeallocate[:0]
+	for _, s := range d.prepares[:d.answered] {
+		if s != st {
+			c.scopeStatements[s.SQL] = s
+		}
+	}
+	if err != nil {
+		for _, s := range d.prepares[min(d.answered, len(d.prepares)-1):] {
+			c.deallocate(s.Name)
+		}
+	}
 }
 
 // resultFormats are the formats in which the server sends the columns.
@@ -173,16 +207,16 @@ func (q *call) resultFormats(st *statement) []int16 {
 	return formatsBy(q.formats, st.Fields)
 }
 
-// deallocate notes a statement for the next round trip that prepares one.
+// deallocate has a statement dropped in the next round trip that prepares one.
 func (c *conn) deallocate(name string) {
 	if name != "" {
 		c.toDeallocate = append(c.toDeallocate, name)
 	}
 }
 
-// forgetAfter drops from the caches what an error has made doubtful, and reports whether the statement may succeed if it
-// is prepared and sent once more: it did not run, says the server.
-func (c *conn) forgetAfter(q *call, err error) (again bool) {
+// invalidateAfter drops from the caches what an error has made doubtful. It reports whether the statement did not run, as the server
+// says, and may succeed when it is prepared and sent again.
+func (c *conn) invalidateAfter(q *call, err error) (again bool) {
 	known := c.cacheOf(q)
 	if err == nil || known == nil {
 		return false
@@ -192,8 +226,8 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 		unknownStatement = "26000"
 		formatsChanged   = "08P01" // "bind message has 2 result formats but query has 3 columns"
 	)
-	if isServers(err, unknownStatement, "FetchPreparedStatement") && mentionsOurs(err) {
-		c.forgetAll()
+	if isFromServer(err, unknownStatement, "FetchPreparedStatement") && mentionsOurs(err) {
+		c.invalidateAll()
 		return true
 	}
 	if !mayBeStale(err) {
@@ -204,11 +238,11 @@ func (c *conn) forgetAfter(q *call, err error) (again bool) {
 		return false
 	}
 	c.deallocate(s.Name)
-	return isServers(err, planChanged, "RevalidateCachedQuery") || isServers(err, formatsChanged, "PortalSetResultFormat")
+	return isFromServer(err, planChanged, "RevalidateCachedQuery") || isFromServer(err, formatsChanged, "PortalSetResultFormat")
 }
 
-// forgetAll drops every statement, for somebody has deallocated some, or all, behind the guard's back.
-func (c *conn) forgetAll() {
+// invalidateAll drops every statement, because SQL of the caller has deallocated some or all of them.
+func (c *conn) invalidateAll() {
 	for _, name := range c.prepared.clear() {
 		c.deallocate(name)
 	}
@@ -218,9 +252,9 @@ func (c *conn) forgetAll() {
 	}
 }
 
-// mayBeStale tells whether an error can come from a description that a migration has outdated: the client could not
-// encode a value, or the server found fault with the statement or its data. A duplicate key, a deadlock or a lost
-// connection says nothing of the kind, and costs no statement its place.
+// mayBeStale reports whether an error can come from a description that a migration has outdated: the client could not encode a
+// value, or the server rejected the statement or its data. After a duplicate key, a deadlock or a lost connection the statement
+// stays in the cache.
 func mayBeStale(err error) bool {
 	state := sqlState(err)
 	if state == "" {

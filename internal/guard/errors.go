@@ -118,10 +118,10 @@ func procedureError(q *call, err error) error {
 	return err
 }
 
-// isServers reports whether an error is the server's own word about the statement as it was sent. Code in SQL can raise an
+// isFromServer reports whether an error is the server's own word about the statement as it was sent. Code in SQL can raise an
 // error with any SQLSTATE, but not with PostgreSQL's name of the function in C, nor without its own place in the code
 // (https://www.postgresql.org/docs/current/protocol-error-fields.html, R and W).
-func isServers(err error, state, routine string) bool {
+func isFromServer(err error, state, routine string) bool {
 	if err == nil {
 		return false
 	}

@@ -28,18 +28,18 @@ func setLimits(db *sql.DB, want, has private.Limits) {
 	}
 }
 
-// shared are the limits that a borrowing pool and the one it borrows from have in common: what is set on either is set on the
+// sharedLimits are the limits that a borrowing pool and the one it borrows from have in common: what is set on either is set on the
 // other when a connection is made, borrowed or closed next.
-type shared struct {
+type sharedLimits struct {
 	mu               sync.Mutex
 	outer, inner     *sql.DB
 	inOuter, inInner *private.Fields
 	ofOuter, ofInner private.Limits // when they were equal last
 }
 
-// share gives outer the limits of inner. It returns nil where database/sql is another than we know.
-func share(outer, inner *sql.DB) *shared {
-	s := &shared{outer: outer, inner: inner, inOuter: private.FieldsOf(outer), inInner: private.FieldsOf(inner)}
+// shareLimits gives outer the limits of inner. It returns nil where database/sql is another than we know.
+func shareLimits(outer, inner *sql.DB) *sharedLimits {
+	s := &sharedLimits{outer: outer, inner: inner, inOuter: private.FieldsOf(outer), inInner: private.FieldsOf(inner)}
 	if s.inOuter == nil || s.inInner == nil {
 		return nil
 	}
@@ -51,7 +51,7 @@ func share(outer, inner *sql.DB) *shared {
 
 // give makes the limits of both pools those that are wanted. The inner pool keeps nothing idle where another pool is below it, of
 // pgx's; the outer one then does not copy that, because to keep its empty connections costs less than to make them each time.
-func (s *shared) give(want private.Limits) {
+func (s *sharedLimits) give(want private.Limits) {
 	outer, inner := s.inOuter.Limits(), s.inInner.Limits()
 	ofOuter := want
 	if ofOuter.Idle < 0 {
@@ -62,8 +62,8 @@ func (s *shared) give(want private.Limits) {
 	s.ofOuter, s.ofInner = s.inOuter.Limits(), s.inInner.Limits()
 }
 
-// follow makes the limits equal again. It must not be called under the lock of a pool.
-func (s *shared) follow() {
+// equalize makes the limits equal again. It must not be called under the lock of a pool.
+func (s *sharedLimits) equalize() {
 	if s == nil || !s.mu.TryLock() {
 		return
 	}

@@ -26,10 +26,10 @@ type Origin struct {
 	// Alone, if not nil, reports whether a transaction that was begun under this context can be left out: nothing follows the
 	// statement in it, and nothing of what the client does with the answer can fail. It is called when the statement is about
 	// to be sent.
-	Alone func() bool
+	CanAutocommit func() bool
 
-	// SentAlone says that the statement was sent without that transaction, and that its answer told the outcome of the commit.
-	SentAlone bool
+	// Autocommitted says that the statement was sent without that transaction, and that its answer told the outcome of the commit.
+	Autocommitted bool
 
 	// PlansEach has PostgreSQL plan the statement for its arguments each time, and not keep a plan for all.
 	PlansEach bool
@@ -101,7 +101,7 @@ func (o *Origin) Of(sql *strings.Builder) bool { return o != nil && o.SQL == sql
 // tenant: a hook could exchange the context in between.
 func (o *Origin) Enter(ctx context.Context) {
 	o.tenant, _ = decisionOf(ctx)
-	o.entered, o.Proofs, o.Alone, o.SentAlone, o.PlansEach = true, nil, nil, false, false
+	o.entered, o.Proofs, o.CanAutocommit, o.Autocommitted, o.PlansEach = true, nil, nil, false, false
 }
 
 // Changed reports whether ctx names another tenant than the context at Enter did. Where one of them says nothing, the

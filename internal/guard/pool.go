@@ -44,7 +44,7 @@ type Config struct {
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	k := newConnector(cfg, inner, nil)
 	db := sql.OpenDB(k)
-	k.shared.Store(share(db, inner))
+	k.shared.Store(shareLimits(db, inner))
 	return db
 }
 
@@ -53,9 +53,9 @@ func Open(direct driver.Connector, cfg Config) *sql.DB {
 	return sql.OpenDB(newConnector(cfg, nil, direct))
 }
 
-// Beside returns another guarded pool, whose connections are borrowed from where those of the guarded pool db come from: from
+// Sibling returns another guarded pool, whose connections are borrowed from where those of the guarded pool db come from: from
 // db itself, if it owns them. It has no limits but those of that pool: preparing and beginning wait for no connection.
-func Beside(db *sql.DB, cfg Config) *sql.DB {
+func Sibling(db *sql.DB, cfg Config) *sql.DB {
 	k := newConnector(cfg, source(db), nil)
 	k.shared.Store(connectorOf(db).shared.Load())
 	beside := sql.OpenDB(k)
@@ -119,7 +119,7 @@ type connector struct {
 	cfg    Config
 	inner  *sql.DB
 	direct driver.Connector
-	shared atomic.Pointer[shared] // with inner, by the pool that borrows from it or the one beside which this is; may be nil
+	shared atomic.Pointer[sharedLimits] // with inner, by the pool that borrows from it or the one beside which this is; may be nil
 
 	scopeSQL    scopeSQL
 	baselineSQL string                 // reads how a session begins
@@ -159,7 +159,7 @@ func (k *connector) Close() error {
 
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if k.direct == nil {
-		k.shared.Load().follow()
+		k.shared.Load().equalize()
 		return &conn{pool: k, cfg: &k.cfg, inner: k.inner}, nil
 	}
 	dc, err := k.direct.Connect(ctx)

@@ -29,7 +29,7 @@ type step struct {
 	params [][]byte   // in text format; the first of a scope is the tenant
 	known  *statement // the same, prepared, or nil
 	proof  *Proof     // of a stepProof
-	looks  bool       // whether the session is clean
+	checks bool       // whether the session is clean
 	tenant bool       // the tenant's id is to be appended to the text, as a constant
 	marks  bool       // the transaction
 }
@@ -49,9 +49,9 @@ const maxSteps = 6
 
 // steps are what goes before a statement.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
-	if begin := c.beginSQL(); begin != "" && !q.alone {
+	if begin := c.beginSQL(); begin != "" && !q.autocommit {
 		s := step{kind: stepBegin, sql: begin}
-		if !c.used && c.usesPrepared(q) { // or SQL may have put another under its name
+		if !c.dirty && c.usesPrepared(q) { // or SQL may have put another under its name
 			s.known = c.scopeStatements[begin]
 		}
 		into = append(into, s)
@@ -85,7 +85,7 @@ func (c *conn) usesPrepared(q *call) bool {
 
 // asks reports whether a proof has to be asked for, on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
-	if c.used || c.otherPath {
+	if c.dirty || c.otherPath {
 		return now.Sub(c.proved[proof]) > proof.Valid
 	}
 	return proof.Due(now)
@@ -97,8 +97,8 @@ func (c *conn) discardsSequences(q *call) bool {
 	switch {
 	case !c.staleSequences || q.class == control:
 		return false
-	case q.ordinary:
-		return c.tx != nil && !q.alone && q.inserts()
+	case q.stateless:
+		return c.tx != nil && !q.autocommit && q.inserts()
 	}
 	return true
 }
@@ -109,13 +109,13 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	switch {
 	case q.commits:
 		return into // see commitsAlone
-	case q.class == control && !readOnly && (q.ordinary || !c.used || !maySeveral(q.sql)):
+	case q.class == control && !readOnly && (q.stateless || !c.dirty || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
 	c.params = [2][]byte{q.scope.text, nil}
-	s := step{kind: stepScope, params: c.params[:], looks: true}
-	if c.used {
-		s.sql = c.pool.scopeSQL.inUsed(readOnly, c.namedRole, !c.looked)
+	s := step{kind: stepScope, params: c.params[:], checks: true}
+	if c.dirty {
+		s.sql = c.pool.scopeSQL.inDirty(readOnly, c.namedRole, !c.checked)
 		if c.tx != nil && c.tx.marked {
 			c.params[1] = c.tx.mark
 		}
@@ -129,7 +129,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 		}
 	}
 	into = append(into, s)
-	if !q.ordinary && c.tx != nil && !c.tx.marked {
+	if !q.stateless && c.tx != nil && !c.tx.marked {
 		into = append(into, step{
 			kind: stepScope, marks: true,
 			sql: `SELECT pg_catalog.set_config('` + txSetting + `', '` + string(c.tx.ownMark()) + `', true)`,
@@ -148,7 +148,7 @@ func (c *conn) cleanScope(readOnly bool) string {
 // in this session: see takenRoleSQL.
 func (c *conn) controlScope(s scope, into []step) []step {
 	into = append(into, step{kind: stepScope, sql: c.pool.scopeSQL.control, tenant: true})
-	if !c.used {
+	if !c.dirty {
 		into = append(into, step{kind: stepScope, sql: c.pool.scopeSQL.role})
 	}
 	if s.readOnly() {
@@ -242,7 +242,7 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	case stepProof:
 		c.noteProof(s.proof, rows)
 	case stepScope:
-		c.looked = c.looked || s.looks
+		c.checked = c.checked || s.checks
 		if s.marks {
 			c.tx.marked = true
 		}
@@ -254,7 +254,7 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 func (c *conn) noteProof(proof *Proof, lasting [][2]string) {
 	switch {
 	case len(lasting) == 0:
-	case c.used || c.otherPath:
+	case c.dirty || c.otherPath:
 		if c.proved == nil {
 			c.proved = map[*Proof]time.Time{}
 		}

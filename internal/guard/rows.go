@@ -17,7 +17,7 @@ import (
 type rows struct {
 	conn   *conn
 	call   call
-	answer result
+	result result
 
 	typeMap *pgtype.Map
 	*layout
@@ -71,7 +71,7 @@ type layout struct {
 }
 
 func (r *rows) newLayout() *layout {
-	fields := r.answer.FieldDescriptions()
+	fields := r.result.FieldDescriptions()
 	l := &layout{columns: make([]string, len(fields)), values: make([]valueFunc, len(fields))}
 	for i, f := range fields {
 		l.columns[i] = f.Name
@@ -83,9 +83,9 @@ func (r *rows) newLayout() *layout {
 // open sends the statement and reads its answer up to the first row.
 func (r *rows) open(pc *pgx.Conn) error {
 	c := r.conn
-	ctx, err := c.open(r.ctx, pc, &r.call, r.args)
+	ctx, err := c.start(r.ctx, pc, &r.call, r.args)
 	if err == nil {
-		r.answer, err = c.send(ctx, pc, &r.call)
+		r.result, err = c.send(ctx, pc, &r.call)
 	}
 	r.args = nil
 	if err != nil {
@@ -97,7 +97,7 @@ func (r *rows) open(pc *pgx.Conn) error {
 // prime reads the first row ahead, for only then are the columns known, and so are most errors.
 func (r *rows) prime(pc *pgx.Conn) error {
 	r.typeMap = pc.TypeMap()
-	r.primed = r.answer.Next()
+	r.primed = r.result.Next()
 	r.layout = r.lookUpLayout()
 	if !r.primed {
 		r.end(pc)
@@ -122,8 +122,8 @@ func (r *rows) end(pc *pgx.Conn) {
 		return
 	}
 	r.ended = true
-	r.conn.readTags(&r.call, &r.answer)
-	tag, err := r.answer.close()
+	r.conn.readTags(&r.call, &r.result)
+	tag, err := r.result.close()
 	r.err = procedureError(&r.call, err)
 	r.conn.noteOutcome(&r.call, tag, err)
 	r.err = r.conn.done(pc, &r.call, tag, r.err)
@@ -157,7 +157,7 @@ func (r *rows) read(pc *pgx.Conn) error {
 
 // advance goes to the next row, or to the end, whose error it returns, io.EOF if there is none.
 func (r *rows) advance(pc *pgx.Conn) error {
-	if !r.ended && r.answer.Next() {
+	if !r.ended && r.result.Next() {
 		return nil
 	}
 	r.end(pc)
@@ -169,7 +169,7 @@ func (r *rows) advance(pc *pgx.Conn) error {
 
 // convert takes the values of the row that was read.
 func (r *rows) convert(dest []driver.Value) error {
-	for i, raw := range r.answer.RawValues() {
+	for i, raw := range r.result.RawValues() {
 		if raw == nil {
 			dest[i] = nil
 			continue

@@ -37,12 +37,12 @@ func (r *rows) ScanColumn(scanCtx driver.ScanContext, index int, dest any) error
 	}
 	if !scansBySQL(target.Type()) {
 		return r.conn.use(func(*pgx.Conn) error {
-			field := r.answer.FieldDescriptions()[index]
-			return r.typeMap.Scan(field.DataTypeOID, field.Format, r.answer.RawValues()[index], dest)
+			field := r.result.FieldDescriptions()[index]
+			return r.typeMap.Scan(field.DataTypeOID, field.Format, r.result.RawValues()[index], dest)
 		})
 	}
 	var value driver.Value
-	if raw := r.answer.RawValues()[index]; raw != nil {
+	if raw := r.result.RawValues()[index]; raw != nil {
 		var err error
 		if value, err = r.values[index](raw); err != nil {
 			return err

@@ -135,8 +135,8 @@ type scope struct {
 	bypass *Bypass // not nil on a bypass pool, and only there
 }
 
-// isNobody reports whether the scope is that of WithoutTenant.
-func (s scope) isNobody() bool { return s.tenant == "" && s.bypass == nil }
+// isWithoutTenant reports whether the scope is that of WithoutTenant.
+func (s scope) isWithoutTenant() bool { return s.tenant == "" && s.bypass == nil }
 
 func (s scope) readOnly() bool { return s.bypass != nil && s.bypass.ReadOnly }
 
@@ -173,8 +173,8 @@ func (c *conn) beginScope(ctx context.Context) (s scope, decided bool, err error
 	return s, err == nil, err
 }
 
-// take makes a transaction that of the statement which is about to be sent in it.
-func (t *tx) take(s scope) {
+// adopt makes a transaction that of the statement which is about to be sent in it.
+func (t *tx) adopt(s scope) {
 	if t != nil && s.bypass == nil {
 		t.scope, t.decided = s, true
 	}

@@ -15,8 +15,8 @@ import (
 // scopeSQL holds the texts of one pool.
 type scopeSQL struct {
 	clean     [2][2][2]string // by readOnly, corrects, temporary
-	used      string          // up to the condition on which the role is set
-	usedEnd   string
+	dirty     string          // up to the condition on which the role is set
+	dirtyEnd  string
 	procedure string // for a CALL that may commit
 	control   string // up to the tenant's id, as a constant
 	role      string
@@ -57,9 +57,9 @@ const (
 		` OR EXISTS (SELECT FROM pg_catalog.pg_class` +
 		` WHERE relrowsecurity AND NOT relforcerowsecurity AND pg_catalog.pg_has_role(current_user, relowner, 'USAGE')))`
 
-	// usedTemporarySQL is added in a used session that has not been looked at yet: SQL of the caller came first, which takes no
+	// dirtyTemporarySQL is added in a used session that has not been looked at yet: SQL of the caller came first, which takes no
 	// snapshot, and so was no SELECT and made no table.
-	usedTemporarySQL = `, CASE WHEN ` + temporarySQL + hasTemporarySQL + uncleanSQL + ` END`
+	dirtyTemporarySQL = `, CASE WHEN ` + temporarySQL + hasTemporarySQL + uncleanSQL + ` END`
 
 	// readOnlySQL ends the SELECT, whose snapshot makes it final: PostgreSQL lets a transaction write only before its first query
 	// (https://www.postgresql.org/docs/current/sql-set-transaction.html).
@@ -95,8 +95,8 @@ func (cfg Config) scopeSQL() scopeSQL {
 	setRole := ` THEN pg_catalog.set_config('role', ` + role + `, true) END`
 	const rowSecurityOff = `pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'`
 
-	s.used = `SELECT ` + setTenant + `, ` + endedSQL + `, CASE WHEN ` + otherRole
-	s.usedEnd = setRole
+	s.dirty = `SELECT ` + setTenant + `, ` + endedSQL + `, CASE WHEN ` + otherRole
+	s.dirtyEnd = setRole
 
 	for temporary, has := range []string{"", hasTemporarySQL} {
 		// The role is looked at, which costs the server less than to set it.
@@ -119,15 +119,15 @@ func (s *scopeSQL) inClean(readOnly, corrects, temporary bool) string {
 	return s.clean[index(readOnly)][index(corrects)][index(temporary)]
 }
 
-// inUsed is for a session in which SQL of the caller has run since the connection was borrowed.
-func (s *scopeSQL) inUsed(readOnly, namedRole, looks bool) string {
-	sql := s.used
+// inDirty is for a session in which SQL of the caller has run since the connection was borrowed.
+func (s *scopeSQL) inDirty(readOnly, namedRole, looks bool) string {
+	sql := s.dirty
 	if namedRole {
 		sql += takenRoleSQL
 	}
-	sql += s.usedEnd
+	sql += s.dirtyEnd
 	if looks {
-		sql += usedTemporarySQL
+		sql += dirtyTemporarySQL
 	}
 	if readOnly {
 		sql += readOnlySQL

@@ -25,7 +25,7 @@ import (
 type session struct {
 	baseline *baseline // nil until it was read
 
-	used           bool // SQL of the caller has run since the session was cleaned
+	dirty          bool // SQL of the caller has run since the session was cleaned
 	locks          bool // the session was cleaned but for its holder's advisory locks
 	cleaning       bool // the cleaning has been sent behind a statement, and its answer is outstanding
 	partly         bool // without what the baseline restores, which was not known yet
@@ -34,7 +34,7 @@ type session struct {
 	temporary      bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
 	corrects       bool // the session does not begin with the pool's role and row_security on
 	otherPath      bool // the search_path that it began with is not that of the pool's other connections
-	doomed         bool // the server has said that it is out of resources or broken
+	unusable       bool // the server has said that it is out of resources or broken
 }
 
 // baseline is how a session is before its first use.
@@ -230,7 +230,7 @@ func (c *conn) dropPrepared(ctx context.Context, pc *pgx.Conn) error {
 	for _, row := range results[0].Rows {
 		drop.WriteString("DEALLOCATE " + pgx.Identifier{string(row[0])}.Sanitize() + "; ")
 	}
-	c.forgetAll() // ours are not known under these names any more
+	c.invalidateAll() // ours are not known under these names any more
 	return pc.PgConn().Exec(ctx, drop.String()).Close()
 }
 
@@ -241,10 +241,10 @@ func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 		err = errors.New("tenancy: the session cannot be brought back to how it began")
 	}
 	if err != nil {
-		c.doomed = true
+		c.unusable = true
 		return err
 	}
-	c.used, c.locks, c.sequences, c.staleSequences = false, false, false, false
+	c.dirty, c.locks, c.sequences, c.staleSequences = false, false, false, false
 	dropNotifications(pc)
 	return nil
 }

@@ -118,14 +118,14 @@ func maySeveral(sql string) bool {
 	return i >= 0 && skipBlank(sql[i+1:]) != ""
 }
 
-// isQuiet reports whether a text is one statement that leaves nothing in the session but what triggers, policies and operators
+// isStateless reports whether a text is one statement that leaves nothing in the session but what triggers, policies and operators
 // of the database's own leave: a SELECT, INSERT, UPDATE or DELETE that calls no function but those that are known to be
 // harmless, or a statement about the transaction alone.
 //
 // GORM builds such text, but for conditions and expressions that a caller has written. Those may hold anything, as may the
 // whole text of Raw and Exec. So it does not matter who has written a text: it gives up at everything that could hide a call,
 // such as comments, escapes and dollar quotes.
-func isQuiet(sql string) bool {
+func isStateless(sql string) bool {
 	switch strings.ToUpper(firstWord(sql)) {
 	case "SELECT", "INSERT", "UPDATE", "DELETE", "WITH":
 		return callsNothing(sql)

@@ -40,7 +40,7 @@ func TestMaySeveral(t *testing.T) {
 	}
 }
 
-func TestIsQuiet(t *testing.T) {
+func TestIsStateless(t *testing.T) {
 	for _, sql := range []string{
 		`SELECT * FROM "notes" WHERE "notes"."id" = $1 ORDER BY "notes"."id" LIMIT $2`,
 		`SELECT count(*) FROM "notes" WHERE body IN ($1,$2) AND ("a" = $3 OR "b" = 'it''s')`,
@@ -55,7 +55,7 @@ func TestIsQuiet(t *testing.T) {
 		`SET LOCAL lock_timeout = '1s'`, `set local Statement_Timeout to 5`, `SHOW search_path`,
 		`SELECT * FROM "notes" WHERE (price + (2)) > 3 AND created_at > now() - '1 day'::interval`,
 	} {
-		require.True(t, isQuiet(sql), sql)
+		require.True(t, isStateless(sql), sql)
 	}
 	for _, sql := range []string{
 		`SELECT set_config('app.tenant_id', 'b', false)`,
@@ -91,6 +91,6 @@ func TestIsQuiet(t *testing.T) {
 		`SELECT "unterminated`,
 		`SELECT 'unterminated`,
 	} {
-		require.False(t, isQuiet(sql), sql)
+		require.False(t, isStateless(sql), sql)
 	}
 }

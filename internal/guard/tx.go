@@ -186,7 +186,7 @@ func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.Comm
 	clear(t.conn.proved) // SET LOCAL ends with it, and so do some temporary tables
 	c := t.conn
 	forgets := !t.held && c.sequences && command == "commit"
-	if !c.used && !forgets {
+	if !c.dirty && !forgets {
 		return pc.Exec(ctx, command)
 	}
 	if tracer := c.tracer; tracer != nil {
@@ -194,8 +194,8 @@ func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.Comm
 	}
 	var tag pgconn.CommandTag
 	var err error
-	if c.used {
-		tag, err = t.endUsed(ctx, pc, command)
+	if c.dirty {
+		tag, err = t.endDirty(ctx, pc, command)
 	} else {
 		tag, err = t.endForgetting(ctx, pc, command)
 	}
@@ -217,17 +217,17 @@ func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (t
 	return tag, err
 }
 
-// endUsed sets the scope once more before a commit: deferred triggers run now, and must not run for the tenant that SQL of the
+// endDirty sets the scope once more before a commit: deferred triggers run now, and must not run for the tenant that SQL of the
 // caller has named last; and what is committed must be the transaction that was begun. Behind it the session is cleaned, unless its
 // holder may go on.
-func (t *tx) endUsed(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
+func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	c := t.conn
 	var before prefix
 	if command == "commit" && !aborted(pc) {
 		if err := t.scope.checkEncoding(pc.PgConn()); err != nil {
 			return tag, errors.Join(err, t.rollback(pc))
 		}
-		steps := c.scopeSteps(&call{scope: t.scope, class: query, ordinary: true}, nil)
+		steps := c.scopeSteps(&call{scope: t.scope, class: query, stateless: true}, nil)
 		before = textPrefix(steps, sqltext.Literal(t.scope.tenant))
 	}
 	text := pgproto3.Query{String: before.text + command}
@@ -256,7 +256,7 @@ func (t *tx) undo(pc *pgx.Conn, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)
 	defer cancel()
 	c.wrapped = true
-	if c.settle(ctx, pc) != nil {
+	if c.finishPending(ctx, pc) != nil {
 		_ = pc.Close(ctx)
 	}
 	return err

@@ -110,7 +110,7 @@ var (
 
 // ColumnTypeDatabaseTypeName returns PostgreSQL's name of the type in upper case, and its OID if pgx does not know it.
 func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
-	oid := r.answer.FieldDescriptions()[index].DataTypeOID
+	oid := r.result.FieldDescriptions()[index].DataTypeOID
 	if t, ok := r.typeMap.TypeForOID(oid); ok {
 		return strings.ToUpper(t.Name)
 	}
@@ -122,7 +122,7 @@ const varHeaderSize = 4
 
 // ColumnTypeLength returns the length of a type of variable length, math.MaxInt64 where it has no limit.
 func (r *rows) ColumnTypeLength(index int) (length int64, ok bool) {
-	fd := r.answer.FieldDescriptions()[index]
+	fd := r.result.FieldDescriptions()[index]
 	switch fd.DataTypeOID {
 	case pgtype.TextOID, pgtype.ByteaOID:
 		return math.MaxInt64, true
@@ -137,7 +137,7 @@ func (r *rows) ColumnTypeLength(index int) (length int64, ok bool) {
 
 // ColumnTypePrecisionScale returns precision and scale of a numeric column.
 func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok bool) {
-	fd := r.answer.FieldDescriptions()[index]
+	fd := r.result.FieldDescriptions()[index]
 	if fd.DataTypeOID != pgtype.NumericOID {
 		return 0, 0, false
 	}
@@ -147,7 +147,7 @@ func (r *rows) ColumnTypePrecisionScale(index int) (precision, scale int64, ok b
 
 // ColumnTypeScanType returns the Go type that a column is best scanned into.
 func (r *rows) ColumnTypeScanType(index int) reflect.Type {
-	switch r.answer.FieldDescriptions()[index].DataTypeOID {
+	switch r.result.FieldDescriptions()[index].DataTypeOID {
 	case pgtype.Float8OID, pgtype.NumericOID:
 		return reflect.TypeFor[float64]()
 	case pgtype.Float4OID:

@@ -21,7 +21,7 @@ var mutations = []mutation{
 		{"guard/prefix.go", `{ return pc.PgConn().TxStatus() == 'E' }`, `{ return pc.PgConn().TxStatus() == '?' }`},
 	}},
 	{"the outcome after the last row is not read", []edit{
-		{"guard/send.go", "if restErr := a.rest.Close(); err == nil {", "if restErr := a.rest.Close(); err != nil {"},
+		{"guard/result.go", "if restErr := a.rest.Close(); err == nil {", "if restErr := a.rest.Close(); err != nil {"},
 	}},
 	{"a commit that rolled back is taken for one", []edit{
 		{"guard/tx.go", `tag.String() == "ROLLBACK"`, `tag.String() == "MUTATION"`},
@@ -37,7 +37,7 @@ var mutations = []mutation{
 		{"guard/session.go", "SET ROLE NONE; ", ""},
 	}},
 	{"the role is not set back in a used session", []edit{
-		{"guard/scopesql.go", "s.usedEnd = setRole", "s.usedEnd = ` THEN '' END`"},
+		{"guard/scopesql.go", "s.dirtyEnd = setRole", "s.dirtyEnd = ` THEN '' END`"},
 	}},
 	{"the role is not looked at in a clean session", []edit{
 		{"guard/scopesql.go", "`SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff", "`SELECT CASE WHEN ` + rowSecurityOff"},
@@ -56,7 +56,7 @@ var mutations = []mutation{
 		{"guard/cache.go", "e := c.bySQL[sql]\n\tif e == nil {\n\t\treturn nil\n\t}\n\tc.order.MoveToFront(e)", "e := c.bySQL[sql]\n\tif e == nil {\n\t\te = c.order.Front()\n\t}\n\tif e == nil {\n\t\treturn nil\n\t}\n\tc.order.MoveToFront(e)"},
 	}},
 	{"WithoutTenant does not reset", []edit{
-		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || q.scope.isNobody() {\n\t\treturn into"},
+		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || q.scope.isWithoutTenant() {\n\t\treturn into"},
 	}},
 	{"a context without a tenant is let through", []edit{
 		{"guard/scope.go", "return scope{}, ErrNoTenant\n\tcase d == nil:", "return scope{text: []byte{}}, nil\n\tcase d == nil:"},
@@ -102,7 +102,7 @@ var mutations = []mutation{
 		{"guard/errors.go", " && !errors.Is(err, pgconn.ErrConnClosed)", ""},
 	}},
 	{"a statement is prepared again within a transaction", []edit{
-		{"guard/send.go", "if c.mayHelp(q, err) && wasIdle {", "if c.mayHelp(q, err) {"},
+		{"guard/send.go", "if c.shouldResend(q, err) && wasIdle {", "if c.shouldResend(q, err) {"},
 	}},
 	{"Close of rows does not read to the end", []edit{
 		{"guard/rows.go", "if !r.ended {\n\t\t_ = r.use(ending)", "if false {\n\t\t_ = r.use(ending)"},
@@ -156,10 +156,10 @@ var mutations = []mutation{
 		{"guard/session.go", "b.WriteString(s.baseline.restore)", "b.WriteString(\"\")"},
 	}},
 	{"a used session is not cleaned", []edit{
-		{"guard/send.go", "\tc.used = true\n\tc.namedRole", "\tc.namedRole"},
+		{"guard/send.go", "\tc.dirty = true\n\tc.namedRole", "\tc.namedRole"},
 	}},
 	{"a session is not cleaned for another tenant of its holder", []edit{
-		{"guard/send.go", "case c.used && c.servedTenant != q.scope.tenant:", "case false:"},
+		{"guard/send.go", "case c.dirty && c.servedTenant != q.scope.tenant:", "case false:"},
 	}},
 	{"a session is not looked at", []edit{
 		{"guard/scopesql.go", "uncleanSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `')`", "uncleanSQL = ` THEN ''`"},
@@ -196,7 +196,7 @@ var mutations = []mutation{
 		{"guard/origin.go", "> int64(p.Valid) }", "> int64(p.Valid)+int64(1<<62) }"},
 	}},
 	{"a proof is of a name", []edit{
-		{"guard/prefix.go", "if c.used || c.otherPath {\n\t\treturn", "if false {\n\t\treturn"},
+		{"guard/prefix.go", "if c.dirty || c.otherPath {\n\t\treturn", "if false {\n\t\treturn"},
 	}},
 	{"an exchanged context is sent", []edit{
 		{"guard/call.go", "q.origin != nil && q.origin.Changed(ctx)", "q.origin != nil && false"},

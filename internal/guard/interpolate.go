@@ -1,0 +1,96 @@
+package guard
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
+// id too, for a tracer of batches sees the text.
+func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
+	const (
+		placeholder = "$1"
+		separator   = 2 // characters, by which pgx joins the parts of a batch
+	)
+	var buf [maxSteps]step
+	steps := c.steps(pc, q, buf[:0])
+	// pgx sends this batch as one message, behind which nothing can be put. So the cleaning is a part of it, after a COMMIT.
+	behind := c.cleansBehind(q)
+	if behind {
+		steps = slices.Insert(steps, 0, step{kind: stepBegin, sql: "begin"})
+		c.wrapped = true
+	}
+	before := textPrefix(steps, placeholder)
+	shift := before.width() + separator
+	batch := &pgx.Batch{}
+	if n := strings.Count(before.text, placeholder); n > 0 {
+		shift += int32(n) * (interpolatedWidth(q.scope.tenant) - int32(len(placeholder))) //nolint:gosec // there is one
+		batch.Queue(before.text, hidden{q.scope.tenant})
+	} else {
+		batch.Queue(before.text)
+	}
+	batch.Queue(q.sql, q.args...)
+	if behind {
+		batch.Queue("commit; " + c.cleanSQL(false))
+	}
+	known := c.baseline != nil
+	c.noteSent(q)
+	results := pc.SendBatch(ctx, batch)
+	for i, s := range before.steps {
+		rows, err := readStep(results)
+		if err != nil {
+			if sqlState(err) == "" && !pc.IsClosed() {
+				_ = results.Close()
+				return result{}, err // an argument can't be written into text: nothing was sent
+			}
+			return result{}, shifted(c.failed(err, before, i, results), shift)
+		}
+		c.succeeded(pc, s, rows)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		_ = results.Close()
+		return result{}, shifted(err, shift)
+	}
+	a := result{Rows: rows, rest: results, shift: shift}
+	if behind {
+		a.rest = cleanBehind{results, c, pc, known}
+	}
+	return a, nil
+}
+
+// readStep reads the answer of a step from a batch of pgx.
+func readStep(results pgx.BatchResults) (read [][2]string, err error) {
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		read = addSetting(read, rows.RawValues())
+	}
+	rows.Close()
+	return read, rows.Err()
+}
+
+// cleanBehind is the rest of a batch whose last part cleans the session.
+type cleanBehind struct {
+	pgx.BatchResults
+	conn  *conn
+	pc    *pgx.Conn
+	known bool // the baseline was, when the cleaning was written
+}
+
+// Close reads the outcome of the COMMIT, which is the statement's own, and that of the cleaning, which is not.
+func (r cleanBehind) Close() error {
+	if _, err := r.Exec(); err != nil { // of the statement, or of the COMMIT
+		_ = r.BatchResults.Close()
+		return err
+	}
+	if err := r.BatchResults.Close(); err == nil && r.conn.baseline != nil && (r.known || r.conn.baseline.restore == "") {
+		_ = r.conn.cleaned(r.pc, nil)
+	}
+	return nil // what could not be cleaned is still used, and is cleaned when the connection is given back
+}
