@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// hold is what a holder runs: it has a server until its standard input ends.
+// hold is what a holder runs: it has a server, and a database in it, until its standard input ends.
 func hold() {
 	s, err := Start(context.Background())
 	if err != nil {
@@ -40,12 +40,20 @@ func hold() {
 		return
 	}
 	defer s.Close()
-	fmt.Println(s.instance.(*cluster).dir.path)
+	if _, err := s.NewDatabase(context.Background()); err != nil {
+		fmt.Println("failed:", err)
+		return
+	}
+	if c, ok := s.instance.(*cluster); ok {
+		fmt.Println(c.dir.path)
+	} else {
+		fmt.Println(s.roles.run)
+	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
 // holder runs this test program again, prepared by the caller, and returns the first line it prints: the directory of
-// the server it holds until the end of the test.
+// the server that it holds until the end of the test, or the run at a server of TENANCY_DSN.
 func holder(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	cmd.Stderr = os.Stderr

@@ -21,9 +21,19 @@ type roles struct {
 type role struct{ name, password string }
 
 func newRoles() roles {
-	run := random(4)
-	named := func(kind string) role { return role{"tenancy_" + kind + "_" + run, random(16)} }
+	r := rolesNamed(random(4))
+	r.owner.password, r.app.password, r.admin.password = random(16), random(16), random(16)
+	return r
+}
+
+// rolesNamed returns the roles of a run, without passwords.
+func rolesNamed(run string) roles {
+	named := func(kind string) role { return role{name: "tenancy_" + kind + "_" + run} }
 	return roles{run: run, owner: named("owner"), app: named("app"), admin: named("admin")}
+}
+
+func (r roles) dropSQL() string {
+	return fmt.Sprintf("DROP ROLE IF EXISTS %s, %s, %s", r.app.name, r.admin.name, r.owner.name)
 }
 
 func (r roles) database(suffix any) string { return fmt.Sprintf("tenancy_%s_%v", r.run, suffix) }
@@ -42,6 +52,14 @@ func (s *Server) prepare(ctx context.Context) error {
 		return err
 	}
 	s.roles = newRoles()
+	if !s.instance.owned() {
+		if err := s.sweepExternal(ctx, conn); err != nil {
+			progress("cannot drop what killed processes left: %v", err)
+		}
+		if err := s.hold(ctx); err != nil {
+			return err
+		}
+	}
 	if super {
 		// Passwords don't belong in a log.
 		if err := run(ctx, conn, "SET log_statement = 'none'; SET log_min_duration_statement = -1"); err != nil {
@@ -87,6 +105,9 @@ func (s *Server) rolesSQL(super bool) string {
 	for _, role := range []role{r.owner, r.app, r.admin} {
 		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD '%s';\n",
 			role.name, role.password)
+		if !s.instance.owned() {
+			fmt.Fprintf(&sql, "COMMENT ON ROLE %s IS '%s';\n", role.name, mark)
+		}
 	}
 	// The application may take the admin's role, and has none of its rights until then.
 	fmt.Fprintf(&sql, "ALTER ROLE %s NOINHERIT;\n", r.app.name)
@@ -147,8 +168,7 @@ func (s *Server) dropAll() error {
 			return err
 		}
 	}
-	return run(ctx, conn, fmt.Sprintf("DROP ROLE IF EXISTS %s, %s, %s",
-		s.roles.app.name, s.roles.admin.name, s.roles.owner.name))
+	return run(ctx, conn, s.roles.dropSQL())
 }
 
 // connConfig is the superuser's login at a database; empty means the maintenance database.

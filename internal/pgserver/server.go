@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Server is a running PostgreSQL with the three roles of this package. Its methods may be used concurrently.
@@ -15,6 +17,7 @@ type Server struct {
 	dsn      *url.URL
 	version  int
 	roles    roles
+	holder   *pgx.Conn    // of the lock that shows that this process lives; nil if the server is the instance's own
 	made     atomic.Int64 // databases made so far, for their names
 
 	close func() error
@@ -129,6 +132,9 @@ func (s *Server) shutdown() error {
 	var err error
 	if !s.instance.owned() {
 		err = s.dropAll()
+	}
+	if s.holder != nil {
+		err = errors.Join(err, s.holder.Close(context.Background()))
 	}
 	err = errors.Join(err, s.instance.stop())
 	if err != nil {

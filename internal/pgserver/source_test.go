@@ -62,9 +62,9 @@ func TestWhatIsAskedForAndCantBeHadIsAnError(t *testing.T) {
 			[]string{"TENANCY_DSN is malformed"},
 		},
 		{
-			"login that is no URL",
-			map[string]string{"TENANCY_DSN": "host=127.0.0.1 password=secret"},
-			[]string{"TENANCY_DSN must be a URL"},
+			"login as key=value pairs, of a server that does not answer",
+			map[string]string{"TENANCY_DSN": "host=127.0.0.1 port=1 user=me password=secret"},
+			[]string{"TENANCY_DSN: ", "127.0.0.1:1"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
