@@ -16,6 +16,7 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // libraries send statements as those do that know no context but context.Background().
@@ -99,10 +100,10 @@ var libraries = map[string]func(db *gorm.DB) (int64, error){
 // TestBindServesItsTenant: what a library sends under context.Background() is for the tenant that its client is bound to.
 func TestBindServesItsTenant(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.open(t, tenancy.Config{}).WithContext(as(globex)).Create(&Patient{Name: "another", DoctorID: ptr(int64(2))}).Error)
+	require.NoError(t, d.Open(t, tenancy.Config{}).WithContext(as(globex)).Create(&Patient{Name: "another", DoctorID: ptr(int64(2))}).Error)
 	for name, db := range map[string]*gorm.DB{
-		"plain":                d.open(t, tenancy.Config{}),
-		"prepared":             d.open(t, tenancy.Config{}, prepareStmt),
+		"plain":                d.Open(t, tenancy.Config{}),
+		"prepared":             d.Open(t, tenancy.Config{}, testdb.PrepareStmt),
 		"dbresolver":           d.resolved(t, false),
 		"dbresolver, prepared": d.resolved(t, true),
 	} {
@@ -139,7 +140,7 @@ func ptr[T any](v T) *T { return &v }
 // resolved has dbresolver, whose replica is the same database.
 func (d database) resolved(t *testing.T, prepare bool) *gorm.DB {
 	t.Helper()
-	db := openPlain(t, d.App.DSN, &gorm.Config{PrepareStmt: prepare})
+	db := testdb.OpenPlain(t, d.App.DSN, testdb.Prepared(prepare))
 	resolver := dbresolver.Register(dbresolver.Config{
 		Sources: []gorm.Dialector{postgres.Open(d.App.DSN)}, Replicas: []gorm.Dialector{postgres.Open(d.App.DSN)},
 	})
@@ -171,11 +172,11 @@ func TestBindWithResolver(t *testing.T) {
 
 func TestBindWrites(t *testing.T) {
 	d := newDatabase(t)
-	for name, opts := range map[string][]func(*gorm.Config){
-		"plain": nil, "prepared": {prepareStmt}, "no default transaction": {func(c *gorm.Config) { c.SkipDefaultTransaction = true }},
+	for name, opts := range map[string][]testdb.Option{
+		"plain": nil, "prepared": {testdb.PrepareStmt}, "no default transaction": {testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = true })},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := d.open(t, tenancy.Config{}, opts...)
+			db := d.Open(t, tenancy.Config{}, opts...)
 			bound := tenancy.DangerouslyBind(as(acme), db)
 			doctor := Doctor{Name: "new", Patients: []Patient{{Name: "one"}, {Name: "two"}}}
 			require.NoError(t, bound.Create(&doctor).Error)
@@ -203,7 +204,7 @@ func TestBindTakesTheDecisionOnly(t *testing.T) {
 	d := newDatabase(t)
 	type key struct{}
 	ctx, cancel := context.WithTimeout(context.WithValue(as(acme), key{}, "value"), time.Hour)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	bound := tenancy.DangerouslyBind(ctx, db)
 	cancel()
 	require.Nil(t, bound.Statement.Context.Value(key{}))
@@ -222,11 +223,11 @@ func TestBindTakesTheDecisionOnly(t *testing.T) {
 // TestBoundClientCannotServeAnotherTenant: wherever it gets, also to the code of another tenant's request.
 func TestBoundClientCannotServeAnotherTenant(t *testing.T) {
 	d := newDatabase(t)
-	for name, opts := range map[string][]func(*gorm.Config){"plain": nil, "prepared": {prepareStmt}} {
+	for name, opts := range map[string][]testdb.Option{"plain": nil, "prepared": {testdb.PrepareStmt}} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
 			refusals := map[string]int{}
-			db := d.open(t, tenancy.Config{OnRefuse: func(_ context.Context, r tenancy.Refusal) {
+			db := d.Open(t, tenancy.Config{OnRefuse: func(_ context.Context, r tenancy.Refusal) {
 				mu.Lock()
 				defer mu.Unlock()
 				refusals[r.Operation]++
@@ -275,7 +276,7 @@ func TestBoundClientCannotServeAnotherTenant(t *testing.T) {
 // TestBindInTransaction: a transaction keeps its tenant.
 func TestBindInTransaction(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	for _, prepare := range []bool{false, true} {
 		session := func(tx *gorm.DB) *gorm.DB { return tx.Session(&gorm.Session{PrepareStmt: prepare}) }
 		require.NoError(t, db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
@@ -294,7 +295,7 @@ func TestBindInTransaction(t *testing.T) {
 
 func TestBindWithoutDecision(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	for _, ctx := range []context.Context{context.Background(), as(""), as("a\x00b")} {
 		bound := tenancy.DangerouslyBind(ctx, db)
 		for _, ways := range []map[string]func(*gorm.DB) (int64, error){everything, libraries} {
@@ -306,7 +307,7 @@ func TestBindWithoutDecision(t *testing.T) {
 			}
 		}
 	}
-	require.ErrorIs(t, tenancy.DangerouslyBind(as(acme), d.owner).Find(&[]Patient{}).Error, tenancy.ErrNotInstalled)
+	require.ErrorIs(t, tenancy.DangerouslyBind(as(acme), d.OwnerDB).Find(&[]Patient{}).Error, tenancy.ErrNotInstalled)
 }
 
 func TestBindAndBypass(t *testing.T) {
@@ -314,7 +315,7 @@ func TestBindAndBypass(t *testing.T) {
 	for _, cfg := range admins(t, d) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 		cfg.OnBypass = func(context.Context, tenancy.BypassEvent) {}
-		db := d.open(t, cfg)
+		db := d.Open(t, cfg)
 		bypass := tenancy.DangerouslyBind(as(acme), tenancy.Bypass(db, "test"))
 		require.ErrorContains(t, bypass.Find(&[]Patient{}).Error, "a client of Bypass cannot be bound")
 		require.ErrorContains(t, bypass.Begin().Error, "a client of Bypass cannot be bound")
@@ -337,7 +338,7 @@ func TestBindAndBypass(t *testing.T) {
 // TestBindThenInitialize: GORM keeps a store of prepared statements for all clients, and may make it for a bound one.
 func TestBindThenInitialize(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	prepared := &gorm.Session{PrepareStmt: true}
 	bound := tenancy.DangerouslyBind(as(acme), db).Session(prepared)
 	require.NoError(t, bound.First(&Patient{}).Error)
@@ -366,7 +367,7 @@ func TestBindThenInitialize(t *testing.T) {
 func TestBindConcurrently(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
-		db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.PrepareStmt = prepare })
+		db := d.Open(t, tenancy.Config{}, testdb.Prepared(prepare))
 		pool, err := db.DB()
 		require.NoError(t, err)
 		pool.SetMaxOpenConns(4)
@@ -417,7 +418,7 @@ func (*hookedPatient) BeforeCreate(tx *gorm.DB) error {
 func TestBindInHook(t *testing.T) {
 	d := newDatabase(t)
 	for _, skip := range []bool{false, true} {
-		db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.SkipDefaultTransaction = skip })
+		db := d.Open(t, tenancy.Config{}, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = skip }))
 		bound := tenancy.DangerouslyBind(as(acme), db)
 		p := hookedPatient{Patient{Name: "hooked"}}
 		require.NoError(t, bound.Create(&p).Error)

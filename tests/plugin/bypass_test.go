@@ -19,6 +19,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // admins are the two ways to an admin client.
@@ -98,7 +99,7 @@ func TestBypassSeesEverything(t *testing.T) {
 	d := newDatabase(t)
 	for how, cfg := range admins(t, d) {
 		for _, prepare := range []bool{false, true} {
-			db := d.open(t, cfg, func(c *gorm.Config) { c.PrepareStmt = prepare })
+			db := d.Open(t, cfg, testdb.Prepared(prepare))
 			for name, read := range everything {
 				t.Run(how+"/"+name, func(t *testing.T) {
 					for range 3 { // tenants and admin, statement after statement
@@ -127,7 +128,7 @@ func TestBypassWrites(t *testing.T) {
 	d := newDatabase(t)
 	for how, cfg := range admins(t, d) {
 		t.Run(how, func(t *testing.T) {
-			db := d.open(t, cfg)
+			db := d.Open(t, cfg)
 			admin := tenancy.Bypass(db, "test")
 
 			rows := []Patient{{TenantID: acme, Name: "a"}, {TenantID: globex, Name: "b"}}
@@ -173,16 +174,16 @@ func TestBypassWrites(t *testing.T) {
 
 func TestBypassRefused(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	for name, c := range map[string]struct {
 		client func() *gorm.DB
 		err    error
 	}{
 		"no admin":      {func() *gorm.DB { return tenancy.Bypass(db, "test") }, tenancy.ErrNoAdminRole},
-		"not installed": {func() *gorm.DB { return tenancy.Bypass(d.owner, "test") }, tenancy.ErrNotInstalled},
-		"no reason":     {func() *gorm.DB { return tenancy.Bypass(d.open(t, tenancy.Config{AdminRole: d.Admin.Role}), " ") }, nil},
+		"not installed": {func() *gorm.DB { return tenancy.Bypass(d.OwnerDB, "test") }, tenancy.ErrNotInstalled},
+		"no reason":     {func() *gorm.DB { return tenancy.Bypass(d.Open(t, tenancy.Config{AdminRole: d.Admin.Role}), " ") }, nil},
 		"tenant's transaction": {func() *gorm.DB {
-			tx := d.open(t, tenancy.Config{AdminRole: d.Admin.Role}).WithContext(as(acme)).Begin()
+			tx := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role}).WithContext(as(acme)).Begin()
 			t.Cleanup(func() { tx.Rollback() })
 			return tenancy.Bypass(tx, "test")
 		}, tenancy.ErrInTransaction},
@@ -208,7 +209,7 @@ func TestBypassRefused(t *testing.T) {
 // An admin role that can't be taken any more, and one that Initialize was told not to look at.
 func TestBypassWithoutTheRole(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{AdminRole: d.Owner.Role, DangerouslyAllowUnsafeRole: true})
+	db := d.Open(t, tenancy.Config{AdminRole: d.Owner.Role, DangerouslyAllowUnsafeRole: true})
 	err := tenancy.Bypass(db, "test").Find(&[]Patient{}).Error
 	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT")
@@ -216,7 +217,7 @@ func TestBypassWithoutTheRole(t *testing.T) {
 
 func TestBypassDoesNotEscape(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role}, prepareStmt)
+	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role}, testdb.PrepareStmt)
 	admin := tenancy.Bypass(db, "test")
 
 	// Its context opens no other door.
@@ -322,7 +323,7 @@ func TestBypassReportsBeginAndEnd(t *testing.T) {
 // A statement that cannot be put on record is not sent.
 func TestBypassSendsNothingIfBeginPanics(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role, OnBypass: func(context.Context, tenancy.BypassEvent) { panic("full") }})
+	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role, OnBypass: func(context.Context, tenancy.BypassEvent) { panic("full") }})
 	var panicked *tenancy.PanicError
 	require.ErrorAs(t, tenancy.Bypass(db, "test").Exec("DELETE FROM patients").Error, &panicked)
 	require.ErrorAs(t, tenancy.Bypass(db, "test").Where("true").Delete(&Patient{}).Error, &panicked)
@@ -335,7 +336,7 @@ func TestBypassSendsNothingIfBeginPanics(t *testing.T) {
 // One pool serves all admin clients: each has a goroutine, and connections.
 func TestBypassSharesOnePool(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role})
+	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role})
 	first, err := tenancy.Bypass(db, "one").DB()
 	require.NoError(t, err)
 	second, err := tenancy.Bypass(db.Session(&gorm.Session{PrepareStmt: true}), "two").DB()
@@ -352,7 +353,7 @@ func TestOpenDB(t *testing.T) {
 	d := newDatabase(t)
 	config, err := pgx.ParseConfig(d.App.DSN)
 	require.NoError(t, err)
-	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: quiet}
+	cfg := tenancy.Config{AdminRole: d.Admin.Role, Logger: testdb.Quiet}
 	pool := tenancy.OpenDB(stdlib.GetConnector(*config), cfg)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})

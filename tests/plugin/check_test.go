@@ -10,6 +10,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // recorded is a record of the log.
@@ -24,7 +25,7 @@ func (d database) checked(t *testing.T, dsn string, cfg tenancy.Config, opts ...
 	if cfg.Check != tenancy.CheckOff {
 		cfg.CheckOptions = append([]rls.CheckOption{rls.ServerVersion(190000), rls.Models(&Membership{})}, opts...)
 	}
-	_, err := d.use(t, dsn, cfg)
+	_, err := testdb.OpenGuarded(t, dsn, cfg)
 	var records []recorded
 	for decoder := json.NewDecoder(&log); decoder.More(); {
 		var r recorded
@@ -48,12 +49,12 @@ func TestCheckAtStartUp(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, log)
 		}
-		log, err := d.checked(t, d.login(t, d.newLogin(t, "")), tenancy.Config{Check: mode, AppRole: d.App.Role})
+		log, err := d.checked(t, d.login(d.newLogin(t, "")), tenancy.Config{Check: mode, AppRole: d.App.Role})
 		require.NoError(t, err, "statements run under AppRole")
 		require.Empty(t, log)
 	}
 
-	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY", "ALTER TABLE doctors ALTER COLUMN tenant_id DROP NOT NULL")
+	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY", "ALTER TABLE doctors ALTER COLUMN tenant_id DROP NOT NULL")
 	log, err := d.checked(t, d.App.DSN, tenancy.Config{})
 	require.NoError(t, err, "nothing is checked, unless it is asked for")
 	require.Empty(t, log)
@@ -92,7 +93,7 @@ func TestCheckThatIsImpossible(t *testing.T) {
 // Who may not read the whole catalog is told what was left out.
 func TestCheckOfACatalogThatIsPartlyHidden(t *testing.T) {
 	d := newDatabase(t)
-	d.super(t, "REVOKE SELECT ON pg_publication FROM PUBLIC")
+	d.AsSuperuser(t, "REVOKE SELECT ON pg_publication FROM PUBLIC")
 	log, err := d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckRefuse})
 	require.NoError(t, err)
 	require.Len(t, log, 1)
@@ -106,9 +107,9 @@ func TestCheckWithPreparedStatements(t *testing.T) {
 		Check:        tenancy.CheckRefuse,
 		CheckOptions: []rls.CheckOption{rls.ServerVersion(190000), rls.Models(&Membership{})},
 	}
-	_, err := d.use(t, d.App.DSN, cfg, prepareStmt)
+	_, err := testdb.OpenGuarded(t, d.App.DSN, cfg, testdb.PrepareStmt)
 	require.NoError(t, err)
-	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
-	_, err = d.use(t, d.App.DSN, cfg, prepareStmt)
+	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
+	_, err = testdb.OpenGuarded(t, d.App.DSN, cfg, testdb.PrepareStmt)
 	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
 }

@@ -32,8 +32,8 @@ func failAndEnd(tx *gorm.DB) error {
 // TestFirstErrorIsKept: GORM keeps of an error only the text once its rollback fails too.
 func TestFirstErrorIsKept(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.Create(&Country{ID: 7, Name: "Chile"}).Error)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	require.NoError(t, d.OwnerDB.Create(&Country{ID: 7, Name: "Chile"}).Error)
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	for name, err := range map[string]error{
 		"create": db.Create(&failing{Name: "Peru"}).Error,
 		"update": db.Model(&failing{ID: 7}).Update("name", "Peru").Error,

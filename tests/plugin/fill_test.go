@@ -10,13 +10,14 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // In a transaction a context that says nothing inherits, also what is filled in.
 func TestFillInTransactionWithoutContext(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
-		db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.PrepareStmt = prepare })
+		db := d.Open(t, tenancy.Config{}, testdb.Prepared(prepare))
 		require.NoError(t, db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 			tx = tx.WithContext(context.Background())
 			p := Patient{Name: "inherited"}
@@ -38,8 +39,8 @@ func TestFillInTransactionWithoutContext(t *testing.T) {
 // A table without a model has the column if PostgreSQL says so.
 func TestFillWithoutModel(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
-	d.own(t, "ALTER TABLE patients ALTER tenant_id DROP DEFAULT")
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
+	d.AsOwner(t, "ALTER TABLE patients ALTER tenant_id DROP DEFAULT")
 	row := map[string]any{"name": "by map"}
 	require.NoError(t, db.Table("patients").Create(row).Error)
 	require.Equal(t, map[string]any{"name": "by map"}, row, "it is the caller's")
@@ -66,7 +67,7 @@ func TestFillWithoutModel(t *testing.T) {
 // An upsert can't take over another tenant's row, nor tell that there is one otherwise than by the key's uniqueness.
 func TestUpsertOfAnotherTenantsKey(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	var theirs Patient
 	require.NoError(t, db.WithContext(as(globex)).First(&theirs).Error)
 	mine := db.WithContext(as(acme))
@@ -85,7 +86,7 @@ func TestFillOfReadOnlyColumn(t *testing.T) {
 		Name     string
 	}
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	p := Patient{Name: "read-only"}
 	require.NoError(t, db.Create(&p).Error)
 	require.NoError(t, db.First(&p, p.ID).Error)
@@ -94,7 +95,7 @@ func TestFillOfReadOnlyColumn(t *testing.T) {
 
 func TestAssociations(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	var doctor Doctor
 	require.NoError(t, db.First(&doctor).Error)
 	require.NoError(t, db.Model(&doctor).Association("Patients").Append(&Patient{Name: "second"}))
@@ -111,8 +112,8 @@ func TestAssociations(t *testing.T) {
 // What a refused create has left in a statement does not add the tenant to the next table.
 func TestFillForgetsRefusedCreate(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, "GRANT SELECT, INSERT ON countries TO "+d.App.Role, "GRANT USAGE ON SEQUENCE countries_id_seq TO "+d.App.Role)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	d.AsOwner(t, "GRANT SELECT, INSERT ON countries TO "+d.App.Role, "GRANT USAGE ON SEQUENCE countries_id_seq TO "+d.App.Role)
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	fails := true
 	require.NoError(t, db.Callback().Create().Before("gorm:create").Register("fails", func(db *gorm.DB) {
 		if fails {

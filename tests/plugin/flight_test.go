@@ -14,6 +14,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // TestProofInFlightSaysWhy: the question that travels with a statement answers as much as the first one.
@@ -29,10 +30,10 @@ func TestProofInFlightSaysWhy(t *testing.T) {
 		var refusals []tenancy.Refusal
 		cfg := tenancy.Config{OnRefuse: func(_ context.Context, r tenancy.Refusal) { refusals = append(refusals, r) }}
 		d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
-			d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL)
+			d.AsOwner(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL)
 			db, refusals = db.WithContext(as(acme)), nil
 			require.NoError(t, find(db))
-			d.own(t, `CREATE POLICY "all of them" ON remarks FOR SELECT USING (body <> '')`)
+			d.AsOwner(t, `CREATE POLICY "all of them" ON remarks FOR SELECT USING (body <> '')`)
 			clock.Advance(time.Minute)
 			err := find(db)
 			require.ErrorIs(t, err, tenancy.ErrNotIsolated)
@@ -50,7 +51,7 @@ func TestProofInFlightSaysWhy(t *testing.T) {
 func TestProofOfOtherRelationIsNone(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
-		d.own(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
+		d.AsOwner(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
 			`CREATE SCHEMA archive; GRANT USAGE ON SCHEMA archive TO PUBLIC; ALTER TABLE remarks SET SCHEMA archive`, remarksSQL)
 		pool, err := tenancy.UnguardedPool(db)
 		require.NoError(t, err)
@@ -86,9 +87,9 @@ func TestProofOfMissingTableIsNotRemembered(t *testing.T) {
 			func() error { return db.Table("remarks").Find(&[]map[string]any{}).Error },
 			func() error { return db.Table("remarks").Create(map[string]any{"id": 1}).Error },
 		} {
-			d.own(t, `DROP TABLE IF EXISTS remarks`)
+			d.AsOwner(t, `DROP TABLE IF EXISTS remarks`)
 			require.ErrorContains(t, read(), "42P01")
-			d.own(t, remarksSQL)
+			d.AsOwner(t, remarksSQL)
 			require.ErrorIs(t, read(), tenancy.ErrNotIsolated)
 		}
 	})
@@ -97,7 +98,7 @@ func TestProofOfMissingTableIsNotRemembered(t *testing.T) {
 // TestProofSeesThroughSearchPath: a function of another schema is none of PostgreSQL's, though it has the name of one.
 func TestProofSeesThroughSearchPath(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, remarksSQL, isolateSQL, `CREATE SCHEMA shadows; GRANT USAGE ON SCHEMA shadows TO PUBLIC;
+	d.AsOwner(t, remarksSQL, isolateSQL, `CREATE SCHEMA shadows; GRANT USAGE ON SCHEMA shadows TO PUBLIC;
 		CREATE FUNCTION shadows.current_setting(text, boolean) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'globex' $$;
 		CREATE OPERATOR shadows.= (leftarg = text, rightarg = text, function = pg_catalog.textne);
 		CREATE DOMAIN shadows.uuid AS char(8)`)
@@ -106,9 +107,9 @@ func TestProofSeesThroughSearchPath(t *testing.T) {
 		`tenant_id OPERATOR(shadows.=) current_setting('app.tenant_id', true)`,
 		`tenant_id = current_setting('app.tenant_id', true)::shadows.uuid`,
 	} {
-		d.own(t, `DROP POLICY tenants ON remarks; CREATE POLICY tenants ON remarks USING (`+predicate+`)`)
+		d.AsOwner(t, `DROP POLICY tenants ON remarks; CREATE POLICY tenants ON remarks USING (`+predicate+`)`)
 		for _, path := range []string{"public", "shadows,public,pg_catalog"} {
-			db, err := d.use(t, d.App.DSN+"&search_path="+path, tenancy.Config{DangerouslyAllowUnsafeRole: true})
+			db, err := testdb.OpenGuarded(t, d.App.DSN+"&search_path="+path, tenancy.Config{DangerouslyAllowUnsafeRole: true})
 			require.NoError(t, err)
 			err = db.WithContext(as(acme)).Find(&[]Remark{}).Error
 			require.ErrorIs(t, err, tenancy.ErrNotIsolated, "%s with %s", predicate, path)
@@ -136,7 +137,7 @@ func TestPatternMeansTheSameToPostgreSQL(t *testing.T) {
 				return func(string) (name string) { name, names = names[0], names[1:]; return name }
 			}())
 			var matches bool
-			require.NoError(t, d.owner.Raw(`SELECT ?::text ~ ?::text`, text, pattern).Scan(&matches).Error)
+			require.NoError(t, d.OwnerDB.Raw(`SELECT ?::text ~ ?::text`, text, pattern).Scan(&matches).Error)
 			require.Equal(t, regexp.MustCompile(pattern).MatchString(text), matches, text)
 		}
 	}
@@ -145,7 +146,7 @@ func TestPatternMeansTheSameToPostgreSQL(t *testing.T) {
 // TestProofIgnoresFunctions: what db.Table names need not be a table.
 func TestProofIgnoresFunctions(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	for _, table := range []string{"generate_series(1, 3) AS n", "(SELECT 1 AS n) AS x", "unnest(ARRAY[1]) n"} {
 		var rows []map[string]any
 		require.NoError(t, db.Table(table).Find(&rows).Error, table)
@@ -156,9 +157,9 @@ func TestProofIgnoresFunctions(t *testing.T) {
 // TestWarnOnlyWarnsAgain: at most once in the time that a proof is good for.
 func TestWarnOnlyWarnsAgain(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, remarksSQL)
+	d.AsOwner(t, remarksSQL)
 	var log bytes.Buffer
-	db := d.open(t, tenancy.Config{
+	db := d.Open(t, tenancy.Config{
 		DangerouslyWarnOnly: true, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	}).WithContext(as(acme))
 	for range 3 {
@@ -185,10 +186,10 @@ func (*Report) BeforeCreate(tx *gorm.DB) error { return exchangeContext(tx) }
 // TestHookCannotExchangeTenantOfAssociation: rows that are written first, and in their own statement, are of the same tenant.
 func TestHookCannotExchangeTenantOfAssociation(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, remarksSQL, isolateSQL, `CREATE TABLE reports (LIKE remarks); ALTER TABLE reports ADD hooked_id bigint; GRANT ALL ON reports TO PUBLIC;
+	d.AsOwner(t, remarksSQL, isolateSQL, `CREATE TABLE reports (LIKE remarks); ALTER TABLE reports ADD hooked_id bigint; GRANT ALL ON reports TO PUBLIC;
 		ALTER TABLE reports ENABLE ROW LEVEL SECURITY; CREATE POLICY tenants ON reports USING (tenant_id = current_setting('app.tenant_id'))`)
 	for _, skip := range []bool{false, true} {
-		db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.SkipDefaultTransaction = skip })
+		db := d.Open(t, tenancy.Config{}, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = skip }))
 		for name, to := range map[string]func(context.Context) context.Context{
 			"derived": func(ctx context.Context) context.Context { return tenancy.WithTenant(ctx, globex) },
 			"new":     func(context.Context) context.Context { return as(globex) },
@@ -198,9 +199,9 @@ func TestHookCannotExchangeTenantOfAssociation(t *testing.T) {
 			require.ErrorIs(t, err, tenancy.ErrTenantMismatch, name)
 		}
 	}
-	d.own(t, `ALTER TABLE remarks DISABLE ROW LEVEL SECURITY`)
+	d.AsOwner(t, `ALTER TABLE remarks DISABLE ROW LEVEL SECURITY`)
 	var n int64
-	require.NoError(t, d.owner.Table("remarks").Where("body = 'smuggled'").Count(&n).Error)
+	require.NoError(t, d.OwnerDB.Table("remarks").Where("body = 'smuggled'").Count(&n).Error)
 	require.Zero(t, n)
 }
 
@@ -214,8 +215,8 @@ func TestHookMayReplaceContext(t *testing.T) {
 			"value":   func(ctx context.Context) context.Context { return context.WithValue(ctx, clockKey{}, 1) },
 		} {
 			t.Run(name, func(t *testing.T) {
-				d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL)
-				db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.SkipDefaultTransaction = skip })
+				d.AsOwner(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL)
+				db := d.Open(t, tenancy.Config{}, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = skip }))
 				db = db.WithContext(context.WithValue(as(acme), exchange{}, to))
 				ways := []func() error{
 					func() error { return db.Create(&Hooked{ID: 7, Body: "x"}).Error },
@@ -225,7 +226,7 @@ func TestHookMayReplaceContext(t *testing.T) {
 				for _, way := range ways {
 					require.NoError(t, way())
 				}
-				d.own(t, `CREATE POLICY open ON remarks USING (true)`)
+				d.AsOwner(t, `CREATE POLICY open ON remarks USING (true)`)
 				clock.Advance(time.Minute)
 				for _, way := range ways {
 					require.ErrorIs(t, way(), tenancy.ErrNotIsolated)
@@ -241,7 +242,7 @@ type clockKey struct{}
 func TestNestedStatementsGoOnToBeProved(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
-		db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.PrepareStmt = prepare }).WithContext(as(acme))
+		db := d.Open(t, tenancy.Config{}, testdb.Prepared(prepare)).WithContext(as(acme))
 		ways := map[string]func() error{
 			"preload":     func() error { return db.Preload("Patients").Find(&[]Doctor{}).Error },
 			"joins":       func() error { return db.Joins("Doctor").Find(&[]Patient{}).Error },
@@ -272,7 +273,7 @@ func TestNestedStatementsGoOnToBeProved(t *testing.T) {
 			require.NoError(t, way(), name)
 		}
 		for _, table := range []string{"patients", "doctors"} {
-			d.own(t, `CREATE POLICY open ON `+table+` USING (true)`)
+			d.AsOwner(t, `CREATE POLICY open ON `+table+` USING (true)`)
 			for name, way := range ways {
 				if table == "doctors" && (name == "used twice" || name == "batches" || name == "rows") {
 					continue
@@ -280,7 +281,7 @@ func TestNestedStatementsGoOnToBeProved(t *testing.T) {
 				clock.Advance(time.Minute)
 				require.ErrorIs(t, way(), tenancy.ErrNotIsolated, "%s with %s", name, table)
 			}
-			d.own(t, `DROP POLICY open ON `+table)
+			d.AsOwner(t, `DROP POLICY open ON `+table)
 		}
 	}
 }

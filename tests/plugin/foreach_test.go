@@ -15,7 +15,7 @@ import (
 
 func TestForEachTenant(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	count := func(tenant string) (n int64) {
 		require.NoError(t, db.WithContext(as(tenant)).Model(&Patient{}).Count(&n).Error)
 		return n
@@ -78,7 +78,7 @@ func TestForEachTenant(t *testing.T) {
 
 func TestForEachTenantEndsEarly(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	tenants := make([]int, 50)
 	for i := range tenants {
 		tenants[i] = i + 1
@@ -110,7 +110,7 @@ func TestForEachTenantEndsEarly(t *testing.T) {
 
 func TestForEachTenantBoundsConcurrency(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	var now, most atomic.Int32
 	require.NoError(t, tenancy.ForEachTenant(t.Context(), db, []uint8{1, 2, 3, 4, 5, 6, 7, 8},
 		func(_ context.Context, tx *gorm.DB) error {
@@ -128,10 +128,10 @@ func TestForEachTenantBoundsConcurrency(t *testing.T) {
 
 func TestForEachTenantRefused(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role})
+	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role})
 	never := func(context.Context, *gorm.DB) error { t.Error("called"); return nil }
 	tenants := []string{acme}
-	require.ErrorIs(t, tenancy.ForEachTenant(t.Context(), d.owner, tenants, never), tenancy.ErrNotInstalled)
+	require.ErrorIs(t, tenancy.ForEachTenant(t.Context(), d.OwnerDB, tenants, never), tenancy.ErrNotInstalled)
 	require.ErrorContains(t, tenancy.ForEachTenant(t.Context(), tenancy.Bypass(db, "test"), tenants, never), "client of Bypass")
 	require.ErrorIs(t, db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 		return tenancy.ForEachTenant(t.Context(), tx, tenants, never)

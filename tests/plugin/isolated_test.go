@@ -12,6 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
@@ -40,8 +41,8 @@ const (
 func TestProofReadsPolicies(t *testing.T) {
 	d := newDatabase(t)
 	other := d.App.Role + "_other"
-	d.super(t, `CREATE ROLE `+other)
-	t.Cleanup(func() { d.super(t, `DROP OWNED BY `+other, `DROP ROLE `+other) })
+	d.AsSuperuser(t, `CREATE ROLE `+other)
+	t.Cleanup(func() { d.AsSuperuser(t, `DROP OWNED BY `+other, `DROP ROLE `+other) })
 	const canonical = `tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), ''))`
 	for _, c := range []struct {
 		policies string // after CREATE POLICY a ON remarks
@@ -73,7 +74,7 @@ func TestProofReadsPolicies(t *testing.T) {
 		{`USING (tenant_id = current_setting('app.tenant_id', true)::name)`, false},
 	} {
 		t.Run(c.policies, func(t *testing.T) {
-			d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL,
+			d.AsOwner(t, `DROP TABLE IF EXISTS remarks`, remarksSQL,
 				`ALTER TABLE remarks ENABLE ROW LEVEL SECURITY; ALTER TABLE remarks FORCE ROW LEVEL SECURITY; CREATE POLICY a ON remarks `+c.policies)
 			check := func(err error) {
 				t.Helper()
@@ -84,16 +85,16 @@ func TestProofReadsPolicies(t *testing.T) {
 				require.ErrorIs(t, err, tenancy.ErrNotIsolated)
 				require.NotContains(t, err.Error(), acme)
 			}
-			db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+			db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 			check(db.Find(&[]Remark{}).Error)
 			check(db.Table("remarks").Find(&[]map[string]any{}).Error)
-			check(d.open(t, tenancy.Config{}).WithContext(as(acme)).Find(&[]Bare{}).Error)
-			trusting := d.open(t, tenancy.Config{DangerouslyTrustPolicies: []string{`"public"."remarks"`, "nowhere"}})
+			check(d.Open(t, tenancy.Config{}).WithContext(as(acme)).Find(&[]Bare{}).Error)
+			trusting := d.Open(t, tenancy.Config{DangerouslyTrustPolicies: []string{`"public"."remarks"`, "nowhere"}})
 			require.NoError(t, trusting.WithContext(as(acme)).Find(&[]Remark{}).Error)
 		})
 	}
-	d.own(t, `ALTER TABLE remarks DISABLE ROW LEVEL SECURITY`)
-	trusting := d.open(t, tenancy.Config{DangerouslyTrustPolicies: []string{"remarks"}})
+	d.AsOwner(t, `ALTER TABLE remarks DISABLE ROW LEVEL SECURITY`)
+	trusting := d.Open(t, tenancy.Config{DangerouslyTrustPolicies: []string{"remarks"}})
 	require.ErrorIs(t, trusting.WithContext(as(acme)).Find(&[]Remark{}).Error, tenancy.ErrNotIsolated, "policies that are off bind nothing")
 }
 
@@ -101,16 +102,16 @@ func TestProofReadsPolicies(t *testing.T) {
 func TestProofOfTableWithoutColumn(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
-		d.own(t, `DROP TABLE IF EXISTS remarks`, `CREATE TABLE remarks (id bigint, body text)`, `GRANT ALL ON remarks TO PUBLIC`)
+		d.AsOwner(t, `DROP TABLE IF EXISTS remarks`, `CREATE TABLE remarks (id bigint, body text)`, `GRANT ALL ON remarks TO PUBLIC`)
 		db = db.WithContext(as(acme))
 		for range 2 {
 			err := db.Select("id", "body").Find(&[]Remark{}).Error
 			require.ErrorIs(t, err, tenancy.ErrNotIsolated)
 			require.ErrorContains(t, err, "has no column")
 		}
-		d.own(t, `ALTER TABLE remarks ADD tenant_id text`)
+		d.AsOwner(t, `ALTER TABLE remarks ADD tenant_id text`)
 		require.ErrorIs(t, db.Find(&[]Remark{}).Error, tenancy.ErrNotIsolated, "the column has come, without a policy")
-		d.own(t, isolateSQL)
+		d.AsOwner(t, isolateSQL)
 		require.NoError(t, db.Find(&[]Remark{}).Error)
 	})
 }
@@ -119,7 +120,7 @@ func TestProofOfTableWithoutColumn(t *testing.T) {
 func TestProofOfModelWithoutColumn(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
-		d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL)
+		d.AsOwner(t, `DROP TABLE IF EXISTS remarks`, remarksSQL)
 		for _, ctx := range []context.Context{as(acme), tenancy.WithoutTenant(t.Context())} {
 			db := db.WithContext(ctx)
 			for range 2 {
@@ -132,9 +133,9 @@ func TestProofOfModelWithoutColumn(t *testing.T) {
 			require.ErrorIs(t, db.Create(&Bare{Body: "x"}).Error, tenancy.ErrNotIsolated)
 		}
 		var n int64
-		require.NoError(t, d.owner.Table("remarks").Where("body <> 'x'").Count(&n).Error)
+		require.NoError(t, d.OwnerDB.Table("remarks").Where("body <> 'x'").Count(&n).Error)
 		require.EqualValues(t, 2, n, "nothing was written")
-		d.own(t, isolateSQL)
+		d.AsOwner(t, isolateSQL)
 		var all []Bare
 		require.NoError(t, db.WithContext(as(acme)).Find(&all).Error)
 		require.Len(t, all, 1)
@@ -163,7 +164,7 @@ func TestProofGrowsOld(t *testing.T) {
 		} {
 			t.Run(model.name+"/"+change, func(t *testing.T) {
 				d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
-					d.own(t, `DROP TABLE IF EXISTS remarks, old`, remarksSQL, isolateSQL)
+					d.AsOwner(t, `DROP TABLE IF EXISTS remarks, old`, remarksSQL, isolateSQL)
 					db = db.WithContext(as(acme))
 					for range 2 {
 						n, err := model.find(db)
@@ -173,7 +174,7 @@ func TestProofGrowsOld(t *testing.T) {
 					clock.Advance(time.Minute)
 					_, err := model.find(db)
 					require.NoError(t, err, "isolated still")
-					d.own(t, change)
+					d.AsOwner(t, change)
 					clock.Advance(time.Minute)
 					for range 2 {
 						n, err := model.find(db)
@@ -189,9 +190,9 @@ func TestProofGrowsOld(t *testing.T) {
 // TestProofCostsNoRoundTrip counts on the socket.
 func TestProofCostsNoRoundTrip(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, remarksSQL, isolateSQL)
+	d.AsOwner(t, remarksSQL, isolateSQL)
 	proxy, dsn := wire.Start(t, d.App.DSN)
-	db, err := d.use(t, dsn, tenancy.Config{})
+	db, err := testdb.OpenGuarded(t, dsn, tenancy.Config{})
 	require.NoError(t, err)
 	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
@@ -211,7 +212,7 @@ func TestProofCostsNoRoundTrip(t *testing.T) {
 func TestProofBindsRelation(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
-		d.own(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
+		d.AsOwner(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
 			`CREATE SCHEMA archive; CREATE TABLE archive.remarks AS SELECT * FROM remarks; GRANT USAGE ON SCHEMA archive TO PUBLIC; GRANT ALL ON archive.remarks TO PUBLIC;
 			INSERT INTO archive.remarks VALUES (9, 'globex', 'of globex')`)
 		db = db.WithContext(as(acme))
@@ -236,7 +237,7 @@ func TestProofBindsRelation(t *testing.T) {
 func TestProofAllowsOwnTemporaryTables(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
-		d.own(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL, `ALTER TABLE remarks ADD PRIMARY KEY (id)`)
+		d.AsOwner(t, `DROP TABLE IF EXISTS remarks`, remarksSQL, isolateSQL, `ALTER TABLE remarks ADD PRIMARY KEY (id)`)
 		for _, tenant := range []string{acme, globex, acme} {
 			db := db.WithContext(as(tenant))
 			err := db.Transaction(func(tx *gorm.DB) error {
@@ -269,7 +270,7 @@ func TestProofAllowsOwnTemporaryTables(t *testing.T) {
 			require.NoError(t, db.Find(&all).Error)
 			require.Len(t, all, 3)
 		}
-		d.own(t, `TRUNCATE remarks`)
+		d.AsOwner(t, `TRUNCATE remarks`)
 	})
 }
 
@@ -298,7 +299,7 @@ func (*Hooked) BeforeDelete(tx *gorm.DB) error { return exchangeContext(tx) }
 // TestHookCannotExchangeTenant: a statement is sent for the tenant that it was let pass for.
 func TestHookCannotExchangeTenant(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, remarksSQL, isolateSQL)
+	d.AsOwner(t, remarksSQL, isolateSQL)
 	exchanges := map[string]func(context.Context) context.Context{
 		"derived":      func(ctx context.Context) context.Context { return tenancy.WithTenant(ctx, globex) },
 		"new":          func(context.Context) context.Context { return as(globex) },
@@ -309,7 +310,7 @@ func TestHookCannotExchangeTenant(t *testing.T) {
 	for _, skip := range []bool{false, true} {
 		for name, to := range exchanges {
 			t.Run(name, func(t *testing.T) {
-				db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.SkipDefaultTransaction = skip })
+				db := d.Open(t, tenancy.Config{}, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = skip }))
 				db = db.WithContext(context.WithValue(as(acme), exchange{}, to))
 				for way, run := range map[string]func() error{
 					"create": func() error { return db.Create(&Hooked{ID: 7, Body: "x"}).Error },
@@ -327,16 +328,16 @@ func TestHookCannotExchangeTenant(t *testing.T) {
 		}
 	}
 	var bodies []string
-	d.super(t, `ALTER TABLE remarks DISABLE ROW LEVEL SECURITY`)
-	require.NoError(t, d.owner.Table("remarks").Where("tenant_id = ?", globex).Pluck("body", &bodies).Error)
+	d.AsSuperuser(t, `ALTER TABLE remarks DISABLE ROW LEVEL SECURITY`)
+	require.NoError(t, d.OwnerDB.Table("remarks").Where("tenant_id = ?", globex).Pluck("body", &bodies).Error)
 	require.Equal(t, []string{"of globex"}, bodies)
 
 	// What stays with its tenant goes on.
-	d.super(t, `ALTER TABLE remarks ENABLE ROW LEVEL SECURITY`)
+	d.AsSuperuser(t, `ALTER TABLE remarks ENABLE ROW LEVEL SECURITY`)
 	same := func(ctx context.Context) context.Context {
 		return context.WithValue(tenancy.WithTenant(ctx, acme), pgserver.Login{}, 1)
 	}
-	db := d.open(t, tenancy.Config{}).WithContext(context.WithValue(as(acme), exchange{}, same))
+	db := d.Open(t, tenancy.Config{}).WithContext(context.WithValue(as(acme), exchange{}, same))
 	require.NoError(t, db.Model(&Hooked{}).Where("1 = 1").Update("body", "mine").Error)
 }
 
@@ -344,7 +345,7 @@ func TestHookCannotExchangeTenant(t *testing.T) {
 // of that one.
 func TestPluginCannotExchangeTenant(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.SkipDefaultTransaction = true })
+	db := d.Open(t, tenancy.Config{}, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = true }))
 	exchange := func(db *gorm.DB) { db.Statement.Context = tenancy.WithTenant(db.Statement.Context, globex) }
 	c := db.Callback()
 	for name, err := range map[string]error{
@@ -364,5 +365,5 @@ func TestPluginCannotExchangeTenant(t *testing.T) {
 	require.Empty(t, name)
 	require.ErrorIs(t, mine.Model(&Patient{}).Where("name <> ''").Update("name", "changed").Error, tenancy.ErrTenantMismatch)
 	require.ErrorIs(t, mine.Where("name <> ''").Delete(&Patient{}).Error, tenancy.ErrTenantMismatch)
-	require.NoError(t, d.open(t, tenancy.Config{}).WithContext(as(globex)).Where("name = ?", "globex's patient").First(&Patient{}).Error)
+	require.NoError(t, d.Open(t, tenancy.Config{}).WithContext(as(globex)).Where("name = ?", "globex's patient").First(&Patient{}).Error)
 }

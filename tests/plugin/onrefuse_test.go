@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // record keeps what GORM logs, each record on one line.
@@ -50,7 +51,7 @@ func TestRefusalOfGuardIsSeen(t *testing.T) {
 				refusals []tenancy.Refusal
 				log      record
 			)
-			db := d.open(t, tenancy.Config{
+			db := d.Open(t, tenancy.Config{
 				OnRefuse: func(_ context.Context, r tenancy.Refusal) { refusals = append(refusals, r) },
 			})
 			db.Logger = logger.New(&log, logger.Config{LogLevel: logger.Error})
@@ -87,7 +88,7 @@ func (*asking) BeforeCreate(tx *gorm.DB) error {
 // A panic of OnRefuse must not end GORM's default transaction without a rollback.
 func TestPanicInOnRefuseCostsNoConnection(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{OnRefuse: func(context.Context, tenancy.Refusal) { panic("secret") }})
+	db := d.Open(t, tenancy.Config{OnRefuse: func(context.Context, tenancy.Refusal) { panic("secret") }})
 	err := db.WithContext(as(acme)).Create(&Doctor{Name: "a", Patients: []Patient{{TenantID: globex}}}).Error
 	require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
 	require.ErrorAs(t, err, new(*tenancy.PanicError))
@@ -118,7 +119,7 @@ func inUseBelow(db *gorm.DB) int {
 // The first statement of a transaction brings what is wrong with its BEGIN.
 func TestRefusedFirstStatementNamesItself(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{AppRole: d.Owner.Role, DangerouslyAllowUnsafeRole: true})
+	db := d.Open(t, tenancy.Config{AppRole: d.Owner.Role, DangerouslyAllowUnsafeRole: true})
 	err := db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Country{}).Error })
 	require.ErrorIs(t, err, tenancy.ErrSetRole)
 	var refused *tenancy.Error
@@ -133,15 +134,15 @@ func TestRolesAreAskedForInEveryMode(t *testing.T) {
 	login, fill := d.lasting(t)
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
-			dsn, err := url.Parse(d.login(t, login))
+			dsn, err := url.Parse(d.login(login))
 			require.NoError(t, err)
 			dsn.RawQuery += "&default_query_exec_mode=" + mode
 			cfg := tenancy.Config{AppRole: d.App.Role, AdminRole: d.Admin.Role}
-			d.super(t, fill("ALTER ROLE {login} SET row_security = off"))
-			_, err = d.use(t, dsn.String(), cfg)
+			d.AsSuperuser(t, fill("ALTER ROLE {login} SET row_security = off"))
+			_, err = testdb.OpenGuarded(t, dsn.String(), cfg)
 			require.ErrorIs(t, err, tenancy.ErrUnsafeSettings)
-			d.super(t, undo(err))
-			_, err = d.use(t, dsn.String(), cfg)
+			d.AsSuperuser(t, undo(err))
+			_, err = testdb.OpenGuarded(t, dsn.String(), cfg)
 			require.NoError(t, err)
 		})
 	}

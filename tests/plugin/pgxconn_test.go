@@ -15,7 +15,7 @@ import (
 
 // TestWithPgxConn runs what database/sql does not have, for a tenant.
 func TestWithPgxConn(t *testing.T) {
-	db := newDatabase(t).open(t, tenancy.Config{})
+	db := newDatabase(t).Open(t, tenancy.Config{})
 	pool, err := db.DB()
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(1)
@@ -67,7 +67,7 @@ func TestWithPgxConn(t *testing.T) {
 
 // TestWithPgxConnThatEndsTransaction: what f does behind the guard's back is seen, and reaches no one else.
 func TestWithPgxConnThatEndsTransaction(t *testing.T) {
-	db := newDatabase(t).open(t, tenancy.Config{})
+	db := newDatabase(t).Open(t, tenancy.Config{})
 	pool, err := db.DB()
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(1)
@@ -94,7 +94,7 @@ func TestWithPgxConnThatEndsTransaction(t *testing.T) {
 
 // TestRawNamesAlternative: a type assertion fails, and says what to use.
 func TestRawNamesAlternative(t *testing.T) {
-	db := newDatabase(t).open(t, tenancy.Config{})
+	db := newDatabase(t).Open(t, tenancy.Config{})
 	pool, err := db.DB()
 	require.NoError(t, err)
 	conn, err := pool.Conn(context.Background())

@@ -9,12 +9,13 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // TestPreparedStatementsDoNotWaitForEachOther: plain GORM prepares a statement once for all, and whoever needs it meanwhile
 // waits. If that is a transaction with the last connection, and preparing waits for one too, both wait for ever.
 func TestPreparedStatementsDoNotWaitForEachOther(t *testing.T) {
-	db := newDatabase(t).open(t, tenancy.Config{}, prepareStmt)
+	db := newDatabase(t).Open(t, tenancy.Config{}, testdb.PrepareStmt)
 	pool, err := db.DB()
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(1)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // ways are statements on a tenant's table, each of which must be refused if the table is not isolated.
@@ -49,8 +50,8 @@ type Visitor struct {
 
 func TestNotIsolated(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&Visitor{}))
-	d.own(t,
+	require.NoError(t, d.OwnerDB.AutoMigrate(&Visitor{}))
+	d.AsOwner(t,
 		"GRANT SELECT ON visitors TO PUBLIC",
 		"ALTER TABLE patients DISABLE ROW LEVEL SECURITY",
 		"ALTER TABLE doctors DISABLE ROW LEVEL SECURITY")
@@ -58,7 +59,7 @@ func TestNotIsolated(t *testing.T) {
 		for _, inTx := range []bool{false, true} {
 			for name, way := range ways {
 				t.Run(name, func(t *testing.T) {
-					db := d.open(t, tenancy.Config{}, func(c *gorm.Config) { c.PrepareStmt = prepare }).WithContext(as(acme))
+					db := d.Open(t, tenancy.Config{}, testdb.Prepared(prepare)).WithContext(as(acme))
 					run := way
 					if inTx {
 						run = func(db *gorm.DB) error { return db.Transaction(way) }
@@ -121,12 +122,12 @@ func TestWhyNotIsolated(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			d.own(t, c.prepare...)
+			d.AsOwner(t, c.prepare...)
 			dsn := c.dsn
 			if dsn == "super" {
-				dsn = d.superDSN(t)
+				dsn = d.SuperuserDSN(t)
 			}
-			db, err := d.use(t, dsn, tenancy.Config{DangerouslyAllowUnsafeRole: true})
+			db, err := testdb.OpenGuarded(t, dsn, tenancy.Config{DangerouslyAllowUnsafeRole: true})
 			require.NoError(t, err)
 			err = db.WithContext(as(acme)).Table(c.table).Find(&[]map[string]any{}).Error
 			if c.remedy == "" {
@@ -141,14 +142,14 @@ func TestWhyNotIsolated(t *testing.T) {
 
 func TestProofIsRemembered(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	require.NoError(t, db.Find(&[]Patient{}).Error)
-	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
+	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
 	require.NoError(t, db.Find(&[]Patient{}).Error, "a yes is remembered")
 
-	db = d.open(t, tenancy.Config{}).WithContext(as(acme))
+	db = d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	require.ErrorIs(t, db.Find(&[]Patient{}).Error, tenancy.ErrNotIsolated)
-	d.own(t, "ALTER TABLE patients ENABLE ROW LEVEL SECURITY")
+	d.AsOwner(t, "ALTER TABLE patients ENABLE ROW LEVEL SECURITY")
 	require.NoError(t, db.Find(&[]Patient{}).Error, "a no is not")
 }
 
@@ -158,20 +159,20 @@ func TestProofOfMissingTable(t *testing.T) {
 		TenantID string
 	}
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	err := db.Find(&[]Absent{}).Error
 	require.ErrorContains(t, err, "42P01") // PostgreSQL's own
-	d.own(t, "CREATE TABLE absents (id bigint, tenant_id text)", "GRANT SELECT ON absents TO PUBLIC")
+	d.AsOwner(t, "CREATE TABLE absents (id bigint, tenant_id text)", "GRANT SELECT ON absents TO PUBLIC")
 	require.ErrorIs(t, db.Find(&[]Absent{}).Error, tenancy.ErrNotIsolated)
 }
 
 func TestSwitchesOfTheProof(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
-	require.NoError(t, d.open(t, tenancy.Config{DangerouslySkipProof: true}).WithContext(as(acme)).Find(&[]Patient{}).Error)
+	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
+	require.NoError(t, d.Open(t, tenancy.Config{DangerouslySkipProof: true}).WithContext(as(acme)).Find(&[]Patient{}).Error)
 
 	var log bytes.Buffer
-	db := d.open(t, tenancy.Config{
+	db := d.Open(t, tenancy.Config{
 		DangerouslyWarnOnly: true, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	}).WithContext(as(acme))
 	require.NoError(t, db.Find(&[]Patient{}).Error)
@@ -182,8 +183,8 @@ func TestSwitchesOfTheProof(t *testing.T) {
 
 func TestProofSparesSharedModels(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{})
-	d.own(t, "GRANT ALL ON memberships, countries TO PUBLIC", "GRANT ALL ON SEQUENCE memberships_id_seq TO PUBLIC")
+	db := d.Open(t, tenancy.Config{})
+	d.AsOwner(t, "GRANT ALL ON memberships, countries TO PUBLIC", "GRANT ALL ON SEQUENCE memberships_id_seq TO PUBLIC")
 	require.NoError(t, db.WithContext(as(acme)).Create(&Membership{TenantID: globex}).Error)
 	ctx := tenancy.WithoutTenant(context.Background())
 	var all []Membership
@@ -200,7 +201,7 @@ func TestProofSparesSharedModels(t *testing.T) {
 
 func TestProofUnderConcurrency(t *testing.T) {
 	d := newDatabase(t)
-	db := d.open(t, tenancy.Config{}, prepareStmt)
+	db := d.Open(t, tenancy.Config{}, testdb.PrepareStmt)
 	var all sync.WaitGroup
 	for i := range 32 {
 		all.Add(1)
@@ -219,13 +220,13 @@ func TestProofUnderConcurrency(t *testing.T) {
 // AutoMigrate works on a guarded connection, also on a table that has no policy yet.
 func TestAutoMigrateBeforeIsolation(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, "CREATE TABLE notes (id bigint, tenant_id text)", "INSERT INTO notes VALUES (1, 'acme')")
+	d.AsOwner(t, "CREATE TABLE notes (id bigint, tenant_id text)", "INSERT INTO notes VALUES (1, 'acme')")
 	type Note struct {
 		ID       int64
 		TenantID string
 		Body     string
 	}
-	db, err := d.use(t, d.Owner.DSN, tenancy.Config{})
+	db, err := testdb.OpenGuarded(t, d.Owner.DSN, tenancy.Config{})
 	require.NoError(t, err)
 	ctx := tenancy.WithoutTenant(t.Context())
 	require.NoError(t, db.WithContext(ctx).AutoMigrate(&Note{}))

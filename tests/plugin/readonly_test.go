@@ -11,17 +11,18 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // reader makes a role that the application may take, and isolates the database with it.
 func (d database) reader(t *testing.T) string {
 	t.Helper()
 	role := d.App.Role + "_reader"
-	d.super(t, "CREATE ROLE "+role, "GRANT "+role+" TO "+d.App.Role)
-	t.Cleanup(func() { d.super(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role, ReadOnlyRole: role}.
-		Migrate(t.Context(), d.owner, &Doctor{}, &Patient{}, &Country{}, &Membership{})
-	require.NoError(t, err)
+	d.AsSuperuser(t, "CREATE ROLE "+role, "GRANT "+role+" TO "+d.App.Role)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
+	isolation := d.Isolation()
+	isolation.ReadOnlyRole = role
+	d.Migrate(t, isolation, &Doctor{}, &Patient{}, &Country{}, &Membership{})
 	return role
 }
 
@@ -41,7 +42,7 @@ func writes(admin string) []string {
 // wipe is a procedure that commits and then writes.
 func (d database) wipe(t *testing.T) {
 	t.Helper()
-	d.super(t, `CREATE PROCEDURE wipe() LANGUAGE plpgsql AS $$ BEGIN COMMIT; SET ROLE `+d.Admin.Role+`; DELETE FROM patients; COMMIT; END $$`)
+	d.AsSuperuser(t, `CREATE PROCEDURE wipe() LANGUAGE plpgsql AS $$ BEGIN COMMIT; SET ROLE `+d.Admin.Role+`; DELETE FROM patients; COMMIT; END $$`)
 }
 
 func TestBypassReadOnlyRefusesWrites(t *testing.T) {
@@ -78,10 +79,10 @@ func TestBypassReadOnlyTakesItsRole(t *testing.T) {
 	adminDB, err := sql.Open("pgx", d.Admin.DSN)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, adminDB.Close()) })
-	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminDB: adminDB, ReadOnlyRole: reader})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{AdminDB: adminDB, ReadOnlyRole: reader})
 	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT", "AdminDB's login")
-	d.super(t, "GRANT "+reader+" TO "+d.Admin.Role)
+	d.AsSuperuser(t, "GRANT "+reader+" TO "+d.Admin.Role)
 
 	role := func(db *gorm.DB) (role string) {
 		t.Helper()
@@ -93,7 +94,7 @@ func TestBypassReadOnlyTakesItsRole(t *testing.T) {
 		"AdminDB":   {AdminDB: adminDB, ReadOnlyRole: reader},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := d.open(t, cfg)
+			db := d.Open(t, cfg)
 			admin, look := tenancy.Bypass(db, "write"), tenancy.Bypass(db, "look", tenancy.BypassReadOnly())
 			require.Equal(t, d.Admin.Role, role(admin))
 			require.Equal(t, reader, role(look))
@@ -118,7 +119,7 @@ func TestBypassReadOnlyTakesItsRole(t *testing.T) {
 		})
 	}
 
-	alone := d.open(t, tenancy.Config{ReadOnlyRole: reader})
+	alone := d.Open(t, tenancy.Config{ReadOnlyRole: reader})
 	require.Equal(t, reader, role(tenancy.Bypass(alone, "look", tenancy.BypassReadOnly())))
 	require.ErrorIs(t, tenancy.Bypass(alone, "write").Find(&[]Patient{}).Error, tenancy.ErrNoAdminRole)
 }
@@ -127,39 +128,39 @@ func TestBypassReadOnlyTakesItsRole(t *testing.T) {
 func TestReadOnlyRoleHasSelectOnly(t *testing.T) {
 	d := newDatabase(t)
 	reader := d.reader(t)
-	d.super(t, "BEGIN; SET LOCAL ROLE "+reader+"; SELECT FROM patients; SELECT FROM countries; COMMIT")
+	d.AsSuperuser(t, "BEGIN; SET LOCAL ROLE "+reader+"; SELECT FROM patients; SELECT FROM countries; COMMIT")
 	for _, table := range []string{"patients", "countries"} {
 		var granted []string
-		require.NoError(t, d.owner.Raw(`SELECT privilege_type FROM information_schema.role_table_grants WHERE table_name = ? AND grantee = ?`,
+		require.NoError(t, d.OwnerDB.Raw(`SELECT privilege_type FROM information_schema.role_table_grants WHERE table_name = ? AND grantee = ?`,
 			table, reader).Scan(&granted).Error)
 		require.Equal(t, []string{"SELECT"}, granted)
 	}
-	d.own(t, "GRANT UPDATE, DELETE ON patients TO "+reader) // and the policy shows it no row to change
-	d.super(t, `DO $$ DECLARE n bigint; BEGIN SET LOCAL ROLE `+reader+`; UPDATE patients SET name = 'x'; GET DIAGNOSTICS n = ROW_COUNT;
+	d.AsOwner(t, "GRANT UPDATE, DELETE ON patients TO "+reader) // and the policy shows it no row to change
+	d.AsSuperuser(t, `DO $$ DECLARE n bigint; BEGIN SET LOCAL ROLE `+reader+`; UPDATE patients SET name = 'x'; GET DIAGNOSTICS n = ROW_COUNT;
 		ASSERT n = 0; DELETE FROM patients; GET DIAGNOSTICS n = ROW_COUNT; ASSERT n = 0; END $$`)
 
 	// Before PostgreSQL 16 a function can make its transaction writable by RESET, which no one checks there.
-	d.super(t, `CREATE FUNCTION sly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RESET transaction_read_only; UPDATE countries SET name = 'x'; END $$`)
-	look := tenancy.Bypass(d.open(t, tenancy.Config{ReadOnlyRole: reader}), "look", tenancy.BypassReadOnly())
+	d.AsSuperuser(t, `CREATE FUNCTION sly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RESET transaction_read_only; UPDATE countries SET name = 'x'; END $$`)
+	look := tenancy.Bypass(d.Open(t, tenancy.Config{ReadOnlyRole: reader}), "look", tenancy.BypassReadOnly())
 	require.Error(t, look.Raw(`SELECT sly()`).Scan(new(any)).Error)
 }
 
 func TestReadOnlyRoleIsChecked(t *testing.T) {
 	d := newDatabase(t)
 	reader := d.reader(t)
-	_, err := d.use(t, d.App.DSN, tenancy.Config{ReadOnlyRole: "nobody_is_called_this"})
+	_, err := testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{ReadOnlyRole: "nobody_is_called_this"})
 	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, `CREATE ROLE "nobody_is_called_this"`)
-	_, err = d.use(t, d.App.DSN, tenancy.Config{ReadOnlyRole: d.Owner.Role})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{ReadOnlyRole: d.Owner.Role})
 	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT")
-	d.super(t, "CREATE ROLE inheriting LOGIN INHERIT PASSWORD 'inheriting' IN ROLE "+reader)
-	t.Cleanup(func() { d.super(t, "DROP ROLE inheriting") })
-	_, err = d.use(t, d.login(t, "inheriting"), tenancy.Config{ReadOnlyRole: reader})
+	d.AsSuperuser(t, "CREATE ROLE inheriting LOGIN INHERIT PASSWORD 'inheriting' IN ROLE "+reader)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE inheriting") })
+	_, err = testdb.OpenGuarded(t, d.login("inheriting"), tenancy.Config{ReadOnlyRole: reader})
 	require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
 	require.ErrorContains(t, err, "inherits")
 
-	_, err = d.use(t, d.App.DSN, tenancy.Config{
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{
 		AdminRole: d.Admin.Role, ReadOnlyRole: reader, Check: tenancy.CheckRefuse,
 		CheckOptions: []rls.CheckOption{rls.Models(&Doctor{}, &Patient{}, &Country{}, &Membership{})},
 	})
@@ -181,7 +182,7 @@ func TestBypassRefusesSilentLog(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, adminDB.Close()) })
 	hook := func(context.Context, tenancy.BypassEvent) {}
-	at := func(l slog.Level) *slog.Logger { return slog.New(leveled{quiet.Handler(), l}) }
+	at := func(l slog.Level) *slog.Logger { return slog.New(leveled{testdb.Quiet.Handler(), l}) }
 	for name, c := range map[string]struct {
 		cfg    tenancy.Config
 		silent bool
@@ -196,7 +197,7 @@ func TestBypassRefusesSilentLog(t *testing.T) {
 		"the default log": {tenancy.Config{AdminRole: d.Admin.Role}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := openPlain(t, d.App.DSN, &gorm.Config{})
+			db := testdb.OpenPlain(t, d.App.DSN)
 			err := db.Use(tenancy.New(c.cfg))
 			if !c.silent {
 				require.NoError(t, err)

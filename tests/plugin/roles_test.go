@@ -7,27 +7,28 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestUnsafeRoles(t *testing.T) {
 	d := newDatabase(t)
 	admin := d.Admin.Role
-	_, err := d.use(t, d.superDSN(t), tenancy.Config{})
+	_, err := testdb.OpenGuarded(t, d.SuperuserDSN(t), tenancy.Config{})
 	require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
 	require.ErrorContains(t, err, "a superuser")
 	require.NotContains(t, err.Error(), "AppRole", "no way out: raw SQL can leave it")
 
-	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminRole: "nobody_is_called_this"})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{AdminRole: "nobody_is_called_this"})
 	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, `CREATE ROLE "nobody_is_called_this"`)
-	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminRole: d.Owner.Role})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{AdminRole: d.Owner.Role})
 	require.ErrorIs(t, err, tenancy.ErrNoAdminRole)
 	require.ErrorContains(t, err, "GRANT")
-	_, err = d.use(t, d.App.DSN, tenancy.Config{AppRole: d.Owner.Role})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{AppRole: d.Owner.Role})
 	require.ErrorContains(t, err, "GRANT")
-	_, err = d.use(t, d.App.DSN, tenancy.Config{AdminRole: admin})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{AdminRole: admin})
 	require.NoError(t, err)
-	_, err = d.use(t, d.Admin.DSN, tenancy.Config{})
+	_, err = testdb.OpenGuarded(t, d.Admin.DSN, tenancy.Config{})
 	require.NoError(t, err, "the admin is no superuser: policies apply to it, and show it everything")
 }
 
@@ -42,7 +43,7 @@ func TestUnsafeLoginIsRefused(t *testing.T) {
 	} {
 		for _, loose := range []bool{false, true} {
 			cfg := tenancy.Config{AppRole: d.App.Role, DangerouslyAllowUnsafeRole: loose}
-			db, err := d.use(t, d.login(t, c.login), cfg)
+			db, err := testdb.OpenGuarded(t, d.login(c.login), cfg)
 			if loose || c.because == "" {
 				require.NoError(t, err)
 				var patients []Patient
@@ -62,9 +63,9 @@ func TestUnsafeLoginIsRefused(t *testing.T) {
 func TestCitusIsRefused(t *testing.T) {
 	d := newDatabase(t)
 	// Only its name is looked at.
-	d.super(t, "SET allow_system_table_mods = on; UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
+	d.AsSuperuser(t, "SET allow_system_table_mods = on; UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
 	for _, cfg := range []tenancy.Config{{}, {AppRole: d.App.Role}, {AdminRole: d.Admin.Role}} {
-		db, err := d.use(t, d.App.DSN, cfg)
+		db, err := testdb.OpenGuarded(t, d.App.DSN, cfg)
 		require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
 		require.ErrorContains(t, err, "does not reach the workers")
 		require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeDatabase)
@@ -74,18 +75,18 @@ func TestCitusIsRefused(t *testing.T) {
 // Roles belong to the whole server: what other tests use is put back.
 func TestInheritedAdmin(t *testing.T) {
 	d := newDatabase(t)
-	d.super(t, "CREATE ROLE inherited_admin", "CREATE ROLE inheritor LOGIN INHERIT PASSWORD 'inheritor' IN ROLE inherited_admin",
+	d.AsSuperuser(t, "CREATE ROLE inherited_admin", "CREATE ROLE inheritor LOGIN INHERIT PASSWORD 'inheritor' IN ROLE inherited_admin",
 		"CREATE ROLE exempt LOGIN BYPASSRLS PASSWORD 'exempt'")
-	t.Cleanup(func() { d.super(t, "DROP ROLE inheritor", "DROP ROLE inherited_admin", "DROP ROLE exempt") })
-	_, err := d.use(t, d.login(t, "inheritor"), tenancy.Config{AdminRole: "inherited_admin"})
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE inheritor", "DROP ROLE inherited_admin", "DROP ROLE exempt") })
+	_, err := testdb.OpenGuarded(t, d.login("inheritor"), tenancy.Config{AdminRole: "inherited_admin"})
 	require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
 	require.ErrorContains(t, err, "inherits")
-	_, err = d.use(t, d.login(t, "exempt"), tenancy.Config{})
+	_, err = testdb.OpenGuarded(t, d.login("exempt"), tenancy.Config{})
 	require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
 	require.ErrorContains(t, err, "NOBYPASSRLS")
 
 	// What Initialize refuses is not usable, even by those who don't look at the error.
-	db, err := d.use(t, d.login(t, "exempt"), tenancy.Config{})
+	db, err := testdb.OpenGuarded(t, d.login("exempt"), tenancy.Config{})
 	require.Error(t, err)
 	require.ErrorIs(t, db.Find(&[]Patient{}).Error, tenancy.ErrNoTenant)
 	require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeRole)

@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // Misfit can't hold the names of patients. GORM scans id and tenant_id, then name, which fails, and never the rest.
@@ -23,9 +24,9 @@ func (Misfit) TableName() string { return "patients" }
 // before, whoever's they are, since all models share a pool of values.
 func TestFailedScanShowsNoOtherRow(t *testing.T) {
 	d := newDatabase(t)
-	guarded := d.open(t, tenancy.Config{})
+	guarded := d.Open(t, tenancy.Config{})
 	plain := func(tenant string) *gorm.DB {
-		return openPlain(t, d.Admin.DSN, &gorm.Config{}).Where("tenant_id = ?", tenant).Session(&gorm.Session{})
+		return testdb.OpenPlain(t, d.Admin.DSN).Where("tenant_id = ?", tenant).Session(&gorm.Session{})
 	}
 	ways := map[string]func(db *gorm.DB) (Misfit, error){
 		"model": func(db *gorm.DB) (m Misfit, err error) {

@@ -12,13 +12,14 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // lasting returns a login, and SQL with its name, the database's and the admin's filled in.
 func (d database) lasting(t *testing.T) (login string, fill func(string) string) {
 	t.Helper()
 	login = d.newLogin(t, "NOINHERIT") // or it would have the admin's rights without SET ROLE
-	d.super(t, "GRANT "+d.Admin.Role+" TO "+login)
+	d.AsSuperuser(t, "GRANT "+d.Admin.Role+" TO "+login)
 	return login, strings.NewReplacer("{login}", `"`+login+`"`, "{database}", `"`+d.Name+`"`, "{admin}", d.Admin.Role,
 		"{app}", d.App.Role).Replace
 }
@@ -78,16 +79,16 @@ func TestLastingSettingIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			login, fill := d.lasting(t)
-			d.super(t, fill(c.set))
-			dsn := d.login(t, login)
-			db, err := d.use(t, dsn, tenancy.Config{AppRole: d.App.Role})
+			d.AsSuperuser(t, fill(c.set))
+			dsn := d.login(login)
+			db, err := testdb.OpenGuarded(t, dsn, tenancy.Config{AppRole: d.App.Role})
 			require.ErrorIs(t, err, tenancy.ErrUnsafeSettings)
 			require.ErrorContains(t, err, fill(c.problem))
 			require.NotContains(t, err.Error(), globex, "a tenant's id")
 			require.Equal(t, fill(c.undo), undo(err))
 			require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeSettings)
-			d.super(t, fill(c.undo))
-			_, err = d.use(t, dsn, tenancy.Config{AppRole: d.App.Role})
+			d.AsSuperuser(t, fill(c.undo))
+			_, err = testdb.OpenGuarded(t, dsn, tenancy.Config{AppRole: d.App.Role})
 			require.NoError(t, err, "the error says how to undo it")
 		})
 	}
@@ -116,17 +117,17 @@ func TestHarmlessSettingIsNotRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			login, fill := d.lasting(t)
-			d.super(t, fill(c.set))
+			d.AsSuperuser(t, fill(c.set))
 			if c.undo != "" {
-				defer d.super(t, fill(c.undo))
+				defer d.AsSuperuser(t, fill(c.undo))
 			}
-			dsn, err := url.Parse(d.login(t, login))
+			dsn, err := url.Parse(d.login(login))
 			require.NoError(t, err)
 			if c.query != "" {
 				dsn.RawQuery += "&" + c.query
 			}
 			var log bytes.Buffer
-			db, err := d.use(t, dsn.String(), tenancy.Config{
+			db, err := testdb.OpenGuarded(t, dsn.String(), tenancy.Config{
 				AppRole: d.App.Role, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			})
 			require.NoError(t, err)
@@ -144,7 +145,7 @@ func TestRowSecurityOffInConnectionStringIsRefused(t *testing.T) {
 	dsn, err := url.Parse(d.App.DSN)
 	require.NoError(t, err)
 	dsn.RawQuery += "&row_security=off"
-	_, err = d.use(t, dsn.String(), tenancy.Config{})
+	_, err = testdb.OpenGuarded(t, dsn.String(), tenancy.Config{})
 	require.ErrorIs(t, err, tenancy.ErrUnsafeSettings)
 	require.ErrorContains(t, err, "connection string")
 }
@@ -152,9 +153,9 @@ func TestRowSecurityOffInConnectionStringIsRefused(t *testing.T) {
 func TestReadOnlyLoginIsWarnedOf(t *testing.T) {
 	d := newDatabase(t)
 	login, fill := d.lasting(t)
-	d.super(t, fill("ALTER ROLE {login} SET default_transaction_read_only = on"))
+	d.AsSuperuser(t, fill("ALTER ROLE {login} SET default_transaction_read_only = on"))
 	var log bytes.Buffer
-	_, err := d.use(t, d.login(t, login), tenancy.Config{
+	_, err := testdb.OpenGuarded(t, d.login(login), tenancy.Config{
 		AppRole: d.App.Role, Logger: slog.New(slog.NewJSONHandler(&log, nil)),
 	})
 	require.NoError(t, err, "the login of a replica may have it")
@@ -178,11 +179,11 @@ func TestLastingSettingShowsNoOtherTenant(t *testing.T) {
 			t.Run(name+", AppRole "+appRole, func(t *testing.T) {
 				login, fill := d.lasting(t)
 				if appRole == "" {
-					d.super(t, fill("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {login}"))
-					t.Cleanup(func() { d.super(t, fill("DROP OWNED BY {login}")) })
+					d.AsSuperuser(t, fill("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {login}"))
+					t.Cleanup(func() { d.AsSuperuser(t, fill("DROP OWNED BY {login}")) })
 				}
-				d.super(t)
-				db := openPlain(t, d.login(t, login), &gorm.Config{})
+				d.AsSuperuser(t)
+				db := testdb.OpenPlain(t, d.login(login))
 				require.NoError(t, db.Use(tenancy.New(tenancy.Config{
 					AppRole: appRole, Logger: slog.New(slog.DiscardHandler),
 				})))
@@ -195,7 +196,7 @@ func TestLastingSettingShowsNoOtherTenant(t *testing.T) {
 					alter = "RESET ROLE; " + alter
 				}
 				if name == "tenant" {
-					d.super(t, fill(set))
+					d.AsSuperuser(t, fill(set))
 				} else {
 					require.NoError(t, tx.Exec(alter).Error)
 				}

@@ -8,7 +8,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
 )
 
 // Tenant is a row of the table of tenants, which all share.
@@ -39,9 +38,8 @@ func (h *Named) BeforeCreate(*gorm.DB) error {
 
 func (d database) signUp(t *testing.T) {
 	t.Helper()
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), d.owner, &Tenant{}, &User{}, &Named{})
-	require.NoError(t, err)
-	d.own(t, "GRANT SELECT, INSERT ON tenants TO "+d.App.Role+", "+d.Admin.Role)
+	d.Migrate(t, d.Isolation(), &Tenant{}, &User{}, &Named{})
+	d.AsOwner(t, "GRANT SELECT, INSERT ON tenants TO "+d.App.Role+", "+d.Admin.Role)
 }
 
 // TestSignUpInOneTransaction: what begins under no tenant goes on as the new one.
@@ -97,7 +95,7 @@ func TestTransactionGetsItsTenantLater(t *testing.T) {
 func TestBypassFillsLate(t *testing.T) {
 	d := newDatabase(t)
 	d.signUp(t)
-	db := tenancy.Bypass(d.open(t, tenancy.Config{AdminRole: d.Admin.Role}).WithContext(context.Background()), "sign-up")
+	db := tenancy.Bypass(d.Open(t, tenancy.Config{AdminRole: d.Admin.Role}).WithContext(context.Background()), "sign-up")
 	user := User{Name: "first", Tenant: &Tenant{ID: "initech"}}
 	require.NoError(t, db.Create(&user).Error)
 	require.Equal(t, "initech", user.TenantID)

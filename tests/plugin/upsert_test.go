@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // Contact has every way to ask GORM for uniqueness.
@@ -43,9 +43,7 @@ type Score struct {
 func upsertDatabase(t *testing.T) database {
 	t.Helper()
 	d := newDatabase(t)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.
-		Migrate(t.Context(), d.owner, &Contact{}, &Label{}, &Score{})
-	require.NoError(t, err)
+	d.Migrate(t, d.Isolation(), &Contact{}, &Label{}, &Score{})
 	return d
 }
 
@@ -96,11 +94,11 @@ func TestUpsertOnUniqueColumns(t *testing.T) {
 		}, true},
 	}
 	for _, prepare := range []bool{false, true} {
-		db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role}, func(c *gorm.Config) { c.PrepareStmt = prepare })
+		db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role}, testdb.Prepared(prepare))
 		for name, target := range targets {
 			for kind, do := range actions {
 				t.Run(name+"/"+kind+"/prepared "+strconv.FormatBool(prepare), func(t *testing.T) {
-					d.own(t, "TRUNCATE contacts CASCADE")
+					d.AsOwner(t, "TRUNCATE contacts CASCADE")
 					before := map[string]Contact{}
 					for _, tenant := range []string{acme, globex} {
 						c := target.contact()
@@ -139,7 +137,7 @@ func TestUpsertOnUniqueColumns(t *testing.T) {
 // What has the tenant column by its tags is found without naming it too.
 func TestUpsertOnIndexOfTenant(t *testing.T) {
 	d := upsertDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	for points, tenant := range []string{acme, globex, acme, globex} {
 		tx := db.WithContext(as(tenant))
 		require.NoError(t, tx.Clauses(clause.OnConflict{Columns: columns("name"), DoNothing: true}).Create(&Label{Name: "x"}).Error)
@@ -157,7 +155,7 @@ func TestUpsertOnIndexOfTenant(t *testing.T) {
 // The primary key has no tenant column, and no conflict with it gets one.
 func TestUpsertOnPrimaryKey(t *testing.T) {
 	d := upsertDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	mine := db.WithContext(as(acme))
 	c := Contact{Email: text("x"), Name: "before"}
 	require.NoError(t, mine.Create(&c).Error)
@@ -184,7 +182,7 @@ func TestUpsertOnPrimaryKey(t *testing.T) {
 // An upsert with associations goes on to rows of join tables, which name no columns.
 func TestUpsertMany2Many(t *testing.T) {
 	d := upsertDatabase(t)
-	db := d.open(t, tenancy.Config{})
+	db := d.Open(t, tenancy.Config{})
 	for _, tenant := range []string{acme, globex, acme, globex} {
 		tx := db.WithContext(as(tenant))
 		label := Label{Name: "vip"}
@@ -206,7 +204,7 @@ func TestUpsertMany2Many(t *testing.T) {
 // The admin client has rows of several tenants in one upsert, and each meets that of its own tenant.
 func TestUpsertInBypass(t *testing.T) {
 	d := upsertDatabase(t)
-	db := d.open(t, tenancy.Config{AdminRole: d.Admin.Role})
+	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role})
 	admin := tenancy.Bypass(db.WithContext(tenancy.WithoutTenant(t.Context())), "import")
 	for _, name := range []string{"before", "after"} {
 		rows := []Contact{{TenantID: acme, Email: text("x"), Name: name}, {TenantID: globex, Email: text("x"), Name: name}}
@@ -232,7 +230,7 @@ func TestUpsertInBypass(t *testing.T) {
 
 func TestUpsertOfAnotherTenantIsRefused(t *testing.T) {
 	d := upsertDatabase(t)
-	mine := d.open(t, tenancy.Config{}).WithContext(as(acme))
+	mine := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	err := mine.Clauses(clause.OnConflict{Columns: columns("email"),
 		DoUpdates: clause.Assignments(map[string]any{"tenant_id": globex})}).Create(&Contact{Email: text("x")}).Error
 	require.ErrorIs(t, err, tenancy.ErrTenantMismatch)

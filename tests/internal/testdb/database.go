@@ -1,0 +1,99 @@
+package testdb
+
+import (
+	"context"
+	"net/url"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
+)
+
+// Database is a database of its own for one test. The logins of its owner, of the application and of the admin are those
+// of pgserver.
+type Database struct {
+	*pgserver.Database
+
+	// OwnerDB and AdminDB are GORM without the plugin, as the owner, which is bound by all policies, and as the admin's
+	// role, which sees and changes all tenants' rows. They connect when they are used.
+	OwnerDB, AdminDB *gorm.DB
+}
+
+// New makes a database on the shared server, and migrates it for the models with Isolation. Without models it is empty.
+func New(t testing.TB, models ...any) *Database {
+	t.Helper()
+	return Of(t, pgserver.New(t), models...)
+}
+
+// Of does what New does, with a database of any server.
+func Of(t testing.TB, database *pgserver.Database, models ...any) *Database {
+	t.Helper()
+	d := &Database{
+		Database: database,
+		OwnerDB:  OpenPlain(t, database.Owner.DSN, withoutPing),
+		AdminDB:  OpenPlain(t, database.Admin.DSN, withoutPing),
+	}
+	if len(models) > 0 {
+		d.Migrate(t, d.Isolation(), models...)
+	}
+	return d
+}
+
+func withoutPing(s *setup) { s.gorm.DisableAutomaticPing = true }
+
+// Isolation has the database's roles, and the default of everything else.
+func (d *Database) Isolation() rls.Isolation {
+	return rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+}
+
+// Config has the admin's role, and the default of everything else.
+func (d *Database) Config() tenancy.Config {
+	return tenancy.Config{AdminRole: d.Admin.Role, Logger: Quiet}
+}
+
+// Migrate migrates as the owner, and returns the changes.
+func (d *Database) Migrate(t testing.TB, isolation rls.Isolation, models ...any) []rls.Change {
+	t.Helper()
+	changes, err := isolation.Migrate(t.Context(), d.OwnerDB, models...)
+	require.NoError(t, err)
+	return changes
+}
+
+// AsOwner runs statements as the owner, on a connection of OwnerDB.
+func (d *Database) AsOwner(t testing.TB, statements ...string) {
+	t.Helper()
+	pool, err := d.OwnerDB.DB()
+	require.NoError(t, err)
+	for _, statement := range statements {
+		_, err := pool.ExecContext(context.WithoutCancel(t.Context()), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// AsSuperuser runs statements in one session of the superuser. It also works while the test is cleaned up.
+func (d *Database) AsSuperuser(t testing.TB, statements ...string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, d.SuperuserDSN(t))
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	for _, statement := range statements {
+		_, err := conn.Exec(ctx, statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// SuperuserDSN leads to this database on the shared server, with the login that made the server's roles: a superuser,
+// unless TENANCY_DSN names another.
+func (d *Database) SuperuserDSN(t testing.TB) string {
+	t.Helper()
+	dsn, err := url.Parse(pgserver.Shared(t).DSN())
+	require.NoError(t, err)
+	dsn.Path = "/" + d.Name
+	return dsn.String()
+}
