@@ -143,9 +143,9 @@ func (d *description) prepareScope(q *call) {
 func (c *conn) nextScope(q *call) string {
 	corrects := c.corrects
 	if c.baseline == nil {
-		corrects = c.cfg.Role != ""
+		corrects = c.cfg.Role != "" || c.cfg.LookupRole != ""
 	}
-	return c.pool.scopeSQL.inClean(q.scope.readOnly(), corrects, c.temporary)
+	return c.scopeSQLOf(q.scope).inClean(q.scope.readOnly(), corrects, c.temporary)
 }
 
 // read reads the results of the steps, and then the descriptions.

@@ -20,6 +20,8 @@ type Config struct {
 	Setting string
 	// Role is the role every statement runs under. Empty means the role of the login.
 	Role string
+	// LookupRole is the role that statements of no tenant run under: those of WithoutTenant. Empty means Role.
+	LookupRole string
 	// CleanAlways cleans the session after each statement. If false, it is cleaned after SQL that GORM did not build, or that
 	// calls functions which may leave something.
 	CleanAlways bool
@@ -122,6 +124,7 @@ type connector struct {
 	shared atomic.Pointer[sharedLimits] // with inner, by the pool that borrows from it or the one beside which this is; may be nil
 
 	scopeSQL    scopeSQL
+	lookupSQL   scopeSQL               // with LookupRole in place of Role
 	baselineSQL string                 // reads how a session begins
 	searchPath  atomic.Pointer[string] // that the first connection began with, and all others should
 
@@ -130,7 +133,7 @@ type connector struct {
 }
 
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
-	return &connector{cfg: cfg, inner: inner, direct: direct, scopeSQL: cfg.scopeSQL(), baselineSQL: cfg.baselineSQL()}
+	return &connector{cfg: cfg, inner: inner, direct: direct, scopeSQL: newScopeSQL(cfg.Setting, cfg.Role), lookupSQL: newScopeSQL(cfg.Setting, cfg.LookupRole), baselineSQL: cfg.baselineSQL()}
 }
 
 // guarded is the driver that a guarded pool is recognised by.

@@ -29,6 +29,7 @@ type step struct {
 	params [][]byte   // in text format; the first of a scope is the tenant
 	known  *statement // the same, prepared, or nil
 	proof  *Proof     // of a stepProof
+	role   string     // that a stepScope sets; empty for the login's
 	checks bool       // whether the session is clean
 	tenant bool       // the tenant's id is to be appended to the text, as a constant
 	marks  bool       // the transaction
@@ -113,14 +114,14 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 		return c.controlScope(q.scope, into)
 	}
 	c.params = [2][]byte{q.scope.text, nil}
-	s := step{kind: stepScope, params: c.params[:], checks: true}
+	s := step{kind: stepScope, params: c.params[:], role: c.cfg.roleOf(q.scope), checks: true}
 	if c.dirty {
-		s.sql = c.pool.scopeSQL.inDirty(readOnly, c.namedRole, !c.checked)
+		s.sql = c.scopeSQLOf(q.scope).inDirty(readOnly, c.namedRole, !c.checked)
 		if c.tx != nil && c.tx.marked {
 			c.params[1] = c.tx.mark
 		}
 	} else {
-		s.sql = c.cleanScope(readOnly)
+		s.sql = c.cleanScope(q.scope)
 		if c.baseline != nil {
 			c.params[1] = c.baseline.searchPath
 		}
@@ -139,17 +140,17 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 }
 
 // cleanScope is the SQL that sets the scope in a clean session. What a session began with is not known at first.
-func (c *conn) cleanScope(readOnly bool) string {
-	return c.pool.scopeSQL.inClean(readOnly, c.baseline == nil || c.corrects, c.temporary)
+func (c *conn) cleanScope(s scope) string {
+	return c.scopeSQLOf(s).inClean(s.readOnly(), c.baseline == nil || c.corrects, c.temporary)
 }
 
 // controlScope sets the scope without taking a snapshot, so that SET TRANSACTION and LOCK TABLE can follow
 // (https://www.postgresql.org/docs/current/sql-set-transaction.html). It leaves alone a role that SQL of the caller has taken
 // in this session: see takenRoleSQL.
 func (c *conn) controlScope(s scope, into []step) []step {
-	into = append(into, step{kind: stepScope, sql: c.pool.scopeSQL.control, tenant: true})
+	into = append(into, step{kind: stepScope, sql: c.scopeSQLOf(s).control, tenant: true})
 	if !c.dirty {
-		into = append(into, step{kind: stepScope, sql: c.pool.scopeSQL.role})
+		into = append(into, step{kind: stepScope, sql: c.scopeSQLOf(s).role, role: c.cfg.roleOf(s)})
 	}
 	if s.readOnly() {
 		into = append(into, step{kind: stepScope, sql: "SET LOCAL transaction_read_only = on"})
@@ -280,7 +281,7 @@ func (c *conn) stepError(s step, err error) error {
 		c.tx.ended = true
 		return errTxEnded
 	}
-	return roleError(c.cfg.Role, c.login, err)
+	return roleError(s.role, c.login, err)
 }
 
 // hidden is a tenant's id among arguments, where tracers print what they see.

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -73,21 +74,30 @@ const txSetting = "tenancy.transaction"
 // noRole is PostgreSQL's name for the login's own role.
 const noRole = "none"
 
-// role is the role that every statement of the pool runs under.
-func (cfg Config) role() string {
-	if cfg.Role == "" {
-		return noRole
+// roleOf returns the role that a statement runs under; empty means that of the login.
+func (cfg Config) roleOf(s scope) string {
+	if s.isWithoutTenant() && cfg.LookupRole != "" {
+		return cfg.LookupRole
 	}
 	return cfg.Role
 }
 
-func (cfg Config) scopeSQL() scopeSQL {
-	setting, role := sqltext.Literal(cfg.Setting), sqltext.Literal(cfg.role())
-	s := scopeSQL{role: "SET LOCAL ROLE " + noRole}
-	if cfg.Role != "" {
-		s.role = "SET LOCAL ROLE " + pgx.Identifier{cfg.Role}.Sanitize()
+// scopeSQLOf returns the texts that set a scope.
+func (c *conn) scopeSQLOf(s scope) *scopeSQL {
+	if s.isWithoutTenant() && c.cfg.LookupRole != "" {
+		return &c.pool.lookupSQL
 	}
-	s.control = "SET LOCAL " + pgx.Identifier(strings.Split(cfg.Setting, ".")).Sanitize() + " = "
+	return &c.pool.scopeSQL
+}
+
+// newScopeSQL makes the texts for statements under a role; empty means that of the login.
+func newScopeSQL(settingName, roleName string) scopeSQL {
+	setting, role := sqltext.Literal(settingName), sqltext.Literal(cmp.Or(roleName, noRole))
+	s := scopeSQL{role: "SET LOCAL ROLE " + noRole}
+	if roleName != "" {
+		s.role = "SET LOCAL ROLE " + pgx.Identifier{roleName}.Sanitize()
+	}
+	s.control = "SET LOCAL " + pgx.Identifier(strings.Split(settingName, ".")).Sanitize() + " = "
 	s.procedure = `SELECT pg_catalog.set_config(` + setting + `, '', false), pg_catalog.set_config('role', 'none', false)`
 
 	setTenant := `pg_catalog.set_config(` + setting + `, ` + tenantParam + `, true)`
@@ -114,7 +124,8 @@ func (cfg Config) scopeSQL() scopeSQL {
 
 // inClean is for a clean session. It also looks whether the session is as it should be: functions that triggers and policies
 // call can leave something without the guard noticing. Corrects is for sessions that do not begin with the pool's role and
-// row_security on: a login can be altered to begin with it off, with which PostgreSQL refuses what a policy would filter.
+// row_security on, or whose transactions change their role: a login can be altered to begin with row_security off, with which
+// PostgreSQL refuses what a policy would filter.
 func (s *scopeSQL) inClean(readOnly, corrects, temporary bool) string {
 	return s.clean[index(readOnly)][index(corrects)][index(temporary)]
 }

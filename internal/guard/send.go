@@ -265,7 +265,7 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, err
 // or executes such a statement, cannot forge that.
 func (c *conn) needsNoTransaction(q *call, err error) bool {
 	const inTransaction = "25001"
-	return c.tx == nil && q.scope.isWithoutTenant() && c.cfg.Role == "" && isFromServer(err, inTransaction, "PreventInTransactionBlock")
+	return c.tx == nil && q.scope.isWithoutTenant() && c.cfg.roleOf(q.scope) == "" && isFromServer(err, inTransaction, "PreventInTransactionBlock")
 }
 
 // skip reads the results of what went before the statement.

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ type session struct {
 	sequences      bool // statements that GORM built may have left what lastval and currval return
 	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
 	temporary      bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
-	corrects       bool // the session does not begin with the pool's role and row_security on
+	corrects       bool // the session does not begin with the pool's role and row_security on, or statements change their role
 	otherPath      bool // the search_path that it began with is not that of the pool's other connections
 	unusable       bool // the server has said that it is out of resources or broken
 }
@@ -137,7 +138,7 @@ func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
 // the guard before, or its login was altered since: names may mean other tables on it, so that nothing counts as proved.
 func (c *conn) setBaseline(b *baseline) {
 	c.baseline = b
-	c.corrects = !b.rowSecurity || b.role != c.cfg.role()
+	c.corrects = !b.rowSecurity || b.role != cmp.Or(c.cfg.Role, noRole) || c.cfg.LookupRole != ""
 	path := string(b.searchPath)
 	if !c.pool.searchPath.CompareAndSwap(nil, &path) {
 		c.otherPath = *c.pool.searchPath.Load() != path
