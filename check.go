@@ -32,7 +32,7 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 	if p.config.Check == CheckOff {
 		return nil
 	}
-	ctx := guard.WithoutTenant(db.Statement.Context)
+	ctx := guard.InTenantRole(db.Statement.Context)
 	isolation := rls.Isolation{
 		Setting: p.config.Setting, Column: p.config.Column, AppRole: p.config.AppRole, AdminRole: p.config.AdminRole,
 		ReadOnlyRole: p.config.ReadOnlyRole,

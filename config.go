@@ -15,6 +15,7 @@ import (
 func (c Config) isolation() policy.Config {
 	return policy.Config{
 		Setting: c.Setting, Column: c.Column, AppRole: c.AppRole, AdminRole: c.AdminRole, ReadOnlyRole: c.ReadOnlyRole,
+		LookupRole: c.LookupRole,
 	}
 }
 

@@ -30,7 +30,7 @@ var (
 	// within a transaction, or after it was proved, the transaction is lost.
 	ErrNotIsolated = errors.New("tenancy: the table is not isolated")
 
-	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to the role that statements run under, or to
+	// ErrUnsafeRole is returned by Plugin.Initialize when no policy would apply to a role that statements run under, or to
 	// the login, whose role raw SQL can return to. For a replica that Initialize has not seen, its first statement returns it.
 	ErrUnsafeRole = errors.New("tenancy: unsafe role")
 
@@ -47,7 +47,7 @@ var (
 	// and by statements of Bypass when there is neither Config.AdminRole nor Config.AdminDB, nor ReadOnlyRole for BypassReadOnly.
 	ErrNoAdminRole = errors.New("tenancy: no admin role")
 
-	// ErrSetRole is returned when the login can't take Config.AppRole. The text says which GRANT is missing.
+	// ErrSetRole is returned when the login cannot take Config.AppRole or Config.LookupRole. The text says which GRANT is missing.
 	ErrSetRole = guard.ErrSetRole
 
 	// ErrForeignCallback is returned by statements without a tenant condition where another plugin reads in place of GORM, such as

@@ -45,6 +45,12 @@ type Config struct {
 	// all the same.
 	ReadOnlyRole string
 
+	// LookupRole is the role that statements under WithoutTenant run in, to look up what is known before the tenant is: the
+	// memberships of a user, the tenant of a domain, of an API key. rls.Isolation.LookupRole grants it the columns that are named
+	// there, and nothing else, so that no tenant needs to see them. The login must be a member of it that does not inherit from
+	// it. Empty means that they run under AppRole, or as the login, and read shared tables only.
+	LookupRole string
+
 	// CleanAlways cleans the session of a connection after each use. If false, that is done after SQL that GORM did not
 	// build, such as that of Raw and Exec, after statements that call a function which is not known to be harmless, and
 	// after a command tag that GORM's statements do not have; and before each use the guard looks whether the session is
@@ -259,7 +265,7 @@ func (p *Plugin) guardConfig() guard.Config {
 	onBegin := &guard.BeginHook{}
 	onBegin.Set(func(_ context.Context, refusal error) error { return beginError(refusal) })
 	return guard.Config{
-		Setting: p.config.Setting, Role: p.config.AppRole, CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
+		Setting: p.config.Setting, Role: p.config.AppRole, LookupRole: p.config.LookupRole, CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
 		OnBegin: onBegin, NewPanicError: newPanicError,
 	}
 }

@@ -324,7 +324,7 @@ func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
 	if _, decided := guard.Tenant(ctx); pool.safe.Load() || !decided {
 		return pool, nil
 	}
-	return pool, p.verifyRoles(guard.WithoutTenant(ctx), pool, pool.guarded)
+	return pool, p.verifyRoles(guard.InTenantRole(ctx), pool, pool.guarded)
 }
 
 // poolOf returns the guarded pool that a transaction or a connection comes from.

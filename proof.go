@@ -34,6 +34,9 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.DangerouslySkipProof || s.DryRun || s.op == "raw" || readsColumnTypes(s) {
 		return nil
 	}
+	if p.config.LookupRole != "" && s.looksUp() {
+		return nil // what that role may read was decided by a migration
+	}
 	origin := originOf(s.Statement)
 	if key, found := p.subject(s); found {
 		if err := p.proveTable(s, pool, key, origin); err != nil {

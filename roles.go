@@ -39,6 +39,9 @@ func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnP
 	if err == nil {
 		err = p.askReadOnlyRole(ctx, through)
 	}
+	if err == nil {
+		err = p.askLookupRole(ctx, through)
+	}
 	pool.safe.Store(err == nil)
 	return err
 }
@@ -47,7 +50,7 @@ func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnP
 // Bypass cannot take.
 func (p *Plugin) checkRoles(ctx context.Context, pool *pool) error {
 	pool.safe.Store(false)
-	return p.verifyRoles(guard.WithoutTenant(ctx), pool, pool.guarded)
+	return p.verifyRoles(guard.InTenantRole(ctx), pool, pool.guarded)
 }
 
 // askRoles puts the question to PostgreSQL, in one query under the very role of every statement.

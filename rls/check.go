@@ -67,7 +67,7 @@ func (i Isolation) Check(ctx context.Context, db *gorm.DB, opts ...CheckOption) 
 		return Report{}, fmt.Errorf("rls: %w", err)
 	}
 	if _, decided := guard.Tenant(ctx); !decided {
-		ctx = guard.WithoutTenant(ctx)
+		ctx = guard.InTenantRole(ctx)
 	}
 	// The session is a copy, whose nested transactions are savepoints: rolling back undoes what check sets.
 	session := db.WithContext(ctx).Session(&gorm.Session{})

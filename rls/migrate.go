@@ -72,7 +72,7 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]C
 		return nil, fmt.Errorf("rls: %w", err)
 	}
 	if _, decided := guard.Tenant(ctx); !decided {
-		ctx = guard.WithoutTenant(ctx)
+		ctx = guard.InTenantRole(ctx)
 	}
 	db = db.WithContext(ctx)
 	var changes []Change

@@ -24,6 +24,7 @@ type (
 // decision is what a context says about the tenant.
 type decision struct {
 	tenant string // empty for WithoutTenant
+	lookup bool   // WithoutTenant: a lookup, under Config.LookupRole
 	text   []byte // the same, as a parameter of PostgreSQL's; never nil, which would be NULL
 	err    error  // why the id can't be used; every statement under it is refused
 }
@@ -56,6 +57,12 @@ func WithTenant(ctx context.Context, id string) context.Context {
 // WithoutTenant returns a context whose statements run with no tenant at all: shared tables can be used, and no row of
 // any tenant's table is visible.
 func WithoutTenant(ctx context.Context) context.Context {
+	return context.WithValue(ctx, tenantKey{}, &decision{text: []byte{}, lookup: true})
+}
+
+// InTenantRole returns a context whose statements run with no tenant, under the role of tenants' statements and not under
+// Config.LookupRole: for questions about that role, and for migrations.
+func InTenantRole(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tenantKey{}, &decision{text: []byte{}})
 }
 
@@ -133,6 +140,7 @@ type scope struct {
 	tenant string  // empty: no tenant
 	text   []byte  // the tenant as a parameter of PostgreSQL's
 	bypass *Bypass // not nil on a bypass pool, and only there
+	lookup bool    // runs under Config.LookupRole, if there is one
 }
 
 // isWithoutTenant reports whether the scope is that of WithoutTenant.
@@ -158,7 +166,7 @@ func (c *conn) scope(ctx context.Context) (scope, error) {
 	case c.tx != nil && c.tx.scope.tenant != "" && c.tx.scope.tenant != d.tenant:
 		return scope{}, errForeignTx
 	default:
-		return scope{tenant: d.tenant, text: d.text}, nil
+		return scope{tenant: d.tenant, text: d.text, lookup: d.lookup}, nil
 	}
 }
 

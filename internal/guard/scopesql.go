@@ -76,7 +76,7 @@ const noRole = "none"
 
 // roleOf returns the role that a statement runs under; empty means that of the login.
 func (cfg Config) roleOf(s scope) string {
-	if s.isWithoutTenant() && cfg.LookupRole != "" {
+	if s.lookup && cfg.LookupRole != "" {
 		return cfg.LookupRole
 	}
 	return cfg.Role
@@ -84,7 +84,7 @@ func (cfg Config) roleOf(s scope) string {
 
 // scopeSQLOf returns the texts that set a scope.
 func (c *conn) scopeSQLOf(s scope) *scopeSQL {
-	if s.isWithoutTenant() && c.cfg.LookupRole != "" {
+	if s.lookup && c.cfg.LookupRole != "" {
 		return &c.pool.lookupSQL
 	}
 	return &c.pool.scopeSQL

@@ -19,8 +19,8 @@ const (
 
 // Config names what isolation is made of. tenancy.Config and rls.Isolation have the same fields, and are validated as one.
 type Config struct {
-	Setting, Column                  string
-	AppRole, AdminRole, ReadOnlyRole string // empty for none
+	Setting, Column                              string
+	AppRole, AdminRole, ReadOnlyRole, LookupRole string // empty for none
 }
 
 // WithDefaults returns c with its defaults filled in.
@@ -45,6 +45,7 @@ func (c Config) Validate() error {
 	}
 	for _, role := range []struct{ field, name string }{
 		{"AppRole", c.AppRole}, {"AdminRole", c.AdminRole}, {"ReadOnlyRole", c.ReadOnlyRole},
+		{"LookupRole", c.LookupRole},
 	} {
 		if err := validateRole(role.field, role.name); err != nil {
 			return err
@@ -55,6 +56,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("AdminRole and AppRole cannot both be %q: the application would see the rows of all tenants", c.AppRole)
 	case c.ReadOnlyRole != "" && (c.ReadOnlyRole == c.AppRole || c.ReadOnlyRole == c.AdminRole):
 		return fmt.Errorf("ReadOnlyRole cannot be %q, which is AppRole or AdminRole", c.ReadOnlyRole)
+	case c.LookupRole != "" && slices.Contains([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole}, c.LookupRole):
+		return fmt.Errorf("LookupRole cannot be %q, which is AppRole, AdminRole or ReadOnlyRole", c.LookupRole)
 	}
 	return nil
 }
