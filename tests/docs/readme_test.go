@@ -2,6 +2,7 @@ package docs
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -106,4 +107,35 @@ func readPage(t *testing.T, name string) page {
 	}
 	require.Fail(t, "no page "+name)
 	return page{}
+}
+
+// TestVersionsAreTested: README names the versions that the workflow runs.
+func TestVersionsAreTested(t *testing.T) {
+	workflow, err := os.ReadFile(filepath.Join(root, ".github/workflows/ci.yml"))
+	require.NoError(t, err)
+	for key, says := range map[string]string{"go": "Go %s to %s", "postgres": "PostgreSQL %s to %s"} {
+		list := regexp.MustCompile(`(?m)^ *` + key + `: \["([^"]+)".*"([^"]+)"\]$`).FindStringSubmatch(string(workflow))
+		require.NotNil(t, list, key)
+		text := strings.Join(strings.Fields(readPage(t, "README.md").text), " ")
+		require.Contains(t, text, fmt.Sprintf(says, list[1], list[2]))
+	}
+}
+
+// TestFindingsExist: where a page names the code of a finding, Check has it.
+func TestFindingsExist(t *testing.T) {
+	codes, prefixes := map[string]bool{}, map[string]bool{}
+	for _, rule := range rls.Rules() {
+		prefix, _, _ := strings.Cut(string(rule.Code), "-")
+		codes[string(rule.Code)], prefixes[prefix] = true, true
+	}
+	named := 0
+	for _, p := range pages(t) {
+		for _, found := range regexp.MustCompile("`(([a-z]+)-[a-z0-9-]+)`").FindAllStringSubmatch(p.text, -1) {
+			if prefixes[found[2]] {
+				require.True(t, codes[found[1]], "%s names the finding %s", p.name, found[1])
+				named++
+			}
+		}
+	}
+	require.Positive(t, named)
 }
