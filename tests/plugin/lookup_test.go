@@ -8,15 +8,16 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // lookup makes a role that reads doctors' tenants and names, and that the application may take.
 func (d database) lookup(t *testing.T) string {
 	t.Helper()
 	role := d.App.Role + "_lookup"
-	d.super(t, "CREATE ROLE "+role, "GRANT "+role+" TO "+d.App.Role)
-	t.Cleanup(func() { d.super(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
-	d.own(t, "GRANT USAGE ON SCHEMA public TO "+role, "GRANT SELECT (tenant_id, name) ON doctors TO "+role,
+	d.AsSuperuser(t, "CREATE ROLE "+role, "GRANT "+role+" TO "+d.App.Role)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
+	d.AsOwner(t, "GRANT USAGE ON SCHEMA public TO "+role, "GRANT SELECT (tenant_id, name) ON doctors TO "+role,
 		"CREATE POLICY tenant_lookup ON doctors FOR SELECT TO "+role+" USING (true)")
 	return role
 }
@@ -117,7 +118,7 @@ func TestLookupRoleIsChecked(t *testing.T) {
 	d := newDatabase(t)
 	role := d.lookup(t)
 	use := func() error {
-		_, err := d.use(t, d.App.DSN, tenancy.Config{LookupRole: role, AdminRole: d.Admin.Role})
+		_, err := testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{LookupRole: role, AdminRole: d.Admin.Role})
 		return err
 	}
 	require.NoError(t, use())
@@ -131,16 +132,16 @@ func TestLookupRoleIsChecked(t *testing.T) {
 		{"GRANT " + d.Admin.Role + " TO " + role, "REVOKE " + d.Admin.Role + " FROM " + role, tenancy.ErrUnsafeRole, "inherits from"},
 		{"REVOKE " + role + " FROM " + d.App.Role, "GRANT " + role + " TO " + d.App.Role, tenancy.ErrSetRole, "cannot take the role"},
 	} {
-		d.super(t, test.spoil)
+		d.AsSuperuser(t, test.spoil)
 		err := use()
 		require.ErrorIs(t, err, test.is, test.spoil)
 		require.ErrorContains(t, err, test.says)
-		d.super(t, test.restore)
+		d.AsSuperuser(t, test.restore)
 		require.NoError(t, use(), test.restore)
 	}
-	_, err := d.use(t, d.App.DSN, tenancy.Config{LookupRole: "missing_lookup"})
+	_, err := testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{LookupRole: "missing_lookup"})
 	require.ErrorIs(t, err, tenancy.ErrSetRole)
 	require.ErrorContains(t, err, `CREATE ROLE "missing_lookup" NOLOGIN`)
-	_, err = d.use(t, d.App.DSN, tenancy.Config{LookupRole: d.Admin.Role, AdminRole: d.Admin.Role})
+	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{LookupRole: d.Admin.Role, AdminRole: d.Admin.Role})
 	require.ErrorContains(t, err, "LookupRole")
 }
