@@ -165,7 +165,7 @@ func (p *Plugin) look(db *gorm.DB, op string) statement {
 		plugin:    p,
 		op:        op,
 		bypass:    bypassOf(db.Config.ConnPool),
-		tenant:    p.columnOf(db.Statement),
+		tenant:    p.columnOf(db.Statement, op),
 	}
 }
 

@@ -13,11 +13,25 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// SharedModel is what a model implements that has the tenant column and is not one tenant's all the same, such as the
-// memberships that are read before the tenant is known. The plugin neither fills in nor checks its tenant column, and
-// does not ask whether its table is isolated. A struct that embeds a shared model is shared too.
+// SharedModel is the model of a table that every tenant reads and none writes, such as plans or countries, although it may have
+// the tenant column: what is written comes from Bypass or from migrations, and rls.Isolation.Migrate grants the application
+// SELECT only. The plugin does not ask whether its table is isolated. The model itself must have the method: one that it has from
+// a struct that it embeds does not count, here and for the other two.
 type SharedModel interface {
 	TenantShared()
+}
+
+// OwnRowsModel is the model of a table that is read before the tenant is known, and in which each tenant writes rows of its own:
+// memberships, domains, API keys, and the table of tenants itself. Whose a row is says the tenant column, which is filled in
+// and checked as in any other model, or the primary key where the model has no such column. Everyone reads all rows; with
+// rls.Isolation.LookupRole only that role does, and each tenant its own.
+type OwnRowsModel interface {
+	TenantOwnRows()
+}
+
+// WritableModel is the model of a table that every tenant reads and writes. Nothing isolates it.
+type WritableModel interface {
+	DangerouslyTenantWritable()
 }
 
 var (
@@ -31,23 +45,35 @@ type tenantColumn struct {
 	field *schema.Field // nil for a table without a model: db.Table("x")
 }
 
-// columnOf finds the tenant column of a statement's table.
-func (p *Plugin) columnOf(stmt *gorm.Statement) tenantColumn {
+// columnOf finds the tenant column of a statement's table, as far as the statement is bound to it.
+func (p *Plugin) columnOf(stmt *gorm.Statement, op string) tenantColumn {
 	if stmt.Schema == nil {
 		if stmt.Table == "" {
 			return tenantColumn{}
 		}
 		return tenantColumn{name: p.config.Column}
 	}
-	if field := p.fieldOf(stmt.Schema); field != nil {
-		return tenantColumn{name: field.DBName, field: field}
+	field := p.fieldOf(stmt.Schema)
+	if field == nil && (op == "create" || op == "update" || op == "delete") {
+		field = p.ownRowsField(stmt.Schema)
 	}
-	return tenantColumn{}
+	if field == nil {
+		return tenantColumn{}
+	}
+	return tenantColumn{name: field.DBName, field: field}
 }
 
 // fieldOf returns the field of the tenant column, and nil if the model is not a tenant's.
 func (p *Plugin) fieldOf(s *schema.Schema) *schema.Field {
 	if field := s.FieldsByDBName[p.config.Column]; field != nil && !policy.IsShared(s) {
+		return field
+	}
+	return nil
+}
+
+// ownRowsField returns the field that says whose a row of an OwnRowsModel is, and nil for other models.
+func (p *Plugin) ownRowsField(s *schema.Schema) *schema.Field {
+	if field := s.FieldsByDBName[p.config.Column]; field != nil && policy.SharingOf(s) == policy.SharedOwn {
 		return field
 	}
 	return nil

@@ -25,7 +25,7 @@ func (p *Plugin) writeConflict(stmt *gorm.Statement, c clause.Clause) clause.Cla
 
 // withTenant returns the clause with the tenant column in its target, where the index has it, and not among what it updates.
 func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.OnConflict {
-	tenant := p.columnOf(stmt)
+	tenant := p.columnOf(stmt, "upsert")
 	if tenant.field == nil {
 		return c // shared, or without a model to know its indexes by
 	}

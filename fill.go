@@ -231,7 +231,7 @@ func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Claus
 	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
 		return c
 	}
-	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt)}
+	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt, "create")}
 	id, err := s.scope()
 	value, fits := s.tenant.value(id)
 	if err != nil || id == "" || !fits {

@@ -72,6 +72,7 @@ type subjectKind string
 
 const (
 	kindTenant subjectKind = "tenant" // the table of a model that has the tenant column
+	kindOwn    subjectKind = "own"    // the same of an OwnRowsModel, whose rows all may read
 	kindTable  subjectKind = "table"
 	kindRaw    subjectKind = "raw" // the table of a model into which raw SQL is read, which may be about another
 )
@@ -85,6 +86,8 @@ func (p *Plugin) subject(s *statement) (subject, bool) {
 		return subject{table: s.TableExpr.SQL, sql: true, kind: kindTable}, len(s.TableExpr.Vars) == 0 && !shared
 	case s.SQL.Len() > 0: // SQL of the caller
 		return subject{table: s.Table, kind: kindRaw}, s.tenant.field != nil
+	case s.tenant.field != nil && shared:
+		return subject{table: s.Table, kind: kindOwn}, true
 	case s.tenant.field != nil:
 		return subject{table: s.Table, kind: kindTenant}, true
 	default:
@@ -143,7 +146,7 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard
 // rows are maps, for then it must know whether to fill in the column; and where the error of the statement is in a *sql.Row,
 // where Config.OnRefuse does not see it.
 func (s *statement) asksFirst(key subject) bool {
-	return key.kind == kindTenant || key.kind == kindTable && (s.op == "row" || s.op == "create" && s.Schema == nil)
+	return key.kind == kindTenant || key.kind == kindOwn || key.kind == kindTable && (s.op == "row" || s.op == "create" && s.Schema == nil)
 }
 
 // appendProof adds a proof; mostly it is the only one, and nothing is allocated.

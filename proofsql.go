@@ -17,7 +17,7 @@ import (
 //   - $1 the name, as in SQL
 //   - $2 the tenant column
 //   - $3 the pattern of package policy
-//   - $4 'tenant' if the table must have the column, 'raw' if raw SQL may be about another table
+//   - $4 'tenant' if the table must have the column, 'own' if it must and all may read it, 'raw' if raw SQL may be about another table
 //   - $5 names of tables whose policies are trusted
 //
 // It is one row: the verdict, and what is wrong as a JSON document (leak), or NULL.
@@ -48,7 +48,7 @@ WITH RECURSIVE named (oid, temporary, columned) AS (
 SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THEN 'temporary'
             WHEN n.temporary THEN 'temporary, columnless' WHEN n.columned THEN 'isolated' ELSE 'columnless' END,
        CASE WHEN n.temporary THEN NULL
-            WHEN NOT n.columned AND $4 OPERATOR(pg_catalog.=) 'tenant' THEN pg_catalog.json_build_object(
+            WHEN NOT n.columned AND $4 OPERATOR(pg_catalog.=) ANY (ARRAY['tenant', 'own']) THEN pg_catalog.json_build_object(
                 'table', n.oid::pg_catalog.regclass::pg_catalog.text, 'columnless', true)::pg_catalog.text
             ELSE (
     SELECT pg_catalog.json_build_object(
@@ -64,7 +64,8 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
         FROM pg_catalog.pg_policy p
         CROSS JOIN LATERAL (SELECT ` + binds("p.polqual") + `, ` + binds("p.polwithcheck") + ` OFFSET 0) of_policy (using_binds, check_binds)
         JOIN (VALUES ('r'::pg_catalog."char", false), ('a', true), ('w', false), ('w', true), ('d', false)) k (command, checks)
-            ON p.polcmd OPERATOR(pg_catalog.=) '*' OR p.polcmd OPERATOR(pg_catalog.=) k.command
+            ON (p.polcmd OPERATOR(pg_catalog.=) '*' OR p.polcmd OPERATOR(pg_catalog.=) k.command)
+            AND NOT (k.command OPERATOR(pg_catalog.=) 'r' AND $4 OPERATOR(pg_catalog.=) 'own')
         CROSS JOIN LATERAL (
             SELECT CASE WHEN k.checks AND p.polwithcheck IS NOT NULL THEN check_binds ELSE using_binds END) expression (binds)
         WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) r (oid)
