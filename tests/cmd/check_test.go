@@ -50,7 +50,7 @@ func TestCheckFindsHoles(t *testing.T) {
 
 func TestCheckNarrowed(t *testing.T) {
 	d := newDatabase(t)
-	d.own(t, "CREATE SCHEMA extra; CREATE TABLE extra.notes (org_id text, body text)")
+	d.AsOwner(t, "CREATE SCHEMA extra; CREATE TABLE extra.notes (org_id text, body text)")
 	r := tenancy(t, d.options(t, "check", "--schema", "public")...)
 	require.Equal(t, 0, r.exit, r.out+r.errors)
 	r = tenancy(t, d.options(t, "check", "--schema", "extra", "--schema", "public", "--column", "org_id")...)

@@ -10,7 +10,7 @@ import (
 func filled(t *testing.T) database {
 	t.Helper()
 	d := newDatabase(t)
-	d.own(t, `ALTER TABLE patients NO FORCE ROW LEVEL SECURITY;
+	d.AsOwner(t, `ALTER TABLE patients NO FORCE ROW LEVEL SECURITY;
 		INSERT INTO patients (tenant_id, name) SELECT 'tenant ' || n % 500, 'x' FROM generate_series(1, 20000) n;
 		ALTER TABLE patients FORCE ROW LEVEL SECURITY;
 		ANALYZE patients`)
@@ -32,7 +32,7 @@ func TestExplain(t *testing.T) {
 
 	r = tenancy(t, "explain", "--dsn", d.Owner.DSN, "--tenant", "tenant 7", "SELECT * FROM patients")
 	require.Contains(t, r.out, "Yes: public.patients", "owners too, with FORCE")
-	d.own(t, "ALTER TABLE patients NO FORCE ROW LEVEL SECURITY")
+	d.AsOwner(t, "ALTER TABLE patients NO FORCE ROW LEVEL SECURITY")
 	r = tenancy(t, "explain", "--dsn", d.Owner.DSN, "--tenant", "tenant 7", "SELECT * FROM patients")
 	require.Contains(t, r.out, "No: public.patients is read by Seq Scan, although")
 	require.Contains(t, r.out, "Attention: no policy applies to role "+d.Owner.Role+" on public.patients")
@@ -47,7 +47,7 @@ func TestExplainAsAnotherRole(t *testing.T) {
 
 func TestExplainOfAnOpenPolicy(t *testing.T) {
 	d := filled(t)
-	d.own(t, "CREATE POLICY everyone ON patients FOR SELECT USING (true)")
+	d.AsOwner(t, "CREATE POLICY everyone ON patients FOR SELECT USING (true)")
 	r := tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", "SELECT * FROM patients WHERE name = 'x'")
 	require.Contains(t, r.out, "without a condition on tenant_id: the policies for role "+d.App.Role+" let the rows of all tenants through.")
 }

@@ -3,7 +3,6 @@ package cmd_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,14 +11,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // binary is the command under test.
@@ -109,52 +104,25 @@ type Country struct {
 	Name string
 }
 
-// database is a fresh database that Migrate has made.
-type database struct {
-	*pgserver.Database
-	isolation rls.Isolation
-	owner     *gorm.DB
-}
+// database has been made by Migrate.
+type database struct{ *testdb.Database }
 
 func newDatabase(t *testing.T) database {
 	t.Helper()
-	d := database{Database: pgserver.New(t)}
-	d.isolation = rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
-	var err error
-	d.owner, err = gorm.Open(postgres.Open(d.Owner.DSN), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := d.owner.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	_, err = d.isolation.Migrate(t.Context(), d.owner, &Patient{}, &Invoice{}, &Country{})
-	require.NoError(t, err)
-	return d
+	return database{testdb.New(t, &Patient{}, &Invoice{}, &Country{})}
 }
 
 // spoil opens two holes, one critical and one of medium severity.
 func (d database) spoil(t *testing.T) {
 	t.Helper()
-	d.own(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY; ALTER TABLE invoices ALTER COLUMN tenant_id DROP NOT NULL")
-}
-
-// own runs statements as the owner.
-func (d database) own(t *testing.T, script string) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	conn, err := pgx.Connect(ctx, d.Owner.DSN)
-	require.NoError(t, err)
-	defer conn.Close(ctx)
-	_, err = conn.PgConn().Exec(ctx, script).ReadAll()
-	require.NoError(t, err)
+	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY; ALTER TABLE invoices ALTER COLUMN tenant_id DROP NOT NULL")
 }
 
 // options names the database and its roles, and allows what is wrong with the server that the tests happen to run on.
 func (d database) options(t *testing.T, command string, more ...string) []string {
 	t.Helper()
 	options := []string{command, "--dsn", d.Owner.DSN, "--app-role", d.App.Role, "--admin-role", d.Admin.Role}
-	report, err := d.isolation.Check(t.Context(), d.owner)
+	report, err := d.Isolation().Check(t.Context(), d.OwnerDB)
 	require.NoError(t, err)
 	for _, f := range report.Findings {
 		if strings.HasPrefix(string(f.Code), "server-") {

@@ -16,7 +16,7 @@ func TestSQLMendsADatabase(t *testing.T) {
 	r = tenancy(t, d.options(t, "sql")...)
 	require.Equal(t, 0, r.exit, r.errors)
 	require.Empty(t, r.errors)
-	d.own(t, "BEGIN; "+r.out+"\nCOMMIT")
+	d.AsOwner(t, "BEGIN; "+r.out+"\nCOMMIT")
 	r = tenancy(t, d.options(t, "check")...)
 	require.Equal(t, 0, r.exit, r.out)
 }

@@ -17,19 +17,19 @@ import (
 // untidy are operations that leave something in the session, so that it is cleaned behind them, or when their holder gives the
 // connection back. Each writes one note, and reports success before the cleaning has been answered.
 var untidy = []operation{
-	{"cleaning behind a statement", 1, func(ctx context.Context, w *world, mark string) ([]Note, error) {
-		return nil, w.db.WithContext(ctx).Exec("WITH told AS (SELECT set_config('my.secret', 'told', false)) INSERT INTO notes (body) SELECT ? FROM told WHERE set_config IS NOT NULL", mark).Error
+	{"cleaning behind a statement", 1, func(ctx context.Context, f *fixture, mark string) ([]Note, error) {
+		return nil, f.db.WithContext(ctx).Exec("WITH told AS (SELECT set_config('my.secret', 'told', false)) INSERT INTO notes (body) SELECT ? FROM told WHERE set_config IS NOT NULL", mark).Error
 	}},
-	{"cleaning behind a commit", 1, func(ctx context.Context, w *world, mark string) ([]Note, error) {
-		return nil, w.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+	{"cleaning behind a commit", 1, func(ctx context.Context, f *fixture, mark string) ([]Note, error) {
+		return nil, f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 			if err := tx.Exec("SET my.secret = 'told'").Error; err != nil {
 				return err
 			}
 			return tx.Create(&Note{Body: mark}).Error
 		})
 	}},
-	{"cleaning at give-back", 1, func(ctx context.Context, w *world, mark string) ([]Note, error) {
-		return nil, w.db.WithContext(ctx).Connection(func(tx *gorm.DB) error {
+	{"cleaning at give-back", 1, func(ctx context.Context, f *fixture, mark string) ([]Note, error) {
+		return nil, f.db.WithContext(ctx).Connection(func(tx *gorm.DB) error {
 			if err := tx.Exec("SET my.secret = 'told'").Error; err != nil {
 				return err
 			}
@@ -63,15 +63,15 @@ func TestCleaningBreaks(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, op := range untidy {
-				w.check(t, op, globex)
+				f.check(t, op, globex)
 				for p := range places {
-					w.breakCleaning(t, op, "cut", atCleaning(false, p, wire.Break))
-					require.NoError(t, w.breakCleaning(t, op, "cut", atCleaning(true, p, wire.Break)), "its own answer has arrived")
+					f.breakCleaning(t, op, "cut", atCleaning(false, p, wire.Break))
+					require.NoError(t, f.breakCleaning(t, op, "cut", atCleaning(true, p, wire.Break)), "its own answer has arrived")
 				}
-				w.breakCleaning(t, op, "backend terminated", atCleaning(false, before, func(int) wire.Fate {
-					if _, err := w.super.Exec(`SELECT pg_terminate_backend($1, 10000)`, w.injector.pid); err != nil {
+				f.breakCleaning(t, op, "backend terminated", atCleaning(false, before, func(int) wire.Fate {
+					if _, err := f.super.Exec(`SELECT pg_terminate_backend($1, 10000)`, f.injector.pid); err != nil {
 						t.Error(err)
 					}
 					return wire.Trickle(0)
@@ -82,30 +82,30 @@ func TestCleaningBreaks(t *testing.T) {
 }
 
 // breakCleaning runs an operation of acme under a plan that breaks the connection while it is cleaned.
-func (w *world) breakCleaning(t *testing.T, op operation, fault string, p plan) error {
+func (f *fixture) breakCleaning(t *testing.T, op operation, fault string, p plan) error {
 	t.Helper()
-	w.check(t, op, globex)
-	mark := w.mark()
+	f.check(t, op, globex)
+	mark := f.mark()
 	ctx, cancel := context.WithTimeout(as(acme), patience)
 	defer cancel()
-	pid := w.injector.arm(p)
+	pid := f.injector.arm(p)
 	begun := time.Now()
-	_, err := op.run(ctx, w, mark)
-	w.finds(t, globex)
-	_, fired := w.injector.disarm()
+	_, err := op.run(ctx, f, mark)
+	f.finds(t, globex)
+	_, fired := f.injector.disarm()
 	require.True(t, fired, "%s: %s", op.name, fault)
 	require.Less(t, time.Since(begun), patience)
-	w.gone(t, pid)
-	w.settle(t, op.name+": "+fault, op, mark, true, err)
-	w.recovered(t, true)
+	f.gone(t, pid)
+	f.settle(t, op.name+": "+fault, op, mark, true, err)
+	f.recovered(t, true)
 	return err
 }
 
 // finds requires that a tenant finds nothing that another has left.
-func (w *world) finds(t *testing.T, tenant string) {
+func (f *fixture) finds(t *testing.T, tenant string) {
 	t.Helper()
 	var secret string
-	row := w.db.WithContext(as(tenant)).Raw("SELECT coalesce(current_setting('my.secret', true), '')").Row()
+	row := f.db.WithContext(as(tenant)).Raw("SELECT coalesce(current_setting('my.secret', true), '')").Row()
 	if err := row.Scan(&secret); err != nil {
 		requireReadable(t, err) // the connection may be found broken now
 		return
@@ -123,26 +123,26 @@ func TestCleaningFallsSilent(t *testing.T) {
 		for _, answer := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/answer=%t", op.name, answer), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, way{})
-				w.check(t, op, globex)
-				mark := w.mark()
-				pid := w.injector.arm(atCleaning(answer, before, wire.FallSilent))
+				f := newFixture(t, way{})
+				f.check(t, op, globex)
+				mark := f.mark()
+				pid := f.injector.arm(atCleaning(answer, before, wire.FallSilent))
 				begun := time.Now()
 				// The statement that the cleaning travels behind may be lost with it, and its caller waits no longer than it wants.
 				ctx, cancel := context.WithTimeout(as(acme), cleanTimeout)
 				defer cancel()
-				_, err := op.run(ctx, w, mark)
+				_, err := op.run(ctx, f, mark)
 				if answer {
 					require.NoError(t, err, "its own answer has arrived")
 				}
-				w.finds(t, globex)
-				_, fired := w.injector.disarm()
+				f.finds(t, globex)
+				_, fired := f.injector.disarm()
 				require.True(t, fired)
 				require.Less(t, time.Since(begun), 3*cleanTimeout)
-				w.proxy.CutAll()
-				w.gone(t, pid)
-				w.settle(t, op.name+": half-open connection", op, mark, true, err)
-				w.recovered(t, false)
+				f.proxy.CutAll()
+				f.gone(t, pid)
+				f.settle(t, op.name+": half-open connection", op, mark, true, err)
+				f.recovered(t, false)
 			})
 		}
 	}
@@ -152,24 +152,24 @@ func TestCleaningFallsSilent(t *testing.T) {
 func TestCleaningWhilePoolCloses(t *testing.T) {
 	for _, op := range untidy {
 		t.Run(op.name, func(t *testing.T) {
-			w := newWorld(t, way{})
-			w.check(t, op, globex)
+			f := newFixture(t, way{})
+			f.check(t, op, globex)
 			others := goleak.IgnoreCurrent()
 			silent := make(chan struct{})
-			w.injector.arm(atCleaning(true, before, func(n int) wire.Fate { close(silent); return wire.FallSilent(n) }))
-			mark := w.mark()
+			f.injector.arm(atCleaning(true, before, func(n int) wire.Fate { close(silent); return wire.FallSilent(n) }))
+			mark := f.mark()
 			done := make(chan error, 1)
 			go func() {
-				_, err := op.run(as(acme), w, mark)
+				_, err := op.run(as(acme), f, mark)
 				done <- err
 			}()
 			<-silent
 			begun := time.Now()
-			_ = w.pool.Close() // its connection is broken
+			_ = f.pool.Close() // its connection is broken
 			err := <-done
 			require.Less(t, time.Since(begun), 2*cleanTimeout)
-			w.proxy.CutAll()
-			w.settle(t, op.name+": pool closed", op, mark, true, err)
+			f.proxy.CutAll()
+			f.settle(t, op.name+": pool closed", op, mark, true, err)
 			require.NoError(t, goleak.Find(others))
 		})
 	}

@@ -19,12 +19,12 @@ func TestCuts(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, op := range operations {
 				if way.same(op) {
 					continue
 				}
-				clean := w.clean(t, op)
+				clean := f.clean(t, op)
 				for side, towards := range []string{wire.Client: "to the server", wire.Server: "to the client"} {
 					for n := range clean[side] {
 						for p := range places {
@@ -32,7 +32,7 @@ func TestCuts(t *testing.T) {
 								continue
 							}
 							cut := at(wire.Side(side), n, p, wire.Break)
-							w.disturb(t, op.name+": cut at a message "+towards, op, clean, cut)
+							f.disturb(t, op.name+": cut at a message "+towards, op, clean, cut)
 						}
 					}
 				}
@@ -67,13 +67,13 @@ func TestTermination(t *testing.T) {
 	for _, way := range ways[:2] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, op := range operations {
-				clean := w.clean(t, op)
+				clean := f.clean(t, op)
 				for n := range clean[wire.Client] {
-					w.disturb(t, op.name+": backend terminated", op, clean,
+					f.disturb(t, op.name+": backend terminated", op, clean,
 						at(wire.Client, n, before, func(int) wire.Fate {
-							_, err := w.super.Exec(`SELECT pg_terminate_backend($1, 10000)`, w.injector.pid)
+							_, err := f.super.Exec(`SELECT pg_terminate_backend($1, 10000)`, f.injector.pid)
 							if err != nil {
 								t.Error(err)
 							}
@@ -86,62 +86,62 @@ func TestTermination(t *testing.T) {
 }
 
 // prime makes the connection ready for the next fault.
-func (w *world) prime(t *testing.T, op operation) {
+func (f *fixture) prime(t *testing.T, op operation) {
 	t.Helper()
-	if !w.cold {
-		w.check(t, op, globex)
+	if !f.cold {
+		f.check(t, op, globex)
 	}
 }
 
 // clean returns the messages of an undisturbed operation, by sender.
-func (w *world) clean(t *testing.T, op operation) (seen [2][]byte) {
+func (f *fixture) clean(t *testing.T, op operation) (seen [2][]byte) {
 	t.Helper()
-	w.reconnect(t)
-	w.prime(t, op)
-	w.injector.arm(watch)
-	w.check(t, op, acme)
-	seen, _ = w.injector.disarm()
+	f.reconnect(t)
+	f.prime(t, op)
+	f.injector.arm(watch)
+	f.check(t, op, acme)
+	seen, _ = f.injector.disarm()
 	require.NotEmpty(t, seen[wire.Client])
 	require.NotEmpty(t, seen[wire.Server])
-	w.reconnect(t)
+	f.reconnect(t)
 	return seen
 }
 
 // reconnect gives the pool a connection on which nothing is prepared.
-func (w *world) reconnect(t *testing.T) {
+func (f *fixture) reconnect(t *testing.T) {
 	t.Helper()
-	w.proxy.CutAll()
-	w.recovered(t, false)
+	f.proxy.CutAll()
+	f.recovered(t, false)
 }
 
 // disturb runs an operation of acme under a plan that breaks its connection.
-func (w *world) disturb(t *testing.T, fault string, op operation, clean [2][]byte, p plan) {
+func (f *fixture) disturb(t *testing.T, fault string, op operation, clean [2][]byte, p plan) {
 	t.Helper()
-	w.prime(t, op)
-	mark := w.mark()
+	f.prime(t, op)
+	mark := f.mark()
 	defer func() {
-		if seen, _ := w.injector.disarm(); t.Failed() {
+		if seen, _ := f.injector.disarm(); t.Failed() {
 			t.Logf("%s: %q had passed of %q", fault, seen, clean)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(as(acme), patience)
 	defer cancel()
-	pid := w.injector.arm(p)
+	pid := f.injector.arm(p)
 	begun := time.Now()
-	notes, err := op.run(ctx, w, mark)
-	seen, fired := w.injector.disarm()
+	notes, err := op.run(ctx, f, mark)
+	seen, fired := f.injector.disarm()
 	require.Less(t, time.Since(begun), patience, "a broken connection must be noticed without a deadline")
 	require.True(t, fired, "%s: only %q passed, not %q", fault, seen, clean)
-	w.gone(t, pid)
+	f.gone(t, pid)
 
 	if notes != nil {
 		checkNotes(t, acme, notes, err)
 	}
 	// What commits an operation is its last message, before the session is cleaned.
 	committed := len(seen[wire.Client]) >= work(clean[wire.Client])-1
-	o := w.settle(t, fault, op, mark, committed, err)
-	w.recovered(t, o != succeeded)
-	if w.cold && o == succeeded {
-		w.reconnect(t) // it may have been done on a new connection, and be prepared there
+	o := f.settle(t, fault, op, mark, committed, err)
+	f.recovered(t, o != succeeded)
+	if f.cold && o == succeeded {
+		f.reconnect(t) // it may have been done on a new connection, and be prepared there
 	}
 }

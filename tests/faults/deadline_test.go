@@ -19,28 +19,28 @@ func TestDeadlines(t *testing.T) {
 	create := find(t, "Create")
 	stages := []struct {
 		name string
-		run  func(ctx context.Context, t *testing.T, w *world, mark string) error
+		run  func(ctx context.Context, t *testing.T, f *fixture, mark string) error
 		late bool // the commit may have arrived
 	}{
-		{name: "before", run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
+		{name: "before", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
 			<-ctx.Done()
-			return w.db.WithContext(ctx).Create(&Note{Body: mark}).Error
+			return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
 		}},
-		{name: "waiting for the pool", run: func(ctx context.Context, t *testing.T, w *world, mark string) error {
-			holder, err := w.inner.Conn(as(globex))
+		{name: "waiting for the pool", run: func(ctx context.Context, t *testing.T, f *fixture, mark string) error {
+			holder, err := f.inner.Conn(as(globex))
 			require.NoError(t, err)
 			defer holder.Close()
-			return w.db.WithContext(ctx).Create(&Note{Body: mark}).Error
+			return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
 		}},
-		{name: "while the statement is sent", run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
-			w.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
-			return w.db.WithContext(ctx).Create(&Note{Body: mark}).Error
+		{name: "while the statement is sent", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+			f.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
+			return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
 		}},
-		{name: "while the statement runs", run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
-			return w.db.WithContext(ctx).Exec(`INSERT INTO notes (body) SELECT ? FROM pg_sleep(60)`, mark).Error
+		{name: "while the statement runs", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+			return f.db.WithContext(ctx).Exec(`INSERT INTO notes (body) SELECT ? FROM pg_sleep(60)`, mark).Error
 		}},
-		{name: "while rows are streamed", run: func(ctx context.Context, t *testing.T, w *world, _ string) error {
-			rows, err := w.db.WithContext(ctx).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
+		{name: "while rows are streamed", run: func(ctx context.Context, t *testing.T, f *fixture, _ string) error {
+			rows, err := f.db.WithContext(ctx).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
 			if err != nil {
 				return err // a machine that is very busy
 			}
@@ -57,8 +57,8 @@ func TestDeadlines(t *testing.T) {
 			}
 			return rows.Err()
 		}},
-		{name: "in a transaction, between two statements", run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
-			return w.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		{name: "in a transaction, between two statements", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 				if err := tx.Create(&Note{Body: mark}).Error; err != nil {
 					return err
 				}
@@ -66,8 +66,8 @@ func TestDeadlines(t *testing.T) {
 				return tx.Create(&Note{Body: mark}).Error
 			})
 		}},
-		{name: "before the commit", run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
-			return w.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		{name: "before the commit", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 				if err := tx.Create(&Note{Body: mark}).Error; err != nil {
 					return err
 				}
@@ -75,17 +75,17 @@ func TestDeadlines(t *testing.T) {
 				return nil
 			})
 		}},
-		{name: "while the commit is sent", run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
-			return w.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		{name: "while the commit is sent", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 				err := tx.Create(&Note{Body: mark}).Error
-				w.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
+				f.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
 				return err
 			})
 		}},
-		{name: "while the commit is answered", late: true, run: func(ctx context.Context, _ *testing.T, w *world, mark string) error {
-			return w.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		{name: "while the commit is answered", late: true, run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 				err := tx.Create(&Note{Body: mark}).Error
-				w.injector.arm(at(wire.Server, 0, inside, wire.FallSilent))
+				f.injector.arm(at(wire.Server, 0, inside, wire.FallSilent))
 				return err
 			})
 		}},
@@ -93,42 +93,42 @@ func TestDeadlines(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, stage := range stages {
-				w.check(t, create, globex)
-				mark := w.mark()
-				pid := w.injector.arm(nil)
+				f.check(t, create, globex)
+				mark := f.mark()
+				pid := f.injector.arm(nil)
 				ctx, cancel := context.WithTimeout(as(acme), deadline)
-				err := stage.run(ctx, t, w, mark)
+				err := stage.run(ctx, t, f, mark)
 				<-ctx.Done()
 				cancel()
 				if !errors.Is(err, sql.ErrTxDone) { // database/sql may have rolled back before anybody asked
 					require.ErrorIs(t, err, context.DeadlineExceeded, stage.name)
 				}
-				if _, fired := w.injector.disarm(); fired {
-					w.proxy.CutAll()
-					w.gone(t, pid)
+				if _, fired := f.injector.disarm(); fired {
+					f.proxy.CutAll()
+					f.gone(t, pid)
 				} else {
-					w.quiet(t)
+					f.quiet(t)
 				}
 				op := create
 				if stage.name == "while rows are streamed" {
 					op = find(t, "Rows")
 				}
-				w.settle(t, "deadline "+stage.name, op, mark, stage.late, err)
-				w.recovered(t, true)
+				f.settle(t, "deadline "+stage.name, op, mark, stage.late, err)
+				f.recovered(t, true)
 			}
 		})
 	}
 }
 
 // quiet waits until no backend of the application does anything more.
-func (w *world) quiet(t *testing.T) {
+func (f *fixture) quiet(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var busy int
-		err := w.super.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = $2 AND state <> 'idle'`,
-			w.App.Role, w.Name).Scan(&busy)
+		err := f.super.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = $2 AND state <> 'idle'`,
+			f.App.Role, f.Name).Scan(&busy)
 		return err == nil && busy == 0
 	}, patience, time.Millisecond)
 }
@@ -139,23 +139,23 @@ func TestPoolExhausted(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
-			tx := w.db.WithContext(as(globex)).Begin()
+			f := newFixture(t, way)
+			tx := f.db.WithContext(as(globex)).Begin()
 			var notes []Note
 			require.NoError(t, tx.Where(seedsLike, "seed%").Find(&notes).Error)
 			checkNotes(t, globex, notes, nil)
 			for _, op := range operations {
-				mark := w.mark()
+				mark := f.mark()
 				ctx, cancel := context.WithTimeout(as(acme), deadline/10)
-				_, err := op.run(ctx, w, mark)
+				_, err := op.run(ctx, f, mark)
 				cancel()
 				if !errors.Is(err, sql.ErrTxDone) { // GORM adds what came of the rollback, and keeps that one's chain
 					require.ErrorIs(t, err, context.DeadlineExceeded, op.name)
 				}
-				w.settle(t, "pool exhausted", op, mark, false, err)
+				f.settle(t, "pool exhausted", op, mark, false, err)
 			}
 			require.NoError(t, tx.Commit().Error)
-			w.recovered(t, true)
+			f.recovered(t, true)
 		})
 	}
 }

@@ -33,13 +33,13 @@ func TestHalfOpen(t *testing.T) {
 	for _, way := range ways[:2] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, name := range []string{"Find", "Raw", "Transaction"} {
 				op := find(t, name)
-				clean := w.clean(t, op)
+				clean := f.clean(t, op)
 				for side := range clean {
 					for _, n := range []int{0, len(clean[side]) - 1} {
-						for d := deadline; !w.silence(t, op, clean, wire.Side(side), n, d); d *= 2 {
+						for d := deadline; !f.silence(t, op, clean, wire.Side(side), n, d); d *= 2 {
 							require.Less(t, d, patience)
 						}
 					}
@@ -51,49 +51,49 @@ func TestHalfOpen(t *testing.T) {
 
 // silence runs an operation of acme until the network falls silent at a message, and then until the deadline. It returns
 // false if a busy machine did not get that far.
-func (w *world) silence(t *testing.T, op operation, clean [2][]byte, side wire.Side, n int, d time.Duration) bool {
+func (f *fixture) silence(t *testing.T, op operation, clean [2][]byte, side wire.Side, n int, d time.Duration) bool {
 	t.Helper()
-	w.check(t, op, globex)
-	mark := w.mark()
+	f.check(t, op, globex)
+	mark := f.mark()
 	ctx, cancel := context.WithTimeout(as(acme), d)
 	defer cancel()
-	pid := w.injector.arm(at(side, n, before, wire.FallSilent))
-	notes, err := op.run(ctx, w, mark)
-	seen, fired := w.injector.disarm()
+	pid := f.injector.arm(at(side, n, before, wire.FallSilent))
+	notes, err := op.run(ctx, f, mark)
+	seen, fired := f.injector.disarm()
 	require.Error(t, err)
 	if notes != nil {
 		checkNotes(t, acme, notes, err)
 	}
-	w.proxy.CutAll() // at last
-	w.gone(t, pid)
+	f.proxy.CutAll() // at last
+	f.gone(t, pid)
 	if !fired {
-		w.applied(t, acme, mark)
-		w.recovered(t, false)
+		f.applied(t, acme, mark)
+		f.recovered(t, false)
 		return false
 	}
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	committed := len(seen[wire.Client]) >= work(clean[wire.Client])
-	w.settle(t, "half-open connection", op, mark, committed, err)
-	w.recovered(t, true)
+	f.settle(t, "half-open connection", op, mark, committed, err)
+	f.recovered(t, true)
 	return true
 }
 
 // TestHalfOpenRollback: a rollback has no deadline of its caller's, and gives up all the same.
 func TestHalfOpenRollback(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, way{})
-	mark := w.mark()
-	tx := w.db.WithContext(as(acme)).Begin()
+	f := newFixture(t, way{})
+	mark := f.mark()
+	tx := f.db.WithContext(as(acme)).Begin()
 	require.NoError(t, tx.Create(&Note{Body: mark}).Error)
-	pid := w.injector.arm(at(wire.Client, 0, before, wire.FallSilent))
+	pid := f.injector.arm(at(wire.Client, 0, before, wire.FallSilent))
 	err := tx.Rollback().Error
-	_, fired := w.injector.disarm()
+	_, fired := f.injector.disarm()
 	require.True(t, fired)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	w.proxy.CutAll()
-	w.gone(t, pid)
-	w.settle(t, "half-open connection at a rollback", find(t, "Create"), mark, false, err)
-	w.recovered(t, true)
+	f.proxy.CutAll()
+	f.gone(t, pid)
+	f.settle(t, "half-open connection at a rollback", find(t, "Create"), mark, false, err)
+	f.recovered(t, true)
 }
 
 // TestByteByByte delivers everything in pieces of one byte.
@@ -102,22 +102,22 @@ func TestByteByByte(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			trickle := func(wire.Side, int, []byte) wire.Fate { return wire.Trickle(time.Nanosecond) }
 			for _, op := range operations {
 				for range 2 { // described, and known
-					w.injector.always(trickle)
-					mark := w.mark()
-					notes, err := op.run(as(acme), w, mark)
-					w.injector.disarm()
+					f.injector.always(trickle)
+					mark := f.mark()
+					notes, err := op.run(as(acme), f, mark)
+					f.injector.disarm()
 					require.NoError(t, err)
 					if notes != nil {
 						checkNotes(t, acme, notes, nil)
 					}
-					w.settle(t, "slow network, byte by byte", op, mark, true, err)
+					f.settle(t, "slow network, byte by byte", op, mark, true, err)
 				}
 			}
-			w.recovered(t, true)
+			f.recovered(t, true)
 		})
 	}
 }
@@ -125,20 +125,20 @@ func TestByteByByte(t *testing.T) {
 // TestSlowNetworkMeetsDeadline: the deadline comes in the middle of a message, in either direction.
 func TestSlowNetworkMeetsDeadline(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, way{})
+	f := newFixture(t, way{})
 	op := find(t, "Raw")
 	for side := range 2 {
-		w.check(t, op, globex)
-		mark := w.mark()
+		f.check(t, op, globex)
+		mark := f.mark()
 		ctx, cancel := context.WithTimeout(as(acme), deadline)
-		pid := w.injector.arm(at(wire.Side(side), 0, before, func(int) wire.Fate { return wire.Trickle(time.Minute) }))
-		_, err := op.run(ctx, w, mark)
+		pid := f.injector.arm(at(wire.Side(side), 0, before, func(int) wire.Fate { return wire.Trickle(time.Minute) }))
+		_, err := op.run(ctx, f, mark)
 		cancel()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		w.proxy.CutAll()
-		w.gone(t, pid)
-		w.settle(t, "slow network, and a deadline", op, mark, side == int(wire.Server), err)
-		w.recovered(t, true)
+		f.proxy.CutAll()
+		f.gone(t, pid)
+		f.settle(t, "slow network, and a deadline", op, mark, side == int(wire.Server), err)
+		f.recovered(t, true)
 	}
 }
 
@@ -149,15 +149,15 @@ func TestGoingOn(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, first := range []bool{false, true} { // the cut meets the transaction's first statement, or its second
-				mark := w.mark()
-				tx := w.db.WithContext(as(acme)).Begin()
+				mark := f.mark()
+				tx := f.db.WithContext(as(acme)).Begin()
 				require.NoError(t, tx.Error)
 				if !first {
 					require.NoError(t, tx.Create(&Note{Body: mark}).Error)
 				}
-				w.proxy.CutAll()
+				f.proxy.CutAll()
 				var notes []Note
 				for n := range 3 {
 					err := tx.Session(&gorm.Session{}).Where(seedsLike, "seed%").Find(&notes).Error
@@ -174,8 +174,8 @@ func TestGoingOn(t *testing.T) {
 				if len(notes) == 0 {
 					require.Error(t, err, "what is lost can't be committed")
 				}
-				w.settle(t, "cut in a transaction that goes on", find(t, "Create"), mark, false, err)
-				w.recovered(t, true)
+				f.settle(t, "cut in a transaction that goes on", find(t, "Create"), mark, false, err)
+				f.recovered(t, true)
 			}
 		})
 	}

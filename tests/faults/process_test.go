@@ -21,11 +21,11 @@ const victimDSN = "TENANCY_TEST_VICTIM_DSN"
 // TestKilledProcess kills an application that has written, and holds locks, and has not committed.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, way{})
+	f := newFixture(t, way{})
 	for range 3 {
-		mark := w.mark()
+		mark := f.mark()
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), victimDSN+"="+w.App.DSN, "TENANCY_TEST_VICTIM_MARK="+mark)
+		child.Env = append(os.Environ(), victimDSN+"="+f.App.DSN, "TENANCY_TEST_VICTIM_MARK="+mark)
 		child.Stderr = os.Stderr
 		out, err := child.StdoutPipe()
 		require.NoError(t, err)
@@ -40,11 +40,11 @@ func TestKilledProcess(t *testing.T) {
 		require.Error(t, child.Wait(), "it was killed")
 
 		// The backend notices that nobody is there any more, and the row that it had locked is free.
-		w.db.WithContext(as(acme)).Exec(`SELECT FROM notes WHERE body = 'seed 1' FOR UPDATE`)
-		w.quiet(t)
-		require.Zero(t, w.applied(t, acme, mark))
+		f.db.WithContext(as(acme)).Exec(`SELECT FROM notes WHERE body = 'seed 1' FOR UPDATE`)
+		f.quiet(t)
+		require.Zero(t, f.applied(t, acme, mark))
 		book.note("process killed in a transaction", undone)
-		w.recovered(t, true)
+		f.recovered(t, true)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func requireState(t *testing.T, err error, state string) {
@@ -33,32 +34,32 @@ func TestRestart(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	d, err := server.NewDatabase(t.Context())
 	require.NoError(t, err)
-	w := newWorldOn(t, server.DSN(), d, way{})
+	f := newFixtureOn(t, server.DSN(), d, way{})
 	restart := func() {
 		t.Helper()
 		require.NoError(t, server.Restart(t.Context()))
-		for _, db := range []*sql.DB{w.admin, w.super} { // they have lost their connections as well
+		for _, db := range []*sql.DB{f.admin, f.super} { // they have lost their connections as well
 			require.Eventually(t, func() bool { return db.Ping() == nil }, patience, time.Millisecond)
 		}
 	}
 
 	restart()
-	mark := w.mark()
-	err = w.db.WithContext(as(acme)).Create(&Note{Body: mark}).Error
-	w.settle(t, "server restarted, idle", find(t, "Create"), mark, false, err)
-	w.recovered(t, true)
+	mark := f.mark()
+	err = f.db.WithContext(as(acme)).Create(&Note{Body: mark}).Error
+	f.settle(t, "server restarted, idle", find(t, "Create"), mark, false, err)
+	f.recovered(t, true)
 
-	mark = w.mark()
-	err = w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+	mark = f.mark()
+	err = f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.Create(&Note{Body: mark}).Error)
 		restart()
 		return tx.Create(&Note{Body: mark}).Error
 	})
 	require.Error(t, err)
-	w.settle(t, "server restarted in a transaction", find(t, "Transaction"), mark, false, err)
-	w.recovered(t, true)
+	f.settle(t, "server restarted in a transaction", find(t, "Transaction"), mark, false, err)
+	f.recovered(t, true)
 
-	rows, err := w.db.WithContext(as(acme)).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
+	rows, err := f.db.WithContext(as(acme)).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
 	require.NoError(t, err)
 	require.True(t, rows.Next())
 	restart()
@@ -70,8 +71,8 @@ func TestRestart(t *testing.T) {
 	err = rows.Err()
 	require.Error(t, err, "a million rows can't all have been under way")
 	_ = rows.Close() // it says the same
-	w.settle(t, "server restarted while rows are streamed", find(t, "Rows"), mark, false, err)
-	w.recovered(t, true)
+	f.settle(t, "server restarted while rows are streamed", find(t, "Rows"), mark, false, err)
+	f.recovered(t, true)
 }
 
 // TestDiskFull: PostgreSQL finds no room for a row, in a statement and at the commit. Triggers send that row to a table on
@@ -81,8 +82,8 @@ func TestDiskFull(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
-			owner := openSQL(t, w.Owner.DSN)
+			f := newFixture(t, way)
+			owner := testdb.OpenSQL(t, f.Owner.DSN)
 			_, err := owner.Exec(`
 				CREATE TABLE more (n int);
 				CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
@@ -91,17 +92,17 @@ func TestDiskFull(t *testing.T) {
 				CREATE CONSTRAINT TRIGGER more_late AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
 					FOR EACH ROW WHEN (NEW.body LIKE '%late') EXECUTE FUNCTION more()`)
 			require.NoError(t, err)
-			w.fillDisk(t, owner)
+			f.fillDisk(t, owner)
 			for _, suffix := range []string{" now", " late"} {
 				for _, op := range operations {
 					if op.writes == 0 {
 						continue
 					}
-					mark := w.mark() + suffix
-					_, err := op.run(as(acme), w, mark)
+					mark := f.mark() + suffix
+					_, err := op.run(as(acme), f, mark)
 					requireState(t, err, "53100")
-					w.settle(t, "disk full"+map[string]string{" now": "", " late": ", at the commit"}[suffix], op, mark, false, err)
-					w.recovered(t, true)
+					f.settle(t, "disk full"+map[string]string{" now": "", " late": ", at the commit"}[suffix], op, mark, false, err)
+					f.recovered(t, true)
 				}
 			}
 		})
@@ -111,10 +112,10 @@ func TestDiskFull(t *testing.T) {
 // fillDisk leaves no room for the table more, which is empty: in the place of its file it puts /dev/full, of which every
 // write fails as on a full disk (Linux manual, full(4)). Where the server's files are out of reach, or the system has no
 // such device, a trigger raises the same error.
-func (w *world) fillDisk(t *testing.T, owner *sql.DB) {
+func (f *fixture) fillDisk(t *testing.T, owner *sql.DB) {
 	t.Helper()
 	var dir, file string
-	require.NoError(t, w.super.QueryRow(`SHOW data_directory`).Scan(&dir))
+	require.NoError(t, f.super.QueryRow(`SHOW data_directory`).Scan(&dir))
 	require.NoError(t, owner.QueryRow(`SELECT pg_relation_filepath('more')`).Scan(&file))
 	file = filepath.Join(dir, file)
 	_, errDevice := os.Stat("/dev/full")
@@ -134,20 +135,20 @@ func (w *world) fillDisk(t *testing.T, owner *sql.DB) {
 // TestTemporaryFileLimit: a sort needs more room on the disk than it may take.
 func TestTemporaryFileLimit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, way{})
-	_, err := w.super.Exec(`ALTER DATABASE ` + w.Name + ` SET temp_file_limit = '1MB'`)
+	f := newFixture(t, way{})
+	_, err := f.super.Exec(`ALTER DATABASE ` + f.Name + ` SET temp_file_limit = '1MB'`)
 	require.NoError(t, err)
-	_, err = w.super.Exec(`ALTER DATABASE ` + w.Name + ` SET work_mem = '64kB'`)
+	_, err = f.super.Exec(`ALTER DATABASE ` + f.Name + ` SET work_mem = '64kB'`)
 	require.NoError(t, err)
-	w.reconnect(t)
-	mark := w.mark()
-	err = w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+	f.reconnect(t)
+	mark := f.mark()
+	err = f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.Create(&Note{Body: mark}).Error)
 		return tx.Exec(`SELECT max(n) FROM (SELECT n FROM generate_series(1, ?) n ORDER BY random() LIMIT 1000000) s`, 200000).Error
 	})
 	requireState(t, err, "53400")
-	w.settle(t, "temporary files at their limit", find(t, "Create"), mark, false, err)
-	w.recovered(t, true)
+	f.settle(t, "temporary files at their limit", find(t, "Create"), mark, false, err)
+	f.recovered(t, true)
 }
 
 // TestConflicts: two transactions of one tenant get into each other's way, each on a connection of its own. One fails,
@@ -157,8 +158,8 @@ func TestConflicts(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
-			w.inner.SetMaxOpenConns(2)
+			f := newFixture(t, way)
+			f.inner.SetMaxOpenConns(2)
 			op := operation{writes: 1}
 			both := func(opts *sql.TxOptions, run func(n int, meet func(), tx *gorm.DB) error) [2]error {
 				var (
@@ -169,7 +170,7 @@ func TestConflicts(t *testing.T) {
 				gate.Add(2)
 				for n := range errs {
 					each.Go(func() {
-						errs[n] = w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+						errs[n] = f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 							return run(n, sync.OnceFunc(func() { gate.Done(); gate.Wait() }), tx)
 						}, opts)
 					})
@@ -185,13 +186,13 @@ func TestConflicts(t *testing.T) {
 						failed++
 						requireState(t, err, state)
 					}
-					w.settle(t, fault, op, marks[n], false, err)
+					f.settle(t, fault, op, marks[n], false, err)
 				}
 				require.Equal(t, 1, failed, "%v", errs)
-				w.recovered(t, true)
+				f.recovered(t, true)
 			}
 
-			marks := [2]string{w.mark(), w.mark()}
+			marks := [2]string{f.mark(), f.mark()}
 			settle("serialization failure", "40001", marks, both(&sql.TxOptions{Isolation: sql.LevelSerializable},
 				func(n int, meet func(), tx *gorm.DB) error {
 					defer meet()
@@ -203,7 +204,7 @@ func TestConflicts(t *testing.T) {
 					return tx.Create(&Note{Body: marks[n]}).Error
 				}))
 
-			marks = [2]string{w.mark(), w.mark()}
+			marks = [2]string{f.mark(), f.mark()}
 			settle("deadlock", "40P01", marks, both(nil, func(n int, meet func(), tx *gorm.DB) error {
 				defer meet()
 				if err := tx.Create(&Note{Body: marks[n]}).Error; err != nil {
@@ -231,30 +232,30 @@ func TestTerminatedInTransaction(t *testing.T) {
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, way)
+			f := newFixture(t, way)
 			for _, end := range []func(tx *gorm.DB, mark string) error{
 				func(tx *gorm.DB, mark string) error { return tx.Create(&Note{Body: mark}).Error },
 				func(*gorm.DB, string) error { return nil }, // it is the commit that finds out
 				func(*gorm.DB, string) error { return errOwn },
 			} {
-				mark := w.mark()
-				err := w.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+				mark := f.mark()
+				err := f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 					if err := tx.Create(&Note{Body: mark}).Error; err != nil {
 						return err
 					}
-					_, err := w.super.ExecContext(context.Background(), `SELECT pg_terminate_backend($1, 10000)`, w.injector.arm(nil))
+					_, err := f.super.ExecContext(context.Background(), `SELECT pg_terminate_backend($1, 10000)`, f.injector.arm(nil))
 					require.NoError(t, err)
 					return end(tx, mark)
 				})
 				require.Error(t, err)
 				if errors.Is(err, errOwn) {
 					err = nil // as it should be
-					require.Zero(t, w.applied(t, acme, mark))
+					require.Zero(t, f.applied(t, acme, mark))
 					book.note("backend terminated between two statements", undone)
 				} else {
-					w.settle(t, "backend terminated between two statements", find(t, "Create"), mark, false, err)
+					f.settle(t, "backend terminated between two statements", find(t, "Create"), mark, false, err)
 				}
-				w.recovered(t, err != nil)
+				f.recovered(t, err != nil)
 			}
 		})
 	}

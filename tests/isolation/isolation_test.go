@@ -17,12 +17,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestMain(m *testing.M) { pgserver.Main(m, pgserver.WithStatementLog()) }
@@ -36,18 +35,18 @@ func denied(err error) bool {
 
 // setup is one of the ways to open a guarded *gorm.DB.
 type setup struct {
-	mode    string
+	mode    pgx.QueryExecMode
 	prepare bool
 	skipTx  bool
 	direct  bool
 }
 
 func (s setup) String() string {
-	return fmt.Sprintf("%s/prepare=%t/skipTx=%t/direct=%t", s.mode, s.prepare, s.skipTx, s.direct)
+	return fmt.Sprintf("%s/prepare=%t/skipTx=%t/direct=%t", testdb.ModeName(s.mode), s.prepare, s.skipTx, s.direct)
 }
 
 func setups() (all []setup) {
-	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+	for _, mode := range testdb.Modes {
 		for bits := range 8 {
 			all = append(all, setup{mode, bits&1 != 0, bits&2 != 0, bits&4 != 0})
 		}
@@ -59,30 +58,14 @@ func (s setup) open(t testing.TB, d *database) *gorm.DB {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(d.App.DSN)
 	require.NoError(t, err)
-	for mode := pgx.QueryExecModeCacheStatement; mode <= pgx.QueryExecModeSimpleProtocol; mode++ {
-		if strings.ReplaceAll(mode.String(), " ", "_") == s.mode {
-			cfg.DefaultQueryExecMode = mode
-		}
-	}
-	config := tenancy.Config{AdminRole: d.Admin.Role}
+	cfg.DefaultQueryExecMode = s.mode
 	pool := stdlib.OpenDB(*cfg)
 	if s.direct {
 		require.NoError(t, pool.Close())
-		pool = tenancy.OpenDB(stdlib.GetConnector(*cfg), config)
+		pool = tenancy.OpenDB(stdlib.GetConnector(*cfg), d.Config())
 	}
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
-		Logger:                 logger.Discard,
-		PrepareStmt:            s.prepare,
-		SkipDefaultTransaction: s.skipTx,
-	})
-	require.NoError(t, err)
-	require.NoError(t, db.Use(tenancy.New(config)))
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
+	return d.Open(t, d.Config(), testdb.Pool(pool), testdb.Prepared(s.prepare),
+		testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = s.skipTx }))
 }
 
 // TestNoRowCrosses is the guarantee itself, over every way to open a pool and every way to send SQL.
@@ -93,11 +76,11 @@ func TestNoRowCrosses(t *testing.T) {
 			db := s.open(t, d)
 			for _, way := range append(reads, writes...) {
 				t.Run(way.name, func(t *testing.T) {
-					w := d.newWorld(t)
-					before := d.state(t, w.other)
-					ctx := tenancy.WithTenant(context.Background(), w.me)
-					require.NoError(t, way.run(db.WithContext(ctx), w))
-					require.Equal(t, before, d.state(t, w.other), "the other tenant's rows")
+					two := d.newPair(t)
+					before := d.state(t, two.other)
+					ctx := tenancy.WithTenant(context.Background(), two.me)
+					require.NoError(t, way.run(db.WithContext(ctx), two))
+					require.Equal(t, before, d.state(t, two.other), "the other tenant's rows")
 				})
 			}
 		})
@@ -110,10 +93,10 @@ func TestWithoutThePlugin(t *testing.T) {
 	d := newDatabase(t)
 	for _, way := range append(reads, writes...) {
 		t.Run(way.name, func(t *testing.T) {
-			w := d.newWorld(t)
-			before := d.state(t, w.other)
-			err := way.run(d.admin.WithContext(context.Background()), w)
-			crossed := !equal(before, d.state(t, w.other))
+			two := d.newPair(t)
+			before := d.state(t, two.other)
+			err := way.run(d.AdminDB.WithContext(context.Background()), two)
+			crossed := !equal(before, d.state(t, two.other))
 			require.True(t, err != nil || crossed, "passes without the plugin")
 		})
 	}
@@ -124,7 +107,7 @@ func equal(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b,
 // TestNoDecision sends nothing in any way when the context says nothing about the tenant.
 func TestNoDecision(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	log := &serverLog{}
 	log.statements(t, d)
 	for _, s := range setups() {
@@ -133,7 +116,7 @@ func TestNoDecision(t *testing.T) {
 			require.NotEmpty(t, log.statements(t, d), "the log can be read: opening asks about the roles")
 			for _, way := range append(reads, writes...) {
 				t.Run(way.name, func(t *testing.T) {
-					err := way.run(db.WithContext(context.Background()), w)
+					err := way.run(db.WithContext(context.Background()), two)
 					require.ErrorIs(t, err, tenancy.ErrNoTenant)
 				})
 			}

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"pgregory.net/rapid"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // notes are what a tenant has: the values by their bodies.
@@ -41,7 +43,7 @@ type savepoint struct {
 // machine is an application and the model of what it may see. It is driven from one goroutine: whatever happens in a run
 // follows from its seed.
 type machine struct {
-	*world
+	*fixture
 	way
 	db        *gorm.DB
 	pool      *poolOf
@@ -54,29 +56,29 @@ type machine struct {
 // TestModel runs 10,000 steps.
 func TestModel(t *testing.T) {
 	const want = 10_000
-	w := newWorld(t)
+	f := newFixture(t)
 	given := flag.Lookup("rapid.seed").Value.String() != "0"
 	steps := 0
 	for seed := *walks; steps < want && !t.Failed(); seed++ {
 		if *walks != 0 && !given {
 			set("rapid.seed", seed)
 		}
-		rapid.Check(t, func(t *rapid.T) { steps += w.run(t) })
+		rapid.Check(t, func(t *rapid.T) { steps += f.run(t) })
 	}
 	t.Logf("%d steps", steps)
 }
 
 // run is one run of the machine, from an empty table and with a new pool.
-func (w *world) run(t *rapid.T) int {
-	_, err := w.admin.Exec(`DELETE FROM notes`)
+func (f *fixture) run(t *rapid.T) int {
+	_, err := f.admin.Exec(`DELETE FROM notes`)
 	require.NoError(t, err)
 	way := way{
-		mode:    rapid.SampledFrom(modes).Draw(t, "mode"),
+		mode:    rapid.SampledFrom(testdb.Modes).Draw(t, "mode"),
 		prepare: rapid.Bool().Draw(t, "PrepareStmt"),
 	}
-	m := &machine{world: w, way: way, committed: map[string]notes{}, open: map[string]*transaction{}}
+	m := &machine{fixture: f, way: way, committed: map[string]notes{}, open: map[string]*transaction{}}
 	var inner = new(poolOf)
-	m.db, inner.DB = w.open(t, way)
+	m.db, inner.DB = f.open(t, way)
 	m.pool = inner
 	for _, tenant := range tenants {
 		m.committed[tenant] = notes{}
@@ -86,7 +88,7 @@ func (w *world) run(t *rapid.T) int {
 			x.tx.Rollback()
 			x.cancel()
 		}
-		closeDB(t, m.db)
+		testdb.Close(t, m.db)
 	}()
 	t.Repeat(m.actions())
 	return m.steps

@@ -27,11 +27,11 @@ import (
 func TestMain(m *testing.M) { pgserver.Main(m) }
 
 const (
-	acme   = "acme"
-	globex = "globex"
+	acme   = testdb.Acme
+	globex = testdb.Globex
 )
 
-func as(tenant string) context.Context { return tenancy.WithTenant(context.Background(), tenant) }
+var as = testdb.As
 
 type Company struct {
 	ID       int64

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -25,11 +26,19 @@ type setup struct {
 	postgres postgres.Config
 	dialect  gorm.Dialector // in place of postgres
 	gorm     gorm.Config
+	fromPool bool
+	changes  []func(*pgx.ConnConfig)
 	breaks   bool
 }
 
 // GORM changes GORM's configuration.
 func GORM(change func(*gorm.Config)) Option { return func(s *setup) { change(&s.gorm) } }
+
+// Configured gives GORM a configuration; without a log.
+func Configured(config gorm.Config) Option {
+	config.Logger = logger.Discard
+	return func(s *setup) { s.gorm = config }
+}
 
 // PrepareStmt has GORM prepare all statements.
 func PrepareStmt(s *setup) { s.gorm.PrepareStmt = true }
@@ -47,6 +56,11 @@ func Postgres(change func(*postgres.Config)) Option { return func(s *setup) { ch
 
 // Pool gives GORM a pool, which is closed with the client, in place of the DSN.
 func Pool(pool *sql.DB) Option { return func(s *setup) { s.postgres.Conn = pool } }
+
+// FromPool opens a pool of pgx from the DSN, after these changes to its configuration, and gives GORM the pool.
+func FromPool(changes ...func(*pgx.ConnConfig)) Option {
+	return func(s *setup) { s.fromPool, s.changes = true, changes }
+}
 
 // Dialect gives GORM a dialect in place of its driver's and the DSN.
 func Dialect(dialect gorm.Dialector) Option { return func(s *setup) { s.dialect = dialect } }
@@ -78,6 +92,14 @@ func OpenPlain(t testing.TB, dsn string, opts ...Option) *gorm.DB {
 	s := setup{postgres: postgres.Config{DSN: dsn}, gorm: gorm.Config{Logger: logger.Discard}}
 	for _, opt := range opts {
 		opt(&s)
+	}
+	if s.fromPool {
+		config, err := pgx.ParseConfig(s.postgres.DSN)
+		require.NoError(t, err)
+		for _, change := range s.changes {
+			change(config)
+		}
+		s.postgres.Conn = stdlib.OpenDB(*config)
 	}
 	if s.dialect == nil {
 		s.dialect = postgres.New(s.postgres)

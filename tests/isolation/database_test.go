@@ -1,22 +1,21 @@
 package isolation
 
 import (
-	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
-	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-// world is what a way of sending SQL finds: two tenants with the same kind of rows.
-type world struct {
+// database is migrated for all models.
+type database struct{ *testdb.Database }
+
+// pair is what a way of sending SQL finds: two tenants with the same kind of rows.
+type pair struct {
 	me, other string
 	mine      fixture
 	theirs    fixture
@@ -32,50 +31,27 @@ type fixture struct {
 // patientsEach is how many patients a tenant has that are not deleted.
 const patientsEach = 3
 
-// database is a migrated database, and a plain connection that sees and changes everything.
-type database struct {
-	*pgserver.Database
-	admin *gorm.DB
-}
-
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{Database: pgserver.New(t)}
-	owner := plain(t, d.Owner.DSN)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(context.Background(), owner, models...)
-	require.NoError(t, err)
-	d.admin = plain(t, d.Admin.DSN)
-	require.NoError(t, d.admin.Create(&Country{Code: "NO", Name: "Norway"}).Error)
+	d := &database{testdb.New(t, models...)}
+	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)
 	return d
 }
 
-// plain is GORM without the plugin.
-func plain(t testing.TB, dsn string) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
-}
+var pairs atomic.Int64
 
-var worlds atomic.Int64
-
-// newWorld makes two tenants that nobody else uses.
-func (d *database) newWorld(t testing.TB) *world {
+// newPair makes two tenants that no other test uses.
+func (d *database) newPair(t testing.TB) *pair {
 	t.Helper()
-	n := worlds.Add(1)
-	w := &world{me: fmt.Sprintf("me-%d", n), other: fmt.Sprintf("other-%d", n)}
-	w.mine, w.theirs = d.seed(t, w.me), d.seed(t, w.other)
-	return w
+	n := pairs.Add(1)
+	two := &pair{me: fmt.Sprintf("me-%d", n), other: fmt.Sprintf("other-%d", n)}
+	two.mine, two.theirs = d.seed(t, two.me), d.seed(t, two.other)
+	return two
 }
 
 func (d *database) seed(t testing.TB, tenant string) (f fixture) {
 	t.Helper()
-	err := d.admin.Transaction(func(tx *gorm.DB) error {
+	err := d.AdminDB.Transaction(func(tx *gorm.DB) error {
 		doctor := Doctor{TenantID: tenant, Name: "Doctor"}
 		tag := Tag{TenantID: tenant, Label: "tag"}
 		hooked := Hooked{TenantID: tenant, Name: "hooked"}
@@ -119,7 +95,7 @@ func (d *database) state(t testing.TB, tenant string) (rows []string) {
 	t.Helper()
 	for _, table := range []string{"doctors", "tags", "patients", "visits", "hookeds", "patient_tags"} {
 		var some []string
-		require.NoError(t, d.admin.Raw(
+		require.NoError(t, d.AdminDB.Raw(
 			"SELECT '"+table+" ' || t::text FROM "+table+" t WHERE tenant_id = ? ORDER BY 1", tenant).Scan(&some).Error)
 		rows = append(rows, some...)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -18,11 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
@@ -34,8 +32,8 @@ type Note struct {
 }
 
 const (
-	acme   = "acme"
-	globex = "globex"
+	acme   = testdb.Acme
+	globex = testdb.Globex
 
 	seeds = 3 // notes of each tenant that are always there
 
@@ -61,9 +59,9 @@ func (w way) String() string {
 	return s
 }
 
-// world is a database of two tenants, and an application with one connection to it, through a proxy that injects faults.
-type world struct {
-	*pgserver.Database
+// fixture is a database of two tenants, and an application with one connection to it, through a proxy that injects faults.
+type fixture struct {
+	*testdb.Database
 	way
 	injector *injector
 	proxy    *wire.Proxy
@@ -75,85 +73,60 @@ type world struct {
 	marks    atomic.Int64
 }
 
-func newWorld(t *testing.T, way way) *world {
+func newFixture(t *testing.T, way way) *fixture {
 	t.Helper()
-	return newWorldOn(t, pgserver.Shared(t).DSN(), pgserver.New(t), way)
+	return newFixtureOn(t, pgserver.Shared(t).DSN(), pgserver.New(t), way)
 }
 
-// newWorldOn is newWorld for a database of any server.
-func newWorldOn(t *testing.T, superDSN string, d *pgserver.Database, way way) *world {
+// newFixtureOn is newFixture for a database of any server.
+func newFixtureOn(t *testing.T, superDSN string, d *pgserver.Database, way way) *fixture {
 	t.Helper()
-	w := &world{Database: d, way: way, injector: &injector{}}
-	owner := openGORM(t, d.Owner.DSN, way)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), owner, &Note{})
-	require.NoError(t, err)
-	w.admin, w.super = openSQL(t, d.Admin.DSN), openSQL(t, superDSN)
-	_, err = w.admin.Exec(`INSERT INTO notes (tenant_id, body) SELECT t, 'seed ' || n
+	f := &fixture{Database: testdb.Of(t, d, &Note{}), way: way, injector: &injector{}}
+	f.admin, f.super = testdb.OpenSQL(t, d.Admin.DSN), testdb.OpenSQL(t, superDSN)
+	_, err := f.admin.Exec(`INSERT INTO notes (tenant_id, body) SELECT t, 'seed ' || n
 		FROM unnest(ARRAY[$1, $2]) t, generate_series(1, $3) n`, acme, globex, seeds)
 	require.NoError(t, err)
 
 	var through string
-	w.proxy, through = wire.Start(t, d.App.DSN, wire.WithInterceptor(w.injector.intercept))
-	w.open(t, through)
-	return w
+	f.proxy, through = wire.Start(t, d.App.DSN, wire.WithInterceptor(f.injector.intercept))
+	f.open(t, through)
+	return f
 }
 
 // open opens the application's pool.
-func (w *world) open(t *testing.T, dsn string) {
+func (f *fixture) open(t *testing.T, dsn string) {
 	t.Helper()
-	w.db = openGORM(t, dsn, w.way)
-	require.NoError(t, w.db.Use(tenancy.New(tenancy.Config{
-		AdminRole: w.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})))
 	var err error
-	w.pool, err = w.db.DB()
+	f.db, err = testdb.OpenGuarded(t, dsn, f.Config(), testdb.Breaks, testdb.Prepared(f.prepare),
+		testdb.Postgres(func(c *postgres.Config) { c.PreferSimpleProtocol = f.simple }))
 	require.NoError(t, err)
-	w.inner, err = tenancy.UnguardedPool(w.db)
+	f.pool, err = f.db.DB()
 	require.NoError(t, err)
-	w.inner.SetMaxOpenConns(1)
-	require.NoError(t, w.db.WithContext(as(acme)).Find(&[]Note{}).Error, "the proof on first use")
+	f.inner, err = tenancy.UnguardedPool(f.db)
+	require.NoError(t, err)
+	f.inner.SetMaxOpenConns(1)
+	require.NoError(t, f.db.WithContext(as(acme)).Find(&[]Note{}).Error, "the proof on first use")
 }
 
-func openGORM(t *testing.T, dsn string, way way) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(postgres.New(postgres.Config{DSN: dsn, PreferSimpleProtocol: way.simple}),
-		&gorm.Config{Logger: logger.Discard, PrepareStmt: way.prepare})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		_ = pool.Close() // its connection may be broken
-	})
-	return db
-}
-
-func openSQL(t *testing.T, dsn string) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("pgx", dsn)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return db
-}
-
-func as(tenant string) context.Context { return tenancy.WithTenant(context.Background(), tenant) }
+var as = testdb.As
 
 // mark is a body that nothing else has.
-func (w *world) mark() string { return fmt.Sprintf("mark %d", w.marks.Add(1)) }
+func (f *fixture) mark() string { return fmt.Sprintf("mark %d", f.marks.Add(1)) }
 
 // gone waits until a backend has ended: what it did is done then, or never will be.
-func (w *world) gone(t *testing.T, pid int) {
+func (f *fixture) gone(t *testing.T, pid int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var gone bool
-		err := w.super.QueryRow(`SELECT NOT EXISTS (SELECT FROM pg_stat_get_activity($1))`, pid).Scan(&gone)
+		err := f.super.QueryRow(`SELECT NOT EXISTS (SELECT FROM pg_stat_get_activity($1))`, pid).Scan(&gone)
 		return err == nil && gone
 	}, patience, time.Millisecond, "backend %d", pid)
 }
 
 // applied counts the notes with this mark, and deletes them. They must be the tenant's.
-func (w *world) applied(t *testing.T, tenant, mark string) int {
+func (f *fixture) applied(t *testing.T, tenant, mark string) int {
 	t.Helper()
-	rows, err := w.admin.Query(`DELETE FROM notes WHERE body = $1 RETURNING tenant_id`, mark)
+	rows, err := f.admin.Query(`DELETE FROM notes WHERE body = $1 RETURNING tenant_id`, mark)
 	require.NoError(t, err)
 	defer rows.Close()
 	n := 0
@@ -178,8 +151,8 @@ func checkNotes(t *testing.T, tenant string, notes []Note, err error) {
 }
 
 // seen reads the seeds of a tenant, in the simple protocol, which leaves nothing prepared.
-func (w *world) seen(ctx context.Context) (notes []Note, err error) {
-	rows, err := w.pool.QueryContext(ctx, `SELECT id, tenant_id, body FROM notes WHERE body LIKE 'seed%'`,
+func (f *fixture) seen(ctx context.Context) (notes []Note, err error) {
+	rows, err := f.pool.QueryContext(ctx, `SELECT id, tenant_id, body FROM notes WHERE body LIKE 'seed%'`,
 		pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return nil, err
@@ -197,19 +170,19 @@ func (w *world) seen(ctx context.Context) (notes []Note, err error) {
 
 // recovered requires that the next statement, of another tenant, is right. If nobody can know yet that the connection is
 // broken, that one may fail, and the one after it must be right.
-func (w *world) recovered(t *testing.T, known bool) {
+func (f *fixture) recovered(t *testing.T, known bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(as(globex), patience)
 	defer cancel()
-	notes, err := w.seen(ctx)
+	notes, err := f.seen(ctx)
 	if err != nil && !known {
 		requireReadable(t, err)
 		checkNotes(t, globex, notes, err)
-		notes, err = w.seen(ctx)
+		notes, err = f.seen(ctx)
 	}
 	require.NoError(t, err, "the pool has not recovered")
 	checkNotes(t, globex, notes, nil)
-	require.Eventually(t, func() bool { return w.inner.Stats().InUse == 0 && w.pool.Stats().InUse == 0 },
+	require.Eventually(t, func() bool { return f.inner.Stats().InUse == 0 && f.pool.Stats().InUse == 0 },
 		patience, time.Millisecond, "a connection is still in use")
 }
 
@@ -237,9 +210,9 @@ func requireReadable(t *testing.T, err error) {
 }
 
 // settle judges a fault that hit an operation of acme: what must hold after any of them, and notes what it came to.
-func (w *world) settle(t *testing.T, fault string, op operation, mark string, committed bool, err error) outcome {
+func (f *fixture) settle(t *testing.T, fault string, op operation, mark string, committed bool, err error) outcome {
 	t.Helper()
-	applied := w.applied(t, acme, mark)
+	applied := f.applied(t, acme, mark)
 	o := succeeded
 	switch {
 	case err == nil:
