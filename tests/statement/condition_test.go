@@ -8,8 +8,6 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
 )
 
 // TestConditionInSQLOfCaller: the helper writes the condition into raw SQL, scopes and joins.
@@ -38,12 +36,9 @@ func TestConditionInSQLOfCaller(t *testing.T) {
 
 // TestConditionIsNotThereForAll: under no tenant, for shared models, in raw SQL and for the bypass client.
 func TestConditionIsNotThereForAll(t *testing.T) {
-	d := pgserver.New(t)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), open(t, d.Owner.DSN, logger.Discard), models...)
-	require.NoError(t, err)
+	d := newDatabase(t, models...)
 	log := &sqlLog{Interface: logger.Discard}
-	db := open(t, d.App.DSN, log)
-	require.NoError(t, db.Use(tenancy.New(tenancy.Config{AdminRole: d.Admin.Role, OnBypass: ignore})))
+	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role, OnBypass: ignore}, usual(log))
 	for _, find := range []*gorm.DB{
 		db.WithContext(as(acme)).Find(&[]Country{}),
 		db.WithContext(as(acme)).Raw(`SELECT * FROM authors`).Find(&[]Author{}),

@@ -9,8 +9,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // Gadget and Part leave their tenant to the column's default.
@@ -39,19 +38,13 @@ type Part struct {
 // TestCreateWithDefaultTag: a tenant column with a default tag changes nothing of what Create returns, and associations are saved.
 func TestCreateWithDefaultTag(t *testing.T) {
 	gadgets := []any{&Maker{}, &Part{}, &Gadget{}}
-	plainDB := pgserver.New(t)
-	plain := open(t, plainDB.Owner.DSN, logger.Discard)
+	plain := testdb.OpenPlain(t, testdb.New(t).Owner.DSN, usual(logger.Discard))
 	require.NoError(t, plain.AutoMigrate(gadgets...))
 	for _, table := range []string{"makers", "parts", "gadgets"} {
 		require.NoError(t, plain.Exec(`ALTER TABLE `+table+` ALTER tenant_id SET DEFAULT 'acme'`).Error)
 	}
-	d := pgserver.New(t)
-	owner := open(t, d.Owner.DSN, logger.Discard)
-	_, err := rls.Isolation{AppRole: d.App.Role}.Migrate(t.Context(), owner, gadgets...)
-	require.NoError(t, err)
-	db := open(t, d.App.DSN, logger.Discard)
-	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
-	guarded := db.WithContext(as(acme))
+	d := newDatabase(t, gadgets...)
+	guarded := d.Open(t, tenancy.Config{}, usual(logger.Discard)).WithContext(as(acme))
 
 	ids := 1000
 	for name, create := range map[string]func(db *gorm.DB) (any, *gorm.DB){
@@ -93,7 +86,7 @@ func TestCreateWithDefaultTag(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ids += 100 // the same on both sides
 			for _, table := range []string{"makers", "parts", "gadgets"} {
-				for _, db := range []*gorm.DB{plain, owner} {
+				for _, db := range []*gorm.DB{plain, d.OwnerDB} {
 					require.NoError(t, db.Exec(`SELECT setval(pg_get_serial_sequence(?, 'id'), ?)`, table, ids).Error)
 				}
 			}

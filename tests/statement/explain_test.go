@@ -3,7 +3,6 @@ package statement_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,8 +14,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // planNode is a node of a plan, as EXPLAIN (FORMAT JSON) writes it.
@@ -78,42 +76,23 @@ func (n planNode) once() (conditions []string) {
 
 // explained is a database that is asked for the plans of what GORM sends.
 type explained struct {
-	*pgserver.Database
-	owner *gorm.DB
+	*testdb.Database
 }
 
-func newExplained(t *testing.T) *explained {
+func newExplained(t *testing.T, models ...any) *explained {
 	t.Helper()
-	d := pgserver.New(t)
-	return &explained{d, open(t, d.Owner.DSN, logger.Discard)}
-}
-
-func (d *explained) run(t *testing.T, statements ...string) {
-	t.Helper()
-	super := connectSuper(t, d.Database)
-	for _, sql := range statements {
-		_, err := super.Exec(t.Context(), sql)
-		require.NoError(t, err, sql)
-	}
-}
-
-func (d *explained) migrate(t *testing.T, models ...any) error {
-	_, err := rls.Isolation{AppRole: d.App.Role}.Migrate(t.Context(), d.owner, models...)
-	return err
+	return &explained{testdb.New(t, models...)}
 }
 
 // client is the application's, with settings that its sessions begin with.
 func (d *explained) client(t *testing.T, cfg tenancy.Config, settings map[string]string) *gorm.DB {
 	t.Helper()
-	dsn, err := url.Parse(d.App.DSN)
-	require.NoError(t, err)
-	query := dsn.Query()
+	dsn := d.App.DSN
 	for name, value := range settings {
-		query.Set(name, value)
+		dsn = testdb.WithParam(dsn, name, value)
 	}
-	dsn.RawQuery = query.Encode()
-	db := open(t, dsn.String(), logger.Discard)
-	require.NoError(t, db.Use(tenancy.New(cfg)))
+	db, err := testdb.OpenGuarded(t, dsn, cfg, usual(logger.Discard))
+	require.NoError(t, err)
 	return db
 }
 
@@ -187,10 +166,8 @@ func partitionedVisits() []string {
 // out. The policy alone leaves them to the executor.
 func TestExplainPrunesPartitionsWhenPlanning(t *testing.T) {
 	d := newExplained(t)
-	for _, sql := range partitionedVisits() {
-		require.NoError(t, d.owner.Exec(sql).Error)
-	}
-	require.NoError(t, d.migrate(t, &ListVisit{}, &HashVisit{}))
+	d.AsOwner(t, partitionedVisits()...)
+	d.Migrate(t, d.Isolation(), &ListVisit{}, &HashVisit{})
 
 	queries := []struct {
 		name   string
@@ -257,8 +234,7 @@ type VarcharNote struct {
 // TestExplainMergesConditionAndPolicy: the condition and the policy become one search of the index, for each type of the
 // column, in generic and in custom plans; and a custom plan knows how many rows the tenant has.
 func TestExplainMergesConditionAndPolicy(t *testing.T) {
-	d := newExplained(t)
-	require.NoError(t, d.migrate(t, &UUIDNote{}, &BigintNote{}, &VarcharNote{}))
+	d := newExplained(t, &UUIDNote{}, &BigintNote{}, &VarcharNote{})
 	types := []struct {
 		name, table string
 		value       string // SQL that makes the tenant of a number
@@ -281,7 +257,7 @@ func TestExplainMergesConditionAndPolicy(t *testing.T) {
 	}
 	const huge, tiny = 1, 2 // of 20,000 rows the one has 8,000, the other 12
 	for _, typ := range types {
-		d.run(t, `INSERT INTO `+typ.table+` (tenant_id, created_at)
+		d.AsSuperuser(t, `INSERT INTO `+typ.table+` (tenant_id, created_at)
 			SELECT `+typ.value+`, '2024-01-01'::timestamptz + n * interval '1 minute'
 			FROM (SELECT n, CASE WHEN n % 5 < 2 THEN 1 ELSE 2 + n % 999 END AS t FROM generate_series(1, 20000) n) r`,
 			`VACUUM ANALYZE `+typ.table)

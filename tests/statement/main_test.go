@@ -6,22 +6,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestMain(m *testing.M) { pgserver.Main(m) }
@@ -146,26 +142,26 @@ func (l *sqlLog) Trace(_ context.Context, _ time.Time, fc func() (string, int64)
 
 var noon = time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
 
-func open(t *testing.T, dsn string, log logger.Interface) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{
-		Logger: log, NowFunc: func() time.Time { return noon }, DisableForeignKeyConstraintWhenMigrating: true,
+// usual are the options of both sides.
+func usual(log logger.Interface) testdb.Option {
+	return testdb.GORM(func(c *gorm.Config) {
+		c.Logger, c.NowFunc, c.DisableForeignKeyConstraintWhenMigrating = log, func() time.Time { return noon }, true
 	})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
 }
 
-func connectSuper(t *testing.T, d *pgserver.Database) *pgx.Conn {
+// newDatabase has no foreign keys, as the plain side has none.
+func newDatabase(t *testing.T, models ...any) *testdb.Database {
 	t.Helper()
-	dsn, err := url.Parse(pgserver.Shared(t).DSN())
-	require.NoError(t, err)
-	dsn.Path = d.Name
-	conn, err := pgx.Connect(t.Context(), dsn.String())
+	d := testdb.New(t)
+	d.OwnerDB = testdb.OpenPlain(t, d.Owner.DSN, usual(logger.Discard))
+	d.Migrate(t, d.Isolation(), models...)
+	return d
+}
+
+// connectSuper keeps a session of the superuser open for the test.
+func connectSuper(t *testing.T, d *testdb.Database) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), d.SuperuserDSN(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	return conn
@@ -174,10 +170,10 @@ func connectSuper(t *testing.T, d *pgserver.Database) *pgx.Conn {
 // newPlain is GORM without the plugin.
 func newPlain(t *testing.T) *side {
 	t.Helper()
-	d := pgserver.New(t)
+	d := testdb.New(t)
 	s := &side{name: "plain", super: connectSuper(t, d), log: &sqlLog{Interface: logger.Discard}}
-	require.NoError(t, open(t, d.Owner.DSN, logger.Discard).AutoMigrate(models...))
-	s.db = open(t, d.Owner.DSN, s.log)
+	s.db = testdb.OpenPlain(t, d.Owner.DSN, usual(s.log))
+	require.NoError(t, s.db.AutoMigrate(models...))
 	require.NoError(t, s.db.Callback().Create().Before("gorm:create").Register("fill", func(db *gorm.DB) {
 		if db.Statement.Schema != nil && db.Statement.Schema.LookUpField("tenant_id") != nil {
 			db.Statement.SetColumn("TenantID", acme, true)
@@ -189,20 +185,13 @@ func newPlain(t *testing.T) *side {
 // newGuarded is GORM with the plugin.
 func newGuarded(t *testing.T, name string, cfg tenancy.Config, alter ...string) *side {
 	t.Helper()
-	d := pgserver.New(t)
+	d := newDatabase(t, models...)
 	s := &side{name: name, super: connectSuper(t, d), shared: true, log: &sqlLog{Interface: logger.Discard}}
-	_, err := rls.Isolation{AppRole: d.App.Role}.Migrate(t.Context(), open(t, d.Owner.DSN, logger.Discard), models...)
-	require.NoError(t, err)
-	for _, sql := range alter {
+	for _, sql := range append(alter, "GRANT SELECT, INSERT, UPDATE, DELETE ON countries TO "+d.App.Role) {
 		_, err := s.super.Exec(t.Context(), sql)
 		require.NoError(t, err)
 	}
-	_, err = s.super.Exec(t.Context(), "GRANT SELECT, INSERT, UPDATE, DELETE ON countries TO "+d.App.Role)
-	require.NoError(t, err)
-	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
-	db := open(t, d.App.DSN, s.log)
-	require.NoError(t, db.Use(tenancy.New(cfg)))
-	s.db = db.WithContext(as(acme))
+	s.db = d.Open(t, cfg, usual(s.log)).WithContext(as(acme))
 	return s
 }
 
