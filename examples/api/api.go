@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
 	"github.com/gormtenancy/tenancy/examples/internal/web"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
@@ -64,7 +65,7 @@ func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api,
 	return a, nil
 }
 
-func (a *api) close() error { return disconnect(a.db) }
+func (a *api) close() error { return demo.Disconnect(a.db) }
 
 // handler serves all routes. A request gets its tenant only if the host and the token name the same one, and the bearer of
 // the token is a member now.

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
@@ -29,21 +30,13 @@ func connect(dsn string) (*gorm.DB, error) {
 	})
 }
 
-func disconnect(db *gorm.DB) error {
-	pool, err := db.DB()
-	if err != nil {
-		return err
-	}
-	return pool.Close()
-}
-
 // openDatabase makes the schema as the owner, and returns the application's connection.
 func openDatabase(ctx context.Context, database *pgserver.Database, p *passwords) (*gorm.DB, error) {
 	owner, err := connect(database.Owner.DSN)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = disconnect(owner) }()
+	defer func() { _ = demo.Disconnect(owner) }()
 	owner = owner.WithContext(ctx)
 	if err := migrate(ctx, owner, database.App.Role); err != nil {
 		return nil, err

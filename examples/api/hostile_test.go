@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 )
 
 const forbidden = `{"type":"about:blank","title":"Forbidden","status":403,"detail":"You may not act for this tenant."}`
@@ -244,7 +245,7 @@ func TestRevoked(t *testing.T) {
 	w := newWorld(t)
 	owner, err := connect(w.database.Owner.DSN)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, disconnect(owner)) }()
+	defer func() { require.NoError(t, demo.Disconnect(owner)) }()
 
 	require.Equal(t, http.StatusOK, w.do(t, request{token: w.bob, path: "/projects"}).status)
 	require.Equal(t, http.StatusNoContent, w.do(t, request{token: w.ann, method: "DELETE", path: "/members/Bob@acme.example"}).status)

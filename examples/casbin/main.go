@@ -7,10 +7,6 @@ import (
 	"context"
 	"slices"
 
-	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
-
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
@@ -51,7 +47,7 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 	if err := migrate(ctx, database); err != nil {
 		return demo.App{}, err
 	}
-	db, err := connect(database.App.DSN)
+	db, err := demo.Connect(database.App.DSN)
 	if err != nil {
 		return demo.App{}, err
 	}
@@ -59,29 +55,17 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 		return demo.App{}, err
 	}
 	app := handler(&enforcers{db: db}, companies{"acme", "globex"})
-	return demo.App{Handler: app, Close: func() error { return disconnect(db) }, Try: try}, nil
+	return demo.App{Handler: app, Close: func() error { return demo.Disconnect(db) }, Try: try}, nil
 }
 
 func migrate(ctx context.Context, database *pgserver.Database) error {
-	db, err := connect(database.Owner.DSN)
+	db, err := demo.Connect(database.Owner.DSN)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = disconnect(db) }()
+	defer func() { _ = demo.Disconnect(db) }()
 	_, err = rls.Isolation{AppRole: database.App.Role}.Migrate(ctx, db, &Rule{})
 	return err
-}
-
-func connect(dsn string) (*gorm.DB, error) {
-	return gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-}
-
-func disconnect(db *gorm.DB) error {
-	pool, err := db.DB()
-	if err != nil {
-		return err
-	}
-	return pool.Close()
 }
 
 const try = `

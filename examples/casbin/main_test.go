@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/readme"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
@@ -94,9 +95,9 @@ func TestBadRequests(t *testing.T) {
 // TestWithoutTenant: no enforcer is made for a request without a tenant.
 func TestWithoutTenant(t *testing.T) {
 	_, database := start(t)
-	db, err := connect(database.App.DSN)
+	db, err := demo.Connect(database.App.DSN)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, disconnect(db)) })
+	t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 	_, err = newEnforcer(t.Context(), db)
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)

@@ -38,11 +38,3 @@ func openPlain(dsn string, conns int) (*gorm.DB, error) {
 	// GORM's logger would write statements with their values.
 	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
 }
-
-func closePool(db *gorm.DB) error {
-	pool, err := db.DB()
-	if err != nil {
-		return err
-	}
-	return pool.Close()
-}

@@ -39,7 +39,7 @@ func main() {
 		if err != nil {
 			return demo.App{}, err
 		}
-		return demo.App{Handler: app, Close: func() error { return closePool(db) }, Try: try}, nil
+		return demo.App{Handler: app, Close: func() error { return demo.Disconnect(db) }, Try: try}, nil
 	})
 }
 
@@ -50,7 +50,7 @@ func prepare(ctx context.Context, database *pgserver.Database, conns int, passwo
 		return nil, err
 	}
 	err = migrate(ctx, owner, database.App.Role, database.Admin.Role)
-	if err := closePool(owner); err != nil {
+	if err := demo.Disconnect(owner); err != nil {
 		return nil, err
 	}
 	if err != nil {

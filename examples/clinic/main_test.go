@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
@@ -39,7 +40,7 @@ func newDatabase(t *testing.T) site {
 	database := pgserver.New(t)
 	db, err := prepare(t.Context(), database, connections, weak)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, closePool(db)) })
+	t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
 	return site{database: database, owner: openOwner(t, database.Owner.DSN), db: db}
 }
 
@@ -47,7 +48,7 @@ func openOwner(t *testing.T, dsn string) *gorm.DB {
 	t.Helper()
 	db, err := openPlain(dsn, 1)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, closePool(db)) })
+	t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
 	return db
 }
 

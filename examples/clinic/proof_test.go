@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 )
 
 var (
@@ -40,7 +41,7 @@ func TestManyAtOnceWithoutThePlugin(t *testing.T) {
 	s := newDatabase(t)
 	db, err := openPlain(s.database.Admin.DSN, connections)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, closePool(db)) })
+	t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
 	for _, model := range models() { // GORM's own first look at related models is not safe for several requests at a time
 		require.NoError(t, (&gorm.Statement{DB: db}).Parse(model))
 	}

@@ -1,42 +1,40 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/examples/internal/readme"
 )
 
 // TestReadme starts the quickstart as the README says, sends the requests that it prints, and compares all with what
 // the README shows.
 func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
-	shown := regexp.MustCompile(`(?m)^\$ (curl .*)\n(.*)$`).FindAllStringSubmatch(string(readme), -1)
+	shown := regexp.MustCompile(`(?m)^\$ (curl .*)\n(.*)$`).FindAllStringSubmatch(string(text), -1)
 	require.NotEmpty(t, shown, "curl lines in README.md")
 
-	addr, commands := start(t)
+	addr, commands := startProgram(t)
+	port := addr[strings.LastIndex(addr, ":"):]
 	require.Len(t, commands, len(shown), "as many requests printed as shown")
 	for i, command := range commands {
-		require.Equal(t, shown[i][1], strings.ReplaceAll(command, addr, "localhost:8080"))
+		require.Equal(t, shown[i][1], strings.ReplaceAll(command, port, ":8080"))
 		require.Equal(t, shown[i][2], curl(t, command))
 	}
 }
 
 // TestBadRequests touches nothing.
 func TestBadRequests(t *testing.T) {
-	addr, _ := start(t)
+	addr, _ := startProgram(t)
 	for name, headers := range map[string]http.Header{
 		"no tenant":       {},
 		"empty tenant":    {"X-Tenant-Id": {""}},
@@ -66,41 +64,16 @@ func TestBadRequests(t *testing.T) {
 	require.JSONEq(t, `{"id":1,"tenant":"acme","name":"Ann"}`, body, "only the name is taken from the body")
 }
 
-// start runs the program, and returns its address and the commands it prints. At the end it presses Ctrl-C.
-func start(t *testing.T) (addr string, commands []string) {
+// startProgram runs the program, and returns its address and the commands it prints.
+func startProgram(t *testing.T) (addr string, commands []string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "quickstart")
-	build, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
-	require.NoError(t, err, "%s", build)
-
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, program, "-addr", "127.0.0.1:0")
-	cmd.Stderr = os.Stderr
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
-		_, _ = io.Copy(io.Discard, stdout)
-		require.NoError(t, cmd.Wait(), "ends cleanly on Ctrl-C")
-	})
-
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if rest, ok := strings.CutPrefix(line, "Serving on http://"); ok {
-			addr, _, _ = strings.Cut(rest, " ")
-		}
-		if strings.HasPrefix(line, "curl ") {
+	program := readme.Start(t)
+	for line := range strings.Lines(program.Said) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "curl ") {
 			commands = append(commands, line)
 		}
-		if strings.HasPrefix(line, "Stop with") {
-			return addr, commands
-		}
 	}
-	t.Fatal("the quickstart ended before it served")
-	return "", nil
+	return program.Addr, commands
 }
 
 // curl does what the command of that name would, as far as the quickstart uses it.

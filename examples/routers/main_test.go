@@ -10,11 +10,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tenanthttp"
@@ -115,13 +114,9 @@ func open(t *testing.T) *gorm.DB {
 	t.Helper()
 	d := pgserver.New(t)
 	connect := func(dsn string) *gorm.DB {
-		db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
+		db, err := demo.Connect(dsn)
 		require.NoError(t, err)
-		t.Cleanup(func() {
-			pool, err := db.DB()
-			require.NoError(t, err)
-			require.NoError(t, pool.Close())
-		})
+		t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
 		return db
 	}
 	_, err := rls.Isolation{AppRole: d.App.Role}.Migrate(t.Context(), connect(d.Owner.DSN), &Owl{})

@@ -6,10 +6,6 @@ package main
 import (
 	"context"
 
-	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
-
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
@@ -37,23 +33,23 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 	if err := migrate(ctx, database); err != nil {
 		return demo.App{}, err
 	}
-	db, err := connect(database.App.DSN)
+	db, err := demo.Connect(database.App.DSN)
 	if err != nil {
 		return demo.App{}, err
 	}
 	if err := db.Use(tenancy.New(tenancy.Config{})); err != nil {
 		return demo.App{}, err
 	}
-	return demo.App{Handler: handler(db), Close: func() error { return disconnect(db) }, Try: try}, nil
+	return demo.App{Handler: handler(db), Close: func() error { return demo.Disconnect(db) }, Try: try}, nil
 }
 
 // migrate makes tables, policies and schools, as the owner. The application may only read which schools there are.
 func migrate(ctx context.Context, database *pgserver.Database) error {
-	db, err := connect(database.Owner.DSN)
+	db, err := demo.Connect(database.Owner.DSN)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = disconnect(db) }()
+	defer func() { _ = demo.Disconnect(db) }()
 	app := database.App.Role
 	if _, err := (rls.Isolation{AppRole: app}).Migrate(ctx, db, &School{}, &Student{}); err != nil {
 		return err
@@ -66,18 +62,6 @@ func migrate(ctx context.Context, database *pgserver.Database) error {
 		{Slug: "castelobruxo", Name: "Castelobruxo"},
 		{Slug: "beauxbatons", Name: "Académie de Magie Beauxbâtons"},
 	}).Error
-}
-
-func connect(dsn string) (*gorm.DB, error) {
-	return gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-}
-
-func disconnect(db *gorm.DB) error {
-	pool, err := db.DB()
-	if err != nil {
-		return err
-	}
-	return pool.Close()
 }
 
 const try = `

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/readme"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
@@ -92,9 +93,9 @@ func TestHostileRequests(t *testing.T) {
 func TestSchoolsAreReadOnly(t *testing.T) {
 	database := pgserver.New(t)
 	require.NoError(t, migrate(t.Context(), database))
-	db, err := connect(database.App.DSN)
+	db, err := demo.Connect(database.App.DSN)
 	require.NoError(t, err)
-	defer disconnect(db)
+	defer demo.Disconnect(db)
 	require.ErrorContains(t, db.Create(&School{Slug: "azkaban"}).Error, "permission denied")
 	require.ErrorContains(t, db.Where("true").Delete(&School{}).Error, "permission denied")
 }
