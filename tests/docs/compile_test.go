@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const module = "github.com/gormtenancy/tenancy"
+
 // packages are what fragments can use without an import, by the name that they have in the code.
 var packages = map[string]string{
 	"context": "context",
@@ -135,15 +137,20 @@ func addImports(files *token.FileSet, file *ast.File) {
 	}
 }
 
+// importer returns an importer of the compiled packages.
+func (c compiler) importer(files *token.FileSet) types.Importer {
+	return importer.ForCompiler(files, "gc", func(path string) (io.ReadCloser, error) {
+		if c.files[path] == "" {
+			return nil, fmt.Errorf("no package %q among those that snippets can use", path)
+		}
+		return os.Open(c.files[path])
+	})
+}
+
 // types returns the type errors of a package, except that a variable is not used.
 func (c compiler) types(files *token.FileSet, parsed ...*ast.File) (problems []string) {
 	config := types.Config{
-		Importer: importer.ForCompiler(files, "gc", func(path string) (io.ReadCloser, error) {
-			if c.files[path] == "" {
-				return nil, fmt.Errorf("no package %q among those that snippets can use", path)
-			}
-			return os.Open(c.files[path])
-		}),
+		Importer: c.importer(files),
 		Error: func(err error) {
 			if e, ok := err.(types.Error); !ok || !e.Soft { //nolint:errorlint // types.Config promises this type
 				problems = append(problems, err.Error())

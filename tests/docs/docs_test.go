@@ -28,8 +28,13 @@ type page struct {
 // pages returns the pages at the root and in docs.
 func pages(t *testing.T) []page {
 	t.Helper()
+	return readPages(t, "*.md", "docs/*.md")
+}
+
+func readPages(t *testing.T, patterns ...string) []page {
+	t.Helper()
 	var all []page
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
+	for _, pattern := range patterns {
 		names, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, names, pattern)
@@ -117,7 +122,7 @@ func TestSnippetsThatDoNotCompile(t *testing.T) {
 func TestLinksLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	anchors := map[string]map[string]bool{}
-	all := pages(t)
+	all := append(pages(t), readPages(t, "examples/*/README.md")...)
 	for _, p := range all {
 		anchors[p.name] = p.anchors()
 	}
