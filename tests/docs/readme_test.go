@@ -1,79 +1,21 @@
 package docs
 
 import (
-	"context"
 	"fmt"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
 )
 
 // maxWords is how long README may be.
 const maxWords = 1800
-
-// TestReadmeProgramRuns creates the roles and the database as README's SQL does, runs its program as it stands there, and
-// looks what it prints. Only the names of roles and database, and the place of the server, are others.
-func TestReadmeProgramRuns(t *testing.T) {
-	server := pgserver.Shared(t)
-	name := pgserver.New(t).Name + "_shop"
-	readme := readPage(t, "README.md")
-	var script, program string
-	for _, s := range readme.snippets() {
-		switch {
-		case s.language == "sql" && script == "":
-			script = s.code
-		case s.language == "go" && program == "":
-			require.NotEmpty(t, script, "the SQL of the roles stands before the program that needs them")
-			program = s.code
-		}
-	}
-	script, program = strings.ReplaceAll(script, "shop", name), strings.ReplaceAll(program, "shop", name)
-
-	superuser, err := pgx.Connect(t.Context(), server.DSN())
-	require.NoError(t, err)
-	exec1 := func(ctx context.Context, sql string) {
-		_, err := superuser.Exec(ctx, sql)
-		require.NoError(t, err, sql)
-	}
-	t.Cleanup(func() {
-		ctx := context.Background()
-		exec1(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
-		exec1(ctx, "DROP ROLE IF EXISTS "+name+"_owner, "+name+"_app, "+name+"_admin")
-		require.NoError(t, superuser.Close(ctx))
-	})
-	for statement := range strings.SplitSeq(regexp.MustCompile(`--.*`).ReplaceAllString(script, ""), ";") {
-		exec1(t.Context(), statement)
-	}
-
-	for _, login := range []string{"owner", "app"} {
-		shown := "postgres://" + name + "_" + login + ":change-me@localhost:5432/" + name
-		require.Equal(t, 1, strings.Count(program, shown), "the DSN of the %s", login)
-		dsn, err := url.Parse(server.DSN())
-		require.NoError(t, err)
-		dsn.User, dsn.Path = url.UserPassword(name+"_"+login, "change-me"), "/"+name
-		program = strings.ReplaceAll(program, shown, dsn.String())
-	}
-	file := filepath.Join(t.TempDir(), "main.go")
-	require.NoError(t, os.WriteFile(file, []byte(program), 0o600))
-	for run, admin := range []string{"the admin sees 1 users", "the admin sees 2 users"} {
-		out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
-		require.NoError(t, err, "run %d: %s", run, out)
-		for _, line := range []string{"globex sees 0 users", "no tenant: true", admin} {
-			require.Contains(t, string(out), line+"\n")
-		}
-	}
-}
 
 func TestReadmeIsShort(t *testing.T) {
 	require.LessOrEqual(t, len(strings.Fields(readPage(t, "README.md").text)), maxWords, "words in README.md: move detail to docs")
