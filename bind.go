@@ -55,7 +55,7 @@ func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch c := plain(db.Config.ConnPool).(type) {
+	switch c := unprepared(db.Config.ConnPool).(type) {
 	case *bypassPool:
 		return nil, errBoundBypass
 	case refusedPool:
@@ -66,7 +66,7 @@ func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
 		}
 	}
 	return &binding{decision: decision, refused: func(ctx context.Context, err error) error {
-		return p.tellBegin(ctx, db.Logger, err)
+		return p.reportBegin(ctx, db.Logger, err)
 	}}, nil
 }
 

@@ -33,7 +33,7 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	}
 	tx.Config.ConnPool = pool
 	if inTransaction(tx.Statement.ConnPool) {
-		tx.Statement.ConnPool = plain(tx.Statement.ConnPool)
+		tx.Statement.ConnPool = unprepared(tx.Statement.ConnPool)
 	} else {
 		tx.Statement.ConnPool = pool
 	}
@@ -97,7 +97,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 
 // poolBelow returns the guarded pool in the Config of db, not one that dbresolver chose for a statement.
 func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
-	switch c := plain(unbound(plain(db.Config.ConnPool))).(type) {
+	switch c := unprepared(unbound(unprepared(db.Config.ConnPool))).(type) {
 	case *sql.DB:
 		return p.pool(db.Statement.Context, c, nil, false)
 	case refusedPool:
@@ -123,7 +123,7 @@ func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 
 // bypassOf returns the pool of an admin client, and nil for any other.
 func bypassOf(c gorm.ConnPool) *bypassPool {
-	b, _ := plain(c).(*bypassPool)
+	b, _ := unprepared(c).(*bypassPool)
 	return b
 }
 
@@ -132,7 +132,7 @@ func bypassOf(c gorm.ConnPool) *bypassPool {
 // top, when it is over.
 func markBypass(db *gorm.DB, op string) {
 	var b *bypassPool
-	switch c := plain(db.Config.ConnPool).(type) {
+	switch c := unprepared(db.Config.ConnPool).(type) {
 	case *bypassPool:
 		b = c
 	case *boundPool:
@@ -164,7 +164,7 @@ func (b *bypassPool) markBypass(ctx context.Context, table string) context.Conte
 // take puts a statement of the admin client onto its pool: dbresolver may have chosen another, and GORM's prepared
 // statements are those of tenants' clients.
 func (b *bypassPool) take(stmt *gorm.Statement) error {
-	switch c := plain(stmt.ConnPool).(type) {
+	switch c := unprepared(stmt.ConnPool).(type) {
 	case *sql.Tx, *sql.Conn:
 		if source(c) != b.DB {
 			return wrapf(ErrTenantMismatch, "the admin client got the transaction of another")

@@ -17,14 +17,14 @@ func (p *Plugin) create(c *chain) func(*gorm.DB) {
 			s.saveByKey()
 			err = s.fill(true)
 		}
-		s.mayBeAlone(db, c)
+		s.planAutocommit(db, c)
 		refuse(db, "create", err)
 	}
 }
 
 // checkCreate looks again, after hooks and belongs-to associations, which set columns as well.
 func (p *Plugin) checkCreate(db *gorm.DB) {
-	if s, ok := p.entered(db, "create"); ok {
+	if s, ok := p.reenter(db, "create"); ok {
 		refuse(db, "create", cmp.Or(s.checkContext(), s.fill(false)))
 	}
 }
@@ -59,13 +59,13 @@ func (p *Plugin) update(c *chain) func(*gorm.DB) {
 		if err == nil && db.AllowGlobalUpdate {
 			s.ensureWhere()
 		}
-		s.mayBeAlone(db, c)
+		s.planAutocommit(db, c)
 		refuse(db, "update", err)
 	}
 }
 
 func (p *Plugin) checkUpdate(db *gorm.DB) {
-	if s, ok := p.entered(db, "update"); ok {
+	if s, ok := p.reenter(db, "update"); ok {
 		refuse(db, "update", cmp.Or(s.checkContext(), s.checkAssignments()))
 	}
 }
@@ -76,7 +76,7 @@ func (p *Plugin) delete(c *chain) func(*gorm.DB) {
 		if err == nil && db.AllowGlobalUpdate {
 			s.ensureWhere()
 		}
-		s.mayBeAlone(db, c)
+		s.planAutocommit(db, c)
 		refuse(db, "delete", err)
 	}
 }
@@ -105,7 +105,7 @@ func (p *Plugin) row(db *gorm.DB) {
 	if err != nil {
 		err = explain(db.Statement, "row", err)
 		if !isReported(err) {
-			err = p.tell(db.Statement.Context, err)
+			err = p.reportRefusal(db.Statement.Context, err)
 		}
 		db.Statement.ConnPool = refusedPool{err: err, instead: db.Statement.ConnPool}
 	}
@@ -127,8 +127,8 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if db.Error != nil {
 		return statement{}, nil // GORM's own callbacks do nothing either
 	}
-	s := p.look(db, op)
-	p.fresh.statement(s.Statement)
+	s := p.newStatement(db, op)
+	p.scanPools.statement(s.Statement)
 	if s.bypass != nil {
 		return s, s.bypass.take(s.Statement)
 	}
@@ -146,20 +146,20 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 		return s, err
 	}
 	if id, _ := guard.Tenant(s.Context); id != "" && s.SQL.Len() == 0 && !s.tenant.accepts(id) {
-		return s, s.tenant.misfit()
+		return s, s.tenant.errInvalid()
 	}
 	return s, p.verifyIsolation(&s, pool)
 }
 
-// entered is for a second look at a statement that passed.
-func (p *Plugin) entered(db *gorm.DB, op string) (statement, bool) {
+// reenter is for a second look at a statement that passed.
+func (p *Plugin) reenter(db *gorm.DB, op string) (statement, bool) {
 	if db.Error != nil {
 		return statement{}, false
 	}
-	return p.look(db, op), true
+	return p.newStatement(db, op), true
 }
 
-func (p *Plugin) look(db *gorm.DB, op string) statement {
+func (p *Plugin) newStatement(db *gorm.DB, op string) statement {
 	return statement{
 		Statement: db.Statement,
 		plugin:    p,
@@ -180,5 +180,5 @@ func (s *statement) scope() (string, error) {
 	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !inTransaction(s.ConnPool) {
 		return id, nil
 	}
-	return guard.TransactionTenant(s.Context, plain(s.ConnPool))
+	return guard.TransactionTenant(s.Context, unprepared(s.ConnPool))
 }

@@ -144,7 +144,7 @@ func (c tenantColumn) accepts(id string) bool {
 	return !ok || written == id
 }
 
-func (c tenantColumn) misfit() error {
+func (c tenantColumn) errInvalid() error {
 	return wrapf(ErrInvalidTenant, "column %s is %s in Go, and the tenant's id is not one as PostgreSQL writes it", c.name, c.field.FieldType)
 }
 

@@ -1,13 +1,10 @@
 package tenancy
 
 import (
-	"cmp"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 
-	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 )
@@ -116,7 +113,7 @@ func (f *filler) structRow(row reflect.Value) error {
 		return nil // nil among the rows, or another type than the model's: GORM refuses it
 	}
 	field := f.tenant.field
-	unset, holds := f.glance(field, row)
+	unset, holds := f.quickCheck(field, row)
 	if holds {
 		return nil
 	}
@@ -138,9 +135,9 @@ func (f *filler) structRow(row reflect.Value) error {
 	}
 }
 
-// glance tells without allocating, for a create may have many rows, whether a row's tenant field is unset, or holds the
+// quickCheck tells without allocating, for a create may have many rows, whether a row's tenant field is unset, or holds the
 // tenant. It answers neither where it takes a closer look.
-func (f *filler) glance(field *schema.Field, row reflect.Value) (unset, holds bool) {
+func (f *filler) quickCheck(field *schema.Field, row reflect.Value) (unset, holds bool) {
 	if field.Serializer != nil || slices.Min(field.StructField.Index) < 0 { // in an embedded pointer, which may be nil
 		return false, false
 	}
@@ -161,13 +158,13 @@ func (f *filler) glance(field *schema.Field, row reflect.Value) (unset, holds bo
 func (f *filler) set(field *schema.Field, row reflect.Value) error {
 	id, ok := f.asValue()
 	if !ok || field.Set(f.Context, row, id) != nil {
-		return f.tenant.misfit()
+		return f.tenant.errInvalid()
 	}
-	if _, holds := f.glance(field, row); holds {
+	if _, holds := f.quickCheck(field, row); holds {
 		return nil
 	}
 	if value, _ := field.ValueOf(f.Context, row); !f.tenant.holds(value, f.id) {
-		return f.tenant.misfit()
+		return f.tenant.errInvalid()
 	}
 	return nil
 }
@@ -215,55 +212,11 @@ func (f *filler) mapRow(row map[string]any) error {
 		return errNoTenantForRow
 	default:
 		if _, ok := f.asValue(); !ok {
-			return f.tenant.misfit()
+			return f.tenant.errInvalid()
 		}
 		f.later = true
 	}
 	return nil
-}
-
-// laterKey is where a statement keeps that writeValues is to write the tenant.
-const laterKey = "tenancy:later"
-
-// writeValues writes the tenant into those rows of a clause VALUES that leave it unset.
-func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
-	values, ok := c.Expression.(clause.Values)
-	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
-		return c
-	}
-	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt, "create")}
-	id, err := s.scope()
-	value, fits := s.tenant.value(id)
-	if err != nil || id == "" || !fits {
-		_ = stmt.AddError(cmp.Or(err, errNoTenantForRow))
-		return c
-	}
-	at := slices.IndexFunc(values.Columns, func(c clause.Column) bool { return s.tenant.is(c.Name) })
-	if at < 0 {
-		values.Columns = append(slices.Clip(values.Columns), clause.Column{Name: s.tenant.name})
-	}
-	if len(values.Values) == 0 {
-		values.Values = [][]any{nil}
-	}
-	rows := make([][]any, len(values.Values))
-	for i, row := range values.Values {
-		rows[i] = slices.Clone(row)
-		switch {
-		case at < 0:
-			rows[i] = append(rows[i], value)
-		case isUnset(row[at]) || isDefaultValue(row[at]):
-			rows[i][at] = value
-		}
-	}
-	values.Values = rows
-	c.Expression = values
-	return c
-}
-
-// isDefaultValue reports whether a value is what GORM writes for a field that is unset in some rows: DEFAULT.
-func isDefaultValue(value any) bool {
-	expr, ok := value.(clause.Expr)
-	return ok && expr.SQL == "DEFAULT"
 }
 
 // check refuses a value of the tenant column that is not the tenant's, or that nobody knows before the database does.
@@ -306,125 +259,6 @@ func (f *filler) assignments(set clause.Set) error {
 		}
 	}
 	return nil
-}
-
-// checkAssignments refuses an update that would move rows to another tenant, and fills in the tenant where Save would
-// write an unset column.
-func (s *statement) checkAssignments() error {
-	if s.tenant.name == "" {
-		return nil
-	}
-	f := filler{statement: *s}
-	set, _ := s.Clauses["SET"].Expression.(clause.Set)
-	if slices.ContainsFunc(set, func(a clause.Assignment) bool { return s.tenant.is(a.Column.Name) }) {
-		if err := f.prepare(); err != nil {
-			return err
-		}
-		if err := f.assignments(set); err != nil {
-			return err
-		}
-	}
-	dest := reflect.ValueOf(s.Dest)
-	for dest.Kind() == reflect.Pointer {
-		dest = dest.Elem()
-	}
-	if !dest.IsValid() {
-		return nil
-	}
-	switch dest.Kind() {
-	case reflect.Struct:
-		return f.updateStruct(dest)
-	case reflect.Map:
-		if row, ok := dest.Interface().(map[string]any); ok {
-			return f.updateMap(row)
-		}
-	}
-	return nil
-}
-
-func (f *filler) updateMap(row map[string]any) error {
-	for key, value := range row {
-		if !f.tenant.is(key) {
-			continue
-		}
-		if value == nil && len(row) > 1 && allNil(row) {
-			// GORM takes an association apart by setting its whole foreign key to NULL. Where that is composite, as it
-			// should be, the tenant is part of it, and has to stay.
-			row = maps.Clone(row)
-			delete(row, key)
-			f.Dest = row
-			continue
-		}
-		if err := f.prepare(); err != nil {
-			return err
-		}
-		if err := f.check(value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func allNil(row map[string]any) bool {
-	for _, value := range row {
-		if value != nil {
-			return false
-		}
-	}
-	return true
-}
-
-func (f *filler) updateStruct(row reflect.Value) error {
-	field := f.fieldIn(row.Type())
-	if field == nil {
-		return nil
-	}
-	value, zero := field.ValueOf(f.Context, row)
-	unset := zero || isUnset(value)
-	switch selected, written := f.selects(field); {
-	case unset && !selected, !written:
-		return nil // GORM leaves it out
-	}
-	if err := f.prepare(); err != nil {
-		return err
-	}
-	if !unset {
-		return f.check(value)
-	}
-	if f.id == "" {
-		return errNoTenantForRow
-	}
-	if !row.CanAddr() {
-		row = addressable(row)
-		f.Dest = row.Addr().Interface()
-	}
-	return f.set(field, row)
-}
-
-// fieldIn returns the field of the tenant column in a struct that an update takes its values from. It need not be the
-// model.
-func (f *filler) fieldIn(t reflect.Type) *schema.Field {
-	if f.Schema == nil {
-		return nil // GORM refuses it
-	}
-	if t == f.Schema.ModelType {
-		return f.tenant.field
-	}
-	other := gorm.Statement{DB: f.DB}
-	if err := other.Parse(reflect.New(t).Interface()); err != nil {
-		return nil // GORM refuses it
-	}
-	return other.Schema.LookUpField(f.tenant.name)
-}
-
-// selects reports whether an update names the field in Select, and whether it writes the field if it is not zero.
-func (f *filler) selects(field *schema.Field) (selected, written bool) {
-	if len(f.Selects)+len(f.Omits) == 0 {
-		return false, field.Updatable
-	}
-	columns, restricted := f.SelectAndOmitColumns(false, true)
-	selected, named := columns[field.DBName]
-	return selected, selected || !named && !restricted
 }
 
 // addressable returns a copy of v that can be written to.

@@ -36,8 +36,8 @@ type rowRefusal struct{ error }
 
 func (r rowRefusal) Unwrap() error { return r.error }
 
-// start returns the first of our callbacks. GORM's errors stick to a statement, but Row has none: who goes on with it can.
-func start(op string) func(*gorm.DB) {
+// startStatement returns the first of our callbacks. GORM's errors stick to a statement, but Row has none: who goes on with it can.
+func startStatement(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		if _, ok := db.Error.(rowRefusal); ok { //nolint:errorlint // only what settle has left as it is
 			db.Error = nil
@@ -51,10 +51,10 @@ func isReported(err error) bool {
 	return errors.As(err, &r)
 }
 
-// tell tells Config.OnRefuse of a refusal, which explain or the guard made, and returns it with the mark of having done so.
+// reportRefusal tells Config.OnRefuse of a refusal, which explain or the guard made, and returns it with the mark of having done so.
 // A panic of OnRefuse becomes part of the error: on its way up it would cost the connection of a default transaction, or of
 // one that was to begin.
-func (p *Plugin) tell(ctx context.Context, refusal error) (marked error) {
+func (p *Plugin) reportRefusal(ctx context.Context, refusal error) (marked error) {
 	marked = reported{refusal}
 	if p.config.OnRefuse == nil {
 		return marked
@@ -75,11 +75,11 @@ func (p *Plugin) tell(ctx context.Context, refusal error) (marked error) {
 	return marked
 }
 
-// tellBegin does the same for a transaction that did not begin. No callback has seen it, nor does GORM log it: so the
+// reportBegin does the same for a transaction that did not begin. No callback has seen it, nor does GORM log it: so the
 // logger is that of the *gorm.DB which the plugin was installed on.
-func (p *Plugin) tellBegin(ctx context.Context, log logger.Interface, refusal error) (marked error) {
+func (p *Plugin) reportBegin(ctx context.Context, log logger.Interface, refusal error) (marked error) {
 	refusal = beginError(refusal)
-	marked = p.tell(ctx, refusal)
+	marked = p.reportRefusal(ctx, refusal)
 	if log == nil {
 		return marked
 	}
@@ -106,7 +106,7 @@ func beginError(err error) error {
 // refusedBegin returns a pool for db that refuses everything, and tells of transactions.
 func (p *Plugin) refusedBegin(db *gorm.DB, refusal error) refusedPool {
 	return refusedPool{err: refusal, onBegin: func(ctx context.Context, err error) error {
-		return p.tellBegin(ctx, db.Logger, err)
+		return p.reportBegin(ctx, db.Logger, err)
 	}}
 }
 

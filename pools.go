@@ -5,11 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
@@ -53,16 +51,16 @@ func UnguardedPool(db *gorm.DB) (*sql.DB, error) {
 
 // pool is a guarded pool, and what hangs on it.
 type pool struct {
-	guarded  *sql.DB
-	inner    *sql.DB // what guarded borrows from, or guarded itself
-	proofs   proofs
-	prepare  sync.Once
-	prepared *gorm.PreparedStmtDB // by preparedFor, on
-	waitless atomic.Pointer[sql.DB]
-	admin    func() (*sql.DB, error)
-	reader   func() (*sql.DB, error) // of read-only admin clients
-	chosen   []*pool                 // for pools of dbresolver that are chosen in place of this one
-	safe     atomic.Bool             // its roles are, says PostgreSQL, or the Config
+	guarded   *sql.DB
+	inner     *sql.DB // what guarded borrows from, or guarded itself
+	proofs    proofs
+	prepare   sync.Once
+	prepared  *gorm.PreparedStmtDB // by preparedFor, on
+	preparing atomic.Pointer[sql.DB]
+	admin     func() (*sql.DB, error)
+	reader    func() (*sql.DB, error) // of read-only admin clients
+	chosen    []*pool                 // for pools of dbresolver that are chosen in place of this one
+	safe      atomic.Bool             // its roles are, says PostgreSQL, or the Config
 
 	log atomic.Pointer[logger.Interface] // GORM's, for transactions that were refused
 }
@@ -110,7 +108,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 		added.log.Store(main.log.Load())
 	}
 	want.OnBegin.Set(func(ctx context.Context, refusal error) error {
-		return p.tellBegin(ctx, added.logger(), refusal)
+		return p.reportBegin(ctx, added.logger(), refusal)
 	})
 	guard.OnClose(added.guarded, func() error { return p.close(added, main == nil) })
 	for _, key := range []*sql.DB{db, added.guarded, added.inner} {
@@ -140,8 +138,8 @@ func (p *Plugin) close(closed *pool, andInner bool) error {
 	for _, c := range chosen {
 		errs = append(errs, c.guarded.Close())
 	}
-	if waitless := closed.waitless.Load(); waitless != nil {
-		errs = append(errs, waitless.Close())
+	if preparing := closed.preparing.Load(); preparing != nil {
+		errs = append(errs, preparing.Close())
 	}
 	for _, open := range []func() (*sql.DB, error){closed.admin, closed.reader} {
 		if admin, _ := open(); admin != nil {
@@ -154,215 +152,9 @@ func (p *Plugin) close(closed *pool, andInner bool) error {
 	return errors.Join(errs...)
 }
 
-// install replaces the pool of db by its guarded one.
-func (p *Plugin) install(db *gorm.DB) (*pool, error) {
-	ctx := db.Statement.Context
-	switch c := db.Config.ConnPool.(type) {
-	case *sql.DB:
-		pool, err := p.pool(ctx, c, nil, openedByGORM(db))
-		if err != nil {
-			return nil, err
-		}
-		pool.logTo(db.Logger)
-		db.Config.ConnPool, db.Statement.ConnPool = pool.guarded, pool.guarded
-		return pool, p.guardStore(db, pool)
-	case *gorm.PreparedStmtDB:
-		pool, err := p.guardPrepared(ctx, c, nil, openedByGORM(db))
-		if err != nil {
-			return nil, err
-		}
-		pool.logTo(db.Logger)
-		db.Statement.ConnPool = c
-		return pool, p.guardStore(db, pool)
-	default:
-		return nil, fmt.Errorf("%T is not a *sql.DB of pgx", c)
-	}
-}
-
-// openedByGORM reports whether GORM has made the pool of db from a DSN, so that no one has it but by (*gorm.DB).DB.
-func openedByGORM(db *gorm.DB) bool {
-	switch d := db.Dialector.(type) {
-	case *postgres.Dialector:
-		return d.Config != nil && d.Conn == nil
-	case postgres.Dialector:
-		return d.Config != nil && d.Conn == nil
-	default:
-		return false
-	}
-}
-
-// guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements
-// that were prepared on the pool below would go on running there.
-func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main *pool, alone bool) (*pool, error) {
-	below, ok := plain(unbound(c.ConnPool)).(*sql.DB) // GORM's store can be made by a bound client
-	if !ok {
-		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB of pgx", c.ConnPool)
-	}
-	_, seen := guard.Of(below)
-	pool, err := p.pool(ctx, below, main, alone)
-	if err == nil && (!seen || below != pool.guarded) {
-		c.ConnPool = pool.guarded
-		c.Close()
-	}
-	return pool, err
-}
-
-// guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one; dbresolver
-// leaves that of a replica there.
-func (p *Plugin) guardStore(db *gorm.DB, main *pool) error {
-	store := private.CacheStore(db.Config)
-	if store == nil {
-		return nil
-	}
-	kept, _ := store.Load("preparedStmt")
-	if prepared, ok := kept.(*gorm.PreparedStmtDB); ok {
-		_, err := p.guardPrepared(db.Statement.Context, prepared, main, false)
-		return err
-	}
-	return nil
-}
-
-// followResolver makes dbresolver's choice a guarded pool in the moment it is made. Mostly the callbacks after it come
-// early enough; not where dbresolver.Use or dbresolver.Write choose the pool for a transaction that begins right away.
-func (p *Plugin) followResolver(db *gorm.DB) error {
-	const name = "gorm:db_resolver"
-	quiet := db.Logger
-	db.Logger = quietLogger{quiet} // GORM reports each replaced callback
-	defer func() { db.Logger = quiet }()
-
-	create, query, update := db.Callback().Create(), db.Callback().Query(), db.Callback().Update()
-	del, row, raw := db.Callback().Delete(), db.Callback().Row(), db.Callback().Raw()
-	for _, c := range []struct {
-		choose  func(*gorm.DB)
-		replace interface {
-			Replace(string, func(*gorm.DB)) error
-		}
-	}{
-		{create.Get(name), create.Before("*")},
-		{query.Get(name), query.Before("*")},
-		{update.Get(name), update.Before("*")},
-		{del.Get(name), del.Before("*")},
-		{row.Get(name), row.Before("*")},
-		{raw.Get(name), raw.Before("*")},
-	} {
-		if c.choose == nil {
-			continue // no dbresolver, or it comes later: then its replicas are initialized one by one
-		}
-		if err := c.replace.Replace(name, func(db *gorm.DB) {
-			c.choose(db)
-			// An error in db would not keep GORM from beginning a transaction, which nobody would end then.
-			if err := p.takeChosen(db); err != nil {
-				db.Statement.ConnPool = p.refusedBegin(db, explain(db.Statement, "resolve", err))
-			}
-		}); err != nil {
-			return fmt.Errorf("tenancy: replace the callback %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// takeChosen sees to it that what dbresolver has chosen is guarded.
-func (p *Plugin) takeChosen(db *gorm.DB) error {
-	switch b := plain(db.Config.ConnPool).(type) {
-	case *bypassPool:
-		return b.take(db.Statement)
-	case *boundPool:
-		_, err := p.takePool(db)
-		if err == nil {
-			db.Statement.ConnPool = b.around(db.Statement.ConnPool) // a transaction may begin right away
-		}
-		return err
-	default:
-		_, err := p.takePool(db)
-		return err
-	}
-}
-
-// takePool sees to it that the statement goes through a guarded pool, and returns which.
-func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
-	stmt := db.Statement
-	switch c := stmt.ConnPool.(type) {
-	case *sql.DB:
-		pool, err := p.guardedFor(db, c)
-		if err == nil && c != pool.guarded {
-			stmt.ConnPool = pool.guarded
-		}
-		return pool, err
-	case *gorm.PreparedStmtDB:
-		below, err := c.GetDBConn()
-		if err != nil {
-			return nil, err
-		}
-		pool, err := p.guardedFor(db, below)
-		if err == nil && below != pool.waitless.Load() {
-			stmt.ConnPool = p.preparedFor(pool, db)
-		}
-		return pool, err
-	case *boundPool:
-		stmt.ConnPool = c.ConnPool
-		return p.takePool(db)
-	default:
-		return p.poolOf(stmt.Context, c)
-	}
-}
-
-// guardedFor returns the guarded pool for one that a statement of db is about to use. Without a decision about the
-// tenant nothing will be sent, so nothing is asked about the roles.
-func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
-	ctx := db.Statement.Context
-	known, ok := p.pools.Load(c)
-	if !ok {
-		main, err := p.poolBelow(db)
-		if err != nil {
-			return nil, err
-		}
-		if known, err = p.pool(ctx, c, main, false); err != nil {
-			return nil, err
-		}
-	}
-	pool := known.(*pool)
-	if _, decided := guard.Tenant(ctx); pool.safe.Load() || !decided {
-		return pool, nil
-	}
-	return pool, p.verifyRoles(guard.InTenantRole(ctx), pool, pool.guarded)
-}
-
-// poolOf returns the guarded pool that a transaction or a connection comes from.
-func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
-	if refused, ok := c.(refusedPool); ok {
-		return nil, refused.err
-	}
-	from := source(c)
-	if known, ok := p.pools.Load(from); ok {
-		if pool := known.(*pool); from == pool.guarded || from == pool.waitless.Load() {
-			return pool, p.verifyRoles(ctx, pool, plain(c))
-		}
-	}
-	if from == nil {
-		return nil, wrapf(ErrForeignCallback, "%T, which another plugin has put in place of the pool, hides from the guard what it sends", c)
-	}
-	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+
-		"is installed", c)
-}
-
-// preparedFor returns the store of prepared statements that statements outside a transaction use in place of GORM's. It
-// prepares on a pool of its own, which borrows a connection only to run something. GORM's keeps all who need a statement
-// waiting until it is prepared: if that waited for a connection, and the last one had a transaction that needs the statement,
-// both would wait for ever.
-func (p *Plugin) preparedFor(pool *pool, db *gorm.DB) *gorm.PreparedStmtDB {
-	pool.prepare.Do(func() {
-		cfg, _ := guard.Of(pool.guarded)
-		waitless := guard.Sibling(pool.guarded, cfg)
-		pool.waitless.Store(waitless)
-		p.pools.Store(waitless, pool)
-		pool.prepared = gorm.NewPreparedStmtDB(waitless, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
-	})
-	return pool.prepared
-}
-
 // source returns the pool that a transaction or a connection comes from, and nil for anything else.
 func source(c gorm.ConnPool) *sql.DB {
-	switch c := plain(c).(type) {
+	switch c := unprepared(c).(type) {
 	case *sql.Tx:
 		return private.PoolOfTx(c)
 	case *sql.Conn:
@@ -372,8 +164,8 @@ func source(c gorm.ConnPool) *sql.DB {
 	}
 }
 
-// plain returns what is below GORM's prepared statements.
-func plain(c gorm.ConnPool) gorm.ConnPool {
+// unprepared returns what is below GORM's prepared statements.
+func unprepared(c gorm.ConnPool) gorm.ConnPool {
 	for {
 		switch wrapper := c.(type) {
 		case *gorm.PreparedStmtDB:

@@ -127,7 +127,7 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard
 		return p.warnAbout(s, known)
 	}
 	if known.verdict.Load() == nil && s.asksFirst(key) {
-		v, err := p.ask(s.Context, plain(s.ConnPool), known)
+		v, err := p.ask(s.Context, unprepared(s.ConnPool), known)
 		switch {
 		case err != nil:
 			return err
@@ -167,7 +167,7 @@ func (p *Plugin) warnAbout(s *statement, known *proof) error {
 	if !known.Due(now) {
 		return nil
 	}
-	v, err := p.ask(s.Context, plain(s.ConnPool), known)
+	v, err := p.ask(s.Context, unprepared(s.ConnPool), known)
 	switch {
 	case errors.Is(err, ErrNotIsolated):
 		p.config.Logger.WarnContext(s.Context, err.Error(), "table", s.Table)

@@ -59,16 +59,16 @@ func keepFirstError(db *gorm.DB) {
 	}
 }
 
-// restoreError returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
-func (p *Plugin) restoreError(op string) func(*gorm.DB) {
+// endStatement returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
+func (p *Plugin) endStatement(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
-		p.settleStatement(db, op)
+		p.restoreError(db, op)
 		dropWhere(db.Statement)
 		leaveContext(db.Statement)
 	}
 }
 
-func (p *Plugin) settleStatement(db *gorm.DB, op string) {
+func (p *Plugin) restoreError(db *gorm.DB, op string) {
 	if refused, ok := db.Statement.ConnPool.(refusedPool); ok && refused.instead != nil {
 		db.Statement.ConnPool = refused.instead // the caller may go on with this statement
 		if db.Error == nil {
@@ -88,7 +88,7 @@ func (p *Plugin) settleStatement(db *gorm.DB, op string) {
 		}
 	}
 	if isRefusal(db.Error) && !isReported(db.Error) {
-		db.Error = p.tell(db.Statement.Context, explain(db.Statement, op, db.Error))
+		db.Error = p.reportRefusal(db.Statement.Context, explain(db.Statement, op, db.Error))
 		logRefusal(db.Statement)
 	}
 	if db.Statement.Result != nil {

@@ -15,8 +15,8 @@ import (
 // A plugin that replaces GORM's own callback for reading may answer a statement from memory, by its SQL and arguments, as
 // github.com/go-gorm/caches does. PostgreSQL is not asked then, and what tells tenants apart is the tenant condition alone.
 
-// own are GORM's callbacks for reading, by the kind of statement.
-var own = map[string]uintptr{
+// gormCallbacks are GORM's callbacks for reading, by the kind of statement.
+var gormCallbacks = map[string]uintptr{
 	"query": reflect.ValueOf(callbacks.Query).Pointer(),
 	"row":   reflect.ValueOf(callbacks.RowQuery).Pointer(),
 }
@@ -29,7 +29,7 @@ func (s *statement) checkReplaced() error {
 		read = s.DB.Callback().Row().Get("gorm:row")
 	}
 	pointer := reflect.ValueOf(read).Pointer()
-	if pointer == own[s.op] || pointer == 0 {
+	if pointer == gormCallbacks[s.op] || pointer == 0 {
 		return nil
 	}
 	by := packageOf(runtime.FuncForPC(pointer).Name())
@@ -37,7 +37,7 @@ func (s *statement) checkReplaced() error {
 	case slices.Contains(s.plugin.config.DangerouslyTrustCallbacks, by):
 		return nil
 	case s.bypass == nil && inTransaction(s.ConnPool):
-		if _, err := guard.TransactionTenant(s.Context, plain(s.ConnPool)); err != nil {
+		if _, err := guard.TransactionTenant(s.Context, unprepared(s.ConnPool)); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func (p *Plugin) checkSettings(ctx context.Context, login, database string, list
 	}
 	var wrong []string
 	for _, name := range []string{"row_security", "role", p.config.Setting, "session_replication_role", "client_encoding"} {
-		if undo := undoing(all, name, login, database); undo != "" {
+		if undo := resetSQL(all, name, login, database); undo != "" {
 			problem := problems[name]
 			if name == p.config.Setting {
 				problem = "with a tenant in " + name
@@ -83,7 +83,7 @@ func (p *Plugin) checkSettings(ctx context.Context, login, database string, list
 		wrong = append(wrong, problems["row_security"]+": take it out of the connection string, or out of the SQL that is run on "+
 			"new connections")
 	}
-	if undo := undoing(all, readOnlyByDefault, login, database); undo != "" {
+	if undo := resetSQL(all, readOnlyByDefault, login, database); undo != "" {
 		p.config.Logger.WarnContext(ctx, "tenancy: connections of the login start "+problems[readOnlyByDefault],
 			"login", login, "fix", undo)
 	}
@@ -93,9 +93,9 @@ func (p *Plugin) checkSettings(ctx context.Context, login, database string, list
 	return wrapf(ErrUnsafeSettings, "connections of %s start %s", quote(login), strings.Join(wrong, "; and "))
 }
 
-// undoing returns the SQL that undoes the wrong values of a setting, and "" where the one that counts is not wrong: the
+// resetSQL returns the SQL that undoes the wrong values of a setting, and "" where the one that counts is not wrong: the
 // first, for PostgreSQL prefers that of a role in a database, then the role's, then the database's.
-func undoing(all []setting, name, login, database string) string {
+func resetSQL(all []setting, name, login, database string) string {
 	var (
 		undo   []string
 		counts *setting

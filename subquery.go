@@ -21,7 +21,8 @@ func (p *Plugin) bindIn(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	return c
 }
 
-// bind returns an expression whose subqueries have the statement's tenant, and false if it has none that needs it.
+// bind returns an expression whose subqueries have the statement's tenant, and false if none of them needs it. In that case it
+// returns nil, because returning e would allocate.
 func (p *Plugin) bind(stmt *gorm.Statement, e clause.Expression) (clause.Expression, bool) {
 	switch e := e.(type) {
 	case clause.Expr:
@@ -34,6 +35,31 @@ func (p *Plugin) bind(stmt *gorm.Statement, e clause.Expression) (clause.Express
 			e.Vars = bound
 			return e, true
 		}
+	case clause.Eq, clause.Neq, clause.Gt, clause.Gte, clause.Lt, clause.Lte, clause.IN:
+		return p.bindComparison(stmt, e)
+	case clause.AndConditions, clause.OrConditions, clause.NotConditions, clause.Where, clause.GroupBy:
+		return p.bindConditions(stmt, e)
+	case clause.Select:
+		if bound, ok := p.bind(stmt, e.Expression); ok {
+			e.Expression = bound
+			return e, true
+		}
+	case clause.OrderBy:
+		if bound, ok := p.bind(stmt, e.Expression); ok {
+			e.Expression = bound
+			return e, true
+		}
+	case clause.Set:
+		if bound, ok := p.bindSet(stmt, e); ok {
+			return bound, true
+		}
+	}
+	return nil, false
+}
+
+// bindComparison is bind for what compares a column with a value or several.
+func (p *Plugin) bindComparison(stmt *gorm.Statement, e clause.Expression) (clause.Expression, bool) {
+	switch e := e.(type) {
 	case clause.Eq:
 		if bound, ok := p.bindVar(stmt, e.Value); ok {
 			e.Value = bound
@@ -69,6 +95,13 @@ func (p *Plugin) bind(stmt *gorm.Statement, e clause.Expression) (clause.Express
 			e.Values = bound
 			return e, true
 		}
+	}
+	return nil, false
+}
+
+// bindConditions is bind for what holds a list of conditions.
+func (p *Plugin) bindConditions(stmt *gorm.Statement, e clause.Expression) (clause.Expression, bool) {
+	switch e := e.(type) {
 	case clause.AndConditions:
 		if bound, ok := p.bindAll(stmt, e.Exprs); ok {
 			e.Exprs = bound
@@ -94,22 +127,8 @@ func (p *Plugin) bind(stmt *gorm.Statement, e clause.Expression) (clause.Express
 			e.Having = bound
 			return e, true
 		}
-	case clause.Select:
-		if bound, ok := p.bind(stmt, e.Expression); ok {
-			e.Expression = bound
-			return e, true
-		}
-	case clause.OrderBy:
-		if bound, ok := p.bind(stmt, e.Expression); ok {
-			e.Expression = bound
-			return e, true
-		}
-	case clause.Set:
-		if bound, ok := p.bindSet(stmt, e); ok {
-			return bound, true
-		}
 	}
-	return nil, false // to return e would allocate
+	return nil, false
 }
 
 func (p *Plugin) bindSet(stmt *gorm.Statement, set clause.Set) (_ clause.Set, changed bool) {

@@ -13,24 +13,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What a statement of a bypass pool is allowed, and what is reported of it.
+// What a statement of a bypass pool may do, and what is reported of it.
 
-// Event is what a bypass pool reports of one statement, twice: before it is sent, and when its outcome is known. The first
-// stands alone where the second never comes: rows that are neither read to their end nor closed, a crash. It holds no SQL and
-// no values.
+// Event is what a bypass pool reports of one statement, twice: before it is sent, and when its outcome is known. It holds no SQL
+// and no values.
+//
+// The second event never comes if the process ends, or if rows are neither read to their end nor closed.
 type Event struct {
 	Bypass   Bypass
 	ID       string        // the same in both events of a statement, and in no others of any process
 	End      bool          // the outcome is known; what follows is zero before
 	Tags     []string      // PostgreSQL's command tags, such as "DELETE 3", of each statement of the text that was completed
-	Kind     string        // the commands in them, such as "DELETE" or "DELETE; SELECT"
-	Rows     int64         // returned and affected, of all statements together
+	Kind     string        // the commands in the tags, such as "DELETE" or "DELETE; SELECT"
+	Rows     int64         // returned and affected by all statements together
 	Duration time.Duration // from sending to the end of the rows
 	Err      error
 }
 
 var (
-	eventPrefix = rand.Text()[:13] + "-" // 65 bits: of this process, and no other
+	eventPrefix = rand.Text()[:13] + "-" // 65 random bits of this process
 	eventNumber atomic.Uint64
 )
 
@@ -66,21 +67,22 @@ func (c *conn) reportEnd(q *call, tag pgconn.CommandTag, err error) error {
 	return err
 }
 
-// report turns a panic of the hook into an error: rows can be closed on a goroutine of database/sql, where nothing recovers.
+// report calls the hook. A panic of the hook becomes an error, because rows can be closed on a goroutine of database/sql, where
+// nothing recovers.
 func (c *conn) report(ctx context.Context, e Event) (err error) {
 	defer c.cfg.recovered("OnBypass", &err)
 	c.cfg.Report(ctx, e)
 	return nil
 }
 
-// completed notes the command tag of a statement of the text, if it will be reported. An empty text has none.
+// completed notes the command tag of one statement of the text, if it will be reported. An empty text has no tag.
 func (q *call) completed(tag pgconn.CommandTag) {
 	if q.eventID != "" && tag.String() != "" {
 		q.tags = append(q.tags, tag)
 	}
 }
 
-// readTags reads the results behind the first of a text with several statements.
+// readTags reads the results that follow the first one, of a text with several statements.
 func (c *conn) readTags(q *call, a *result) {
 	results, ok := a.rest.(*pgconn.MultiResultReader)
 	if !ok || q.eventID == "" || q.mode != pgx.QueryExecModeSimpleProtocol {
@@ -98,14 +100,14 @@ func (c *conn) readTags(q *call, a *result) {
 	}
 }
 
-var errReadOnlyCall = errors.New("tenancy: a read-only bypass client sends no CALL and no DO, which could leave its read-only " +
-	"transaction: use a client that may write")
+var errReadOnlyCall = errors.New("tenancy: a read-only client of Bypass cannot run CALL or DO, because they could end its read-only " +
+	"transaction: use a client of Bypass without BypassReadOnly")
 
-// restrict takes from a bypass client the ways of sending in which the guard could not answer for it.
+// restrict changes or refuses the ways of sending that the guard could not control for a bypass client.
 //
-// SQL text in the simple protocol can hold several statements, of which a COMMIT ends the read-only transaction for those
-// behind it. The extended protocol takes one statement a message (42601). What pgx puts arguments into is sent together with
-// statements of the guard, so that the command tags of several could not be told apart from theirs.
+// SQL text in the simple protocol can hold several statements. A COMMIT among them would end the read-only transaction before
+// the next one. The extended protocol takes one statement a message (42601). If pgx writes arguments into the text, it sends the
+// text together with statements of the guard, and their command tags could not be told apart.
 func (c *conn) restrict(q *call) error {
 	if q.scope.bypass == nil {
 		return nil

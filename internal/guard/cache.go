@@ -8,16 +8,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// statement is one that the server has described, and prepared if it has a name.
+// statement is one that the server has described, and has prepared if it has a name.
 type statement struct {
 	*pgconn.StatementDescription
 	formats   []int16 // result formats, as pgx's stdlib chooses them
 	class     class
-	stateless bool    // leaves nothing in the session
+	stateless bool    // it leaves nothing in the session
 	layout    *layout // of the rows of a prepared statement, once some were read
 }
 
-// statementName is stable over connections and restarts, so that poolers and pg_stat_statements see one statement.
+// statementName is the same on all connections and after restarts, so that poolers and pg_stat_statements see one statement.
 func statementName(sql string) string {
 	digest := sha256.Sum256([]byte(sql))
 	return statementPrefix + hex.EncodeToString(digest[:16])
@@ -26,7 +26,7 @@ func statementName(sql string) string {
 // statementPrefix begins the names of all of the guard's prepared statements.
 const statementPrefix = "tenancy_"
 
-// cache keeps the statements used last on one connection, as many as its capacity. The zero value keeps none.
+// cache keeps the statements of one connection that were used last, up to its capacity. The zero value keeps none.
 type cache struct {
 	capacity int
 	bySQL    map[string]*list.Element
@@ -46,7 +46,7 @@ func (c *cache) get(sql string) *statement {
 	return e.Value.(*statement)
 }
 
-// put keeps s, and returns the statement that had to leave for it, or nil.
+// put adds s, and returns the statement that it evicts, or nil.
 func (c *cache) put(s *statement) (evicted *statement) {
 	if c.order.Len() >= c.capacity {
 		evicted = c.remove(c.order.Back().Value.(*statement).SQL)
@@ -64,7 +64,7 @@ func (c *cache) remove(sql string) *statement {
 	return c.order.Remove(e).(*statement)
 }
 
-// clear forgets all, and returns the names of those that the server had prepared.
+// clear removes all statements, and returns the names of those that the server has prepared.
 func (c *cache) clear() (names []string) {
 	for e := c.order.Front(); e != nil; e = e.Next() {
 		names = append(names, e.Value.(*statement).Name)

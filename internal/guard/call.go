@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// call is one statement on its way: what the caller gave, and what came to be known.
+// call is one statement on its way: what the caller gave, and what the guard has found out about it.
 type call struct {
 	sql      string
 	args     []any
@@ -20,18 +20,18 @@ type call struct {
 	exec     bool // rows, if any, are not read
 
 	origin     *Origin // what GORM's callbacks know of it, or nil
-	held       bool    // its connection, by a *sql.Conn: more may follow
+	held       bool    // the caller holds the connection by a *sql.Conn, and may send more
 	class      class
-	stateless  bool // leaves nothing in the session
+	stateless  bool // it leaves nothing in the session
 	aborted    bool // it was sent in a transaction that had failed
-	autocommit bool // the transaction under way, which has not begun on the server, is left out
-	commits    bool // a CALL or DO that may commit, for nothing that a commit ends holds it back
+	autocommit bool // it is sent without the BEGIN and COMMIT of its transaction, which has not begun on the server
+	commits    bool // a CALL or DO that may commit: it has no transaction, tenant or role that a commit would end
 
 	scope   scope
 	mode    pgx.QueryExecMode
-	formats pgx.QueryResultFormatsByOID // if the caller wants others than stdlib's
+	formats pgx.QueryResultFormatsByOID // if the caller wants other formats than stdlib's
 
-	statement *statement // as the server described it, unless the mode does without
+	statement *statement // as the server described it; nil in a mode without descriptions
 
 	started time.Time
 	ctx     context.Context     // for the ends of traces and reports
@@ -131,8 +131,7 @@ func (c *conn) chooseMode(q *call) {
 	}
 }
 
-// argBuffer returns a slice for n arguments. Where no tracer sees it, and so may keep it, it is the one that the last statement
-// had.
+// argBuffer returns a slice for n arguments. It is the slice of the last statement, unless there is a tracer, which may keep it.
 func (c *conn) argBuffer(n int) []any {
 	if c.tracer != nil {
 		return make([]any, n)
@@ -141,13 +140,13 @@ func (c *conn) argBuffer(n int) []any {
 	return c.args
 }
 
-// done ends the statement's trace and reports a bypass. It returns err, or why the report failed.
+// done ends the statement's trace and reports a bypass. It returns err, or else the error of the report.
 func (c *conn) done(pc *pgx.Conn, q *call, tag pgconn.CommandTag, err error) error {
 	if q.ctx == nil {
-		return err // it was never opened
+		return err // it was never started
 	}
 	if c.tracer == nil {
-		clear(c.args) // a connection that waits must not keep values alive
+		clear(c.args) // an idle connection must not keep values alive
 	}
 	if c.tracer != nil {
 		c.tracer.TraceQueryEnd(q.ctx, pc, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
@@ -169,13 +168,13 @@ func kind(tag pgconn.CommandTag) string {
 // selects reports whether a statement is a plain SELECT.
 func (q *call) selects() bool { return strings.EqualFold(firstWord(q.sql), "SELECT") }
 
-// inserts reports whether a statement may draw numbers from sequences for rows of its own.
+// inserts reports whether a statement may draw numbers from sequences for its own rows.
 func (q *call) inserts() bool {
 	word := firstWord(q.sql)
 	return strings.EqualFold(word, "INSERT") || strings.EqualFold(word, "WITH")
 }
 
-// admit decides which tenant a statement works for, or refuses it, and borrows a connection for it.
+// admit decides which tenant a statement runs for, or refuses it, and borrows a connection.
 func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.scope, err = c.scope(ctx); err != nil {
 		return err
@@ -187,7 +186,7 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	return c.borrow(ctx)
 }
 
-// noteOutcome notes what follows from how a statement ended.
+// noteOutcome updates what the guard knows after a statement has ended.
 func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
 	c.invalidateAfter(q, err)
 	c.noteError(err)
@@ -195,14 +194,14 @@ func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
 	switch kind(tag) {
 	case "", "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE":
 	default:
-		c.dirty = c.dirty || q.class == query // what no quiet text can do
+		c.dirty = c.dirty || q.class == query // no stateless text has another tag
 	}
 	if q.aborted && c.tx != nil && endsTransaction(q.sql) {
-		c.tx.ended = true // in a transaction that has failed nothing could be marked
+		c.tx.ended = true // a failed transaction could not be marked
 	}
 }
 
-// noteTag notes what a statement with this command tag has done to the session or to the transaction.
+// noteTag notes what a statement with this command tag has changed in the session or the transaction.
 func (c *conn) noteTag(tag pgconn.CommandTag) {
 	switch tag.String() {
 	case "DEALLOCATE ALL", "DISCARD ALL":
@@ -211,15 +210,15 @@ func (c *conn) noteTag(tag pgconn.CommandTag) {
 		if c.tx != nil {
 			c.tx.ended = true
 		}
-	case "RESET": // which may have been ALL
+	case "RESET": // perhaps RESET ALL
 		if c.tx != nil {
 			c.tx.marked = false
 		}
 	}
 }
 
-// noteError notes that the server is out of resources, which the session may hold, or not sound. No other user gets such a
-// connection.
+// noteError notes an error that says that the server is broken or out of resources, which the session may hold. The connection
+// is not used again.
 func (c *conn) noteError(err error) {
 	switch state := sqlState(err); {
 	case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):
@@ -227,7 +226,7 @@ func (c *conn) noteError(err error) {
 	}
 }
 
-// exec runs a statement whose rows nobody reads.
+// exec runs a statement and ignores its rows.
 func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ driver.Result, err error) {
 	defer c.cfg.recovered("code that a statement runs", &err)
 	if err = c.admit(ctx, &q); err != nil {
@@ -271,8 +270,8 @@ func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ d
 	return r, nil
 }
 
-// stmt is a prepared statement as database/sql knows it. The server prepares it when it is first executed, on each
-// connection that it is executed on.
+// stmt is a prepared statement as database/sql knows it. The server prepares it on each connection that executes it, with the
+// first execution.
 type stmt struct {
 	conn  *conn
 	query string
@@ -284,10 +283,10 @@ var (
 	_ driver.StmtQueryContext = (*stmt)(nil)
 )
 
-// Close leaves the prepared statement to the connection's cache.
+// Close does nothing: the prepared statement stays in the connection's cache.
 func (s *stmt) Close() error { return nil }
 
-// NumInput returns -1, for the number of parameters is not known before the first execution.
+// NumInput returns -1, because the number of parameters is not known before the first execution.
 func (s *stmt) NumInput() int { return -1 }
 
 // Exec is never called by database/sql, which prefers ExecContext.

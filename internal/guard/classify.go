@@ -6,7 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// classify finds out what can be known of a statement from its origin, its text and its caller.
+// classify finds out what the guard can know of a statement from its origin, its text and its caller.
 func (c *conn) classify(q *call) {
 	c.classifyText(q)
 	q.held = q.held || c.tx == nil && !q.stateless && isHeld(farCallers)
@@ -19,26 +19,26 @@ func (c *conn) classifyText(q *call) {
 	}
 	q.class, q.stateless = c.textOf(q)
 	if q.stateless && q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) == 0 && !strings.Contains(q.sql, "$") {
-		q.mode = pgx.QueryExecModeExec // it is one statement, and need not be sent as text
+		q.mode = pgx.QueryExecModeExec // it is a single statement, which the simple protocol is not needed for
 	}
 	q.stateless = q.stateless && !c.cfg.CleanAlways
 	if q.stateless {
 		return
 	}
 	if q.class == control && c.tx == nil && maySeveral(q.sql) {
-		q.class = utility // nothing in it can be SET TRANSACTION, or it would be without effect
+		q.class = utility // SET TRANSACTION would have no effect in it
 	}
 	if q.class == utility && isProcedure(q.sql) && c.tx == nil && c.cfg.roleOf(q.scope) == "" && !maySeveral(q.sql) &&
 		(q.scope.isWithoutTenant() || q.scope.bypass != nil && !q.scope.readOnly()) {
 		q.commits = true
 		if q.mode == pgx.QueryExecModeSimpleProtocol {
-			q.mode = pgx.QueryExecModeExec // for in SQL text with something before it no CALL can commit
+			q.mode = pgx.QueryExecModeExec // a CALL cannot commit in SQL text that has something before it
 		}
 	}
 }
 
-// textOf returns what can be read out of a statement's text, which was read before if the statement is in a cache.
-func (c *conn) textOf(q *call) (k class, quiet bool) {
+// textOf returns what a statement's text says about it. A cached statement has been read before.
+func (c *conn) textOf(q *call) (k class, stateless bool) {
 	if known := c.cacheOf(q); known != nil {
 		if st := known.get(q.sql); st != nil {
 			return st.class, st.stateless

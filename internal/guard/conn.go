@@ -11,18 +11,18 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// conn is a connection of a guarded pool: one of pgx's that it owns, or that the inner pool lends it from the first
-// statement on, until the user of this one is done with it. What only prepares or begins sends nothing, and need not wait
-// for one. database/sql serialises all calls.
+// conn is a connection of a guarded pool. It owns one of pgx's connections, or borrows one from the inner pool with the first
+// statement, until its user is done. To prepare or to begin sends nothing, and waits for no connection. database/sql serialises
+// all calls.
 type conn = connUseTenancyWithPgxConn
 
-// connUseTenancyWithPgxConn is what (*sql.Conn).Raw hands out. A type assertion to *stdlib.Conn panics with the name of the type
-// that it met, and nothing else could say there what to use in its place.
+// connUseTenancyWithPgxConn is what (*sql.Conn).Raw hands out. A failed type assertion to *stdlib.Conn panics with the name of
+// this type, and so names the function to use instead.
 type connUseTenancyWithPgxConn struct {
 	pool     *connector
 	cfg      *Config
-	owned    *stdlib.Conn // below made, which is what the pool's connector has made of it; or
-	made     driver.Conn
+	owned    *stdlib.Conn // nil for one that borrows
+	made     driver.Conn  // what the pool's connector has made, around owned
 	inner    *sql.DB
 	borrowed *sql.Conn
 
@@ -31,21 +31,21 @@ type connUseTenancyWithPgxConn struct {
 	tx     *tx // the explicit transaction under way, or nil
 
 	args   []any                 // of the present statement, see argBuffer
-	task   func(*pgx.Conn) error // what use hands to borrowed.Raw, through runTask as a func value that is made once
-	rawUse func(dc any) error
+	task   func(*pgx.Conn) error // the argument of use while runTask runs
+	rawUse func(dc any) error    // runTask as a func value, made once
 }
 
 // usage is what is known about the use of a connection since it was borrowed.
 type usage struct {
 	checked      bool                 // the session was found clean
-	namedRole    bool                 // SQL of the caller has named a role, and may have taken it
-	servedTenant string               // that the last statement worked for
+	namedRole    bool                 // SQL of the caller has named a role, and may have set it
+	servedTenant string               // the tenant of the last statement
 	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
-	proved       map[*Proof]time.Time // what was proved, and when, since SQL of the caller has run last
+	proved       map[*Proof]time.Time // what PostgreSQL has said yes to, and when, since SQL of the caller ran last
 	params       [2][]byte            // of the statement that sets the scope
 }
 
-// borrow takes a connection from the inner pool, unless there is one already.
+// borrow takes a connection from the inner pool, unless the guarded one has a connection already.
 func (c *conn) borrow(ctx context.Context) (err error) {
 	if c.owned != nil || c.borrowed != nil {
 		return nil
@@ -67,8 +67,8 @@ var (
 	_ driver.Validator          = (*conn)(nil)
 )
 
-// use runs task with pgx's connection, within the bounds that (*sql.Conn).Raw draws for a borrowed one: after a panic, or
-// when task returns driver.ErrBadConn, the inner pool throws the connection away.
+// use runs task with pgx's connection. A borrowed one is used within (*sql.Conn).Raw: after a panic, or when task returns
+// driver.ErrBadConn, the inner pool closes it.
 func (c *conn) use(task func(*pgx.Conn) error) error {
 	if c.owned != nil {
 		return task(c.owned.Conn())
@@ -80,7 +80,7 @@ func (c *conn) use(task func(*pgx.Conn) error) error {
 	return c.borrowed.Raw(c.rawUse)
 }
 
-// runTask runs the task with the connection that is borrowed.
+// runTask runs the task of use with the borrowed connection.
 func (c *conn) runTask(dc any) error {
 	std, err := unwrap(dc)
 	if err != nil {
@@ -94,17 +94,17 @@ func (c *conn) runTask(dc any) error {
 	return c.task(pc)
 }
 
-// beginUsage begins the use of a connection by another user.
+// beginUsage resets what is known when another user gets the connection.
 func (c *conn) beginUsage() {
 	clear(c.proved)
 	c.usage = usage{proved: c.proved}
 	c.staleSequences, c.sequences = c.staleSequences || c.sequences, false
 }
 
-// Close closes the connection if it is owned, and gives it back otherwise.
+// Close closes an owned connection, and releases a borrowed one.
 func (c *conn) Close() error {
 	if c.owned == nil {
-		c.pool.shared.Load().equalize() // a limit was lowered, perhaps
+		c.pool.shared.Load().equalize() // perhaps because a limit was lowered
 		return c.release()
 	}
 	if pc := c.owned.Conn(); !c.handOver(pc) {
@@ -113,15 +113,15 @@ func (c *conn) Close() error {
 	return c.made.Close()
 }
 
-// discard closes a connection that cannot be cleaned. To be closed by database/sql is not enough: below there may be a pool of
-// pgx's, which would lend it again.
+// discard closes a connection that cannot be cleaned. database/sql closing it is not enough: there may be a pool of pgx's below,
+// which would hand it out again.
 func discard(pc *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
 	_ = pc.Close(ctx)
 }
 
-// release gives a borrowed connection back, clean, or throws it away.
+// release gives a borrowed connection back to the inner pool if it is clean, and closes it otherwise.
 func (c *conn) release() error {
 	borrowed := c.borrowed
 	if borrowed == nil {
@@ -143,9 +143,9 @@ func (c *conn) release() error {
 	return nil
 }
 
-// handOver makes the connection ready for its next user, and reports whether it is. One that is broken, busy or still in a
-// transaction is not: no one else may meet what it was doing. The session is cleaned if it was used; mostly the cleaning has
-// been sent with the last statement, and its answer has arrived.
+// handOver makes the connection ready for its next user, and reports whether it is. A connection that is broken, busy or still
+// in a transaction is not. A dirty session is cleaned; mostly the cleaning was sent with the last statement, and its result is
+// there.
 func (c *conn) handOver(pc *pgx.Conn) bool {
 	switch {
 	case c.untouched(pc):
@@ -161,21 +161,21 @@ func (c *conn) handOver(pc *pgx.Conn) bool {
 	return !c.dirty && !c.locks || c.clean(ctx, pc, false) == nil
 }
 
-// untouched reports whether the connection is as it was found.
+// untouched reports whether the connection is as its user got it.
 func (c *conn) untouched(pc *pgx.Conn) bool {
 	return !c.cleaning && !c.wrapped && !c.unusable && clean(pc) && !c.dirty && !c.locks
 }
 
-// clean reports whether a connection may be used by the next one who comes.
+// clean reports whether the next user may have the connection.
 func clean(pc *pgx.Conn) bool {
 	const idle = 'I'
 	pg := pc.PgConn()
 	return !pg.IsClosed() && !pg.IsBusy() && pg.TxStatus() == idle
 }
 
-// IsValid is what database/sql asks when its user is done with a connection, before it keeps it for the next. A borrowed one
-// goes back then: kept, it would be missing to the others who borrow from there. What is kept is empty, and costs less
-// than to be made again for each statement.
+// IsValid is called by database/sql when a user is done with a connection, before the pool keeps it. A borrowed connection is
+// released then, because the inner pool's other users would miss it. The guarded one that the pool keeps is empty, and costs
+// less to keep than to make for each statement.
 func (c *conn) IsValid() bool {
 	if c.owned != nil {
 		return c.tx == nil && c.handOver(c.owned.Conn())
@@ -183,7 +183,7 @@ func (c *conn) IsValid() bool {
 	return c.release() == nil && c.tx == nil
 }
 
-// ResetSession is called before an idle connection is used again; the inner pool does the same for a borrowed one.
+// ResetSession is called before an idle connection is used again. For a borrowed one the inner pool does the same.
 func (c *conn) ResetSession(ctx context.Context) error {
 	if c.owned == nil {
 		return nil
@@ -206,7 +206,7 @@ func (c *conn) Ping(ctx context.Context) error {
 	})
 }
 
-// CheckNamedValue lets every value through: pgx converts them, as it does below its own stdlib.
+// CheckNamedValue accepts every value: pgx converts them, as it does below its own stdlib.
 func (c *conn) CheckNamedValue(*driver.NamedValue) error { return nil }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
@@ -217,7 +217,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	return c.query(ctx, call{sql: query}, args)
 }
 
-// Prepare is PrepareContext: nothing is sent, so there is nothing to cancel.
+// Prepare is PrepareContext, which sends nothing, so that there is nothing to cancel.
 func (c *conn) Prepare(query string) (driver.Stmt, error) {
 	return &stmt{conn: c, query: query, held: isHeld(nearCallers)}, nil
 }
@@ -227,8 +227,8 @@ func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, err
 	return c.Prepare(query)
 }
 
-// state is what the guard knows about a PostgreSQL connection. It hangs on the connection itself, so that it survives
-// borrowing and return.
+// state is what the guard knows about a PostgreSQL connection. It is stored in that connection, so that it outlives borrowing
+// and release.
 type state struct {
 	conn   *pgx.Conn
 	mode   pgx.QueryExecMode
@@ -239,7 +239,7 @@ type state struct {
 	prepared        *cache                // of pgx's mode cache_statement
 	described       *cache                // of pgx's mode cache_describe
 	scopeStatements map[string]*statement // the prepared statements that set the scope, by SQL
-	toDeallocate    []string              // names of prepared statements that nobody uses any more
+	toDeallocate    []string              // names of prepared statements that are no longer used
 }
 
 const stateKey = "github.com/gormtenancy/tenancy"
@@ -263,9 +263,9 @@ func stateOf(pc *pgx.Conn) *state {
 	return s
 }
 
-// retryable turns an error that came before anything was sent into the one by which database/sql takes another
-// connection, as pgx's stdlib does. A transaction can't take another, and a context that is over helps on none: there
-// the error stays what it is, and the connection in use.
+// retryable returns driver.ErrBadConn for an error that came before anything was sent, so that database/sql takes another
+// connection, as with pgx's stdlib. It returns other errors as they are, and every error of a transaction, which cannot continue
+// on another connection, or of a context that has ended.
 func (c *conn) retryable(err error) error {
 	switch {
 	case err == nil, c.tx != nil, !safeToRetry(err):

@@ -10,10 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// CopyFrom loads rows by PostgreSQL's COPY protocol, in the transaction under way or in one of its own. It is what
-// (*sql.Conn).Raw is used for with an unguarded pool. PostgreSQL refuses COPY FROM into a table under row-level security
-// (https://www.postgresql.org/docs/current/sql-copy.html), so it serves shared tables, and all tables where the role
-// bypasses.
+// CopyFrom loads rows by PostgreSQL's COPY protocol, in the transaction under way or in one of its own. PostgreSQL refuses COPY
+// FROM into a table under row-level security (https://www.postgresql.org/docs/current/sql-copy.html). So it serves shared
+// tables, and all tables if the role bypasses.
 func (c *conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (n int64, err error) {
 	err = c.lend(ctx, "COPY "+table.Sanitize()+" FROM STDIN", func(ctx context.Context, pc *pgx.Conn) (tag pgconn.CommandTag, err error) {
 		if n, err = pc.CopyFrom(ctx, table, columns, src); err == nil {
@@ -27,12 +26,13 @@ func (c *conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []str
 	return n, nil
 }
 
-// WithPgx calls f with pgx's connection of dc, which (*sql.Conn).Raw of a guarded pool hands out, in the transaction under way or
-// in one of its own. The scope is set in it. What f does counts as SQL of the caller: the session is cleaned after it.
+// WithPgx calls f with pgx's connection below dc, which (*sql.Conn).Raw of a guarded pool hands out. f runs in the transaction
+// under way or in one of its own, in which the scope is set. What f does counts as SQL of the caller: the session is cleaned
+// after it.
 func WithPgx(ctx context.Context, dc any, f func(*pgx.Conn) error) error {
 	c, ok := dc.(*conn)
 	if !ok {
-		return fmt.Errorf("tenancy: %T is not a connection of a guarded pool", dc)
+		return fmt.Errorf("tenancy: %T is not a connection of a guarded pool: take it from the pool that (*gorm.DB).DB or OpenDB returns", dc)
 	}
 	return c.lend(ctx, "-- tenancy.WithPgxConn", func(_ context.Context, pc *pgx.Conn) (pgconn.CommandTag, error) {
 		if bypass := bypassOf(ctx); c.cfg.Bypass && bypass != nil && bypass.ReadOnly {
@@ -51,14 +51,15 @@ func WithPgx(ctx context.Context, dc any, f func(*pgx.Conn) error) error {
 }
 
 var (
-	errReadOnlyPgx = errors.New("tenancy: a read-only client cannot lend pgx's connection, on which a transaction can be ended")
-	errPgxBusy     = errors.New("tenancy: pgx's connection was given back while it was in use: close the rows, the batch or the pipeline")
+	errReadOnlyPgx = errors.New("tenancy: a read-only client of Bypass cannot use WithPgxConn, because the function could end the read-only transaction: " +
+		"use a client of Bypass without BypassReadOnly")
+	errPgxBusy = errors.New("tenancy: the function of WithPgxConn returned while pgx's connection was in use: close the rows, the batch or the pipeline")
 )
 
-// task is what is done with pgx's connection. The context is that of its trace.
+// task uses pgx's connection. The context is that of its trace.
 type task func(ctx context.Context, pc *pgx.Conn) (pgconn.CommandTag, error)
 
-// lend runs a task in the transaction under way, or in one of its own. The text is for traces and reports.
+// lend runs a task in the transaction under way, or in one of its own. The text names the task in traces and reports.
 func (c *conn) lend(ctx context.Context, text string, do task) error {
 	if c.tx != nil {
 		return c.lendInTx(ctx, text, do)
@@ -84,7 +85,7 @@ func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 		return err
 	}
 	return c.use(func(pc *pgx.Conn) error {
-		// The scope is set by an empty statement; what the task sends cannot travel with it.
+		// An empty statement sets the scope, in a round trip of its own.
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
 		ctx, err := c.start(ctx, pc, &q, nil)
 		if err == nil {

@@ -14,11 +14,11 @@ var (
 	// ErrNoTenant refuses a statement whose context names no tenant and does not say that none is needed.
 	ErrNoTenant = errors.New("tenancy: no tenant in context")
 
-	// ErrTenantMismatch refuses a statement that belongs to another tenant than its transaction or its row.
+	// ErrTenantMismatch refuses a statement for another tenant than that of its transaction or its row.
 	ErrTenantMismatch = errors.New("tenancy: tenant mismatch")
 
-	// ErrSetRole says that the role a statement should run under can't be taken by the login.
-	ErrSetRole = errors.New("tenancy: role can't be taken")
+	// ErrSetRole says that the login cannot take the role that statements run under.
+	ErrSetRole = errors.New("tenancy: the login cannot take the role")
 )
 
 // ErrChanged refuses a statement whose context names another tenant than when it was let pass.
@@ -29,15 +29,15 @@ var (
 	errForeignTx = wrap(ErrTenantMismatch,
 		errors.New("the transaction belongs to another tenant than the statement's context names"))
 	errForeignBound = wrap(ErrTenantMismatch,
-		errors.New("the client is bound to another decision than the statement's context carries"))
+		errors.New("the statement's context carries another decision than the client is bound to"))
 	errNoReason = wrap(ErrNoTenant,
-		errors.New("the pool of the bypass client serves that client's methods only"))
-	errReadOnlyTx = errors.New("tenancy: the bypass transaction was begun read-only")
-	errReadOnlyIn = errors.New("tenancy: the bypass transaction may write, and PostgreSQL can make it read-only only for good: " +
+		errors.New("only the client of Bypass can use its pool, through its own methods"))
+	errReadOnlyTx = errors.New("tenancy: the transaction of Bypass was begun read-only: begin one with a client of Bypass without BypassReadOnly")
+	errReadOnlyIn = errors.New("tenancy: the transaction of Bypass may write, and PostgreSQL could only make all of it read-only: " +
 		"begin one with the read-only client")
-	errUnclean = errors.New("tenancy: the session is not as it should be, and cannot be cleaned: another client of the server's " +
-		"connection, or the login's or the database's settings (ALTER ROLE … SET), have left row_security, search_path or temporary tables. " +
-		"A pooler in transaction mode must reset its connections (PgBouncer: server_reset_query_always)")
+	errUnclean = errors.New("tenancy: the session has another row_security or search_path, or temporary tables, and cannot be cleaned: another client of " +
+		"the server's connection has left them, or settings of the login or the database (ALTER ROLE … SET). Reset those settings; a " +
+		"pooler in transaction mode must reset its connections (PgBouncer: server_reset_query_always)")
 	errTxFailed = wrap(sql.ErrTxDone, errors.New("the transaction failed with its first statement"))
 	errTxEnded  = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
 )
@@ -56,7 +56,7 @@ func (cfg *Config) recovered(in string, err *error) {
 	}
 }
 
-// wrap says more about a sentinel: the text names both, and errors.Is finds both.
+// wrap adds a detail to a sentinel: the text names both, and errors.Is finds both.
 func wrap(sentinel, detail error) error { return fmt.Errorf("%w: %w", sentinel, detail) }
 
 // roleError explains a failure of the statement that sets tenant and role, which is nearly always about the role.
@@ -78,12 +78,11 @@ func roleError(role, login string, err error) error {
 	return err
 }
 
-// errPrepared explains why a server does not know a statement that was prepared, or has it already.
-var errPrepared = errors.New("tenancy: prepared statements do not stay with this connection: a pooler in transaction mode " +
-	"must keep account of them, as PgBouncer does from 1.21 on with max_prepared_statements, or the DSN must do without, by " +
-	"default_query_exec_mode=cache_describe and statement_cache_capacity=0")
+// errPrepared explains why the server does not know a statement that was prepared, or has it already.
+var errPrepared = errors.New("tenancy: a pooler in transaction mode has lost a prepared statement: let it track them (PgBouncer 1.21 " +
+	"and later: max_prepared_statements), or add default_query_exec_mode=cache_describe and statement_cache_capacity=0 to the DSN")
 
-// preparedError says so of errors about the guard's own statements.
+// preparedError adds errPrepared to errors about the guard's own prepared statements.
 func preparedError(err error) error {
 	if err == nil {
 		return nil
@@ -106,10 +105,10 @@ func mentionsOurs(err error) bool {
 }
 
 // errProcedure explains why a procedure cannot commit.
-var errProcedure = errors.New("tenancy: what a CALL or DO runs after a COMMIT of its own would have neither tenant nor role: " +
-	"do without the COMMIT, or run it under WithoutTenant on a client without AppRole")
+var errProcedure = errors.New("tenancy: a CALL or DO cannot commit here, because what it runs after its COMMIT would have neither tenant nor " +
+	"role: remove the COMMIT, or run it under WithoutTenant on a client without AppRole")
 
-// procedureError says so where a procedure tried.
+// procedureError adds errProcedure to the error of a procedure that tried to commit.
 func procedureError(q *call, err error) error {
 	const invalidTermination = "2D000"
 	if sqlState(err) == invalidTermination && q.class == utility {
@@ -118,8 +117,8 @@ func procedureError(q *call, err error) error {
 	return err
 }
 
-// isFromServer reports whether an error is the server's own word about the statement as it was sent. Code in SQL can raise an
-// error with any SQLSTATE, but not with PostgreSQL's name of the function in C, nor without its own place in the code
+// isFromServer reports whether the server itself raised an error, about the statement as it was sent. Code in SQL can raise an
+// error with any SQLSTATE, but not with the name of PostgreSQL's C function and without its own place in the code
 // (https://www.postgresql.org/docs/current/protocol-error-fields.html, R and W).
 func isFromServer(err error, state, routine string) bool {
 	if err == nil {
@@ -132,7 +131,7 @@ func isFromServer(err error, state, routine string) bool {
 // sqlState returns the SQLSTATE of an error from the server, and "" for any other.
 func sqlState(err error) string {
 	if err == nil {
-		return "" // without what errors.As costs
+		return "" // errors.As would cost more
 	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
@@ -141,11 +140,11 @@ func sqlState(err error) string {
 	return ""
 }
 
-// safeToRetry tells whether an error came before anything was sent, so that a statement can be tried once more.
+// safeToRetry reports whether an error came before anything was sent, so that the statement can be sent again.
 //
-// pgx says so of ErrConnClosed too, whose reason is to be the lock of a connection that was closed before. But that is
-// also what remains of a connection that broke while an answer was awaited: the statement may have been executed, and
-// once more would be twice. One that was closed before has been noticed before.
+// pgx also says so of ErrConnClosed, which it means for the lock of a connection that was closed before. But a connection that
+// broke while a result was awaited returns it too: the statement may have run, and would run twice. A connection that was closed
+// before has been noticed before.
 func safeToRetry(err error) bool {
 	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }

@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 )
 
-// isHeld reports whether the call at hand comes from a *sql.Conn, whose user may send more on the same connection and expects
-// to find the session as it was. A pool gives the connection back after one statement or transaction. To a driver the two look
-// the same but for the caller, and a pool that is taken for a holder in error has the session cleaned a little later.
+// isHeld reports whether the call comes from a *sql.Conn. Its user may send more on the same connection, and expects to find the
+// session as it was; a pool takes the connection back after one statement or transaction. To a driver the two look alike except
+// for the caller. A pool that is mistaken for a holder has its session cleaned a little later.
 //
-// The depth is how many callers to look at: those within database/sql are few, and some of the guard may stand before them.
+// The depth is how many callers to look at. Those within database/sql are few, and some of the guard may stand before them.
 func isHeld(depth int) bool {
 	const skipped = 2 // runtime.Callers and this function
 	var callers [farCallers]uintptr
@@ -24,12 +24,11 @@ func isHeld(depth int) bool {
 }
 
 const (
-	nearCallers = 10 // where database/sql calls directly
-	farCallers  = 40 // where the guard has taken a connection in between
+	nearCallers = 10 // if database/sql calls directly
+	farCallers  = 40 // if the guard has taken a connection in between
 )
 
-// holders are the places in the program that were looked at, and whether they are in a method of *sql.Conn. To find the name
-// of a place costs more than all else.
+// holders says of places in the program whether they are in a method of *sql.Conn. To look up the name of a place is expensive.
 var holders atomic.Pointer[map[uintptr]bool]
 
 func isHolder(pc uintptr) bool {

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. It writes the tenant's
-// id too, for a tracer of batches sees the text.
+// sendInterpolated is sendText for a statement with arguments, which pgx writes into the text. pgx writes the tenant's id as
+// well, because a tracer of batches sees the text of the guard.
 func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	const (
 		placeholder = "$1"
@@ -17,7 +17,8 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 	)
 	var buf [maxSteps]step
 	steps := c.steps(pc, q, buf[:0])
-	// pgx sends this batch as one message, behind which nothing can be put. So the cleaning is a part of it, after a COMMIT.
+	// pgx sends this batch as one message, and nothing can be put behind it. So the cleaning is a part of the batch, after a
+	// COMMIT.
 	behind := c.cleansBehind(q)
 	if behind {
 		steps = slices.Insert(steps, 0, step{kind: stepBegin, sql: "begin"})
@@ -44,7 +45,7 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 		if err != nil {
 			if sqlState(err) == "" && !pc.IsClosed() {
 				_ = results.Close()
-				return result{}, err // an argument can't be written into text: nothing was sent
+				return result{}, err // an argument cannot be written into text: nothing was sent
 			}
 			return result{}, shifted(c.failed(err, before, i, results), shift)
 		}
@@ -62,7 +63,7 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 	return a, nil
 }
 
-// readStep reads the answer of a step from a batch of pgx.
+// readStep reads the result of a step from a batch of pgx.
 func readStep(results pgx.BatchResults) (read [][2]string, err error) {
 	rows, err := results.Query()
 	if err != nil {
@@ -80,10 +81,10 @@ type cleanBehind struct {
 	pgx.BatchResults
 	conn  *conn
 	pc    *pgx.Conn
-	known bool // the baseline was, when the cleaning was written
+	known bool // whether the baseline was known when the cleaning was written
 }
 
-// Close reads the outcome of the COMMIT, which is the statement's own, and that of the cleaning, which is not.
+// Close reads the result of the COMMIT, whose error is the statement's, and that of the cleaning, whose error is not.
 func (r cleanBehind) Close() error {
 	if _, err := r.Exec(); err != nil { // of the statement, or of the COMMIT
 		_ = r.BatchResults.Close()
@@ -92,5 +93,5 @@ func (r cleanBehind) Close() error {
 	if err := r.BatchResults.Close(); err == nil && r.conn.baseline != nil && (r.known || r.conn.baseline.restore == "") {
 		_ = r.conn.cleaned(r.pc, nil)
 	}
-	return nil // what could not be cleaned is still used, and is cleaned when the connection is given back
+	return nil // a session that could not be cleaned is still dirty, and is cleaned when the connection is released
 }

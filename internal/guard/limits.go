@@ -7,37 +7,16 @@ import (
 	"github.com/gormtenancy/tenancy/internal/private"
 )
 
-// setLimits sets on db the limits that differ from those it has.
-func setLimits(db *sql.DB, want, has private.Limits) {
-	const defaultIdle = 2
-	if want.Open != has.Open {
-		db.SetMaxOpenConns(want.Open)
-	}
-	if want.Idle != has.Idle {
-		idle := want.Idle
-		if idle == 0 {
-			idle = defaultIdle
-		}
-		db.SetMaxIdleConns(idle)
-	}
-	if want.Lifetime != has.Lifetime {
-		db.SetConnMaxLifetime(want.Lifetime)
-	}
-	if want.IdleTime != has.IdleTime {
-		db.SetConnMaxIdleTime(want.IdleTime)
-	}
-}
-
-// sharedLimits are the limits that a borrowing pool and the one it borrows from have in common: what is set on either is set on the
-// other when a connection is made, borrowed or closed next.
+// sharedLimits keeps the limits of a borrowing pool (outer) and of the pool that it borrows from (inner) equal. A limit that is
+// set on one of them is set on the other when a connection is made, borrowed or closed next.
 type sharedLimits struct {
 	mu               sync.Mutex
 	outer, inner     *sql.DB
 	inOuter, inInner *private.Fields
-	ofOuter, ofInner private.Limits // when they were equal last
+	ofOuter, ofInner private.Limits // the limits that were set last
 }
 
-// shareLimits gives outer the limits of inner. It returns nil where database/sql is another than we know.
+// shareLimits gives outer the limits of inner. It returns nil if the fields of this version of database/sql are not known.
 func shareLimits(outer, inner *sql.DB) *sharedLimits {
 	s := &sharedLimits{outer: outer, inner: inner, inOuter: private.FieldsOf(outer), inInner: private.FieldsOf(inner)}
 	if s.inOuter == nil || s.inInner == nil {
@@ -49,8 +28,8 @@ func shareLimits(outer, inner *sql.DB) *sharedLimits {
 	return s
 }
 
-// give makes the limits of both pools those that are wanted. The inner pool keeps nothing idle where another pool is below it, of
-// pgx's; the outer one then does not copy that, because to keep its empty connections costs less than to make them each time.
+// give sets limits on both pools. An inner pool above a pool of pgx's keeps nothing idle. The outer one does not copy that,
+// because its empty connections cost less to keep than to make each time.
 func (s *sharedLimits) give(want private.Limits) {
 	outer, inner := s.inOuter.Limits(), s.inInner.Limits()
 	ofOuter := want
@@ -84,10 +63,31 @@ func (s *sharedLimits) equalize() {
 	s.give(want)
 }
 
-// newer returns what the outer pool has, if that was changed, and what the inner one has otherwise.
+// newer returns the limit of the outer pool if it was changed, and that of the inner one otherwise.
 func newer[T comparable](outer, before, inner T) T {
 	if outer != before {
 		return outer
 	}
 	return inner
+}
+
+// setLimits sets on db the limits that differ from those it has.
+func setLimits(db *sql.DB, want, has private.Limits) {
+	const defaultIdle = 2
+	if want.Open != has.Open {
+		db.SetMaxOpenConns(want.Open)
+	}
+	if want.Idle != has.Idle {
+		idle := want.Idle
+		if idle == 0 {
+			idle = defaultIdle
+		}
+		db.SetMaxIdleConns(idle)
+	}
+	if want.Lifetime != has.Lifetime {
+		db.SetConnMaxLifetime(want.Lifetime)
+	}
+	if want.IdleTime != has.IdleTime {
+		db.SetConnMaxIdleTime(want.IdleTime)
+	}
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// message is a flight of statements in the extended protocol that ends with one Sync.
+// message is a group of statements in the extended protocol that ends with one Sync.
 //
-// Mostly it is a batch of pgx, which allocates least. Where the session is cleaned behind the statement, the same is queued
-// by hand, and the cleaning follows in the same write.
+// Mostly it is a batch of pgx, which allocates least. If the session is cleaned behind the statement, the guard queues the same
+// messages itself, and the cleaning follows in the same write.
 type message struct {
 	conn   *conn
 	pc     *pgx.Conn
@@ -27,7 +27,7 @@ func (c *conn) message(pc *pgx.Conn, q *call) message {
 	return m
 }
 
-// add adds a statement: one that is prepared, or its text.
+// add adds a statement: a prepared one, or its text.
 func (m *message) add(known *statement, sql string, params [][]byte, oids []uint32, formats, results []int16) {
 	switch {
 	case m.batch == nil:
@@ -51,7 +51,7 @@ func (m *message) add(known *statement, sql string, params [][]byte, oids []uint
 	}
 }
 
-// send sends the message, and returns what reads its results.
+// send sends the message, and returns a reader of its results.
 func (m *message) send(ctx context.Context) (*pgconn.MultiResultReader, error) {
 	if m.batch != nil {
 		return m.pc.PgConn().ExecBatch(ctx, m.batch), nil
@@ -64,9 +64,9 @@ func (m *message) send(ctx context.Context) (*pgconn.MultiResultReader, error) {
 	})
 }
 
-// sendBefore sends what queue puts into the connection's buffer, up to its Sync, and the cleaning of the session behind it, in
-// one write. PostgreSQL answers in order, so what pgx returns for the cleaning reads the results of what was queued. The
-// answer of the cleaning is left for drain.
+// sendBefore sends what queue puts into the connection's buffer, up to its Sync, and behind it the cleaning of the session, in
+// one write. PostgreSQL answers in order, so the reader that pgx returns for the cleaning reads the results of what was queued.
+// The result of the cleaning is left for drain.
 func (c *conn) sendBefore(ctx context.Context, pc *pgx.Conn, queue func(*pgproto3.Frontend)) (*pgconn.MultiResultReader, error) {
 	pg := pc.PgConn()
 	if err := ctx.Err(); err != nil {
@@ -80,9 +80,9 @@ func (c *conn) sendBefore(ctx context.Context, pc *pgx.Conn, queue func(*pgproto
 	return pg.Exec(&lateContext{Context: ctx}, c.cleanSQL(false)), nil
 }
 
-// lateContext is not over before it was asked twice. pgx asks once before it writes, and writes nothing if the context is
-// over: what was queued would stay in the buffer, and be sent with the next statement. So it hears of the end a moment
-// later, when it waits for the answer.
+// lateContext hides from pgx's first look that it has ended. pgx looks once before it writes, and writes nothing if the context
+// has ended: the queued messages would stay in the buffer, and be sent with the next statement. With lateContext pgx writes
+// them, and sees the end when it waits for the result.
 type lateContext struct {
 	context.Context
 	asked bool

@@ -10,39 +10,39 @@ import (
 	"time"
 )
 
-// Origin is the context of a statement on its way through GORM's callbacks, and says what they know about it.
+// Origin is the context of a statement while it passes GORM's callbacks, and tells the guard what they know about it.
 //
-// Contexts travel further than the statement they were made for: hooks and associations send statements of their own under
-// it. So an origin counts only for the statement whose text is exactly the one that GORM holds in SQL.
+// Hooks and associations send statements of their own under the same context. So an origin counts only for the statement whose
+// text is exactly the one that GORM holds in SQL.
 type Origin struct {
 	context.Context
 
 	// SQL is the buffer in which GORM builds the statement's text.
 	SQL *strings.Builder
 
-	// Proofs are asked for in the statement's transaction, before it runs, as each of them demands.
+	// Proofs are the questions that PostgreSQL must say yes to before the statement runs.
 	Proofs []*Proof
 
-	// Alone, if not nil, reports whether a transaction that was begun under this context can be left out: nothing follows the
-	// statement in it, and nothing of what the client does with the answer can fail. It is called when the statement is about
-	// to be sent.
+	// CanAutocommit, if not nil, reports whether the statement can be sent without the BEGIN and COMMIT of a transaction that was
+	// begun under this context: no statement follows in it, and the client cannot fail to read the result. It is called just before
+	// the statement is sent.
 	CanAutocommit func() bool
 
-	// Autocommitted says that the statement was sent without that transaction, and that its answer told the outcome of the commit.
+	// Autocommitted says that the statement was sent in that way, so that its result includes that of the commit.
 	Autocommitted bool
 
-	// PlansEach has PostgreSQL plan the statement for its arguments each time, and not keep a plan for all.
+	// PlansEach makes PostgreSQL plan the statement for its arguments each time, and keep no generic plan.
 	PlansEach bool
 
 	over    atomic.Bool
-	own     bool      // the plugin has written the text
+	own     bool      // the plugin has written the SQL text
 	entered bool      // Enter was called
-	tenant  *decision // what the context said then
+	tenant  *decision // of the context at Enter
 }
 
 type originKey struct{}
 
-// Own returns a context for a question of the plugin's, with exactly this text, that leaves nothing in the session.
+// Own returns a context for a question of the plugin itself, with exactly this text, which leaves nothing in the session.
 func Own(ctx context.Context, sql string) context.Context {
 	o := &Origin{Context: ctx, SQL: &strings.Builder{}, own: true}
 	o.SQL.WriteString(sql)
@@ -52,8 +52,8 @@ func Own(ctx context.Context, sql string) context.Context {
 // tenantQuestion is no SQL, and is never sent.
 const tenantQuestion = "tenancy: the tenant of the transaction"
 
-// TransactionTenant returns the tenant that a statement with this context runs for in a transaction, or an error if it would be
-// refused. Nothing is sent.
+// TransactionTenant returns the tenant that a statement with this context runs for in a transaction, or the error with which it
+// would be refused. Nothing is sent.
 func TransactionTenant(ctx context.Context, tx interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 },
@@ -62,10 +62,10 @@ func TransactionTenant(ctx context.Context, tx interface {
 	return id, err
 }
 
-// asksTenant reports whether this is the origin of the question above.
+// asksTenant reports whether this is the origin of that question.
 func (o *Origin) asksTenant(sql string) bool { return o != nil && o.own && sql == tenantQuestion }
 
-// tenantRow answers it.
+// tenantRow is the result of that question.
 type tenantRow struct {
 	tenant string
 	read   bool
@@ -90,22 +90,22 @@ func (o *Origin) Value(key any) any {
 	return o.Context.Value(key)
 }
 
-// End says that the statement is over, so that SQL is not looked at any more: a goroutine that a hook has started may send
-// something under the context while GORM uses the buffer for the next statement.
+// End says that the statement is over, and SQL is not read any more: GORM may use the buffer for the next statement while a
+// goroutine that a hook has started sends something under this context.
 func (o *Origin) End() { o.over.Store(true) }
 
-// Of reports whether this is the origin of the statement that is built in sql, and not over. A nil origin is none.
+// Of reports whether this is the origin of the statement that is built in sql, and not over. It returns false for nil.
 func (o *Origin) Of(sql *strings.Builder) bool { return o != nil && o.SQL == sql && !o.over.Load() }
 
-// Enter notes what ctx says about the tenant when the callbacks let the statement pass. What is sent must be for the same
-// tenant: a hook could exchange the context in between.
+// Enter notes the tenant of ctx when the callbacks let the statement pass. The statement must be sent for the same tenant, and a
+// hook could replace the context before.
 func (o *Origin) Enter(ctx context.Context) {
 	o.tenant, _ = decisionOf(ctx)
 	o.entered, o.Proofs, o.CanAutocommit, o.Autocommitted, o.PlansEach = true, nil, nil, false, false
 }
 
-// Changed reports whether ctx names another tenant than the context at Enter did. Where one of them says nothing, the
-// statement inherits from its transaction, which is for one tenant, or is refused for that.
+// Changed reports whether ctx names another tenant than the context at Enter. If one of them says nothing, the statement
+// inherits the tenant of its transaction, or is refused for that.
 func (o *Origin) Changed(ctx context.Context) bool {
 	if !o.entered || o.tenant == nil {
 		return false
@@ -120,8 +120,7 @@ func OriginOf(ctx context.Context) *Origin {
 	return o
 }
 
-// originFor returns the origin of the statement with this text, and nil if there is none: for what did not come through
-// GORM's callbacks.
+// originFor returns the origin of the statement with this text, and nil for a statement that has not passed GORM's callbacks.
 func originFor(ctx context.Context, sql string) *Origin {
 	if o := OriginOf(ctx); o != nil && !o.over.Load() && o.SQL.String() == sql {
 		return o
@@ -129,20 +128,20 @@ func originFor(ctx context.Context, sql string) *Origin {
 	return nil
 }
 
-// Proof is a question that PostgreSQL must answer with yes before a statement runs, in the statement's own transaction and
-// round trip. It is asked again when the last yes is older than Valid, and whenever SQL of the caller that may have changed
-// what a name means has run on the connection since it was borrowed.
+// Proof is a question that PostgreSQL must answer with yes before a statement runs, in the statement's own transaction and round
+// trip. It is asked again when the last yes is older than Valid. It is also asked again after SQL of the caller has run on the
+// connection, which may have changed what a name means.
 type Proof struct {
-	// SQL is a single SELECT with parameters, of one row and two columns. It raises an error where the answer is no; the
-	// statement then does not run, and its error is what Refuse makes of PostgreSQL's. A yes whose second column is NULL is for
-	// this statement alone; the first column is what Noted gets.
+	// SQL is a single SELECT with parameters, of one row and two columns. If the answer is no, it raises an error, so that the
+	// statement does not run, and Refuse makes the statement's error of it. Noted gets the first column. If the second column is
+	// NULL, the yes is for this statement alone.
 	SQL    string
 	Args   [][]byte // the parameters in text format, as UTF-8
 	Refuse func(error) error
 	Valid  time.Duration
 	Noted  func(answer string) // called with each yes that counts for other statements; may be nil
 
-	yes atomic.Int64 // when PostgreSQL said yes last, in nanoseconds of Unix time; 0 for never
+	yes atomic.Int64 // time of the last yes, in nanoseconds of Unix time; 0 for never
 }
 
 // Due reports whether the last yes is too old.

@@ -18,31 +18,31 @@ import (
 type Config struct {
 	// Setting is the PostgreSQL setting that the policies read, such as "app.tenant_id".
 	Setting string
-	// Role is the role every statement runs under. Empty means the role of the login.
+	// Role is the role that every statement runs under. Empty means the login's own role.
 	Role string
-	// LookupRole is the role that statements of no tenant run under: those of WithoutTenant. Empty means Role.
+	// LookupRole is the role that statements under WithoutTenant run under. Empty means Role.
 	LookupRole string
-	// CleanAlways cleans the session after each statement. If false, it is cleaned after SQL that GORM did not build, or that
-	// calls functions which may leave something.
+	// CleanAlways cleans the session after each statement. If false, it is cleaned after SQL that GORM did not build, and after
+	// calls of functions that may change the session.
 	CleanAlways bool
-	// KeepSettings are custom settings that the application's connect hook sets. Those of PostgreSQL are kept without being
-	// named.
+	// KeepSettings are custom settings that the application's connect hook sets. PostgreSQL's own settings are kept without
+	// being named.
 	KeepSettings []string
-	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must carry
-	// a Bypass mark in place of a tenant.
+	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must have a Bypass
+	// (WithBypass) instead of a tenant.
 	Bypass bool
 	// Report, if not nil, is called before each statement of a bypass pool, and after it.
 	Report func(ctx context.Context, e Event)
-	// OnBegin, if not nil, learns of transactions that were refused.
+	// OnBegin, if not nil, is called for each transaction that is refused.
 	OnBegin *BeginHook
 	// NewPanicError, if not nil, makes the error for a panic in code of the application, on the goroutine that panicked. In says
 	// which code it was, and value is what was given to panic.
 	NewPanicError func(in string, value any) error
 }
 
-// Borrow returns a guarded pool whose connections are borrowed from inner, statement by statement and transaction by
-// transaction, so that inner's limits, lifetimes and statistics go on holding. What is set on one of the two pools is set on the
-// other with the next use of a connection. inner must be a pool of pgx's stdlib. Closing the guarded pool leaves inner open.
+// Borrow returns a guarded pool that borrows a connection from inner for each statement or transaction, so that
+// inner's limits, lifetimes and statistics stay in effect. A limit that is set on one of the two pools is set on the other with
+// the next use of a connection. inner must be a pool of pgx's stdlib. Closing the guarded pool leaves inner open.
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	k := newConnector(cfg, inner, nil)
 	db := sql.OpenDB(k)
@@ -50,15 +50,15 @@ func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	return db
 }
 
-// Open returns a guarded pool whose connections are made by direct, a connector of pgx's stdlib.
+// Open returns a guarded pool whose connections direct makes, a connector of pgx's stdlib.
 func Open(direct driver.Connector, cfg Config) *sql.DB {
 	return sql.OpenDB(newConnector(cfg, nil, direct))
 }
 
-// Sibling returns another guarded pool, whose connections are borrowed from where those of the guarded pool db come from: from
-// db itself, if it owns them. It has no limits but those of that pool: preparing and beginning wait for no connection.
+// Sibling returns another guarded pool, which borrows its connections from the same pool as the guarded pool db, or from db
+// itself if db owns them. It has no limits of its own: preparing and beginning wait for no connection.
 func Sibling(db *sql.DB, cfg Config) *sql.DB {
-	k := newConnector(cfg, source(db), nil)
+	k := newConnector(cfg, Inner(db), nil)
 	k.shared.Store(connectorOf(db).shared.Load())
 	beside := sql.OpenDB(k)
 	beside.SetMaxIdleConns(maxEmpty)
@@ -69,15 +69,7 @@ func Sibling(db *sql.DB, cfg Config) *sql.DB {
 // to make for each use.
 const maxEmpty = 64
 
-// source returns the pool that others borrow from.
-func source(db *sql.DB) *sql.DB {
-	if k := connectorOf(db); k != nil && k.inner != nil {
-		return k.inner
-	}
-	return db
-}
-
-// OnClose has f called when the guarded pool db has been closed. (*sql.DB).Close returns its error.
+// OnClose registers f to be called when the guarded pool db has been closed. (*sql.DB).Close returns its error.
 func OnClose(db *sql.DB, f func() error) {
 	k := connectorOf(db)
 	k.closing.Lock()
@@ -99,11 +91,16 @@ func connectorOf(db *sql.DB) *connector {
 	return d.connector
 }
 
-// Inner returns the pool that the guarded pool db borrows its connections from, and db itself where it does not borrow.
-func Inner(db *sql.DB) *sql.DB { return source(db) }
+// Inner returns the pool that the guarded pool db borrows its connections from, and db itself if it does not borrow.
+func Inner(db *sql.DB) *sql.DB {
+	if k := connectorOf(db); k != nil && k.inner != nil {
+		return k.inner
+	}
+	return db
+}
 
-// Supported returns an error that says why db can't be guarded, and nil if it can. It opens a connection only where the
-// pool's driver is wrapped by another.
+// Supported returns nil if db can be guarded, and an error that says why not otherwise. It opens a connection only if another
+// driver wraps that of the pool.
 func Supported(ctx context.Context, db *sql.DB) error {
 	if _, ok := db.Driver().(*stdlib.Driver); ok {
 		return nil
@@ -116,31 +113,34 @@ func Supported(ctx context.Context, db *sql.DB) error {
 	return errors.Join(err, c.Close())
 }
 
-// connector makes guarded connections, from one of its two sources.
+// connector makes guarded connections: from direct, or by borrowing from inner.
 type connector struct {
 	cfg    Config
 	inner  *sql.DB
 	direct driver.Connector
-	shared atomic.Pointer[sharedLimits] // with inner, by the pool that borrows from it or the one beside which this is; may be nil
+	shared atomic.Pointer[sharedLimits] // with inner; of the first pool that borrows from it; may be nil
 
 	scopeSQL    scopeSQL
 	lookupSQL   scopeSQL               // with LookupRole in place of Role
-	baselineSQL string                 // reads how a session begins
-	searchPath  atomic.Pointer[string] // that the first connection began with, and all others should
+	baselineSQL string                 // reads the settings of a new session
+	searchPath  atomic.Pointer[string] // of the first connection; all others should begin with the same
 
 	closing sync.Mutex
 	onClose []func() error
 }
 
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
-	return &connector{cfg: cfg, inner: inner, direct: direct, scopeSQL: newScopeSQL(cfg.Setting, cfg.Role), lookupSQL: newScopeSQL(cfg.Setting, cfg.LookupRole), baselineSQL: cfg.baselineSQL()}
+	return &connector{
+		cfg: cfg, inner: inner, direct: direct, baselineSQL: cfg.baselineSQL(),
+		scopeSQL: newScopeSQL(cfg.Setting, cfg.Role), lookupSQL: newScopeSQL(cfg.Setting, cfg.LookupRole),
+	}
 }
 
-// guarded is the driver that a guarded pool is recognised by.
+// guarded is the driver by which a guarded pool is recognised.
 type guarded struct{ *connector }
 
 func (guarded) Open(string) (driver.Conn, error) {
-	return nil, errors.New("tenancy: a guarded pool is opened by Borrow or Open, not by name")
+	return nil, errors.New("tenancy: a guarded pool cannot be opened by name: use tenancy.OpenDB")
 }
 
 func (k *connector) Driver() driver.Driver { return guarded{k} }
@@ -176,7 +176,7 @@ func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &conn{pool: k, cfg: &k.cfg, owned: owned, made: dc, state: stateOf(owned.Conn())}, nil
 }
 
-// unwrap finds pgx's connection below drivers that wrap it, such as those that trace, and below a guarded connection that owns
+// unwrap finds pgx's connection below drivers that wrap it, such as those for tracing, and below a guarded connection that owns
 // it.
 func unwrap(dc any) (*stdlib.Conn, error) {
 	for {
@@ -185,13 +185,13 @@ func unwrap(dc any) (*stdlib.Conn, error) {
 			return c, nil
 		case *conn:
 			if c.owned == nil {
-				return nil, errors.New("tenancy: a guarded pool that borrows its connections cannot lend them")
+				return nil, errors.New("tenancy: a guarded pool that borrows its connections cannot be guarded again: pass the pool below it")
 			}
 			return c.owned, nil
 		case interface{ Raw() driver.Conn }:
 			dc = c.Raw()
 		default:
-			return nil, fmt.Errorf("tenancy: the pool's connections are %T, not those of github.com/jackc/pgx/v5/stdlib", dc)
+			return nil, fmt.Errorf("tenancy: the pool's connections are %T: open it with github.com/jackc/pgx/v5/stdlib", dc)
 		}
 	}
 }

@@ -17,22 +17,22 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// What travels before every statement, in the same message flow and the same transaction: scopesql.go has the texts.
+// What is sent before every statement, in the same messages and the same transaction: scopesql.go has the texts.
 //
-// The tenant is set each time, and local to the transaction, so that nothing stays behind
+// The tenant is set each time, and local to the transaction, so that it ends with it
 // (https://www.postgresql.org/docs/current/functions-admin.html, set_config).
 
-// step is a statement of the guard's that goes before the caller's.
+// step is a statement of the guard that is sent before the caller's.
 type step struct {
 	kind   stepKind
 	sql    string
 	params [][]byte   // in text format; the first of a scope is the tenant
 	known  *statement // the same, prepared, or nil
 	proof  *Proof     // of a stepProof
-	role   string     // that a stepScope sets; empty for the login's
-	checks bool       // whether the session is clean
-	tenant bool       // the tenant's id is to be appended to the text, as a constant
-	marks  bool       // the transaction
+	role   string     // that a stepScope sets; empty for the login's own
+	checks bool       // it checks that the session is clean
+	tenant bool       // the tenant's id is appended to the text as a constant
+	marks  bool       // it marks the transaction
 }
 
 type stepKind uint8
@@ -48,11 +48,11 @@ const (
 // maxSteps is more than any statement needs without proofs.
 const maxSteps = 6
 
-// steps are what goes before a statement.
+// steps returns what is sent before a statement, appended to into.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if begin := c.beginSQL(); begin != "" && !q.autocommit {
 		s := step{kind: stepBegin, sql: begin}
-		if !c.dirty && c.usesPrepared(q) { // or SQL may have put another under its name
+		if !c.dirty && c.usesPrepared(q) { // SQL of the caller may have prepared another under that name
 			s.known = c.scopeStatements[begin]
 		}
 		into = append(into, s)
@@ -79,12 +79,12 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	return into
 }
 
-// usesPrepared reports whether what goes before a statement is sent by the name under which it was prepared, if it was.
+// usesPrepared reports whether the steps before a statement may be sent as prepared statements.
 func (c *conn) usesPrepared(q *call) bool {
 	return q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement
 }
 
-// asks reports whether a proof has to be asked for, on this connection.
+// asks reports whether a proof must be asked for on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
 	if c.dirty || c.otherPath {
 		return now.Sub(c.proved[proof]) > proof.Valid
@@ -92,8 +92,9 @@ func (c *conn) asks(proof *Proof, now time.Time) bool {
 	return proof.Due(now)
 }
 
-// discardsSequences reports whether SQL of the caller could learn, from lastval or currval, what an earlier user of the
-// connection has inserted. Before an insert of its own in a transaction, all that is forgotten, so that it then finds its own.
+// discardsSequences reports whether SQL of the caller could learn, by lastval or currval, what an earlier user of the connection
+// has inserted. Before an insert in a transaction the sequences are discarded as well, so that the caller then finds its own
+// values.
 func (c *conn) discardsSequences(q *call) bool {
 	switch {
 	case !c.staleSequences || q.class == control:
@@ -104,12 +105,12 @@ func (c *conn) discardsSequences(q *call) bool {
 	return true
 }
 
-// scopeSteps are those that set the tenant and the role.
+// scopeSteps returns the steps that set the tenant and the role.
 func (c *conn) scopeSteps(q *call, into []step) []step {
 	readOnly := q.scope.readOnly()
 	switch {
 	case q.commits:
-		return into // see commitsAlone
+		return into // see setProcedureScope
 	case q.class == control && !readOnly && (q.stateless || !c.dirty || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
@@ -139,14 +140,15 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	return into
 }
 
-// cleanScope is the SQL that sets the scope in a clean session. What a session began with is not known at first.
+// cleanScope is the SQL that sets the scope in a clean session. As long as the baseline is not known, it also corrects the
+// session.
 func (c *conn) cleanScope(s scope) string {
 	return c.scopeSQLOf(s).inClean(s.readOnly(), c.baseline == nil || c.corrects, c.temporary)
 }
 
 // controlScope sets the scope without taking a snapshot, so that SET TRANSACTION and LOCK TABLE can follow
-// (https://www.postgresql.org/docs/current/sql-set-transaction.html). It leaves alone a role that SQL of the caller has taken
-// in this session: see takenRoleSQL.
+// (https://www.postgresql.org/docs/current/sql-set-transaction.html). In a dirty session it leaves the role as it is, because
+// SQL of the caller may have set it: see takenRoleSQL.
 func (c *conn) controlScope(s scope, into []step) []step {
 	into = append(into, step{kind: stepScope, sql: c.scopeSQLOf(s).control, tenant: true})
 	if !c.dirty {
@@ -169,8 +171,8 @@ func (s step) command(q *call) string {
 	return s.sql
 }
 
-// text writes a step as SQL text, for messages of the simple protocol, which have no parameters. The tenant's id stands in
-// it as given: quoted, or as a placeholder.
+// text writes a step as SQL text for the simple protocol, which has no parameters. The tenant's id is written as given: quoted,
+// or as a placeholder.
 func (s step) text(tenant string) string {
 	switch {
 	case s.tenant:
@@ -192,28 +194,29 @@ func (s step) text(tenant string) string {
 	return strings.NewReplacer(values...).Replace(s.sql)
 }
 
-// checkEncoding refuses a tenant's id whose bytes the server would take for another text: perhaps another tenant's id,
-// and in some encodings a quote can be the second byte of a character. Raw SQL may have changed the encoding.
+// checkEncoding refuses a tenant's id that the server would read as another text, perhaps another tenant's id: in some encodings
+// a quote can be the second byte of a character. Raw SQL may have changed the encoding.
 func (s scope) checkEncoding(pg *pgconn.PgConn) error {
 	if isASCII(s.tenant) {
 		return nil
 	}
 	switch pg.ParameterStatus("client_encoding") {
-	case "UTF8", "SQL_ASCII": // the latter means that no bytes are changed
+	case "UTF8", "SQL_ASCII": // with SQL_ASCII the server changes no bytes
 		return nil
 	default:
-		return errors.New("tenancy: a tenant's id outside ASCII needs client_encoding UTF8")
+		return errors.New("tenancy: the session cannot carry a tenant's id outside ASCII: set client_encoding to UTF8")
 	}
 }
 
-// prefix is what has been sent before a statement, and how its answers are read.
+// prefix is what was sent before a statement, to read its results.
 type prefix struct {
 	steps []step
 	text  string // in the simple protocol
 }
 
-// width is by how much the text moves positions in what follows it. PostgreSQL counts characters, in 32 bits.
-func (p prefix) width() int32 { return int32(utf8.RuneCountInString(p.text)) } //nolint:gosec // as said
+// width is by how many characters the text moves the positions in the error messages of what follows. PostgreSQL counts them in
+// 32 bits.
+func (p prefix) width() int32 { return int32(utf8.RuneCountInString(p.text)) } //nolint:gosec // 32 bits suffice
 
 // textPrefix is the prefix of SQL text.
 func textPrefix(steps []step, tenant string) prefix {
@@ -225,11 +228,11 @@ func textPrefix(steps []step, tenant string) prefix {
 	return prefix{steps, b.String()}
 }
 
-// aborted reports a transaction that failed. The server then takes nothing but its end or a ROLLBACK TO SAVEPOINT,
-// which would not get through behind the statement that sets the scope.
+// aborted reports whether the transaction has failed. The server then accepts nothing but its end or a ROLLBACK TO SAVEPOINT,
+// which would fail behind a statement that sets the scope.
 func aborted(pc *pgx.Conn) bool { return pc.PgConn().TxStatus() == 'E' }
 
-// succeeded notes what follows from a step that went well.
+// succeeded notes that a step has succeeded.
 func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	switch s.kind {
 	case stepBegin:
@@ -250,8 +253,8 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	}
 }
 
-// noteProof notes a yes. Where the name may mean something else than on the pool's other connections, it says nothing about
-// those.
+// noteProof notes a yes. On a connection where a name may mean something else than on the pool's other connections, the yes is
+// for this connection alone.
 func (c *conn) noteProof(proof *Proof, lasting [][2]string) {
 	switch {
 	case len(lasting) == 0:
@@ -284,12 +287,12 @@ func (c *conn) stepError(s step, err error) error {
 	return roleError(s.role, c.login, err)
 }
 
-// hidden is a tenant's id among arguments, where tracers print what they see.
+// hidden is a tenant's id among the arguments of a batch, which tracers may print.
 type hidden struct{ tenant string }
 
 func (h hidden) Value() (driver.Value, error) { return h.tenant, nil }
 
-// Format serves every verb, so that none shows the field.
+// Format hides the id for every verb.
 func (h hidden) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "(tenant)") }
 
 // interpolatedWidth is the number of characters that pgx writes for s: quotes, those within doubled, and spaces around.

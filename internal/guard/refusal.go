@@ -16,8 +16,8 @@ func Refused(err error) bool {
 	return false
 }
 
-// BeginHook learns of the transactions that a guarded pool refuses to begin: GORM begins them without a callback. Its zero
-// value does nothing.
+// BeginHook is told when a guarded pool refuses to begin a transaction, which GORM begins without a callback. Its zero value
+// does nothing.
 type BeginHook struct {
 	f atomic.Pointer[func(context.Context, error) error]
 }

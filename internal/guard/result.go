@@ -7,15 +7,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// result is what the server sends back for one statement: its rows, and after them, up to ReadyForQuery, the outcome
-// of the transaction that the statement was alone in.
+// result is what the server sends back for one statement: its rows, and after them, up to ReadyForQuery, the outcome of the
+// implicit transaction.
 type result struct {
 	pgx.Rows
 	rest  interface{ Close() error }
-	shift int32 // how far text before the statement moved the positions in error messages
+	shift int32 // by how many characters the text before the statement moves the positions in error messages
 }
 
-// close reads what is left and returns the command tag, or the first error.
+// close reads the rest, and returns the command tag or the first error.
 func (a *result) close() (pgconn.CommandTag, error) {
 	a.Rows.Close()
 	err := a.Err()
@@ -36,7 +36,7 @@ func shifted(err error, by int32) error {
 	return err
 }
 
-// firstResult answers with the first of the results: that of a query.
+// firstResult returns the first of the results, that of a query.
 func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (result, error) {
 	if !results.NextResult() {
 		if err := results.Close(); err != nil {
@@ -47,8 +47,8 @@ func firstResult(pc *pgx.Conn, results *pgconn.MultiResultReader, shift int32) (
 	return result{Rows: pgx.RowsFromResultReader(pc.TypeMap(), results.ResultReader()), rest: results, shift: shift}, nil
 }
 
-// lastResult reads all results and answers with the last: that of SQL text with several statements. It says how many of them
-// were completed, also where one failed.
+// lastResult reads all results and returns the last one, that of SQL text with several statements. It also returns how many of
+// them were completed, even if one failed.
 func (c *conn) lastResult(q *call, results *pgconn.MultiResultReader, shift int32) (a result, completed int, err error) {
 	a = result{Rows: noRows{}, rest: results, shift: shift}
 	for results.NextResult() {
@@ -66,7 +66,7 @@ func (c *conn) lastResult(q *call, results *pgconn.MultiResultReader, shift int3
 	return a, completed, nil
 }
 
-// noRows is the answer of a statement that has none, or whose rows were read already.
+// noRows is the result of a statement that has no rows, or whose rows were read already.
 type noRows struct {
 	pgx.Rows
 	tag pgconn.CommandTag

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// rows streams the rows of a query from the wire. The outcome of a statement's transaction comes after its last row,
-// so the end of the rows is not told before that was read.
+// rows streams the rows of a query from the wire. The outcome of the statement's transaction comes after the last row, so it is
+// read before Next returns io.EOF.
 type rows struct {
 	conn   *conn
 	call   call
@@ -23,11 +23,11 @@ type rows struct {
 	*layout
 
 	primed bool // the first row was read ahead
-	ended  bool // the answer was read to its end
+	ended  bool // the result was read to its end
 	err    error
 	names  []string
 
-	// task is run as a func value that is made once, and does what todo says with what is below.
+	// task is run as a func value, made once. It does what todo says, with the fields below.
 	task func(*pgx.Conn) error
 	todo rowsTask
 	ctx  context.Context
@@ -63,8 +63,8 @@ func (r *rows) use(todo rowsTask) error {
 
 var _ driver.Rows = (*rows)(nil)
 
-// layout is what the columns of an answer are called, and how they are read. A prepared statement keeps it: the server
-// refuses to run one whose columns have changed, and a connection reads one answer at a time.
+// layout is the names of the columns of a result, and how they are read. A prepared statement keeps its layout: the server
+// refuses to run one whose columns have changed, and a connection reads one result at a time.
 type layout struct {
 	columns []string
 	values  []valueFunc
@@ -80,7 +80,7 @@ func (r *rows) newLayout() *layout {
 	return l
 }
 
-// open sends the statement and reads its answer up to the first row.
+// open sends the statement and reads its result up to the first row.
 func (r *rows) open(pc *pgx.Conn) error {
 	c := r.conn
 	ctx, err := c.start(r.ctx, pc, &r.call, r.args)
@@ -94,7 +94,7 @@ func (r *rows) open(pc *pgx.Conn) error {
 	return r.prime(pc)
 }
 
-// prime reads the first row ahead, for only then are the columns known, and so are most errors.
+// prime reads the first row ahead, because only then the columns and most errors are known.
 func (r *rows) prime(pc *pgx.Conn) error {
 	r.typeMap = pc.TypeMap()
 	r.primed = r.result.Next()
@@ -129,7 +129,7 @@ func (r *rows) end(pc *pgx.Conn) {
 	r.err = r.conn.done(pc, &r.call, tag, r.err)
 }
 
-// Columns returns the names of the columns, in a slice that belongs to these rows: the layout is shared.
+// Columns returns the names of the columns. The slice belongs to these rows, because the layout is shared.
 func (r *rows) Columns() []string {
 	if r.names == nil {
 		r.names = slices.Clone(r.columns)
@@ -155,7 +155,7 @@ func (r *rows) read(pc *pgx.Conn) error {
 	return r.convert(r.dest)
 }
 
-// advance goes to the next row, or to the end, whose error it returns, io.EOF if there is none.
+// advance goes to the next row. At the end it returns the statement's error, or io.EOF.
 func (r *rows) advance(pc *pgx.Conn) error {
 	if !r.ended && r.result.Next() {
 		return nil

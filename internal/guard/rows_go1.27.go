@@ -25,8 +25,8 @@ func (r *rows) NextRow() error {
 	return r.conn.use(r.advance)
 }
 
-// ScanColumn scans a column of the row into dest as pgx's stdlib does: into scalars and a sql.Scanner by the conversions
-// of database/sql, into all else, such as slices and the types of pgtype, by pgx.
+// ScanColumn scans a column of the row into dest as pgx's stdlib does: into scalars and a sql.Scanner by the conversions of
+// database/sql, into everything else, such as slices and the types of pgtype, by pgx.
 func (r *rows) ScanColumn(scanCtx driver.ScanContext, index int, dest any) error {
 	if dest == nil {
 		return errors.New("destination not a pointer")
@@ -48,15 +48,15 @@ func (r *rows) ScanColumn(scanCtx driver.ScanContext, index int, dest any) error
 			return err
 		}
 	}
-	// A Scanner is a user's code: it must not hold the connection, nor cost it by a panic.
+	// A Scanner is code of the application: it must not hold the connection, and its panic must not leak it.
 	return sql.ConvertAssign(scanCtx, dest, value)
 }
 
-// scansBySQLCache maps a reflect.Type to what scansBySQL says of it.
+// scansBySQLCache keeps the result of scansBySQL by reflect.Type.
 var scansBySQLCache sync.Map
 
-// scansBySQL tells whether a destination is one of database/sql's own kinds: a scalar, bytes, a time, a sql.Scanner, or a
-// pointer to one of them.
+// scansBySQL reports whether database/sql converts into a destination: a scalar, bytes, a time, a sql.Scanner, or a pointer to
+// one of them.
 func scansBySQL(t reflect.Type) bool {
 	if known, ok := scansBySQLCache.Load(t); ok {
 		return known.(bool)

@@ -7,8 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxTenantBytes bounds a tenant's id. It is far above any real id, and keeps a hostile one from being sent with each
-// statement.
+// maxTenantBytes bounds a tenant's id. It is far above any real id, and keeps a hostile one from being sent with each statement.
 const maxTenantBytes = 1024
 
 var (
@@ -25,24 +24,24 @@ type (
 type decision struct {
 	tenant string // empty for WithoutTenant
 	lookup bool   // WithoutTenant: a lookup, under Config.LookupRole
-	text   []byte // the same, as a parameter of PostgreSQL's; never nil, which would be NULL
-	err    error  // why the id can't be used; every statement under it is refused
+	text   []byte // the tenant as a parameter; never nil, which would be NULL
+	err    error  // why the id cannot be used; every statement under it is refused
 }
 
-// Bypass marks the context of a statement that the bypass client sends. Only a pool opened with Config.Bypass looks
-// at it; to every other pool it means nothing, so a context that escapes from a bypass opens no door.
+// Bypass in a context lets a statement pass a pool with Config.Bypass. All other pools ignore it, so that a context that leaves
+// the bypass client allows nothing elsewhere.
 type Bypass struct {
-	// Reason is why the statement may see every tenant's rows. A bypass pool refuses a statement without one.
+	// Reason is why the statement may see every tenant's rows. A bypass pool refuses a statement without a reason.
 	Reason string
-	// Table names what the statement works on, for the audit trail; empty for raw SQL.
+	// Table is what the audit trail names; empty for raw SQL.
 	Table string
 	// ReadOnly makes PostgreSQL refuse every write.
 	ReadOnly bool
 }
 
-// WithTenant returns a context whose statements run for the tenant with this id. An id that is empty, longer than 1024
-// bytes, or text that PostgreSQL can't hold is no tenant: every statement under it is refused with ErrNoTenant, also in
-// a transaction that has a tenant.
+// WithTenant returns a context whose statements run for the tenant with this id. An id that is empty, longer than 1024 bytes, or
+// that PostgreSQL cannot store is no tenant: every statement under it is refused with ErrNoTenant, also in a transaction that
+// has a tenant.
 func WithTenant(ctx context.Context, id string) context.Context {
 	d := &decision{tenant: id, text: append([]byte{}, id...)}
 	switch {
@@ -54,8 +53,8 @@ func WithTenant(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, tenantKey{}, d)
 }
 
-// WithoutTenant returns a context whose statements run with no tenant at all: shared tables can be used, and no row of
-// any tenant's table is visible.
+// WithoutTenant returns a context whose statements run for no tenant: they can use shared tables, and see no row of a tenant
+// table.
 func WithoutTenant(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tenantKey{}, &decision{text: []byte{}, lookup: true})
 }
@@ -66,10 +65,10 @@ func InTenantRole(ctx context.Context) context.Context {
 	return context.WithValue(ctx, tenantKey{}, &decision{text: []byte{}})
 }
 
-// Decision is what a context says about the tenant, for other contexts that say nothing. Only DecisionOf makes one.
+// Decision is what one context says about the tenant, to be given to contexts that say nothing. Only DecisionOf makes one.
 type Decision struct{ d *decision }
 
-// DecisionOf returns the decision that statements under ctx run with, and an ErrNoTenant that says why not if there is none.
+// DecisionOf returns the decision that statements under ctx run with. If there is none, it returns an ErrNoTenant that says why.
 func DecisionOf(ctx context.Context) (Decision, error) {
 	d, err := decisionOf(ctx)
 	if d == nil && err == nil {
@@ -78,8 +77,8 @@ func DecisionOf(ctx context.Context) (Decision, error) {
 	return Decision{d}, err
 }
 
-// For returns ctx if it carries the same decision, and a context with this one if it carries none. It returns an error if ctx
-// carries another one, or one that cannot be used.
+// For returns ctx if it carries the same decision, and a context with this decision if ctx carries none. It returns an error if
+// ctx carries another decision, or one that cannot be used.
 func (b Decision) For(ctx context.Context) (context.Context, error) {
 	d, err := decisionOf(ctx)
 	switch {
@@ -94,11 +93,11 @@ func (b Decision) For(ctx context.Context) (context.Context, error) {
 	}
 }
 
-// Equal reports whether both decide for the same tenant, or both for none.
+// Equal reports whether both decisions are for the same tenant, or both for none.
 func (b Decision) Equal(other Decision) bool { return b.d.tenant == other.d.tenant }
 
-// Tenant tells what the context says about the tenant: its id, which is empty for WithoutTenant, and whether the
-// context carries a decision that statements can run under.
+// Tenant returns the id of the context's tenant, which is empty for WithoutTenant, and whether the context carries a decision
+// that statements can run under.
 func Tenant(ctx context.Context) (id string, decided bool) {
 	d, err := decisionOf(ctx)
 	if d == nil || err != nil {
@@ -107,7 +106,7 @@ func Tenant(ctx context.Context) (id string, decided bool) {
 	return d.tenant, true
 }
 
-// CheckTenant returns nil where the context carries such a decision, and an ErrNoTenant that says why not elsewhere.
+// CheckTenant returns nil if the context carries such a decision, and an ErrNoTenant that says why not otherwise.
 func CheckTenant(ctx context.Context) error {
 	d, err := decisionOf(ctx)
 	if d == nil && err == nil {
@@ -121,7 +120,7 @@ func WithBypass(ctx context.Context, b Bypass) context.Context {
 	return context.WithValue(ctx, bypassKey{}, &b)
 }
 
-// decisionOf returns nil where ctx says nothing about the tenant, and an error where what it says can't be used.
+// decisionOf returns nil if ctx says nothing about the tenant, and an error if what it says cannot be used.
 func decisionOf(ctx context.Context) (*decision, error) {
 	d, _ := ctx.Value(tenantKey{}).(*decision)
 	if d != nil && d.err != nil {
@@ -135,10 +134,10 @@ func bypassOf(ctx context.Context) *Bypass {
 	return b
 }
 
-// scope is whom a statement or a transaction works for.
+// scope is what a statement or a transaction runs for: a tenant, none, or a bypass.
 type scope struct {
 	tenant string  // empty: no tenant
-	text   []byte  // the tenant as a parameter of PostgreSQL's
+	text   []byte  // the tenant as a parameter
 	bypass *Bypass // not nil on a bypass pool, and only there
 	lookup bool    // runs under Config.LookupRole, if there is one
 }
@@ -148,9 +147,9 @@ func (s scope) isWithoutTenant() bool { return s.tenant == "" && s.bypass == nil
 
 func (s scope) readOnly() bool { return s.bypass != nil && s.bypass.ReadOnly }
 
-// scope decides which tenant a statement with this context works for, or refuses it. Within a transaction a context that says
-// nothing inherits, and one that names another tenant than the transaction's is refused. A transaction that has none belongs to
-// the first that comes: nothing of another tenant was visible in it.
+// scope decides which tenant a statement with this context runs for, or refuses it. In a transaction a context that says nothing
+// inherits the transaction's tenant, and one that names another tenant is refused. A transaction without a tenant takes that of
+// its first statement: it has seen no tenant's rows before.
 func (c *conn) scope(ctx context.Context) (scope, error) {
 	if c.cfg.Bypass {
 		return c.bypassScope(ctx)
@@ -170,7 +169,7 @@ func (c *conn) scope(ctx context.Context) (scope, error) {
 	}
 }
 
-// beginScope decides which tenant a transaction works for: one whose context says nothing has none yet.
+// beginScope decides which tenant a transaction runs for. If its context says nothing, it has no tenant yet.
 func (c *conn) beginScope(ctx context.Context) (s scope, decided bool, err error) {
 	if !c.cfg.Bypass {
 		if d, err := decisionOf(ctx); d == nil && err == nil {
@@ -181,7 +180,7 @@ func (c *conn) beginScope(ctx context.Context) (s scope, decided bool, err error
 	return s, err == nil, err
 }
 
-// adopt makes a transaction that of the statement which is about to be sent in it.
+// adopt gives a transaction the scope of the statement that is about to be sent in it.
 func (t *tx) adopt(s scope) {
 	if t != nil && s.bypass == nil {
 		t.scope, t.decided = s, true

@@ -10,8 +10,8 @@ import (
 )
 
 // The texts of the statements that set the scope. The tenant's id is always their first parameter; the pool's setting and role
-// stand in them as constants. A text that is not unnecessarily long, with few parameters and one column, is worth it: to set
-// the scope is most of what the guard costs.
+// are constants in them. Setting the scope is most of what the guard costs, so the texts are short, with few parameters and one
+// column.
 
 // scopeSQL holds the texts of one pool.
 type scopeSQL struct {
@@ -25,32 +25,32 @@ type scopeSQL struct {
 
 const (
 	tenantParam = "$1"
-	// pathParam is the search_path that the session should have, or NULL where it is not known yet.
+	// pathParam is the search_path that the session should have, or NULL if it is not known yet.
 	pathParam = "$2"
-	// markParam is the mark of the transaction in a used session, or NULL where it has none yet.
+	// markParam is the mark of the transaction in a dirty session, or NULL if it has none yet.
 	markParam = "$2"
 )
 
 const (
-	// differsSQL is true where the session's names may mean other objects than at its beginning.
+	// differsSQL is true if names in the session may mean other objects than at its beginning.
 	differsSQL = `pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) ` + pathParam + ` OR ` + temporarySQL
 
 	temporarySQL = `pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid`
 
-	// hasTemporarySQL is for sessions that had temporary objects: their temporary schema stays, and is empty or not.
+	// hasTemporarySQL is for sessions that had temporary objects: their temporary schema stays, and may be empty.
 	hasTemporarySQL = ` AND EXISTS (SELECT FROM pg_catalog.pg_depend` +
 		` WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass` +
 		` AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())`
 
 	uncleanSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `')`
 
-	// endedSQL raises an error where SQL of the caller has ended the transaction, and perhaps begun another.
+	// endedSQL raises an error if SQL of the caller has ended the transaction, and perhaps begun another.
 	endedSQL = `CASE WHEN coalesce(pg_catalog.current_setting('` + txSetting + `', true), '') OPERATOR(pg_catalog.<>) ` + markParam +
 		` THEN pg_catalog.current_setting('` + endedMark + `') END`
 
-	// takenRoleSQL is for SQL of the caller that has named a role. One that it took on purpose, to have less rights, is kept:
-	// to go back to ours would give it more. That is so where it is not the login's, and all policies that bind every role
-	// bind it, and it has none of its own.
+	// takenRoleSQL keeps a role that SQL of the caller has set on purpose, to have fewer rights: to set the pool's role again
+	// would give it more. It keeps the role if it is not the login's own, is exempt from no policy, and no policy applies to it
+	// but those for PUBLIC.
 	takenRoleSQL = ` AND (pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none'` +
 		` OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND (rolsuper OR rolbypassrls))` +
 		` OR EXISTS (SELECT FROM pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) r (role)` +
@@ -58,12 +58,12 @@ const (
 		` OR EXISTS (SELECT FROM pg_catalog.pg_class` +
 		` WHERE relrowsecurity AND NOT relforcerowsecurity AND pg_catalog.pg_has_role(current_user, relowner, 'USAGE')))`
 
-	// dirtyTemporarySQL is added in a used session that has not been looked at yet: SQL of the caller came first, which takes no
-	// snapshot, and so was no SELECT and made no table.
+	// dirtyTemporarySQL is added in a dirty session that has not been checked yet: the first SQL of the caller took no snapshot,
+	// so it was no SELECT and made no table.
 	dirtyTemporarySQL = `, CASE WHEN ` + temporarySQL + hasTemporarySQL + uncleanSQL + ` END`
 
-	// readOnlySQL ends the SELECT, whose snapshot makes it final: PostgreSQL lets a transaction write only before its first query
-	// (https://www.postgresql.org/docs/current/sql-set-transaction.html).
+	// readOnlySQL ends the SELECT. The SELECT takes a snapshot, which makes the setting final: PostgreSQL lets a transaction
+	// become writable only before its first query (https://www.postgresql.org/docs/current/sql-set-transaction.html).
 	readOnlySQL = `, pg_catalog.set_config('transaction_read_only', 'on', true)`
 )
 
@@ -109,7 +109,7 @@ func newScopeSQL(settingName, roleName string) scopeSQL {
 	s.dirtyEnd = setRole
 
 	for temporary, has := range []string{"", hasTemporarySQL} {
-		// The role is looked at, which costs the server less than to set it.
+		// The role is compared, which costs the server less than setting it.
 		asBegun := `SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff + ` OR ` + differsSQL + has + uncleanSQL + ` ELSE ` + setTenant + ` END`
 		corrected := `SELECT ` + setTenant + `, CASE WHEN ` + otherRole + setRole +
 			`, CASE WHEN ` + rowSecurityOff + ` THEN pg_catalog.set_config('row_security', 'on', true) END` +
@@ -122,10 +122,9 @@ func newScopeSQL(settingName, roleName string) scopeSQL {
 	return s
 }
 
-// inClean is for a clean session. It also looks whether the session is as it should be: functions that triggers and policies
-// call can leave something without the guard noticing. Corrects is for sessions that do not begin with the pool's role and
-// row_security on, or whose transactions change their role: a login can be altered to begin with row_security off, with which
-// PostgreSQL refuses what a policy would filter.
+// inClean is for a clean session. It also checks that the session is clean: functions that triggers and policies call can change
+// it without the guard noticing. Corrects is for sessions that do not begin with the pool's role and with row_security on, or
+// whose statements change their role. ALTER ROLE can turn row_security off for a login, and PostgreSQL then refuses each statement that a policy would filter.
 func (s *scopeSQL) inClean(readOnly, corrects, temporary bool) string {
 	return s.clean[index(readOnly)][index(corrects)][index(temporary)]
 }

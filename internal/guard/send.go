@@ -13,8 +13,8 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// send puts the statement on the wire together with what it needs before it, in one network round trip, and reads the
-// answer up to the statement's own first message.
+// send sends the statement together with what it needs before it, in one network round trip, and reads the result up to the
+// statement's own first message.
 func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	const idle = 'I'
 	wasIdle := pc.PgConn().TxStatus() == idle
@@ -40,16 +40,16 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (result, error) 
 		c.unusable = true
 	}
 	if err != nil && c.tx != nil && (c.tx.begun && pc.PgConn().TxStatus() == idle || pc.IsClosed()) {
-		// SQL text that can't be parsed takes the BEGIN before it along, and so does a connection that takes no byte.
+		// SQL text that cannot be parsed fails together with the BEGIN before it, and so does a write that fails.
 		c.tx.failed = true
 	}
 	c.noteError(err)
 	return a, procedureError(q, preparedError(err))
 }
 
-// canAutocommit reports whether a statement is sent without the BEGIN of its transaction, and so without a COMMIT. PostgreSQL makes
-// what comes before one Sync a transaction anyway. It must be the transaction that GORM has begun for this statement, and nothing
-// else sent in it so far; the origin knows whether anything can follow.
+// canAutocommit reports whether a statement can be sent without the BEGIN of its transaction, and so without a COMMIT.
+// PostgreSQL runs what comes before one Sync as a transaction anyway. The transaction must be the one that GORM has begun for
+// this statement, with nothing sent in it so far; the origin knows whether a statement can follow.
 func (c *conn) canAutocommit(q *call) bool {
 	o := q.origin
 	return c.tx != nil && c.tx.begin == defaultBegin && !c.tx.begun && !c.tx.failed && !c.dirty &&
@@ -61,8 +61,8 @@ func (c *conn) shouldResend(q *call, err error) bool {
 	return errors.Is(err, errUnclean) || c.invalidateAfter(q, err)
 }
 
-// resend sends a statement that did not run: the session was not clean, or the server knew the statement no longer, or only
-// in a form from before a migration. A transaction that was begun for it is begun again.
+// resend sends a statement again that did not run: the session was not clean, or the server did not know the prepared statement
+// any more, or only as it was before a migration. A transaction that was begun for it is begun again.
 func (c *conn) resend(ctx context.Context, pc *pgx.Conn, q *call, why error) (result, error) {
 	if err := c.finishPending(ctx, pc); err != nil {
 		return result{}, err
@@ -74,12 +74,12 @@ func (c *conn) resend(ctx context.Context, pc *pgx.Conn, q *call, why error) (re
 		if err := c.clean(ctx, pc, c.checked); err != nil {
 			return result{}, err
 		}
-		c.temporary, c.corrects = true, true // behind a pooler another server's connection may have been cleaned, and told of its own
+		c.temporary, c.corrects = true, true // behind a pooler, another connection of the server may have been cleaned
 	}
 	return c.sendOnce(ctx, pc, q)
 }
 
-// ready does what must be done before anything of the statement can be sent, which is hardly ever necessary.
+// ready does what must be done in a round trip of its own before the statement can be sent, which is rarely needed.
 func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 	if err := c.finishPending(ctx, pc); err != nil {
 		return err
@@ -96,25 +96,25 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 		}
 	}
 	if q.commits {
-		return c.commitsAlone(ctx, pc)
+		return c.setProcedureScope(ctx, pc)
 	}
 	switch first := !c.checked && !c.dirty; {
-	case first && c.baseline.differs(pc.PgConn()), // by somebody who uses the pool without the guard
+	case first && c.baseline.differs(pc.PgConn()), // changed by a user of the pool without the guard
 		first && q.class == control && maySeveral(q.sql):
 		return c.clean(ctx, pc, false)
 	case c.dirty && c.servedTenant != q.scope.tenant && !clean(pc):
-		// SQL has begun a transaction on a connection that is held. To clean within it would last until its ROLLBACK.
+		// SQL of the caller has begun a transaction on a held connection. A cleaning in it would be undone by its ROLLBACK.
 		return errForeignTx
 	case c.dirty && c.servedTenant != q.scope.tenant:
-		// The holder of a connection goes on for another tenant. Locks are the holder's, and harm no one else.
+		// The holder of a connection continues for another tenant. It keeps its locks, which other tenants cannot notice.
 		return c.clean(ctx, pc, true)
 	}
 	return nil
 }
 
-// commitsAlone sets the scope of a CALL that may commit, in a round trip of its own: from version 18 on, PostgreSQL lets none
-// commit that is sent together with another statement.
-func (c *conn) commitsAlone(ctx context.Context, pc *pgx.Conn) error {
+// setProcedureScope sets the scope of a CALL that may commit, in a round trip of its own: from version 18 on, PostgreSQL lets no
+// CALL commit that is sent together with another statement.
+func (c *conn) setProcedureScope(ctx context.Context, pc *pgx.Conn) error {
 	_, err := pc.PgConn().ExecParams(ctx, c.pool.scopeSQL.procedure, nil, nil, nil, nil).Close()
 	return err
 }
@@ -129,7 +129,7 @@ func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (result, err
 	return c.sendExtended(ctx, pc, q)
 }
 
-// noteSent notes that a statement is on its way.
+// noteSent updates what the guard knows when a statement is sent.
 func (c *conn) noteSent(q *call) {
 	c.servedTenant = q.scope.tenant
 	if q.stateless {
@@ -147,13 +147,13 @@ func (c *conn) wraps(q *call) bool {
 	return q.class == utility && c.tx == nil && !q.commits && q.mode != pgx.QueryExecModeSimpleProtocol
 }
 
-// cleansBehind reports whether the cleaning can travel behind the statement: it leaves something, and its connection is free
-// afterwards.
+// cleansBehind reports whether the cleaning is sent behind the statement: the statement may change the session, and its
+// connection is free afterwards.
 func (c *conn) cleansBehind(q *call) bool {
 	return !q.stateless && c.tx == nil && !q.held && !c.wraps(q)
 }
 
-// finishPending ends what an earlier statement has left under way.
+// finishPending reads or ends what an earlier statement has left unfinished.
 func (c *conn) finishPending(ctx context.Context, pc *pgx.Conn) error {
 	if err := c.drain(ctx, pc); err != nil {
 		return err
@@ -167,9 +167,9 @@ func (c *conn) finishPending(ctx context.Context, pc *pgx.Conn) error {
 	return nil
 }
 
-// sendExtended uses PostgreSQL's extended protocol: all that comes before one Sync is one transaction
-// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING). CALL and DO can end it, unless a
-// BEGIN stands before.
+// sendExtended uses PostgreSQL's extended protocol: everything before one Sync is one transaction
+// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING). A CALL or DO could end it, unless a
+// BEGIN is sent before.
 func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	st, err := c.describe(ctx, pc, q)
 	if err != nil {
@@ -177,7 +177,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 	}
 	q.statement = st
 
-	// All arguments are encoded before anything is queued, so that a value that does not fit costs nothing.
+	// All arguments are encoded before anything is queued, so that a value that does not fit sends nothing.
 	var sd *pgconn.StatementDescription
 	if st != nil {
 		sd = st.StatementDescription
@@ -222,7 +222,7 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 	return firstResult(pc, results, 0)
 }
 
-// sendText uses the simple protocol: a message of SQL text is one transaction, whatever number of statements it holds
+// sendText uses the simple protocol: a message of SQL text is one transaction, however many statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
 	var buf [maxSteps]step
@@ -257,18 +257,18 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, err
 	return a, err
 }
 
-// needsNoTransaction reports whether PostgreSQL refused a statement because it cannot run in a transaction, and it may run
-// without. Such statements (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE and their like) return no rows, so no
-// policy is needed for them. Whoever sends one works for no tenant, and as the login: nothing sets a role for it.
+// needsNoTransaction reports whether PostgreSQL refused a statement because it cannot run in a transaction, and the guard may
+// send it without one. Such statements (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE) return no rows, so they need no
+// policy. They must run for no tenant and as the login, because nothing sets a role for them.
 //
-// PostgreSQL names the function that refused, and says where it was called from: code in SQL that raises the same error,
-// or executes such a statement, cannot forge that.
+// PostgreSQL's error names the C function that refused, and where it was called from. Code in SQL that raises the same error, or
+// executes such a statement, cannot forge that.
 func (c *conn) needsNoTransaction(q *call, err error) bool {
 	const inTransaction = "25001"
 	return c.tx == nil && q.scope.isWithoutTenant() && c.cfg.roleOf(q.scope) == "" && isFromServer(err, inTransaction, "PreventInTransactionBlock")
 }
 
-// skip reads the results of what went before the statement.
+// skip reads the results of what was sent before the statement.
 func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before prefix) error {
 	for i, s := range before.steps {
 		var err error

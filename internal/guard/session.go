@@ -16,25 +16,26 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// What a session of PostgreSQL keeps beyond a transaction, and how it is cleaned before somebody else uses it.
+// What a session of PostgreSQL keeps beyond a transaction, and how it is cleaned before another user gets the connection.
 //
 // Statements that GORM builds leave next to nothing. SQL of the caller can leave anything: temporary tables, which hide real
-// ones, settings, a role, cursors, prepared statements, locks, channels. After such SQL the session is used, and is cleaned
-// when its connection changes hands. What the application's own connect hook has set is its baseline, and is set again.
+// ones, settings, a role, cursors, prepared statements, locks, channels. After such SQL the session is dirty, and is cleaned
+// when its connection changes hands. What the application's own connect hook has set is the session's baseline, and is set
+// again.
 
 // session is what the guard knows about the session of a connection.
 type session struct {
 	baseline *baseline // nil until it was read
 
 	dirty          bool // SQL of the caller has run since the session was cleaned
-	locks          bool // the session was cleaned but for its holder's advisory locks
-	cleaning       bool // the cleaning has been sent behind a statement, and its answer is outstanding
-	partly         bool // without what the baseline restores, which was not known yet
+	locks          bool // the session was cleaned except for its holder's advisory locks
+	cleaning       bool // the cleaning was sent behind a statement, and its result was not read yet
+	partly         bool // that cleaning did not restore the baseline, which was not known yet
 	sequences      bool // statements that GORM built may have left what lastval and currval return
 	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
-	temporary      bool // the session has had temporary objects, so that pg_my_temp_schema says nothing any more
+	temporary      bool // the session has had temporary objects, so that it has a temporary schema for good
 	corrects       bool // the session does not begin with the pool's role and row_security on, or statements change their role
-	otherPath      bool // the search_path that it began with is not that of the pool's other connections
+	otherPath      bool // it began with another search_path than the pool's other connections
 	unusable       bool // the server has said that it is out of resources or broken
 }
 
@@ -47,15 +48,15 @@ type baseline struct {
 	reported    [len(reportedSettings)]string
 }
 
-// reportedSettings are those of which the server tells the client each change
-// (https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQPARAMETERSTATUS), so that looking costs nothing.
+// reportedSettings are settings whose changes the server reports to the client
+// (https://www.postgresql.org/docs/current/libpq-status.html#LIBPQ-PQPARAMETERSTATUS), so that checking them costs nothing.
 var reportedSettings = [...]string{
 	"client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings",
 	"default_transaction_read_only", "application_name", "search_path",
 }
 
-// baselineSQL reads what was set within the session: by the application's connect hook, for no one else has had it yet. The
-// role is not in PostgreSQL's list of settings, nor are custom ones
+// baselineSQL reads what was set within the session: by the application's connect hook, because the session has had no other
+// user yet. PostgreSQL's list of settings contains neither the role nor custom settings
 // (https://www.postgresql.org/docs/current/view-pg-settings.html).
 func (cfg Config) baselineSQL() string {
 	var custom strings.Builder
@@ -69,7 +70,7 @@ const listedSQL = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source
 	` AND name OPERATOR(pg_catalog.<>) 'row_security' AND name OPERATOR(pg_catalog.!~~) 'transaction%'` +
 	` UNION ALL SELECT 'role', pg_catalog.current_setting('role')` +
 	` UNION ALL SELECT 'row_security', pg_catalog.current_setting('row_security')` +
-	` UNION ALL SELECT '', pg_catalog.current_setting('search_path')` // to compare with, also where it is the default
+	` UNION ALL SELECT '', pg_catalog.current_setting('search_path')` // to compare with, even if it is the default
 
 // addSetting adds a row of baselineSQL. A custom setting that is not set is NULL.
 func addSetting(settings [][2]string, row [][]byte) [][2]string {
@@ -79,7 +80,7 @@ func addSetting(settings [][2]string, row [][]byte) [][2]string {
 	return append(settings, [2]string{string(row[0]), string(row[1])})
 }
 
-// newBaseline makes a baseline of what baselineSQL has returned.
+// newBaseline makes a baseline from what baselineSQL has returned.
 func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
 	b := &baseline{}
 	var restore strings.Builder
@@ -110,7 +111,7 @@ func reportedBy(pg *pgconn.PgConn) (values [len(reportedSettings)]string) {
 	return values
 }
 
-// differs reports whether a setting that the server reports is not what it was.
+// differs reports whether a reported setting has changed.
 func (b *baseline) differs(pg *pgconn.PgConn) bool {
 	for i, name := range reportedSettings {
 		if pg.ParameterStatus(name) != b.reported[i] {
@@ -120,7 +121,7 @@ func (b *baseline) differs(pg *pgconn.PgConn) bool {
 	return false
 }
 
-// readBaseline asks for the baseline, in a round trip of its own.
+// readBaseline reads the baseline in a round trip of its own.
 func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
 	rows, err := pc.PgConn().Exec(ctx, c.pool.baselineSQL).ReadAll()
 	if err != nil {
@@ -134,8 +135,8 @@ func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
 	return nil
 }
 
-// setBaseline notes the baseline. A connection whose search_path is another than that of the pool's first was used without
-// the guard before, or its login was altered since: names may mean other tables on it, so that nothing counts as proved.
+// setBaseline notes the baseline. If a connection has another search_path than the pool's first one, it was used without the
+// guard before, or its login was altered since. Names may mean other tables on it, so no proof of another connection counts.
 func (c *conn) setBaseline(b *baseline) {
 	c.baseline = b
 	c.corrects = !b.rowSecurity || b.role != cmp.Or(c.cfg.Role, noRole) || c.cfg.LookupRole != ""
@@ -145,15 +146,15 @@ func (c *conn) setBaseline(b *baseline) {
 	}
 }
 
-// What follows is raised by current_setting, for settings that no one has: PostgreSQL then stops before the statement.
+// The names of settings that do not exist. current_setting raises an error for them, and PostgreSQL stops before the statement.
 const (
 	uncleanMark  = "tenancy.session_is_not_clean"
 	preparedMark = "tenancy.statements_were_prepared_by_sql"
 	endedMark    = "tenancy.transaction_was_ended"
 )
 
-// raises reports whether an error is the one that PostgreSQL raises for a mark. Code in SQL that asks for the same setting
-// has a context of its own in the error.
+// raises reports whether PostgreSQL has raised an error for one of these names. If code in SQL asks for the same setting, the
+// error has a context of its own.
 func raises(err error, mark string) bool {
 	const undefinedObject = "42704"
 	if err == nil {
@@ -164,16 +165,16 @@ func raises(err error, mark string) bool {
 		strings.Contains(pgErr.Message, mark) // in whatever quotes lc_messages has
 }
 
-// cleanSQL empties the session. Each part has something that only it removes:
+// cleanSQL cleans the session. Each part removes something that no other part removes:
 //
-//   - the user and the role; RESET ALL touches neither;
-//   - settings, but for those of the application's connect hook, which are set again at the end;
+//   - the user and the role, which RESET ALL does not touch;
+//   - settings, except those of the application's connect hook, which are set again at the end;
 //   - cursors WITH HOLD; channels; temporary tables, views, functions and types; what lastval and currval return;
-//   - the seed of random(), which no reset touches, by one that cannot be guessed;
+//   - the seed of random(), which no reset touches, by a seed that cannot be guessed;
 //   - advisory locks, unless they are to be kept.
 //
-// Statements that SQL has prepared are dropped by name, by dropPrepared: DEALLOCATE ALL would drop the guard's own, each of
-// which costs a round trip to make again. PostgreSQL knows which were prepared by SQL, also under the name of one of ours
+// Statements that SQL has prepared are dropped by name, by dropPrepared. DEALLOCATE ALL would also drop the guard's own, each of
+// which costs a round trip to prepare again. PostgreSQL knows which ones SQL has prepared, even under a name of the guard's
 // (https://www.postgresql.org/docs/current/view-pg-prepared-statements.html).
 func (s *session) cleanSQL(keepLocks bool) string {
 	var b strings.Builder
@@ -231,15 +232,15 @@ func (c *conn) dropPrepared(ctx context.Context, pc *pgx.Conn) error {
 	for _, row := range results[0].Rows {
 		drop.WriteString("DEALLOCATE " + pgx.Identifier{string(row[0])}.Sanitize() + "; ")
 	}
-	c.invalidateAll() // ours are not known under these names any more
+	c.invalidateAll() // some of the guard's own may be among them
 	return pc.PgConn().Exec(ctx, drop.String()).Close()
 }
 
-// cleaned notes how a cleaning went. A session that cannot be cleaned is not used again.
+// cleaned notes the outcome of a cleaning. A session that cannot be cleaned is not used again.
 func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 	c.cleaning, c.partly = false, false
 	if err == nil && c.baseline.differs(pc.PgConn()) {
-		err = errors.New("tenancy: the session cannot be brought back to how it began")
+		err = errors.New("tenancy: the session cannot be reset to the settings that it began with")
 	}
 	if err != nil {
 		c.unusable = true
@@ -261,12 +262,12 @@ func dropNotifications(pc *pgx.Conn) {
 	}
 }
 
-// drain reads the answer of a cleaning that was sent behind a statement.
+// drain reads the result of a cleaning that was sent behind a statement.
 func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 	if !c.cleaning {
 		return nil
 	}
-	spoiled := aborted(pc) // by the statement before it, so that it fails and is to be sent again
+	skipped := aborted(pc) // the statement has failed the transaction, so the cleaning did not run
 	var failure error
 	for {
 		msg, err := pc.PgConn().ReceiveMessage(ctx)
@@ -277,12 +278,12 @@ func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 		case *pgproto3.ErrorResponse:
 			failure = pgconn.ErrorResponseToPgError(msg)
 		case *pgproto3.DataRow:
-			if len(msg.Values) == 2 { // the last of them, and the only one that has two columns and no function behind
+			if len(msg.Values) == 2 { // the last row, the only one with two columns
 				c.temporary = c.temporary || string(msg.Values[0]) == "t"
 			}
 		case *pgproto3.ReadyForQuery:
 			switch {
-			case spoiled:
+			case skipped:
 				c.cleaning = false
 				return nil
 			case raises(failure, preparedMark), c.partly && (c.baseline == nil || c.baseline.restore != ""):

@@ -2,14 +2,14 @@ package guard
 
 import "strings"
 
-// What the guard reads out of SQL text. It does not understand SQL, and need not: whatever it is not sure of it takes for
-// the more dangerous kind, which costs time and nothing else.
+// What the guard reads from SQL text. It does not parse SQL. If it is not certain about a text, it assumes the more dangerous
+// kind, which costs time and nothing else.
 
 // class is what kind of statement a text begins with.
 type class uint8
 
 const (
-	// utility is every statement that is neither of the two below. Some of them, such as CALL and DO, can commit.
+	// utility is every other statement. Some of them, such as CALL and DO, can commit.
 	utility class = iota
 	// query is a statement that takes a snapshot, and cannot end its transaction.
 	query
@@ -61,7 +61,7 @@ func skipBlank(sql string) string {
 	}
 }
 
-// skipComment skips a comment in the style of C, which can hold others in PostgreSQL
+// skipComment skips a comment of the form /* … */, which can be nested in PostgreSQL
 // (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-COMMENTS).
 func skipComment(sql string) string {
 	depth := 0
@@ -91,7 +91,7 @@ func isProcedure(sql string) bool {
 	return strings.EqualFold(word, "CALL") || strings.EqualFold(word, "DO")
 }
 
-// endsTransaction reports whether a text begins with the end of a transaction; ROLLBACK TO SAVEPOINT is none.
+// endsTransaction reports whether a text begins with the end of a transaction, which ROLLBACK TO SAVEPOINT is not.
 func endsTransaction(sql string) bool {
 	first, rest, _ := nextToken(skipBlank(sql))
 	if !first.is("COMMIT") && !first.is("END") && !first.is("ROLLBACK") && !first.is("ABORT") {
@@ -106,7 +106,7 @@ func endsTransaction(sql string) bool {
 	return true
 }
 
-// namesRole reports whether a text may take another role: by SET ROLE, SET SESSION AUTHORIZATION or set_config.
+// namesRole reports whether a text may set another role, by SET ROLE, SET SESSION AUTHORIZATION or set_config.
 func namesRole(sql string) bool {
 	lower := strings.ToLower(sql)
 	return strings.Contains(lower, "role") || strings.Contains(lower, "authorization")
@@ -118,12 +118,12 @@ func maySeveral(sql string) bool {
 	return i >= 0 && skipBlank(sql[i+1:]) != ""
 }
 
-// isStateless reports whether a text is one statement that leaves nothing in the session but what triggers, policies and operators
-// of the database's own leave: a SELECT, INSERT, UPDATE or DELETE that calls no function but those that are known to be
-// harmless, or a statement about the transaction alone.
+// isStateless reports whether a text is one statement that leaves nothing in the session, except what triggers, policies and
+// operators of the database leave. It is a SELECT, INSERT, UPDATE or DELETE that calls only functions known to be harmless, or a
+// statement about the transaction alone.
 //
-// GORM builds such text, but for conditions and expressions that a caller has written. Those may hold anything, as may the
-// whole text of Raw and Exec. So it does not matter who has written a text: it gives up at everything that could hide a call,
+// GORM builds such text, except for conditions and expressions of the caller, which may hold anything, as may the whole text of
+// Raw and Exec. So the text is judged without regard to its author, and the answer is no at everything that could hide a call,
 // such as comments, escapes and dollar quotes.
 func isStateless(sql string) bool {
 	switch strings.ToUpper(firstWord(sql)) {
@@ -137,7 +137,7 @@ func isStateless(sql string) bool {
 }
 
 // isTransactionControl reports whether a text does nothing but SAVEPOINT, RELEASE, ROLLBACK TO, LOCK, SHOW, SET TRANSACTION, SET
-// CONSTRAINTS, or SET LOCAL of a setting that has no say in what is seen.
+// CONSTRAINTS, or SET LOCAL of a setting that does not affect what is seen.
 func isTransactionControl(sql string) bool {
 	var tokens []token
 	for rest := sql; ; {
@@ -168,7 +168,7 @@ var harmlessLocally = words(`
 	work_mem maintenance_work_mem synchronous_commit plan_cache_mode jit random_page_cost
 	enable_seqscan enable_indexscan enable_bitmapscan enable_nestloop enable_hashjoin enable_mergejoin`)
 
-// callsNothing reports whether a text calls no function but those that are known to be harmless.
+// callsNothing reports whether a text calls only functions known to be harmless.
 func callsNothing(sql string) bool {
 	var before, last token
 	inserting := 0 // 1 behind INSERT, 2 behind INTO, 3 behind the table's name, where columns stand in parentheses
@@ -229,7 +229,7 @@ const (
 func (t token) is(word string) bool { return t.kind == wordToken && strings.EqualFold(t.text, word) }
 func (t token) isName() bool        { return t.kind == wordToken || t.kind == nameToken }
 
-// nextToken takes the first token of a text. It returns false for what it does not understand for certain.
+// nextToken returns the first token of a text, and false if it does not understand the text for certain.
 func nextToken(sql string) (t token, rest string, ok bool) {
 	sql = strings.TrimLeft(sql, blank)
 	if sql == "" {

@@ -17,28 +17,28 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// tx is an explicit transaction. It belongs to the tenant it was begun for. BEGIN travels with the first statement, so
-// that a transaction without one costs nothing.
+// tx is an explicit transaction. It belongs to the tenant it was begun for. BEGIN is sent with the first statement, so that a
+// transaction without statements costs nothing.
 type tx struct {
 	conn  *conn
 	ctx   context.Context
-	scope scope // in which the next statement may still name a tenant, if it is that of WithoutTenant
+	scope scope // if it is that of WithoutTenant, the next statement may still name a tenant
 	begin string
 	begun bool
 
 	decided bool // a context has said which tenant it is for, or that it is for none
 
 	held   bool // on the connection of a *sql.Conn
-	failed bool // by a statement, in such a way that the server knows of no transaction
-	ended  bool // by SQL of the caller; the server may have begun another
+	failed bool // a statement has failed in such a way that the server has no transaction
+	ended  bool // SQL of the caller has ended it, and may have begun another
 
-	mark   []byte // what txSetting has in this transaction, once SQL of the caller runs in it
-	marked bool   // it has
+	mark   []byte // the value of txSetting in this transaction, once SQL of the caller runs in it
+	marked bool   // txSetting has that value
 }
 
 var txMarks atomic.Uint64
 
-// ownMark returns the transaction's mark, which no other of this process has.
+// ownMark returns the transaction's mark, which is unique in this process.
 func (t *tx) ownMark() []byte {
 	if t.mark == nil {
 		t.mark = strconv.AppendUint(nil, txMarks.Add(1), 10)
@@ -46,7 +46,7 @@ func (t *tx) ownMark() []byte {
 	return t.mark
 }
 
-// rollbackTimeout bounds how long a broken network can hold a transaction that is to be thrown away.
+// rollbackTimeout bounds how long a broken network can hold a transaction that is rolled back.
 const rollbackTimeout = 5 * time.Second
 
 // Begin is BeginTx without a context, and so without a tenant.
@@ -96,7 +96,7 @@ func beginSQL(opts driver.TxOptions, readOnly bool) (string, error) {
 	return begin, nil
 }
 
-// beginSQL is what began the transaction, or will. It is "" for nil.
+// beginSQL is the SQL that has begun the transaction, or will begin it. It is "" for nil.
 func (t *tx) beginSQL() string {
 	if t == nil {
 		return ""
@@ -104,7 +104,7 @@ func (t *tx) beginSQL() string {
 	return t.begin
 }
 
-// beginSQL is what begins the transaction under way on the server, or "" if there is nothing to begin.
+// beginSQL is the SQL that begins the transaction under way on the server, or "" if there is nothing to begin.
 func (c *conn) beginSQL() string {
 	if c.tx == nil || c.tx.begun {
 		return ""
@@ -112,7 +112,7 @@ func (c *conn) beginSQL() string {
 	return c.tx.begin
 }
 
-// restartTx throws away what the server has of a transaction whose first statement came to nothing.
+// restartTx rolls back a transaction whose first statement did not run, so that it is begun again.
 func (c *conn) restartTx(ctx context.Context, pc *pgx.Conn) error {
 	if c.tx == nil || !c.tx.begun {
 		return nil
@@ -121,7 +121,7 @@ func (c *conn) restartTx(ctx context.Context, pc *pgx.Conn) error {
 	return pc.PgConn().Exec(ctx, "rollback").Close()
 }
 
-// over says why the transaction takes no more statements, though the server has not aborted it.
+// over returns why the transaction takes no more statements, though the server has not aborted it.
 func (t *tx) over() error {
 	if t.failed && !t.ended {
 		return errTxFailed
@@ -157,8 +157,8 @@ func (t *tx) Commit() error {
 	})
 }
 
-// Rollback throws the transaction away. It does not heed the transaction's context: a cancelled request is the most
-// ordinary reason to roll back, and must not cost the connection.
+// Rollback rolls the transaction back. It ignores the end of the transaction's context: a cancelled request is the most usual
+// reason to roll back, and must not cost the connection.
 func (t *tx) Rollback() error {
 	c := t.conn
 	defer func() { c.tx = nil }()
@@ -181,9 +181,9 @@ func (t *tx) rollback(pc *pgx.Conn) error {
 	return err
 }
 
-// end sends a COMMIT or ROLLBACK. Where SQL of the caller has run in the transaction, more goes with it.
+// end sends a COMMIT or ROLLBACK. If SQL of the caller has run in the transaction, it sends more.
 func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.CommandTag, error) {
-	clear(t.conn.proved) // SET LOCAL ends with it, and so do some temporary tables
+	clear(t.conn.proved) // SET LOCAL and some temporary tables end with the transaction
 	c := t.conn
 	forgets := !t.held && c.sequences && command == "commit"
 	if !c.dirty && !forgets {
@@ -205,7 +205,7 @@ func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.Comm
 	return tag, err
 }
 
-// endForgetting also forgets what lastval and currval return. It costs less here than before an insert of the next user.
+// endForgetting also discards what lastval and currval return. It costs less here than before an insert of the next user.
 func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	results := pc.PgConn().Exec(ctx, command+"; discard sequences")
 	if results.NextResult() {
@@ -217,9 +217,9 @@ func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (t
 	return tag, err
 }
 
-// endDirty sets the scope once more before a commit: deferred triggers run now, and must not run for the tenant that SQL of the
-// caller has named last; and what is committed must be the transaction that was begun. Behind it the session is cleaned, unless its
-// holder may go on.
+// endDirty sets the scope again before a commit. Deferred triggers run now, and must not run for a tenant that SQL of the caller
+// has set; and the transaction that is committed must be the one that was begun. Behind it the session is cleaned, unless its
+// holder may continue.
 func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	c := t.conn
 	var before prefix
@@ -250,7 +250,8 @@ func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pg
 	return tag, nil
 }
 
-// undo throws away what is left of a transaction that could not be committed, and so not be cleaned behind.
+// undo rolls back what is left of a transaction that could not be committed, and behind which the session was therefore not
+// cleaned.
 func (t *tx) undo(pc *pgx.Conn, err error) error {
 	c := t.conn
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)

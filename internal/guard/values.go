@@ -13,10 +13,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The conversions of pgx's stdlib, which keeps them to itself. A test holds the two side by side for every type.
+// The conversions of pgx's stdlib, which does not export them. A test compares the two for every type.
 
-// stdlibResultFormats are the types that come in binary format; all others come as text, which is what database/sql
-// can hand to a Scanner.
+// stdlibResultFormats are the types that come in binary format. All others come as text, which is what database/sql can give to
+// a Scanner.
 var stdlibResultFormats = pgx.QueryResultFormatsByOID{
 	pgtype.BoolOID:        pgtype.BinaryFormatCode,
 	pgtype.ByteaOID:       pgtype.BinaryFormatCode,
@@ -48,6 +48,7 @@ func formatsBy(byOID pgx.QueryResultFormatsByOID, fields []pgconn.FieldDescripti
 // valueFunc turns a column's bytes into a value of database/sql.
 type valueFunc func(src []byte) (driver.Value, error)
 
+// newValueFunc returns how a column of this type and format is read.
 func newValueFunc(m *pgtype.Map, oid uint32, format int16) valueFunc {
 	switch oid {
 	case pgtype.BoolOID:
@@ -77,7 +78,7 @@ func newValueFunc(m *pgtype.Map, oid uint32, format int16) valueFunc {
 	}
 }
 
-// scanInto scans into one variable that serves all rows, and takes the value from there.
+// scanInto scans into one variable that serves all rows, and converts its value.
 func scanInto[T any](m *pgtype.Map, oid uint32, format int16, value func(T) driver.Value) valueFunc {
 	var d T
 	plan := m.PlanScan(oid, format, &d)
@@ -89,7 +90,7 @@ func scanInto[T any](m *pgtype.Map, oid uint32, format int16, value func(T) driv
 	}
 }
 
-// scanValuer is scanInto for pgx's types that give a value themselves.
+// scanValuer is scanInto for pgx's types that convert themselves.
 func scanValuer[T driver.Valuer](m *pgtype.Map, oid uint32, format int16) valueFunc {
 	var d T
 	plan := m.PlanScan(oid, format, &d)
@@ -120,7 +121,7 @@ func (r *rows) ColumnTypeDatabaseTypeName(index int) string {
 // varHeaderSize is what PostgreSQL adds to the length and precision in a type modifier.
 const varHeaderSize = 4
 
-// ColumnTypeLength returns the length of a type of variable length, math.MaxInt64 where it has no limit.
+// ColumnTypeLength returns the length of a type of variable length, and math.MaxInt64 if it has no limit.
 func (r *rows) ColumnTypeLength(index int) (length int64, ok bool) {
 	fd := r.result.FieldDescriptions()[index]
 	switch fd.DataTypeOID {

@@ -121,7 +121,7 @@ func TestReadOnlyBypassRefusesReadWriteFirst(t *testing.T) {
 		}
 		before := p.sent.Load()
 		_, err := way.exec(ctx, t, p, `CALL wipe()`)
-		require.ErrorContains(t, err, "sends no CALL and no DO")
+		require.ErrorContains(t, err, "cannot run CALL or DO")
 		require.Equal(t, before, p.sent.Load())
 	})
 }

@@ -65,19 +65,19 @@ var mutations = []mutation{
 		{"guard/scope.go", "t.scope, t.decided = s, true", "t.decided = true"},
 	}},
 	{"the tenant condition is left out of WHERE", []edit{
-		{"../condition.go", "c.Expression = conditioned{tenant, tenant.without(tenant.complete(where.Exprs))}", "c.Expression = clause.Where{Exprs: tenant.complete(where.Exprs)}"},
+		{"../where.go", "c.Expression = conditioned{tenant, tenant.without(tenant.complete(where.Exprs))}", "c.Expression = clause.Where{Exprs: tenant.complete(where.Exprs)}"},
 	}},
 	{"the tenant condition is left out of JOIN", []edit{
-		{"../condition.go", "append(slices.Clone(joins[i].ON.Exprs), on)", "append(slices.Clone(joins[i].ON.Exprs), on)[:len(joins[i].ON.Exprs)]"},
+		{"../join.go", "append(slices.Clone(joins[i].ON.Exprs), on)", "append(slices.Clone(joins[i].ON.Exprs), on)[:len(joins[i].ON.Exprs)]"},
 	}},
 	{"the tenant condition is joined to an OR", []edit{
-		{"../condition.go", "if !slices.ContainsFunc(w.exprs, mayHoldOr) {", "if true {"},
+		{"../where.go", "if !slices.ContainsFunc(w.exprs, mayHoldOr) {", "if true {"},
 	}},
 	{"a statement that a hook follows is sent alone", []edit{
-		{"../alone.go", "return plain && !hooked(db.Statement, chain.op) &&", "return plain &&"},
+		{"../autocommit.go", "return plain && !hooked(db.Statement, chain.op) &&", "return plain &&"},
 	}},
 	{"a statement that another plugin follows is sent alone", []edit{
-		{"../alone.go", "readsSafely(db, chain.op) &&\n\t\t\tchain.isGORMs()", "readsSafely(db, chain.op)"},
+		{"../autocommit.go", "readsSafely(db, chain.op) &&\n\t\t\tchain.isGORMs()", "readsSafely(db, chain.op)"},
 	}},
 	{"a pool is taken over while it is in use", []edit{
 		{"private/pool.go", "if *f.numOpen != 0 || *f.closed {", "if *f.closed {"},

@@ -1,0 +1,53 @@
+package tenancy
+
+import (
+	"cmp"
+	"slices"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// laterKey is where a statement keeps that writeValues is to write the tenant.
+const laterKey = "tenancy:later"
+
+// writeValues writes the tenant into those rows of a clause VALUES that leave it unset.
+func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	values, ok := c.Expression.(clause.Values)
+	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
+		return c
+	}
+	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt, "create")}
+	id, err := s.scope()
+	value, fits := s.tenant.value(id)
+	if err != nil || id == "" || !fits {
+		_ = stmt.AddError(cmp.Or(err, errNoTenantForRow))
+		return c
+	}
+	at := slices.IndexFunc(values.Columns, func(c clause.Column) bool { return s.tenant.is(c.Name) })
+	if at < 0 {
+		values.Columns = append(slices.Clip(values.Columns), clause.Column{Name: s.tenant.name})
+	}
+	if len(values.Values) == 0 {
+		values.Values = [][]any{nil}
+	}
+	rows := make([][]any, len(values.Values))
+	for i, row := range values.Values {
+		rows[i] = slices.Clone(row)
+		switch {
+		case at < 0:
+			rows[i] = append(rows[i], value)
+		case isUnset(row[at]) || isDefaultValue(row[at]):
+			rows[i][at] = value
+		}
+	}
+	values.Values = rows
+	c.Expression = values
+	return c
+}
+
+// isDefaultValue reports whether a value is what GORM writes for a field that is unset in some rows: DEFAULT.
+func isDefaultValue(value any) bool {
+	expr, ok := value.(clause.Expr)
+	return ok && expr.SQL == "DEFAULT"
+}
