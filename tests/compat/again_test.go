@@ -32,39 +32,39 @@ func TestAgain(t *testing.T) {
 	}{
 		{"Use twice", func(t *testing.T, config gorm.Config) []*gorm.DB {
 			db := open(t, postgres.Open(d.dsn), config)
-			plugin := tenancy.New(d.config())
+			plugin := tenancy.New(d.Config())
 			require.NoError(t, db.Use(plugin))
 			require.ErrorIs(t, db.Use(plugin), gorm.ErrRegistered)
-			require.ErrorIs(t, db.Use(tenancy.New(d.config())), gorm.ErrRegistered)
+			require.ErrorIs(t, db.Use(tenancy.New(d.Config())), gorm.ErrRegistered)
 			return []*gorm.DB{db}
 		}},
 		{"Initialize again", func(t *testing.T, config gorm.Config) []*gorm.DB {
 			db := open(t, postgres.Open(d.dsn), config)
-			plugin := tenancy.New(d.config())
+			plugin := tenancy.New(d.Config())
 			require.NoError(t, db.Use(plugin))
 			before := db.Config.ConnPool
 			require.NoError(t, plugin.Initialize(db))
-			require.NoError(t, tenancy.New(d.config()).Initialize(db))
+			require.NoError(t, tenancy.New(d.Config()).Initialize(db))
 			require.Equal(t, before, db.Config.ConnPool)
 			return []*gorm.DB{db}
 		}},
 		{"Config.Plugins", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			config.Plugins = map[string]gorm.Plugin{"tenancy": tenancy.New(d.config())}
+			config.Plugins = map[string]gorm.Plugin{"tenancy": tenancy.New(d.Config())}
 			db := open(t, postgres.Open(d.dsn), config)
-			require.ErrorIs(t, db.Use(tenancy.New(d.config())), gorm.ErrRegistered)
+			require.ErrorIs(t, db.Use(tenancy.New(d.Config())), gorm.ErrRegistered)
 			return []*gorm.DB{db}
 		}},
 		{"Config.Plugins with others, in no order", func(t *testing.T, config gorm.Config) []*gorm.DB {
 			resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
 			config.Plugins = map[string]gorm.Plugin{
-				"tenancy":       tenancy.New(d.config()),
+				"tenancy":       tenancy.New(d.Config()),
 				resolver.Name(): resolver,
 				"otelgorm":      tracing.NewPlugin(tracing.WithoutMetrics()),
 			}
 			return []*gorm.DB{open(t, postgres.Open(d.dsn), config)}
 		}},
 		{"one plugin for two clients of one pool", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			plugin, dialect := tenancy.New(d.config()), pool(t)
+			plugin, dialect := tenancy.New(d.Config()), pool(t)
 			one, two := open(t, dialect, config), open(t, dialect, config)
 			require.NoError(t, one.Use(plugin))
 			require.NoError(t, two.Use(plugin))
@@ -78,23 +78,23 @@ func TestAgain(t *testing.T) {
 		{"two plugins for two clients of one pool", func(t *testing.T, config gorm.Config) []*gorm.DB {
 			dialect := pool(t)
 			one, two := open(t, dialect, config), open(t, dialect, config)
-			require.NoError(t, one.Use(tenancy.New(d.config())))
-			require.NoError(t, two.Use(tenancy.New(d.config())))
+			require.NoError(t, one.Use(tenancy.New(d.Config())))
+			require.NoError(t, two.Use(tenancy.New(d.Config())))
 			return []*gorm.DB{one, two}
 		}},
 		{"a client of a pool that is guarded", func(t *testing.T, config gorm.Config) []*gorm.DB {
 			one := open(t, postgres.Open(d.dsn), config)
-			require.NoError(t, one.Use(tenancy.New(d.config())))
+			require.NoError(t, one.Use(tenancy.New(d.Config())))
 			guarded, err := one.DB()
 			require.NoError(t, err)
 			two := open(t, postgres.New(postgres.Config{Conn: guarded}), config)
-			require.NoError(t, two.Use(tenancy.New(d.config())))
+			require.NoError(t, two.Use(tenancy.New(d.Config())))
 			return []*gorm.DB{one, two}
 		}},
 		{"a pool that is guarded before GORM sees it", func(t *testing.T, config gorm.Config) []*gorm.DB {
 			connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
 			require.NoError(t, err)
-			cfg := d.config()
+			cfg := d.Config()
 			db := open(t, postgres.New(postgres.Config{Conn: tenancy.OpenDB(connector, cfg)}), config)
 			require.NoError(t, db.Use(tenancy.New(cfg)))
 			return []*gorm.DB{db}
@@ -121,32 +121,32 @@ func TestSharedStatements(t *testing.T) {
 				// Statements that the store has from before the plugin run on the pool below it.
 				early := db.Session(&gorm.Session{PrepareStmt: true})
 				require.NoError(t, early.Find(&[]Note{}).Error)
-				require.NoError(t, db.Use(tenancy.New(d.config())))
+				require.NoError(t, db.Use(tenancy.New(d.Config())))
 				below, err := tenancy.UnguardedPool(db)
 				require.NoError(t, err)
 				below.SetMaxOpenConns(limit)
 
-				w := d.newWorld(t)
-				foreign := tenancy.WithTenant(context.Background(), w.other)
-				everyone := append(ids(w.mine), ids(w.theirs)...)
+				two := d.newPair(t)
+				foreign := tenancy.WithTenant(context.Background(), two.other)
+				everyone := append(ids(two.mine), ids(two.theirs)...)
 				session := &gorm.Session{PrepareStmt: true}
 				clients := []struct {
 					name string
 					db   *gorm.DB
 					want []int64
 				}{
-					{"me", db.WithContext(w.ctx()).Session(session), ids(w.mine)},
+					{"me", db.WithContext(two.ctx()).Session(session), ids(two.mine)},
 					{"bypass", tenancy.Bypass(db, "test").Session(session), everyone},
-					{"other", db.Session(session).WithContext(foreign), ids(w.theirs)},
+					{"other", db.Session(session).WithContext(foreign), ids(two.theirs)},
 					{"bypass of a session", tenancy.Bypass(db.Session(session), "test"), everyone},
-					{"bypass for me", tenancy.Bypass(db.Session(session), "test").Session(session).WithContext(w.ctx()), everyone},
+					{"bypass for me", tenancy.Bypass(db.Session(session), "test").Session(session).WithContext(two.ctx()), everyone},
 					{"no tenant", db.Session(session).WithContext(tenancy.WithoutTenant(context.Background())), nil},
 				}
 				ask := func(i int) error {
 					c := clients[i%len(clients)]
 					var notes []Note
 					find := func(tx *gorm.DB) error {
-						return tx.Where("tenant_id IN ?", []string{w.me, w.other}).Order("id").Find(&notes).Error
+						return tx.Where("tenant_id IN ?", []string{two.me, two.other}).Order("id").Find(&notes).Error
 					}
 					var err error
 					if i%4 == 3 {

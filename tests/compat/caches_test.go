@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm/callbacks"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // cache is a plugin that answers reads from memory, by SQL and arguments, and joins equal reads that run at the same time. It does
@@ -75,13 +76,13 @@ func TestCacheOfQueries(t *testing.T) {
 	for _, order := range []string{"cache first", "cache last"} {
 		t.Run(order, func(t *testing.T) {
 			d := newDatabase(t)
-			w := d.newWorld(t)
+			two := d.newPair(t)
 			c := &cache{}
-			db := plain(t, d.App.DSN)
+			db := testdb.OpenPlain(t, d.App.DSN)
 			if order == "cache first" {
 				require.NoError(t, db.Use(c))
 			}
-			require.NoError(t, db.Use(tenancy.New(d.config())))
+			require.NoError(t, db.Use(tenancy.New(d.Config())))
 			if order == "cache last" {
 				require.NoError(t, db.Use(c))
 			}
@@ -92,7 +93,7 @@ func TestCacheOfQueries(t *testing.T) {
 				room <- struct{}{}
 				wg.Go(func() {
 					defer func() { <-room }()
-					tenant := []string{w.me, w.other}[i%2]
+					tenant := []string{two.me, two.other}[i%2]
 					var notes []Note
 					tx := db.WithContext(tenancy.WithTenant(t.Context(), tenant)).Find(&notes)
 					if tx.Error != nil || len(notes) != 3 || notes[0].TenantID != tenant {
@@ -110,11 +111,11 @@ func TestCacheOfQueries(t *testing.T) {
 			require.Empty(t, notes)
 			require.ErrorIs(t, tenancy.Bypass(db, "test").Find(&notes).Error, tenancy.ErrForeignCallback)
 			require.Empty(t, notes)
-			require.ErrorIs(t, db.WithContext(w.ctx()).Raw(`SELECT * FROM notes`).Find(&notes).Error, tenancy.ErrForeignCallback)
+			require.ErrorIs(t, db.WithContext(two.ctx()).Raw(`SELECT * FROM notes`).Find(&notes).Error, tenancy.ErrForeignCallback)
 			require.Empty(t, notes)
-			require.ErrorContains(t, db.WithContext(w.ctx()).Table("notes").Raw(`SELECT * FROM notes`).Find(&notes).Error, "tests/compat")
+			require.ErrorContains(t, db.WithContext(two.ctx()).Table("notes").Raw(`SELECT * FROM notes`).Find(&notes).Error, "tests/compat")
 
-			for _, tenant := range []string{w.me, w.other, w.me} {
+			for _, tenant := range []string{two.me, two.other, two.me} {
 				var read []Note
 				require.NoError(t, db.WithContext(tenancy.WithTenant(t.Context(), tenant)).
 					Raw(`SELECT * FROM notes WHERE ?`, tenancy.Condition("notes")).Find(&read).Error)
@@ -122,8 +123,8 @@ func TestCacheOfQueries(t *testing.T) {
 				require.Equal(t, tenant, read[0].TenantID)
 			}
 			notes = nil
-			err := db.WithContext(w.ctx()).Transaction(func(tx *gorm.DB) error {
-				return tx.WithContext(tenancy.WithTenant(t.Context(), w.other)).Find(&notes).Error
+			err := db.WithContext(two.ctx()).Transaction(func(tx *gorm.DB) error {
+				return tx.WithContext(tenancy.WithTenant(t.Context(), two.other)).Find(&notes).Error
 			})
 			require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
 			require.Empty(t, notes)
@@ -134,14 +135,14 @@ func TestCacheOfQueries(t *testing.T) {
 // TestCacheOfQueriesThatIsTrusted sends what it would refuse.
 func TestCacheOfQueriesThatIsTrusted(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
-	db := plain(t, d.App.DSN)
+	two := d.newPair(t)
+	db := testdb.OpenPlain(t, d.App.DSN)
 	require.NoError(t, db.Use(&cache{}))
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{
 		DangerouslyTrustCallbacks: []string{"github.com/gormtenancy/tenancy/tests/compat"},
 	})))
 	var notes []Note
-	require.NoError(t, db.WithContext(w.ctx()).Raw(`SELECT * FROM notes`).Find(&notes).Error)
+	require.NoError(t, db.WithContext(two.ctx()).Raw(`SELECT * FROM notes`).Find(&notes).Error)
 	require.Len(t, notes, 3)
 }
 
@@ -159,13 +160,13 @@ func (sharding) Initialize(db *gorm.DB) error {
 // TestSharding: the plugin says that it cannot guard it, in either order.
 func TestSharding(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
-	db := plain(t, d.App.DSN)
+	two := d.newPair(t)
+	db := testdb.OpenPlain(t, d.App.DSN)
 	require.NoError(t, db.Use(sharding{}))
 	require.ErrorIs(t, db.Use(tenancy.New(tenancy.Config{})), tenancy.ErrForeignCallback)
 
-	db = plain(t, d.App.DSN)
+	db = testdb.OpenPlain(t, d.App.DSN)
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 	require.NoError(t, db.Use(sharding{}))
-	require.ErrorIs(t, db.WithContext(w.ctx()).Find(&[]Note{}).Error, tenancy.ErrForeignCallback)
+	require.ErrorIs(t, db.WithContext(two.ctx()).Find(&[]Note{}).Error, tenancy.ErrForeignCallback)
 }

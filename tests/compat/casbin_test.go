@@ -14,8 +14,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // casbinRule is the table of casbin's adapter, with the tenant: Migrate makes its unique index one within a tenant.
@@ -74,17 +74,17 @@ func (a savingAdapter) SavePolicy(m model.Model) error {
 // TestCasbin: the enforcer of each tenant sees and changes that tenant's rules, though the adapter sends its statements under
 // context.Background().
 func TestCasbin(t *testing.T) {
-	d := &database{Database: pgserver.New(t)}
-	_, err := d.isolation().Migrate(t.Context(), plain(t, d.Owner.DSN), &casbinRule{})
+	d := &database{Database: testdb.New(t)}
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &casbinRule{})
 	require.NoError(t, err)
-	admin := plain(t, d.Admin.DSN)
+	admin := testdb.OpenPlain(t, d.Admin.DSN)
 	for _, a := range arrangements[:2] {
 		t.Run(a.String(), func(t *testing.T) {
 			require.NoError(t, admin.Exec("DELETE FROM casbin_rule").Error)
 			testCasbin(t, a.open(t, d.App.DSN, tenancy.Config{}), admin)
 		})
 	}
-	report, err := d.isolation().Check(t.Context(), plain(t, d.Owner.DSN), rls.Models(&casbinRule{}))
+	report, err := d.Isolation().Check(t.Context(), d.OwnerDB, rls.Models(&casbinRule{}))
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 }

@@ -16,6 +16,7 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // TestClose closes what db.DB() returns, as an application does, and looks what is left.
@@ -46,22 +47,22 @@ func TestClose(t *testing.T) {
 		run  func(t *testing.T) (*gorm.DB, func()) // with what an application closes besides
 	}{
 		{"not used", func(t *testing.T) (*gorm.DB, func()) {
-			return use(t, gorm.Config{}, d.config()), func() {}
+			return use(t, gorm.Config{}, d.Config()), func() {}
 		}},
 		{"bypass used", func(t *testing.T) (*gorm.DB, func()) {
-			db := use(t, gorm.Config{}, d.config())
+			db := use(t, gorm.Config{}, d.Config())
 			bypass(t, db)
 			return db, func() {}
 		}},
 		{"PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
-			db := use(t, gorm.Config{PrepareStmt: true}, d.config())
+			db := use(t, gorm.Config{PrepareStmt: true}, d.Config())
 			bypass(t, db)
 			return db, func() {}
 		}},
 		{"AdminDB, which stays open", func(t *testing.T) (*gorm.DB, func()) {
 			admin, err := sql.Open("pgx", d.Admin.DSN)
 			require.NoError(t, err)
-			cfg := d.config()
+			cfg := d.Config()
 			cfg.AdminRole, cfg.AdminDB = "", admin
 			db := use(t, gorm.Config{}, cfg)
 			bypass(t, db)
@@ -73,10 +74,10 @@ func TestClose(t *testing.T) {
 		{"OpenDB", func(t *testing.T) (*gorm.DB, func()) {
 			connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
 			require.NoError(t, err)
-			pool := tenancy.OpenDB(connector, d.config())
+			pool := tenancy.OpenDB(connector, d.Config())
 			db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
 			require.NoError(t, err)
-			require.NoError(t, db.Use(tenancy.New(d.config())))
+			require.NoError(t, db.Use(tenancy.New(d.Config())))
 			bypass(t, db)
 			return db, func() {}
 		}},
@@ -85,7 +86,7 @@ func TestClose(t *testing.T) {
 			require.NoError(t, err)
 			db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), &gorm.Config{})
 			require.NoError(t, err)
-			require.NoError(t, db.Use(tenancy.New(d.config())))
+			require.NoError(t, db.Use(tenancy.New(d.Config())))
 			bypass(t, db)
 			return db, func() {
 				require.NoError(t, pool.Ping(context.Background()))
@@ -94,49 +95,49 @@ func TestClose(t *testing.T) {
 		}},
 		{"dbresolver before", func(t *testing.T) (*gorm.DB, func()) {
 			resolver := replica()
-			db := use(t, gorm.Config{}, d.config(), resolver)
+			db := use(t, gorm.Config{}, d.Config(), resolver)
 			bypass(t, db)
 			return db, func() { closeAll(t, resolver) }
 		}},
 		{"dbresolver before, PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
 			resolver := replica()
-			db := use(t, gorm.Config{PrepareStmt: true}, d.config(), resolver)
+			db := use(t, gorm.Config{PrepareStmt: true}, d.Config(), resolver)
 			bypass(t, db)
 			return db, func() { closeAll(t, resolver) }
 		}},
 		{"dbresolver after", func(t *testing.T) (*gorm.DB, func()) {
 			resolver := replica()
-			db := use(t, gorm.Config{}, d.config(), tenancy.New(d.config()), resolver)
+			db := use(t, gorm.Config{}, d.Config(), tenancy.New(d.Config()), resolver)
 			bypass(t, db)
 			return db, func() { closeAll(t, resolver) }
 		}},
 		{"dbresolver after, PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
 			resolver := replica()
-			db := use(t, gorm.Config{PrepareStmt: true}, d.config(), tenancy.New(d.config()), resolver)
+			db := use(t, gorm.Config{PrepareStmt: true}, d.Config(), tenancy.New(d.Config()), resolver)
 			bypass(t, db)
 			return db, func() { closeAll(t, resolver) }
 		}},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			w := d.newWorld(t)
+			two := d.newPair(t)
 			others := []goleak.Option{goleak.IgnoreCurrent()}
 			for _, function := range endless {
 				others = append(others, goleak.IgnoreAnyFunction(function))
 			}
 			db, closeRest := s.run(t)
-			tx := db.WithContext(w.ctx())
+			tx := db.WithContext(two.ctx())
 			require.NoError(t, tx.Create(&Note{}).Error)
 			require.NoError(t, tx.First(&Note{}).Error)
 			inner, err := tenancy.UnguardedPool(db)
 			require.NoError(t, err)
 			require.NoError(t, inner.Ping())
 
-			closePool(t, db)
-			closePool(t, db)
+			testdb.Close(t, db)
+			testdb.Close(t, db)
 			require.ErrorContains(t, inner.Ping(), "database is closed")
 			require.Zero(t, inner.Stats().OpenConnections)
 			require.ErrorContains(t, tx.Create(&Note{}).Error, "database is closed")
-			late := tenancy.Bypass(db, "too late").WithContext(w.ctx())
+			late := tenancy.Bypass(db, "too late").WithContext(two.ctx())
 			require.Error(t, late.First(&Note{}).Error)
 			closeRest()
 			require.Eventually(t, func() bool { return d.traffic.Connections() == 0 }, 10*time.Second, time.Millisecond,

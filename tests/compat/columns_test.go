@@ -22,7 +22,7 @@ func forEachConfig(t *testing.T, test func(t *testing.T, d *database, db *gorm.D
 	for _, c := range configs {
 		t.Run(c.name, func(t *testing.T) {
 			db := open(t, postgres.Open(d.dsn), c.config)
-			require.NoError(t, db.Use(tenancy.New(d.config())))
+			require.NoError(t, db.Use(tenancy.New(d.Config())))
 			test(t, d, db)
 		})
 	}
@@ -30,16 +30,16 @@ func forEachConfig(t *testing.T, test func(t *testing.T, d *database, db *gorm.D
 
 func TestOptimisticLock(t *testing.T) {
 	forEachConfig(t, func(t *testing.T, d *database, db *gorm.DB) {
-		w := d.newWorld(t)
-		tx := db.WithContext(w.ctx())
-		theirs := Account{TenantID: w.other, Balance: 7}
-		require.NoError(t, d.admin.Create(&theirs).Error)
-		before := d.state(t, w.other)
+		two := d.newPair(t)
+		tx := db.WithContext(two.ctx())
+		theirs := Account{TenantID: two.other, Balance: 7}
+		require.NoError(t, d.AdminDB.Create(&theirs).Error)
+		before := d.state(t, two.other)
 
 		mine := []Account{{Balance: 10}, {Balance: 20}}
 		require.NoError(t, tx.Create(&mine).Error)
 		for _, account := range mine {
-			require.Equal(t, w.me, account.TenantID)
+			require.Equal(t, two.me, account.TenantID)
 			require.EqualValues(t, 1, account.Version.Int64)
 		}
 
@@ -60,18 +60,18 @@ func TestOptimisticLock(t *testing.T) {
 		require.NoError(t, tx.First(&first, mine[0].ID).Error)
 		require.Equal(t, 13, first.Balance)
 		require.EqualValues(t, 3, first.Version.Int64)
-		require.Equal(t, w.me, first.TenantID)
+		require.Equal(t, two.me, first.TenantID)
 
 		// Another tenant's row stays as it is, and in its place.
 		foreign := tx.Model(&theirs).Update("balance", 99)
 		require.NoError(t, foreign.Error)
 		require.Zero(t, foreign.RowsAffected)
-		require.ErrorIs(t, tx.Model(&first).Updates(Account{TenantID: w.other}).Error, tenancy.ErrTenantMismatch)
-		require.ErrorIs(t, tx.Create(&Account{TenantID: w.other}).Error, tenancy.ErrTenantMismatch)
+		require.ErrorIs(t, tx.Model(&first).Updates(Account{TenantID: two.other}).Error, tenancy.ErrTenantMismatch)
+		require.ErrorIs(t, tx.Create(&Account{TenantID: two.other}).Error, tenancy.ErrTenantMismatch)
 		require.ErrorIs(t, tx.Save(&theirs).Error, tenancy.ErrTenantMismatch)
 		upsert := tx.Clauses(clause.OnConflict{UpdateAll: true}).Create(&Account{ID: theirs.ID, Balance: 99})
 		require.Error(t, upsert.Error)
-		require.Equal(t, before, d.state(t, w.other))
+		require.Equal(t, before, d.state(t, two.other))
 		require.ErrorIs(t, db.Model(&first).Update("balance", 1).Error, tenancy.ErrNoTenant)
 	})
 }
@@ -104,12 +104,12 @@ func softDelete[M any](
 	look func(M) (id int64, tenant, name string, deleted bool), newRow func(tenant, name string) M,
 ) func(*testing.T, *database, *gorm.DB) {
 	return func(t *testing.T, d *database, db *gorm.DB) {
-		w := d.newWorld(t)
-		tx := db.WithContext(w.ctx())
-		theirs := newRow(w.other, "theirs")
-		require.NoError(t, d.admin.Create(&theirs).Error)
+		two := d.newPair(t)
+		tx := db.WithContext(two.ctx())
+		theirs := newRow(two.other, "theirs")
+		require.NoError(t, d.AdminDB.Create(&theirs).Error)
 		theirID, _, _, _ := look(theirs)
-		before := d.state(t, w.other)
+		before := d.state(t, two.other)
 		names := func(db *gorm.DB) string {
 			var names []string
 			require.NoError(t, db.Model(new(M)).Order("id").Pluck("name", &names).Error)
@@ -127,7 +127,7 @@ func softDelete[M any](
 		var gone M
 		require.NoError(t, tx.Unscoped().First(&gone, id).Error)
 		_, tenant, _, flagged := look(gone)
-		require.Equal(t, w.me, tenant)
+		require.Equal(t, two.me, tenant)
 		require.True(t, flagged)
 
 		foreign := tx.Delete(new(M), theirID)
@@ -141,10 +141,10 @@ func softDelete[M any](
 		require.NoError(t, tx.Unscoped().Delete(&mine[0]).Error)
 		require.Equal(t, "[two three]", names(tx.Unscoped()), "deleted for good")
 
-		stranger := newRow(w.other, "stranger")
+		stranger := newRow(two.other, "stranger")
 		require.ErrorIs(t, tx.Create(&stranger).Error, tenancy.ErrTenantMismatch)
 		require.ErrorIs(t, db.Delete(&mine[1]).Error, tenancy.ErrNoTenant)
-		require.Equal(t, before, d.state(t, w.other))
-		require.Equal(t, "[theirs]", names(tenancy.Bypass(db, "test").Where("tenant_id = ?", w.other)))
+		require.Equal(t, before, d.state(t, two.other))
+		require.Equal(t, "[theirs]", names(tenancy.Bypass(db, "test").Where("tenant_id = ?", two.other)))
 	}
 }

@@ -3,24 +3,17 @@ package compat
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"net/url"
 	"slices"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 	"gorm.io/plugin/optimisticlock"
 	"gorm.io/plugin/soft_delete"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/compat/replica"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
@@ -74,8 +67,7 @@ var models = []any{&Note{}, &Order{}, &Account{}, &Flagged{}, &Timed{}, &Stamped
 
 // database is a migrated database behind a proxy that counts, and a plain client that sees and changes everything.
 type database struct {
-	*pgserver.Database
-	admin *gorm.DB
+	*testdb.Database
 
 	dsn     string // of the application, through the proxy
 	traffic *wire.Proxy
@@ -83,33 +75,14 @@ type database struct {
 
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{Database: pgserver.New(t)}
-	d.migrate(t)
+	d := &database{Database: testdb.New(t, models...)}
 	d.serve(t)
 	return d
 }
 
-func (d *database) migrate(t testing.TB) {
-	t.Helper()
-	owner := plain(t, d.Owner.DSN)
-	_, err := d.isolation().Migrate(t.Context(), owner, models...)
-	require.NoError(t, err)
-	closePool(t, owner)
-}
-
 func (d *database) serve(t testing.TB) {
 	t.Helper()
-	d.admin = plain(t, d.Admin.DSN)
 	d.traffic, d.dsn = wire.Start(t, d.App.DSN)
-}
-
-func (d *database) isolation() rls.Isolation {
-	return rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
-}
-
-// config is the plugin's.
-func (d *database) config() tenancy.Config {
-	return tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
 
 // replicated is a database that has a replica, behind a proxy of its own.
@@ -122,76 +95,47 @@ type replicated struct {
 
 func newReplicated(t testing.TB) *replicated {
 	t.Helper()
-	d := &replicated{database: &database{Database: pgserver.New(t)}}
-	d.migrate(t)
-	d.replica = replica.Of(t, d.Database)
+	d := &replicated{database: &database{Database: testdb.New(t, models...)}}
+	d.replica = replica.Of(t, d.Database.Database)
 	d.serve(t)
 	d.replicaTraffic, d.replicaDSN = wire.Start(t, d.replica.DSN(t, d.App.DSN))
 	return d
 }
 
-// plain is GORM without the plugin.
-func plain(t testing.TB, dsn string) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	t.Cleanup(func() { closePool(t, db) })
-	return db
-}
-
-// closePool does what an application does.
-func closePool(t testing.TB, db *gorm.DB) {
-	t.Helper()
-	pool, err := db.DB()
-	require.NoError(t, err)
-	require.NoError(t, pool.Close())
-}
-
-// named gives the sessions of a DSN a name that SQL can ask for.
-func named(t testing.TB, dsn, name string) string {
-	t.Helper()
-	u, err := url.Parse(dsn)
-	require.NoError(t, err)
-	q := u.Query()
-	q.Set("application_name", name)
-	u.RawQuery = q.Encode()
-	return u.String()
-}
-
-// world is two tenants that nobody else uses, with the same kind of rows.
-type world struct {
+// pair is two tenants that no other test uses, with the same kind of rows.
+type pair struct {
 	me, other    string
 	mine, theirs []Note
 }
 
-var worlds atomic.Int64
+var pairs atomic.Int64
 
-func (d *database) newWorld(t testing.TB) *world {
+func (d *database) newPair(t testing.TB) *pair {
 	t.Helper()
-	n := worlds.Add(1)
-	w := &world{me: fmt.Sprintf("me-%d", n), other: fmt.Sprintf("other-%d", n)}
-	w.mine, w.theirs = notesOf(w.me), notesOf(w.other)
+	n := pairs.Add(1)
+	two := &pair{me: fmt.Sprintf("me-%d", n), other: fmt.Sprintf("other-%d", n)}
+	two.mine, two.theirs = notesOf(two.me), notesOf(two.other)
 	for _, rows := range []any{
-		w.mine, w.theirs,
-		[]Order{{TenantID: w.me, Item: "mine"}, {TenantID: w.other, Item: "theirs"}},
+		two.mine, two.theirs,
+		[]Order{{TenantID: two.me, Item: "mine"}, {TenantID: two.other, Item: "theirs"}},
 	} {
-		require.NoError(t, d.admin.Create(rows).Error)
+		require.NoError(t, d.AdminDB.Create(rows).Error)
 	}
-	return w
+	return two
 }
 
 func notesOf(tenant string) []Note {
 	return []Note{{TenantID: tenant, Text: "one"}, {TenantID: tenant, Text: "two"}, {TenantID: tenant, Text: "three"}}
 }
 
-func (w *world) ctx() context.Context { return tenancy.WithTenant(context.Background(), w.me) }
+func (two *pair) ctx() context.Context { return tenancy.WithTenant(context.Background(), two.me) }
 
 // state is all rows of a tenant, as text.
 func (d *database) state(t testing.TB, tenant string) (rows []string) {
 	t.Helper()
 	for _, table := range []string{"notes", "orders", "accounts", "flaggeds", "timeds", "stampeds"} {
 		var some []string
-		require.NoError(t, d.admin.Raw(
+		require.NoError(t, d.AdminDB.Raw(
 			"SELECT '"+table+" ' || t::text FROM "+table+" t WHERE tenant_id = ? ORDER BY 1", tenant).Scan(&some).Error)
 		rows = append(rows, some...)
 	}
@@ -207,26 +151,22 @@ func ids(notes []Note) (ids []int64) {
 }
 
 // newBare is a database with the tables, and without policies.
-func newBare(t testing.TB) *pgserver.Database {
+func newBare(t testing.TB) *testdb.Database {
 	t.Helper()
-	d := pgserver.New(t)
-	owner := plain(t, d.Owner.DSN)
-	require.NoError(t, owner.AutoMigrate(models...))
-	require.NoError(t, owner.Exec("GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO "+d.App.Role).Error)
-	closePool(t, owner)
+	d := testdb.New(t)
+	require.NoError(t, d.OwnerDB.AutoMigrate(models...))
+	d.AsOwner(t, "GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO "+d.App.Role)
 	return d
 }
 
 // superuser is a superuser's login at the database, or "" where TENANCY_DSN names a login that is none.
 func (d *database) superuser(t testing.TB) string {
 	t.Helper()
-	u, err := url.Parse(pgserver.Shared(t).DSN())
-	require.NoError(t, err)
-	u.Path = "/" + d.Name
+	dsn := d.SuperuserDSN(t)
 	var is bool
-	require.NoError(t, plain(t, u.String()).Raw("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&is).Error)
+	require.NoError(t, testdb.OpenPlain(t, dsn).Raw("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&is).Error)
 	if !is {
 		return ""
 	}
-	return u.String()
+	return dsn
 }

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // What gorm.io/gen generates for Note, as far as the tests use it.
@@ -72,9 +73,9 @@ func (n *genNoteDo) with(do gen.Dao) *genNoteDo {
 func TestGen(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
-		w := d.newWorld(t)
-		theirs := d.state(t, w.other)
-		db := plain(t, d.App.DSN)
+		two := d.newPair(t)
+		theirs := d.state(t, two.other)
+		db := testdb.OpenPlain(t, d.App.DSN)
 		if prepare {
 			db = db.Session(&gorm.Session{PrepareStmt: true})
 		}
@@ -85,7 +86,7 @@ func TestGen(t *testing.T) {
 			notes, err := note.WithContext(ctx).Find()
 			require.NoError(t, err)
 			require.Len(t, notes, 3)
-			_, err = note.WithContext(ctx).Where(note.ID.Eq(w.theirs[0].ID)).First()
+			_, err = note.WithContext(ctx).Where(note.ID.Eq(two.theirs[0].ID)).First()
 			require.ErrorIs(t, err, gorm.ErrRecordNotFound)
 			subquery := note.WithContext(ctx).Where(note.Columns(note.ID).In(note.WithContext(ctx).Select(note.ID)))
 			n, err := subquery.Count()
@@ -94,28 +95,28 @@ func TestGen(t *testing.T) {
 
 			added := Note{Text: "added"}
 			require.NoError(t, note.WithContext(ctx).Create(&added))
-			require.Equal(t, w.me, added.TenantID)
-			require.ErrorIs(t, note.WithContext(ctx).Create(&Note{TenantID: w.other}), tenancy.ErrTenantMismatch)
+			require.Equal(t, two.me, added.TenantID)
+			require.ErrorIs(t, note.WithContext(ctx).Create(&Note{TenantID: two.other}), tenancy.ErrTenantMismatch)
 			info, err := note.WithContext(ctx).Where(note.ID.Gt(0)).Update(note.Text, "changed")
 			require.NoError(t, err)
 			require.EqualValues(t, 4, info.RowsAffected)
 			info, err = note.WithContext(ctx).Where(note.Text.Eq("changed"), note.ID.Eq(added.ID)).Delete()
 			require.NoError(t, err)
 			require.EqualValues(t, 1, info.RowsAffected)
-			info, err = note.WithContext(ctx).Where(note.ID.Eq(w.theirs[0].ID)).Delete()
+			info, err = note.WithContext(ctx).Where(note.ID.Eq(two.theirs[0].ID)).Delete()
 			require.NoError(t, err)
 			require.Zero(t, info.RowsAffected)
 			return nil
 		}
 		plainly := genUse(db)
-		require.NoError(t, use(plainly, w.ctx()))
+		require.NoError(t, use(plainly, two.ctx()))
 		_, err := plainly.Note.WithContext(t.Context()).Find()
 		require.ErrorIs(t, err, tenancy.ErrNoTenant)
 
-		q := genUse(db.WithContext(w.ctx()))
+		q := genUse(db.WithContext(two.ctx()))
 		require.NoError(t, q.Transaction(func(tx *genQuery) error { return use(tx, t.Context()) }), "the transaction's tenant")
-		require.NoError(t, q.Transaction(func(tx *genQuery) error { return use(tx, w.ctx()) }))
-		other := tenancy.WithTenant(t.Context(), w.other)
+		require.NoError(t, q.Transaction(func(tx *genQuery) error { return use(tx, two.ctx()) }))
+		other := tenancy.WithTenant(t.Context(), two.other)
 		require.ErrorIs(t, q.Transaction(func(tx *genQuery) error {
 			_, err := tx.Note.WithContext(other).Find()
 			return err
@@ -125,12 +126,12 @@ func TestGen(t *testing.T) {
 			return errors.Join(tx.Note.Create(&Note{Text: "rolled back"}), undone)
 		}), undone)
 
-		bound := genUse(tenancy.DangerouslyBind(w.ctx(), db))
+		bound := genUse(tenancy.DangerouslyBind(two.ctx(), db))
 		require.NoError(t, use(bound, context.Background()))
 		require.NoError(t, bound.Transaction(func(tx *genQuery) error { return use(tx, context.Background()) }))
 		_, err = bound.Note.WithContext(other).Find()
 		require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
 
-		require.Equal(t, theirs, d.state(t, w.other))
+		require.Equal(t, theirs, d.state(t, two.other))
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 type (
@@ -62,33 +62,33 @@ func TestGormigrateAfterMigrate(t *testing.T) {
 		open   func(t *testing.T, d *database) *gorm.DB
 		models []any
 	}{
-		"owner, plain": {func(t *testing.T, d *database) *gorm.DB { return plain(t, d.Owner.DSN) }, []any{&Pet{}}},
-		"app, plain":   {func(t *testing.T, d *database) *gorm.DB { return plain(t, d.App.DSN) }, []any{&Pet{}}},
+		"owner, plain": {func(t *testing.T, d *database) *gorm.DB { return testdb.OpenPlain(t, d.Owner.DSN) }, []any{&Pet{}}},
+		"app, plain":   {func(t *testing.T, d *database) *gorm.DB { return testdb.OpenPlain(t, d.App.DSN) }, []any{&Pet{}}},
 		"owner, Isolation": {func(t *testing.T, d *database) *gorm.DB {
-			db := plain(t, d.Owner.DSN)
+			db := testdb.OpenPlain(t, d.Owner.DSN)
 			require.NoError(t, db.Use(rls.Isolation{}))
 			return db
 		}, all},
 		"owner, guarded": {func(t *testing.T, d *database) *gorm.DB {
-			db := plain(t, d.Owner.DSN)
+			db := testdb.OpenPlain(t, d.Owner.DSN)
 			require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 			return db.WithContext(tenancy.WithoutTenant(t.Context()))
 		}, all},
 		"app, guarded": {func(t *testing.T, d *database) *gorm.DB {
-			db := plain(t, d.App.DSN)
-			require.NoError(t, db.Use(tenancy.New(d.config())))
+			db := testdb.OpenPlain(t, d.App.DSN)
+			require.NoError(t, db.Use(tenancy.New(d.Config())))
 			return db.WithContext(tenancy.WithoutTenant(t.Context()))
 		}, all},
 	} {
 		for _, transaction := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", transaction"}[transaction], func(t *testing.T) {
-				d := &database{Database: pgserver.New(t)}
-				owner := plain(t, d.Owner.DSN)
+				d := &database{Database: testdb.New(t)}
+				owner := testdb.OpenPlain(t, d.Owner.DSN)
 				options := *gormigrate.DefaultOptions
 				options.UseTransaction = transaction
 				options.ValidateUnknownMigrations = true
 				migrations := []*gormigrate.Migration{{ID: "1", Migrate: func(tx *gorm.DB) error {
-					_, err := d.isolation().Migrate(t.Context(), tx, test.models...)
+					_, err := d.Isolation().Migrate(t.Context(), tx, test.models...)
 					return err
 				}}}
 				require.NoError(t, gormigrate.New(owner, &options, migrations).Migrate())
@@ -104,7 +104,7 @@ func TestGormigrateAfterMigrate(t *testing.T) {
 					require.NoError(t, gormigrate.New(db, &options, migrations).Migrate(), "nothing to do")
 					require.Equal(t, before, catalog(t, owner))
 				}
-				changes, err := d.isolation().Migrate(t.Context(), owner, test.models...)
+				changes, err := d.Isolation().Migrate(t.Context(), owner, test.models...)
 				require.NoError(t, err)
 				require.Empty(t, changes)
 				require.Equal(t, before, catalog(t, owner))

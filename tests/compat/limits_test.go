@@ -18,6 +18,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // limited is a client whose connections are counted when they are made.
@@ -58,7 +59,7 @@ func (l *limited) use(t *testing.T, cfg tenancy.Config) {
 	pool, err := l.DB.DB()
 	require.NoError(t, err)
 	l.pool = pool
-	t.Cleanup(func() { closePool(t, l.DB) })
+	t.Cleanup(func() { testdb.Close(t, l.DB) })
 }
 
 // bursts runs 40 times 10 statements at once, and returns how many connections that has opened.
@@ -87,11 +88,11 @@ func order(db *gorm.DB) error { return db.First(&Order{}).Error }
 // eachLimited runs test for each way in which GORM comes to its pool, with and without prepared statements.
 func eachLimited(t *testing.T, test func(t *testing.T, l *limited, d *database)) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	for giver := range givers {
 		for _, prepare := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, PrepareStmt %t", giver, prepare), func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(w.ctx(), time.Minute)
+				ctx, cancel := context.WithTimeout(two.ctx(), time.Minute)
 				defer cancel()
 				l := &limited{}
 				l.open(ctx, t, giver, d.dsn, gorm.Config{PrepareStmt: prepare})
@@ -114,7 +115,7 @@ func TestLimitsHold(t *testing.T) {
 				if when == "before Use" {
 					set(l.before)
 				}
-				l.use(t, d.config())
+				l.use(t, d.Config())
 				switch when {
 				case "after Use":
 					set(l.pool)
@@ -136,7 +137,7 @@ func TestLimitsHold(t *testing.T) {
 // TestLimitsDefault sets nothing: as in plain GORM, two connections are kept.
 func TestLimitsDefault(t *testing.T) {
 	eachLimited(t, func(t *testing.T, l *limited, d *database) {
-		l.use(t, d.config())
+		l.use(t, d.Config())
 		l.bursts(t, l.DB)
 		require.Eventually(t, func() bool { return d.traffic.Connections() == 2 }, 10*time.Second, time.Millisecond)
 		require.Equal(t, 2, l.before.Stats().Idle)
@@ -152,7 +153,7 @@ func TestLimitsDefault(t *testing.T) {
 func TestStats(t *testing.T) {
 	eachLimited(t, func(t *testing.T, l *limited, d *database) {
 		l.before.SetMaxOpenConns(4)
-		l.use(t, d.config())
+		l.use(t, d.Config())
 		l.pool.SetMaxIdleConns(3)
 		for range 5 {
 			require.NoError(t, order(l.DB))
@@ -190,7 +191,7 @@ func TestStats(t *testing.T) {
 // TestOneConnection has tenants and the admin client take turns on the only one.
 func TestOneConnection(t *testing.T) {
 	eachLimited(t, func(t *testing.T, l *limited, d *database) {
-		l.use(t, d.config())
+		l.use(t, d.Config())
 		l.pool.SetMaxOpenConns(1)
 		require.NoError(t, order(l.DB))
 		opened := l.opened.Load()
@@ -232,7 +233,7 @@ func TestConnectionsExpire(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachLimited(t, func(t *testing.T, l *limited, d *database) {
-				l.use(t, d.config())
+				l.use(t, d.Config())
 				require.NoError(t, order(l.DB))
 				require.NoError(t, order(tenancy.Bypass(l.DB, "test")))
 				require.Equal(t, 1, d.traffic.Connections())
@@ -249,10 +250,10 @@ func TestConnectionsExpire(t *testing.T) {
 // TestGivenPoolIsShared: what is idle in the guarded pool is not kept from those who use the given one.
 func TestGivenPoolIsShared(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	l := &limited{}
-	l.open(w.ctx(), t, "a given pool", d.dsn, gorm.Config{})
-	l.use(t, d.config())
+	l.open(two.ctx(), t, "a given pool", d.dsn, gorm.Config{})
+	l.use(t, d.Config())
 	l.pool.SetMaxIdleConns(10)
 	l.pool.SetConnMaxIdleTime(time.Hour)
 	l.pool.SetConnMaxLifetime(time.Hour)
@@ -262,7 +263,7 @@ func TestGivenPoolIsShared(t *testing.T) {
 		require.Zero(t, l.before.Stats().InUse, "what the guarded pool keeps holds none")
 		require.NoError(t, order(tenancy.Bypass(l.DB, "test")))
 		require.NoError(t, l.Transaction(order))
-		require.NoError(t, l.before.PingContext(w.ctx()))
+		require.NoError(t, l.before.PingContext(two.ctx()))
 	}
 	require.Equal(t, 1, l.before.Stats().OpenConnections)
 	require.Zero(t, l.before.Stats().MaxIdleClosed+l.before.Stats().MaxLifetimeClosed, "the connection was used again")
@@ -271,16 +272,16 @@ func TestGivenPoolIsShared(t *testing.T) {
 // TestPoolOfPgxKeepsConnections: where GORM is given a pool of pgx's, that one keeps what is idle, and nothing else does.
 func TestPoolOfPgxKeepsConnections(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	below, err := pgxpool.New(t.Context(), d.dsn)
 	require.NoError(t, err)
 	t.Cleanup(below.Close)
 	given := stdlib.OpenDBFromPool(below)
-	db := open(t, postgres.New(postgres.Config{Conn: given}), gorm.Config{}).WithContext(w.ctx())
-	require.NoError(t, db.Use(tenancy.New(d.config())))
+	db := open(t, postgres.New(postgres.Config{Conn: given}), gorm.Config{}).WithContext(two.ctx())
+	require.NoError(t, db.Use(tenancy.New(d.Config())))
 	pool, err := db.DB()
 	require.NoError(t, err)
-	t.Cleanup(func() { closePool(t, db) })
+	t.Cleanup(func() { testdb.Close(t, db) })
 	pool.SetMaxOpenConns(5)
 	for range 10 {
 		require.NoError(t, order(db))
@@ -296,11 +297,11 @@ func TestPoolOfPgxKeepsConnections(t *testing.T) {
 // TestPoolFromBeforeIsGuarded: GORM's own pool has no way around the guard, and closing it closes everything.
 func TestPoolFromBeforeIsGuarded(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	l := &limited{}
-	l.open(w.ctx(), t, "GORM's pool", d.dsn, gorm.Config{})
+	l.open(two.ctx(), t, "GORM's pool", d.dsn, gorm.Config{})
 	earlier := l.Session(&gorm.Session{})
-	l.use(t, d.config())
+	l.use(t, d.Config())
 	require.Same(t, l.before, l.pool)
 	_, err := l.before.ExecContext(context.Background(), "SELECT 1")
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
@@ -313,12 +314,12 @@ func TestPoolFromBeforeIsGuarded(t *testing.T) {
 // TestPoolInUse: a pool that has borrowed a connection is borrowed from.
 func TestPoolInUse(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	l := &limited{}
-	l.open(w.ctx(), t, "GORM's pool", d.dsn, gorm.Config{})
-	held, err := l.before.Conn(w.ctx())
+	l.open(two.ctx(), t, "GORM's pool", d.dsn, gorm.Config{})
+	held, err := l.before.Conn(two.ctx())
 	require.NoError(t, err)
-	l.use(t, d.config())
+	l.use(t, d.Config())
 	require.NotSame(t, l.before, l.pool)
 	require.NoError(t, held.Close())
 	requireGuarded(t, d, l.DB, nothing)

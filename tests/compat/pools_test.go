@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // opener is a way to give GORM its pool.
@@ -65,14 +65,10 @@ var configs = []struct {
 	{"all of them", gorm.Config{PrepareStmt: true, TranslateError: true, DefaultContextTimeout: time.Minute, SkipDefaultTransaction: true}},
 }
 
-// open is gorm.Open, and the end of the pool with the test.
+// open opens GORM with a configuration that has no log.
 func open(t testing.TB, dialect gorm.Dialector, config gorm.Config) *gorm.DB {
 	t.Helper()
-	config.Logger = logger.Discard
-	db, err := gorm.Open(dialect, &config)
-	require.NoError(t, err)
-	t.Cleanup(func() { closePool(t, db) })
-	return db
+	return testdb.OpenPlain(t, "", testdb.Dialect(dialect), testdb.Configured(config))
 }
 
 func TestPools(t *testing.T) {
@@ -81,12 +77,12 @@ func TestPools(t *testing.T) {
 		for _, c := range configs {
 			t.Run(fmt.Sprintf("%s, %s", o.name, c.name), func(t *testing.T) {
 				db := open(t, o.dialect(t, d.dsn), c.config)
-				require.NoError(t, db.Use(tenancy.New(d.config())))
+				require.NoError(t, db.Use(tenancy.New(d.Config())))
 				requireGuarded(t, d, db, nothing)
 
 				// What the configuration is for still works.
-				w := d.newWorld(t)
-				err := db.WithContext(w.ctx()).Create(&Note{ID: w.mine[0].ID}).Error
+				two := d.newPair(t)
+				err := db.WithContext(two.ctx()).Create(&Note{ID: two.mine[0].ID}).Error
 				require.Error(t, err)
 				require.Equal(t, c.config.TranslateError, errors.Is(err, gorm.ErrDuplicatedKey))
 			})
@@ -97,12 +93,12 @@ func TestPools(t *testing.T) {
 // TestContextTimeout is GORM's own deadline, which holds for a statement that comes without one.
 func TestContextTimeout(t *testing.T) {
 	d := newDatabase(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	db := open(t, postgres.Open(d.dsn), gorm.Config{DefaultContextTimeout: 100 * time.Millisecond})
-	require.NoError(t, db.Use(tenancy.New(d.config())))
-	require.ErrorIs(t, db.WithContext(w.ctx()).Exec("SELECT pg_sleep(20)").Error, context.DeadlineExceeded)
+	require.NoError(t, db.Use(tenancy.New(d.Config())))
+	require.ErrorIs(t, db.WithContext(two.ctx()).Exec("SELECT pg_sleep(20)").Error, context.DeadlineExceeded)
 
-	ctx, cancel := context.WithTimeout(w.ctx(), time.Minute)
+	ctx, cancel := context.WithTimeout(two.ctx(), time.Minute)
 	defer cancel()
 	var n int64
 	require.NoError(t, db.WithContext(ctx).Model(&Order{}).Count(&n).Error, "the next statement")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // Late is a model whose table comes when the application is running already.
@@ -41,27 +42,27 @@ func TestReplicaBehind(t *testing.T) {
 	for _, a := range arrangements {
 		t.Run(a.String(), func(t *testing.T) {
 			resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
-			db := a.open(t, d.dsn, d.config(), resolver)
+			db := a.open(t, d.dsn, d.Config(), resolver)
 			source := db.Clauses(dbresolver.Write)
-			w := d.newWorld(t)
+			two := d.newPair(t)
 			d.replica.CatchUp(t)
 			before := []string{"one", "two", "three"}
 
 			d.replica.Pause(t)
-			mine := db.WithContext(w.ctx())
+			mine := db.WithContext(two.ctx())
 			require.NoError(t, mine.Create(&Note{Text: "four"}).Error)
 			require.NoError(t, mine.Where("text = ?", "one").Delete(&Note{}).Error)
-			require.NoError(t, d.admin.Model(&Note{}).Where("id = ?", w.theirs[0].ID).Update("tenant_id", w.me).Error)
-			for _, tenant := range []string{w.me, w.other} {
+			require.NoError(t, d.AdminDB.Model(&Note{}).Where("id = ?", two.theirs[0].ID).Update("tenant_id", two.me).Error)
+			for _, tenant := range []string{two.me, two.other} {
 				require.Equal(t, before, texts(t, db, tenant), "on the replica")
 			}
-			require.Equal(t, []string{"two", "three", "one", "four"}, texts(t, source, w.me), "at the source")
-			require.Equal(t, []string{"two", "three"}, texts(t, source, w.other), "at the source")
+			require.Equal(t, []string{"two", "three", "one", "four"}, texts(t, source, two.me), "at the source")
+			require.Equal(t, []string{"two", "three"}, texts(t, source, two.other), "at the source")
 
 			d.replica.Resume(t)
 			d.replica.CatchUp(t)
-			require.Equal(t, []string{"two", "three", "one", "four"}, texts(t, db, w.me))
-			require.Equal(t, []string{"two", "three"}, texts(t, db, w.other))
+			require.Equal(t, []string{"two", "three", "one", "four"}, texts(t, db, two.me))
+			require.Equal(t, []string{"two", "three"}, texts(t, db, two.other))
 		})
 	}
 }
@@ -74,8 +75,8 @@ func TestTableIsIsolatedLater(t *testing.T) {
 		return
 	}
 	resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
-	db := arrangement{}.open(t, d.dsn, d.config(), resolver).WithContext(tenancy.WithTenant(context.Background(), "acme"))
-	owner := plain(t, d.Owner.DSN)
+	db := arrangement{}.open(t, d.dsn, d.Config(), resolver).WithContext(tenancy.WithTenant(context.Background(), "acme"))
+	owner := testdb.OpenPlain(t, d.Owner.DSN)
 
 	require.NoError(t, owner.AutoMigrate(&Late{}))
 	require.NoError(t, owner.Exec("GRANT SELECT, INSERT ON lates TO "+d.App.Role).Error)
@@ -103,32 +104,32 @@ func TestTableIsIsolatedLater(t *testing.T) {
 // TestReplicaIsPromotedAndLost has a replica that first takes writes of its own, and then nothing any more.
 func TestReplicaIsPromotedAndLost(t *testing.T) {
 	d := newReplicated(t)
-	w := d.newWorld(t)
+	two := d.newPair(t)
 	d.replica.CatchUp(t)
 	clients := map[string]*gorm.DB{}
 	for _, a := range arrangements {
 		resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
-		clients[a.String()] = a.open(t, d.dsn, d.config(), resolver)
-		require.Len(t, texts(t, clients[a.String()], w.me), 3)
+		clients[a.String()] = a.open(t, d.dsn, d.Config(), resolver)
+		require.Len(t, texts(t, clients[a.String()], two.me), 3)
 	}
 
 	d.replica.Promote(t)
 	for name, db := range clients {
 		t.Run("promoted, "+name, func(t *testing.T) {
-			reconnect(t, db, w)
-			for _, tenant := range []string{w.me, w.other} {
+			reconnect(t, db, two)
+			for _, tenant := range []string{two.me, two.other} {
 				require.Equal(t, []string{"one", "two", "three"}, texts(t, db, tenant))
 			}
-			there := db.WithContext(w.ctx()).Clauses(dbresolver.Read)
+			there := db.WithContext(two.ctx()).Clauses(dbresolver.Read)
 			note := Note{Text: "only there"}
 			require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Create(&note).Error }))
-			require.Len(t, texts(t, db, w.me), 4)
-			require.Len(t, texts(t, db, w.other), 3)
-			require.Len(t, texts(t, db.Clauses(dbresolver.Write), w.me), 3)
+			require.Len(t, texts(t, db, two.me), 4)
+			require.Len(t, texts(t, db, two.other), 3)
+			require.Len(t, texts(t, db.Clauses(dbresolver.Write), two.me), 3)
 			require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Delete(&note).Error }))
 
 			err := there.Transaction(func(tx *gorm.DB) error {
-				return tx.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'foreign')", w.other).Error
+				return tx.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'foreign')", two.other).Error
 			})
 			var pgErr *pgconn.PgError
 			require.ErrorAs(t, err, &pgErr)
@@ -142,32 +143,32 @@ func TestReplicaIsPromotedAndLost(t *testing.T) {
 			sent := d.traffic.RoundTrips()
 			for range 3 {
 				var notes []Note
-				require.Error(t, db.WithContext(w.ctx()).Find(&notes).Error)
+				require.Error(t, db.WithContext(two.ctx()).Find(&notes).Error)
 				require.Empty(t, notes)
-				rows, err := db.WithContext(w.ctx()).Model(&Note{}).Rows()
+				rows, err := db.WithContext(two.ctx()).Model(&Note{}).Rows()
 				if err == nil {
 					require.False(t, rows.Next())
 					err = errors.Join(rows.Err(), rows.Close())
 				}
 				require.Error(t, err)
-				require.Error(t, db.WithContext(w.ctx()).Raw("SELECT count(*) FROM notes").Scan(new(int)).Error)
+				require.Error(t, db.WithContext(two.ctx()).Raw("SELECT count(*) FROM notes").Scan(new(int)).Error)
 			}
 			require.Equal(t, sent, d.traffic.RoundTrips(), "round trips to the source: nothing is read there instead")
 
 			require.ErrorIs(t, db.First(&Note{}).Error, tenancy.ErrNoTenant)
-			require.Equal(t, []string{"one", "two", "three"}, texts(t, db.Clauses(dbresolver.Write), w.me))
+			require.Equal(t, []string{"one", "two", "three"}, texts(t, db.Clauses(dbresolver.Write), two.me))
 			note := Note{Text: "new"}
-			require.NoError(t, db.WithContext(w.ctx()).Create(&note).Error)
-			require.NoError(t, db.WithContext(w.ctx()).Delete(&note).Error)
+			require.NoError(t, db.WithContext(two.ctx()).Create(&note).Error)
+			require.NoError(t, db.WithContext(two.ctx()).Delete(&note).Error)
 		})
 	}
 }
 
 // reconnect uses up the connections that have ended with the promotion, where it is one that ends them.
-func reconnect(t testing.TB, db *gorm.DB, w *world) {
+func reconnect(t testing.TB, db *gorm.DB, two *pair) {
 	t.Helper()
 	for range 10 {
-		if db.WithContext(w.ctx()).Find(&[]Note{}).Error == nil {
+		if db.WithContext(two.ctx()).Find(&[]Note{}).Error == nil {
 			return
 		}
 	}

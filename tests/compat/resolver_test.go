@@ -16,6 +16,7 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // arrangement is an order in which plugins are registered, and whether GORM prepares statements.
@@ -146,24 +147,24 @@ func TestResolver(t *testing.T) {
 	for _, a := range arrangements {
 		t.Run(a.String(), func(t *testing.T) {
 			resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.replicaDSN)}})
-			db := a.open(t, d.dsn, d.config(), resolver)
+			db := a.open(t, d.dsn, d.Config(), resolver)
 			resolver.SetMaxOpenConns(10).SetMaxIdleConns(5)
 			requireGuarded(t, d.database, db, d.replica.CatchUp)
 
-			w := d.newWorld(t)
+			two := d.newPair(t)
 			d.replica.CatchUp(t)
 			for _, p := range places {
-				at, err := p.ask(db.WithContext(w.ctx()), d.replica.Here)
+				at, err := p.ask(db.WithContext(two.ctx()), d.replica.Here)
 				require.NoError(t, err, p.name)
 				require.Equal(t, p.replica, at, p.name)
 			}
 
 			// A tenant sees on the replica what is its own, and nothing goes there without one.
 			d.replica.CatchUp(t)
-			foreign := tenancy.WithTenant(context.Background(), w.other)
+			foreign := tenancy.WithTenant(context.Background(), two.other)
 			var n int64
 			require.NoError(t, db.WithContext(foreign).Model(&Note{}).Count(&n).Error)
-			require.EqualValues(t, len(w.theirs), n)
+			require.EqualValues(t, len(two.theirs), n)
 			require.NoError(t, db.WithContext(tenancy.WithoutTenant(context.Background())).Model(&Note{}).Count(&n).Error)
 			require.Zero(t, n)
 			sent := d.replicaTraffic.RoundTrips()
@@ -175,7 +176,7 @@ func TestResolver(t *testing.T) {
 			}
 			require.Equal(t, sent, d.replicaTraffic.RoundTrips(), "round trips to the replica")
 
-			err := db.WithContext(w.ctx()).Clauses(dbresolver.Read).Transaction(func(tx *gorm.DB) error {
+			err := db.WithContext(two.ctx()).Clauses(dbresolver.Read).Transaction(func(tx *gorm.DB) error {
 				err := tx.WithContext(foreign).First(&Note{}).Error
 				require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
 				return tx.Create(&Note{}).Error
@@ -190,7 +191,9 @@ func TestResolver(t *testing.T) {
 // TestSeveralSources has two sources, which take turns, and resolvers for a table and a name.
 func TestSeveralSources(t *testing.T) {
 	d := newDatabase(t)
-	dialect := func(name string) gorm.Dialector { return postgres.Open(named(t, d.dsn, name)) }
+	dialect := func(name string) gorm.Dialector {
+		return postgres.Open(testdb.WithParam(d.dsn, "application_name", name))
+	}
 	for _, a := range arrangements {
 		t.Run(a.String(), func(t *testing.T) {
 			resolver := resolve(t, dbresolver.Config{
@@ -201,13 +204,13 @@ func TestSeveralSources(t *testing.T) {
 				Sources:  []gorm.Dialector{dialect("orders")},
 				Replicas: []gorm.Dialector{dialect("orders-replica")},
 			}, &Order{}, "by name")
-			db := a.open(t, named(t, d.dsn, "main"), d.config(), resolver)
+			db := a.open(t, testdb.WithParam(d.dsn, "application_name", "main"), d.Config(), resolver)
 			requireGuarded(t, d, db, nothing)
 
-			w := d.newWorld(t)
+			two := d.newPair(t)
 			const who = "current_setting('application_name')"
 			insert := func(db *gorm.DB, table string) (pool string) {
-				require.NoError(t, db.Raw("INSERT INTO "+table+" (tenant_id) VALUES (?) RETURNING "+who, w.me).Scan(&pool).Error)
+				require.NoError(t, db.Raw("INSERT INTO "+table+" (tenant_id) VALUES (?) RETURNING "+who, two.me).Scan(&pool).Error)
 				return pool
 			}
 			find := func(db *gorm.DB, model any) (pool string) {
@@ -220,7 +223,7 @@ func TestSeveralSources(t *testing.T) {
 				slices.Sort(all)
 				return slices.Compact(all)
 			}
-			tx := db.WithContext(w.ctx())
+			tx := db.WithContext(two.ctx())
 			require.Equal(t, []string{"source-1", "source-2"}, turns(func() string { return insert(tx, "notes") }))
 			require.Equal(t, []string{"replica-1", "replica-2"}, turns(func() string { return find(tx, &Note{}) }))
 			require.Equal(t, []string{"source-1", "source-2"}, turns(func() (pool string) {
@@ -244,7 +247,7 @@ func TestSeveralSources(t *testing.T) {
 
 			err := db.Clauses(dbresolver.Use("by name"), dbresolver.Write).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Note{}).Error })
 			require.ErrorIs(t, err, tenancy.ErrNoTenant)
-			require.NoError(t, tenancy.ForEachTenant(t.Context(), db, []string{w.me, w.other}, func(_ context.Context, tx *gorm.DB) error {
+			require.NoError(t, tenancy.ForEachTenant(t.Context(), db, []string{two.me, two.other}, func(_ context.Context, tx *gorm.DB) error {
 				var n int64
 				err := tx.Model(&Order{}).Where("item <> ''").Count(&n).Error
 				return cmpErr(err, n, 1)
@@ -265,7 +268,7 @@ func TestUnisolatedReplica(t *testing.T) {
 			t.Run(r.name+", "+a.String(), func(t *testing.T) {
 				resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(r.dsn)}})
 				db := a.open(t, d.dsn, tenancy.Config{}, resolver)
-				tx := db.WithContext(d.newWorld(t).ctx())
+				tx := db.WithContext(d.newPair(t).ctx())
 				for range 2 {
 					require.ErrorIs(t, tx.First(&Note{}).Error, tenancy.ErrNotIsolated, "a read")
 					require.NoError(t, tx.Create(&Note{}).Error, "a write, at the source")
@@ -300,15 +303,15 @@ func TestUnsafeReplica(t *testing.T) {
 					Replicas: []gorm.Dialector{postgres.New(postgres.Config{Conn: pool})},
 				})
 				if a.tenancyFirst {
-					db := a.open(t, d.dsn, d.config())
+					db := a.open(t, d.dsn, d.Config())
 					require.ErrorIs(t, db.Use(resolver), tenancy.ErrUnsafeRole)
 					return
 				}
 				// The replica is seen for the first time when dbresolver chooses it.
 				var refused []string
-				cfg := d.config()
+				cfg := d.Config()
 				cfg.OnRefuse = func(_ context.Context, r tenancy.Refusal) { refused = append(refused, r.Operation) }
-				tx := a.open(t, d.dsn, cfg, resolver).WithContext(d.newWorld(t).ctx())
+				tx := a.open(t, d.dsn, cfg, resolver).WithContext(d.newPair(t).ctx())
 				for range 2 {
 					refused = nil
 					require.ErrorIs(t, tx.First(&Note{}).Error, tenancy.ErrUnsafeRole)

@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // mail is a job of a tenant's. River's tables are shared, so the job names its tenant itself.
@@ -26,7 +27,7 @@ func (mail) Kind() string { return "mail" }
 // TestRiverInsertTx: a job is inserted in the transaction of a tenant, and is there if the tenant's row is.
 func TestRiverInsertTx(t *testing.T) {
 	d := newDatabase(t)
-	owner, err := plain(t, d.Owner.DSN).DB()
+	owner, err := testdb.OpenPlain(t, d.Owner.DSN).DB()
 	require.NoError(t, err)
 	migrator, err := rivermigrate.New(riverdatabasesql.New(owner), nil)
 	require.NoError(t, err)
@@ -49,10 +50,10 @@ func TestRiverInsertTx(t *testing.T) {
 		}
 		return tx.First(&Order{}, o.ID).Error // the tenant is still set after River's statements
 	}
-	db := plain(t, d.App.DSN)
-	require.NoError(t, db.Use(tenancy.New(d.config())))
-	w := d.newWorld(t)
-	for _, tenant := range []string{w.me, w.other} {
+	db := testdb.OpenPlain(t, d.App.DSN)
+	require.NoError(t, db.Use(tenancy.New(d.Config())))
+	two := d.newPair(t)
+	for _, tenant := range []string{two.me, two.other} {
 		ctx := tenancy.WithTenant(t.Context(), tenant)
 		require.NoError(t, db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return order(tx, tenant, "committed") }))
 		undone := errors.New("undone")
@@ -63,15 +64,15 @@ func TestRiverInsertTx(t *testing.T) {
 		bound := tenancy.DangerouslyBind(ctx, db)
 		require.NoError(t, bound.Transaction(func(tx *gorm.DB) error { return order(tx, tenant, "committed") }))
 	}
-	other := tenancy.WithTenant(t.Context(), w.other)
-	require.ErrorIs(t, db.WithContext(w.ctx()).Transaction(func(tx *gorm.DB) error {
-		_, err := client.InsertTx(other, tx.Statement.ConnPool.(*sql.Tx), mail{Tenant: w.other}, nil)
+	other := tenancy.WithTenant(t.Context(), two.other)
+	require.ErrorIs(t, db.WithContext(two.ctx()).Transaction(func(tx *gorm.DB) error {
+		_, err := client.InsertTx(other, tx.Statement.ConnPool.(*sql.Tx), mail{Tenant: two.other}, nil)
 		return err
 	}), tenancy.ErrTenantMismatch, "River's statements are guarded as well")
 
-	for _, tenant := range []string{w.me, w.other} {
+	for _, tenant := range []string{two.me, two.other} {
 		var orders, jobs []int64
-		require.NoError(t, d.admin.Model(&Order{}).Where("tenant_id = ? AND item <> 'mine' AND item <> 'theirs'", tenant).
+		require.NoError(t, d.AdminDB.Model(&Order{}).Where("tenant_id = ? AND item <> 'mine' AND item <> 'theirs'", tenant).
 			Order("id").Pluck("id", &orders).Error)
 		require.Len(t, orders, 2)
 		rows, err := owner.QueryContext(t.Context(),

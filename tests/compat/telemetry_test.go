@@ -45,22 +45,22 @@ func TestTracing(t *testing.T) {
 			recorder := tracetest.NewSpanRecorder()
 			provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 			plugin := tracing.NewPlugin(tracing.WithTracerProvider(provider), tracing.WithoutMetrics())
-			requireGuarded(t, d, a.open(t, d.dsn, d.config(), plugin), nothing)
+			requireGuarded(t, d, a.open(t, d.dsn, d.Config(), plugin), nothing)
 
 			cfg, err := pgx.ParseConfig(d.dsn)
 			require.NoError(t, err)
 			sent := &driverTracer{}
 			cfg.Tracer = sent
 			db := open(t, postgres.New(postgres.Config{Conn: stdlib.OpenDB(*cfg)}), gorm.Config{PrepareStmt: a.prepare})
-			plugins := []gorm.Plugin{plugin, tenancy.New(d.config())}
+			plugins := []gorm.Plugin{plugin, tenancy.New(d.Config())}
 			if a.tenancyFirst {
 				plugins[0], plugins[1] = plugins[1], plugins[0]
 			}
 			require.NoError(t, db.Use(plugins[0]))
 			require.NoError(t, db.Use(plugins[1]))
 
-			w := d.newWorld(t)
-			require.NoError(t, db.WithContext(w.ctx()).First(&Order{}).Error, "the proof is out of the way")
+			two := d.newPair(t)
+			require.NoError(t, db.WithContext(two.ctx()).First(&Order{}).Error, "the proof is out of the way")
 			tracer := provider.Tracer("test")
 			for _, s := range []struct {
 				name string
@@ -97,7 +97,7 @@ func TestTracing(t *testing.T) {
 				for name, db := range map[string]*gorm.DB{"tenant": db, "bypass": tenancy.Bypass(db, "test")} {
 					recorder.Reset()
 					sent.parents = nil
-					ctx, root := tracer.Start(w.ctx(), "request")
+					ctx, root := tracer.Start(two.ctx(), "request")
 					require.NoError(t, s.run(db.WithContext(ctx)), s.name)
 					root.End()
 					var names []string
@@ -140,8 +140,8 @@ func busy(t *testing.T, d *database, db *gorm.DB, fn func()) {
 	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(4)
-	w := d.newWorld(t)
-	require.NoError(t, db.WithContext(w.ctx()).Transaction(func(tx *gorm.DB) error {
+	two := d.newPair(t)
+	require.NoError(t, db.WithContext(two.ctx()).Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.First(&Order{}).Error)
 		fn()
 		return nil
@@ -159,13 +159,13 @@ func TestOpenTelemetryMetrics(t *testing.T) {
 		want []int64
 	}{
 		{"before tenancy", func(t *testing.T) *gorm.DB {
-			return arrangement{}.open(t, d.dsn, d.config(), tracing.NewPlugin())
+			return arrangement{}.open(t, d.dsn, d.Config(), tracing.NewPlugin())
 		}, []int64{4, 1, 1}},
 		{"after tenancy", func(t *testing.T) *gorm.DB {
-			return arrangement{tenancyFirst: true}.open(t, d.dsn, d.config(), tracing.NewPlugin())
+			return arrangement{tenancyFirst: true}.open(t, d.dsn, d.Config(), tracing.NewPlugin())
 		}, []int64{4, 1, 1}},
 		{"of tenancy.UnguardedPool", func(t *testing.T) *gorm.DB {
-			db := arrangement{}.open(t, d.dsn, d.config(), tracing.NewPlugin(tracing.WithoutMetrics()))
+			db := arrangement{}.open(t, d.dsn, d.Config(), tracing.NewPlugin(tracing.WithoutMetrics()))
 			pool, err := tenancy.UnguardedPool(db)
 			require.NoError(t, err)
 			metrics.ReportDBStatsMetrics(pool)
@@ -217,7 +217,7 @@ func TestPrometheus(t *testing.T) {
 		t.Run(a.String(), func(t *testing.T) {
 
 			plugin := prometheus.New(prometheus.Config{DBName: fmt.Sprint(a), RefreshInterval: 1})
-			db := a.open(t, d.dsn, d.config(), plugin)
+			db := a.open(t, d.dsn, d.Config(), plugin)
 			requireGuarded(t, d, db, nothing)
 			busy(t, d, db, func() {
 				require.Eventually(t, func() bool { return value(t, plugin.InUse) == 1 }, 20*time.Second, 10*time.Millisecond)
@@ -243,7 +243,7 @@ func TestPrometheusQueries(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			db := open(t, postgres.Open(d.dsn), gorm.Config{})
-			require.NoError(t, db.Use(tenancy.New(d.config())))
+			require.NoError(t, db.Use(tenancy.New(d.Config())))
 			plugin := prometheus.New(prometheus.Config{
 				DBName:           s.name,
 				RefreshInterval:  3600,

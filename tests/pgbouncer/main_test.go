@@ -3,22 +3,15 @@
 package pgbouncer
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
-	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestMain(m *testing.M) { pgserver.Main(m) }
@@ -38,13 +31,12 @@ const (
 
 func tenant(n int) string { return fmt.Sprintf("tenant-%d", n) }
 
-func as(tenant string) context.Context { return tenancy.WithTenant(context.Background(), tenant) }
+var as = testdb.As
 
 // database has the notes of several tenants, a PgBouncer in front, and a plain client beside it that sees everything.
 type database struct {
-	*pgserver.Database
+	*testdb.Database
 	*bouncer
-	admin *gorm.DB
 }
 
 func newDatabase(t testing.TB) *database {
@@ -55,19 +47,14 @@ func newDatabase(t testing.TB) *database {
 // newDatabaseBehind is newDatabase behind a PgBouncer with server_reset_query_always, or without.
 func newDatabaseBehind(t testing.TB, resets bool) *database {
 	t.Helper()
-	d := &database{Database: pgserver.New(t)}
-	owner := open(t, gorm.Config{}, d.Owner.DSN)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), owner, &Note{})
-	require.NoError(t, err)
-	require.NoError(t, owner.Exec(`CREATE SEQUENCE counter`).Error)
-	require.NoError(t, owner.Exec(`GRANT USAGE ON SEQUENCE counter TO `+d.App.Role).Error)
-	d.admin = open(t, gorm.Config{}, d.Admin.DSN)
+	d := &database{Database: testdb.New(t, &Note{})}
+	d.AsOwner(t, `CREATE SEQUENCE counter`, `GRANT USAGE ON SEQUENCE counter TO `+d.App.Role)
 	for n := range tenants {
 		notes := make([]Note, notesEach)
 		for i := range notes {
 			notes[i] = Note{TenantID: tenant(n), Text: seed}
 		}
-		require.NoError(t, d.admin.Create(&notes).Error)
+		require.NoError(t, d.AdminDB.Create(&notes).Error)
 	}
 	d.bouncer = start(t, serverConns, resets, d.App)
 	return d
@@ -75,25 +62,6 @@ func newDatabaseBehind(t testing.TB, resets bool) *database {
 
 // seed is the text of the notes that are there from the beginning, and that no test changes.
 const seed = "seed"
-
-// open is GORM without the plugin.
-func open(t testing.TB, cfg gorm.Config, dsn string, opts ...func(*pgx.ConnConfig)) *gorm.DB {
-	t.Helper()
-	config, err := pgx.ParseConfig(dsn)
-	require.NoError(t, err)
-	for _, opt := range opts {
-		opt(config)
-	}
-	cfg.Logger = logger.Discard
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDB(*config)}), &cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
-}
 
 // setup is one of the ways to open a guarded pool through PgBouncer.
 type setup struct {
@@ -108,11 +76,8 @@ func (s setup) String() string { return fmt.Sprintf("%s/prepare=%t", s.mode, s.p
 func (s setup) open(t testing.TB, d *database, cache int, opts ...func(*pgx.ConnConfig)) *gorm.DB {
 	t.Helper()
 	dsn := d.dsn(t, d.App.DSN, "default_query_exec_mode="+s.mode, fmt.Sprintf("statement_cache_capacity=%d", cache))
-	db := open(t, gorm.Config{PrepareStmt: s.prepare}, dsn, opts...)
-	require.NoError(t, db.Use(tenancy.New(tenancy.Config{
-		AdminRole: d.Admin.Role,
-		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})))
+	db, err := testdb.OpenGuarded(t, dsn, d.Config(), testdb.FromPool(opts...), testdb.Prepared(s.prepare))
+	require.NoError(t, err)
 	return db
 }
 

@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // TestTenantsShareServerConnections does all kinds of work for all tenants at once, from more clients than there are
@@ -126,7 +127,7 @@ func (d *database) forgetStatements(t *testing.T) {
 // so does the row of the tenant that it names.
 func TestSessionsAreShared(t *testing.T) {
 	d := newDatabase(t)
-	careless := open(t, gorm.Config{}, d.dsn(t, d.App.DSN, "default_query_exec_mode=simple_protocol"))
+	careless := testdb.OpenPlain(t, d.dsn(t, d.App.DSN, "default_query_exec_mode=simple_protocol"), testdb.FromPool())
 	require.NoError(t, careless.Exec("SET app.tenant_id = 'tenant-1'").Error)
 	var crossed []Note
 	d.onEach(t, d.App, serverConns, func(_ uint32, tx pgx.Tx) {

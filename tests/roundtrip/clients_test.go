@@ -4,42 +4,31 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
-	"log/slog"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
 // database is a migrated database with the rows of two tenants, behind a proxy that counts.
 type database struct {
-	*pgserver.Database
+	*testdb.Database
 	proxy *wire.Proxy
 }
 
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{Database: pgserver.New(t)}
+	d := &database{Database: testdb.New(t, models...)}
 	d.proxy, _ = wire.Start(t, d.App.DSN)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(
-		t.Context(), d.client(t, d.pool(t, d.Owner.DSN, pgx.QueryExecModeExec), options{}), models...)
-	require.NoError(t, err)
-
-	admin := d.client(t, d.pool(t, d.Admin.DSN, pgx.QueryExecModeExec), options{})
-	require.NoError(t, admin.Create(&Country{Code: "NO", Name: "Norway"}).Error)
+	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)
 	for _, name := range []string{tenant, "other"} {
-		require.NoError(t, seed(admin, name))
+		require.NoError(t, seed(d.AdminDB, name))
 	}
 	return d
 }
@@ -92,16 +81,9 @@ func (o options) String() string {
 	return "skip default transaction"
 }
 
-// client is GORM without the plugin.
-func (d *database) client(t testing.TB, pool *sql.DB, o options) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
-		Logger:                 logger.Discard,
-		PrepareStmt:            o.prepare,
-		SkipDefaultTransaction: !o.begin,
-	})
-	require.NoError(t, err)
-	return db
+// gorm is GORM's configuration.
+func (o options) gorm(c *gorm.Config) {
+	c.PrepareStmt, c.SkipDefaultTransaction = o.prepare, !o.begin
 }
 
 // opener is one of the clients that are compared.
@@ -112,36 +94,21 @@ type opener struct {
 
 // plain is GORM alone, in a role that no policy holds back.
 var plain = opener{"plain", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
-	return d.client(t, d.pool(t, d.Admin.DSN, mode), o)
+	return testdb.OpenPlain(t, "", testdb.Pool(d.pool(t, d.Admin.DSN, mode)), testdb.GORM(o.gorm))
 }}
 
 // guarded are the two ways to come by a guarded pool.
 var guarded = []opener{
 	{"borrowed", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
-		db := d.client(t, d.pool(t, d.App.DSN, mode), o)
-		use(t, db, tenancy.Config{AdminRole: d.Admin.Role, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-		return db
+		return d.Open(t, d.Config(), testdb.Pool(d.pool(t, d.App.DSN, mode)), testdb.GORM(o.gorm))
 	}},
 	{"direct", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
 		cfg, quiet := d.connector(t, d.App.DSN, mode)
-		config := tenancy.Config{AdminDB: d.pool(t, d.Admin.DSN, mode), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		config := tenancy.Config{AdminDB: d.pool(t, d.Admin.DSN, mode), Logger: testdb.Quiet}
 		pool := tenancy.OpenDB(stdlib.GetConnector(*cfg, quiet), config)
 		pool.SetMaxOpenConns(1)
-		db := d.client(t, pool, o)
-		use(t, db, config)
-		return db
+		return d.Open(t, config, testdb.Pool(pool), testdb.GORM(o.gorm))
 	}},
-}
-
-// use installs the plugin, and closes the pools with the test.
-func use(t testing.TB, db *gorm.DB, config tenancy.Config) {
-	t.Helper()
-	require.NoError(t, db.Use(tenancy.New(config)))
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
 }
 
 // neverIdle makes every statement and every transaction open a connection.
@@ -154,12 +121,9 @@ func neverIdle(t testing.TB, db *gorm.DB) {
 	}
 }
 
-// modeName is a mode as a DSN's default_query_exec_mode writes it.
-func modeName(mode pgx.QueryExecMode) string { return strings.ReplaceAll(mode.String(), " ", "_") }
-
 // forTenant, forOther and forNone are the contexts of statements.
-func forTenant() context.Context { return tenancy.WithTenant(context.Background(), tenant) }
-func forOther() context.Context  { return tenancy.WithTenant(context.Background(), "other") }
+func forTenant() context.Context { return testdb.As(tenant) }
+func forOther() context.Context  { return testdb.As("other") }
 func forNone() context.Context   { return tenancy.WithoutTenant(context.Background()) }
 
 // rows checks how many there are: a statement that reached nothing would be cheap.

@@ -17,6 +17,7 @@ import (
 	"gorm.io/plugin/optimisticlock"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // Models of statements that may be the only one of GORM's default transaction.
@@ -320,15 +321,13 @@ func statementsOf(mode pgx.QueryExecMode) int {
 func newLoneDatabase(t testing.TB) *database {
 	t.Helper()
 	d := newDatabase(t)
-	owner := d.client(t, d.pool(t, d.Owner.DSN, pgx.QueryExecModeExec), options{})
 	for stmt := range strings.SplitSeq(slotsSQL, ";\n\tCREATE") {
 		if !strings.HasPrefix(strings.TrimSpace(stmt), "ALTER") {
 			stmt = "CREATE" + stmt
 		}
-		require.NoError(t, owner.Exec(stmt).Error)
+		d.AsOwner(t, stmt)
 	}
-	admin := d.client(t, d.pool(t, d.Admin.DSN, pgx.QueryExecModeExec), options{})
-	require.NoError(t, admin.Create(&Ward{ID: oldWard, TenantID: tenant}).Error)
+	require.NoError(t, d.AdminDB.Create(&Ward{ID: oldWard, TenantID: tenant}).Error)
 	return d
 }
 
@@ -338,7 +337,7 @@ func TestLoneStatementIsOneFlight(t *testing.T) {
 	d := newLoneDatabase(t)
 	for _, m := range modes {
 		for _, c := range guarded {
-			t.Run(modeName(m.mode)+"/"+c.name, func(t *testing.T) {
+			t.Run(testdb.ModeName(m.mode)+"/"+c.name, func(t *testing.T) {
 				db := c.open(t, d, m.mode, begin)
 				require.NoError(t, db.SetupJoinTable(&Ward{}, "Nurses", &WardNurse{}))
 				db = db.WithContext(forTenant())
@@ -398,9 +397,9 @@ var foreign = []struct {
 // install installs the plugin on a client of one connection, and does something before, and after it.
 func (d *database) install(t testing.TB, mode pgx.QueryExecMode, before, after func(*gorm.DB) error) *gorm.DB {
 	t.Helper()
-	db := d.client(t, d.pool(t, d.App.DSN, mode), begin)
+	db := testdb.OpenPlain(t, "", testdb.Pool(d.pool(t, d.App.DSN, mode)), testdb.GORM(begin.gorm))
 	require.NoError(t, before(db))
-	use(t, db, tenancy.Config{})
+	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 	require.NoError(t, after(db))
 	return db.WithContext(forTenant())
 }
@@ -506,7 +505,7 @@ var outcomes = []struct {
 // TestLoneStatementEndsAsInPlainGORM compares errors, results, and what is in the tables afterwards.
 func TestLoneStatementEndsAsInPlainGORM(t *testing.T) {
 	d := newLoneDatabase(t)
-	admin := d.client(t, d.pool(t, d.Admin.DSN, pgx.QueryExecModeExec), options{})
+	admin := d.AdminDB
 	reset := func() {
 		require.NoError(t, admin.Exec(`DELETE FROM slots; DELETE FROM beds; DELETE FROM scanneds; DELETE FROM serializeds;
 			DELETE FROM smalls; DELETE FROM givens;
@@ -523,7 +522,7 @@ func TestLoneStatementEndsAsInPlainGORM(t *testing.T) {
 	}
 	for _, m := range modes {
 		for _, tt := range outcomes {
-			t.Run(modeName(m.mode)+"/"+tt.name, func(t *testing.T) {
+			t.Run(testdb.ModeName(m.mode)+"/"+tt.name, func(t *testing.T) {
 				var want []string
 				for _, c := range append([]opener{plain}, guarded...) {
 					reset()
@@ -575,16 +574,15 @@ func (e *ending) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuer
 func TestLoneStatementIsKeptWithoutError(t *testing.T) {
 	d := newLoneDatabase(t)
 	for _, m := range modes {
-		t.Run(modeName(m.mode), func(t *testing.T) {
+		t.Run(testdb.ModeName(m.mode), func(t *testing.T) {
 			cfg, quiet := d.connector(t, d.App.DSN, m.mode)
 			e := &ending{sql: "UPDATE"}
 			cfg.Tracer = e
 			pool := stdlib.OpenDB(*cfg, quiet)
 			t.Cleanup(func() { require.NoError(t, pool.Close()) })
-			db := d.client(t, pool, begin)
-			use(t, db, tenancy.Config{})
+			db := d.Open(t, tenancy.Config{}, testdb.Pool(pool), testdb.GORM(begin.gorm))
 
-			name := modeName(m.mode)
+			name := testdb.ModeName(m.mode)
 			for range 3 {
 				ctx, cancel := context.WithCancel(forTenant())
 				e.cancel = cancel

@@ -5,6 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // trips are the round trips of an operation without the plugin, and with it.
@@ -99,7 +101,7 @@ func TestOneRoundTripPerStatement(t *testing.T) {
 	for _, m := range modes {
 		for _, o := range []options{skip, begin, prepared, beginOfPrepared} {
 			for i, c := range append([]opener{plain}, guarded...) {
-				t.Run(modeName(m.mode)+"/"+o.String()+"/"+c.name, func(t *testing.T) {
+				t.Run(testdb.ModeName(m.mode)+"/"+o.String()+"/"+c.name, func(t *testing.T) {
 					db := c.open(t, d, m.mode, o).WithContext(forTenant())
 					for _, tt := range warm {
 						if tt.opts != o {
@@ -146,7 +148,7 @@ func TestFirstStatement(t *testing.T) {
 	for _, m := range modes {
 		for i, c := range append([]opener{plain}, guarded...) {
 			for _, tt := range cold {
-				t.Run(modeName(m.mode)+"/"+c.name+"/"+tt.name, func(t *testing.T) {
+				t.Run(testdb.ModeName(m.mode)+"/"+c.name+"/"+tt.name, func(t *testing.T) {
 					db := c.open(t, d, m.mode, begin).WithContext(forTenant())
 					neverIdle(t, db)
 					want, proof := m.of(tt.trips).guarded, tt.tables
@@ -167,7 +169,7 @@ func TestProofIsAskedOnce(t *testing.T) {
 	d := newDatabase(t)
 	for _, m := range modes {
 		for _, c := range guarded {
-			t.Run(modeName(m.mode)+"/"+c.name, func(t *testing.T) {
+			t.Run(testdb.ModeName(m.mode)+"/"+c.name, func(t *testing.T) {
 				for range 2 { // a pool knows nothing of another one's proofs
 					db := c.open(t, d, m.mode, prepared)
 					patient := func() error { return db.WithContext(forTenant()).First(&Patient{}).Error }
