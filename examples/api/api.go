@@ -11,6 +11,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/examples/internal/web"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/tenanthttp"
@@ -22,7 +23,7 @@ const base = "localhost"
 type config struct {
 	log       *slog.Logger
 	key       ed25519.PrivateKey
-	passwords *passwords
+	passwords *passwords.Hasher
 	txt       txtResolver
 }
 

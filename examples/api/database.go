@@ -12,6 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
 )
@@ -31,7 +32,7 @@ func connect(dsn string) (*gorm.DB, error) {
 }
 
 // openDatabase makes the schema as the owner, and returns the application's connection.
-func openDatabase(ctx context.Context, database *pgserver.Database, p *passwords) (*gorm.DB, error) {
+func openDatabase(ctx context.Context, database *pgserver.Database, p *passwords.Hasher) (*gorm.DB, error) {
 	owner, err := connect(database.Owner.DSN)
 	if err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ var members = []struct{ email, slug, role string }{
 }
 
 // seed makes two tenants with their users, as the owner, and their projects, as each of them.
-func seed(ctx context.Context, owner, db *gorm.DB, p *passwords) error {
+func seed(ctx context.Context, owner, db *gorm.DB, p *passwords.Hasher) error {
 	tenants, users := map[string]string{}, map[string]string{}
 	for _, slug := range []string{"acme", "globex"} {
 		tenant := Tenant{Slug: slug}
@@ -101,7 +102,7 @@ func seed(ctx context.Context, owner, db *gorm.DB, p *passwords) error {
 	}
 	for _, m := range members {
 		if users[m.email] == "" {
-			user := User{Email: m.email, PasswordHash: p.hash("open sesame")}
+			user := User{Email: m.email, PasswordHash: p.Hash("open sesame")}
 			if err := owner.Create(&user).Error; err != nil {
 				return err
 			}

@@ -47,7 +47,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ok, err := a.passwords.matches(r.Context(), user.PasswordHash, in.Password)
+	ok, err := a.passwords.Matches(r.Context(), user.PasswordHash, in.Password)
 	if err != nil {
 		return err
 	}

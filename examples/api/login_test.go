@@ -82,7 +82,7 @@ func TestLoginAtTheSameTime(t *testing.T) {
 // A hash that can't be read shows that the comparison takes place.
 func TestUnknownUsersTakeAsLong(t *testing.T) {
 	w := newWorld(t)
-	w.api.passwords.nobody = "unreadable"
+	w.passwords.Absent = "unreadable"
 	login := func(host, email string) int {
 		return w.do(t, request{method: "POST", host: host, path: "/login", body: fmt.Sprintf(`{"email":%q,"password":"wrong"}`, email)}).status
 	}
@@ -93,25 +93,6 @@ func TestUnknownUsersTakeAsLong(t *testing.T) {
 		"unknown tenant": login("initech.localhost", "ann@acme.example"),
 	} {
 		require.Equal(t, http.StatusInternalServerError, status, name)
-	}
-}
-
-func TestPasswords(t *testing.T) {
-	p := newPasswords(64, 1)
-	stored := p.hash("open sesame")
-	require.Regexp(t, `^\$argon2id\$v=19\$m=64,t=1,p=1\$[A-Za-z0-9+/]{64}$`, stored)
-	require.NotEqual(t, stored, p.hash("open sesame"), "salted")
-	for password, want := range map[string]bool{"open sesame": true, "Open sesame": false, "open sesame ": false, "": false} {
-		got, err := newPasswords(128, 2).matches(t.Context(), stored, password)
-		require.NoError(t, err)
-		require.Equal(t, want, got, "with the parameters that it was stored with")
-	}
-	got, err := p.matches(t.Context(), "", "open sesame")
-	require.NoError(t, err)
-	require.False(t, got)
-	for _, malformed := range []string{"open sesame", "$argon2id$v=19$m=64,t=1,p=1$", "$argon2id$v=19$m=64,t=1,p=1$c2VjcmV0"} {
-		_, err := p.matches(t.Context(), malformed, "")
-		require.EqualError(t, err, "a stored password is malformed")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"os"
 
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
@@ -35,7 +36,7 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 	a, err := newAPI(ctx, database, config{
 		log:       slog.Default(),
 		key:       key,
-		passwords: newPasswords(19<<10, 2),
+		passwords: passwords.New(),
 		txt:       records(*txtRecords),
 	})
 	if err != nil {

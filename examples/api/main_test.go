@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/examples/internal/readme"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
@@ -49,7 +50,7 @@ func newWorld(t *testing.T) *world {
 	w.api, err = newAPI(t.Context(), w.database, config{
 		log:       slog.New(slog.NewTextHandler(w.log, nil)),
 		key:       key,
-		passwords: newPasswords(64, 1), // cheap
+		passwords: passwords.NewWeak(),
 		txt:       &w.dns,
 	})
 	require.NoError(t, err)

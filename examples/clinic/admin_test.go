@@ -61,7 +61,7 @@ func TestAdminSeesAll(t *testing.T) {
 func TestAudit(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 0, 1)
-	require.Contains(t, c.get("/audit").Body, "Nobody has looked")
+	require.Contains(t, c.get("/audit").Body, "No entries yet.")
 	require.NotEmpty(t, c.get("/admin?q=Amara").charts())
 	require.Equal(t, http.StatusOK, c.get("/stats").Status)
 

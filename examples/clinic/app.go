@@ -10,14 +10,15 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
 // config is what the application needs to serve.
 type config struct {
 	DB        *gorm.DB
-	Secure    bool      // send cookies over HTTPS only
-	Passwords passwords // as the users' were hashed
+	Secure    bool // send cookies over HTTPS only
+	Passwords *passwords.Hasher
 	Log       *slog.Logger
 }
 
@@ -26,7 +27,7 @@ type app struct {
 	db        *gorm.DB
 	secure    bool
 	log       *slog.Logger
-	passwords passwords
+	passwords *passwords.Hasher
 	sessions  *scs.SessionManager
 	pages     pages
 	clients   *clinicClients

@@ -57,10 +57,10 @@ func (a *app) addAppointment(w http.ResponseWriter, r *http.Request) error {
 	}
 	at, err := time.ParseInLocation(minuteLayout, form.At, time.Local)
 	if err != nil || at.Year() < 2000 || at.Year() > 2100 {
-		form.Wrong["at"] = "Enter a day and a time."
+		form.Wrong["at"] = "Enter a date and time."
 	}
 	if form.Doctor == "" {
-		form.Wrong["doctor"] = "Enter whom the patient sees."
+		form.Wrong["doctor"] = "Enter the name of the doctor."
 	}
 	if len(form.Wrong) > 0 {
 		return a.showPatientWith(w, r, http.StatusUnprocessableEntity, form)
@@ -69,7 +69,7 @@ func (a *app) addAppointment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.say(r, "The appointment has been made.")
+	a.say(r, "The appointment has been booked.")
 	http.Redirect(w, r, patientPath(patient), http.StatusSeeOther)
 	return nil
 }

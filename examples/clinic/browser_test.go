@@ -29,7 +29,7 @@ func TestBrowser(t *testing.T) {
 	b.see("h1", "Sign in")
 	b.shoot("login")
 	b.signIn("2", "noor@cove.example", "clinic3-user2")
-	b.see("#wrong", "do not fit together")
+	b.see("#wrong", "Wrong clinic, e-mail or password.")
 	b.shoot("wrong")
 	b.signIn("3", "noor@cove.example", "clinic3-user2")
 	b.see("#workplace", "Cove Street Children’s Clinic")
@@ -68,11 +68,11 @@ func TestBrowser(t *testing.T) {
 	b.see(".count", "0 patients matching “Zephyr”")
 	b.shoot("switched")
 	b.open(address)
-	b.see("h1", "Not here")
+	b.see("h1", "Not found")
 
 	for _, path := range []string{"/admin", "/audit", "/stats", "/metrics"} {
 		b.open(s.URL + path)
-		b.see("h1", "Not for you")
+		b.see("h1", "Access denied")
 	}
 	b.shoot("refused")
 	b.click(".out button")
@@ -319,7 +319,22 @@ func (b browser) shoot(name string) {
 			chromedp.Evaluate("document.documentElement.scrollWidth", &wide),
 			chromedp.FullScreenshot(&png, 100))
 		require.LessOrEqual(b.t, wide, look.width, "%s%s scrolls sideways", name, suffix)
+		var whole bool
+		b.ask(chromedp.Evaluate(selectorIsWhole, &whole))
+		require.True(b.t, whole, "%s%s cuts off the names of clinics", name, suffix)
 		require.NoError(b.t, os.WriteFile(filepath.Join(b.folder, name+suffix+".png"), png, 0o644))
 	}
 	b.do(emulation.ClearDeviceMetricsOverride())
 }
+
+// selectorIsWhole reports whether the selector of clinics, if there is one, is as wide as its longest option needs.
+const selectorIsWhole = `(() => {
+	const shown = document.querySelector("#switch-clinic");
+	if (!shown) return true;
+	const free = shown.cloneNode(true);
+	free.style.cssText = "position: absolute; width: max-content; max-width: none; flex: none";
+	shown.parentNode.append(free);
+	const whole = shown.offsetWidth >= free.offsetWidth;
+	free.remove();
+	return whole;
+})()`

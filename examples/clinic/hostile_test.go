@@ -53,7 +53,7 @@ func TestOtherClinicsIDs(t *testing.T) {
 			require.Equal(t, http.StatusNotFound, theirs.Status)
 			require.Equal(t, theirs.Status, none.Status)
 			require.Equal(t, theirs.Body, none.Body, "nothing tells whether it exists")
-			require.Equal(t, "Not here", theirs.heading())
+			require.Equal(t, "Not found", theirs.heading())
 		})
 	}
 	for _, id := range []string{"0", "-1", "x", "1%20OR%201=1", "9223372036854775808", "1.5", "%00"} {

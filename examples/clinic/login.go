@@ -104,7 +104,7 @@ func (a *app) authenticate(r *http.Request, email, password string) (User, error
 	if err != nil && !errors.Is(err, gorm.ErrRecordNotFound) {
 		return user, err
 	}
-	is, err := a.passwords.match(r.Context(), user.PasswordHash, password)
+	is, err := a.passwords.Matches(r.Context(), user.PasswordHash, password)
 	if err == nil && !is {
 		err = errWrongPassword
 	}

@@ -52,7 +52,7 @@ func TestSignInRefused(t *testing.T) {
 		c := newClient(t, s.URL)
 		r := c.signIn(in[0], in[1], in[2])
 		require.Equal(t, http.StatusUnauthorized, r.Status, name)
-		require.Contains(t, r.Body, "Clinic, e-mail and password do not fit together.", name)
+		require.Contains(t, r.Body, "Wrong clinic, e-mail or password.", name)
 		require.Contains(t, r.Body, `name="password" type="password" value=""`, name)
 		require.Equal(t, "/login?next=%2Fpatients", c.get("/patients").Location, name)
 	}

@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
@@ -30,12 +31,12 @@ func main() {
 	secure := flag.Bool("secure", false, "the browser speaks HTTPS, to a proxy in front: send cookies over nothing else")
 	conns := flag.Int("conns", 10, "the most connections to PostgreSQL")
 	demo.Main(func(ctx context.Context, database *pgserver.Database) (demo.App, error) {
-		passwords := strong()
-		db, err := prepare(ctx, database, *conns, passwords)
+		hasher := passwords.New()
+		db, err := prepare(ctx, database, *conns, hasher)
 		if err != nil {
 			return demo.App{}, err
 		}
-		app, err := newApp(config{DB: db, Secure: *secure, Passwords: passwords, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		app, err := newApp(config{DB: db, Secure: *secure, Passwords: hasher, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 		if err != nil {
 			return demo.App{}, err
 		}
@@ -44,7 +45,7 @@ func main() {
 }
 
 // prepare migrates and fills an empty database, and returns the application's client.
-func prepare(ctx context.Context, database *pgserver.Database, conns int, passwords passwords) (*gorm.DB, error) {
+func prepare(ctx context.Context, database *pgserver.Database, conns int, hasher *passwords.Hasher) (*gorm.DB, error) {
 	owner, err := openPlain(database.Owner.DSN, 1)
 	if err != nil {
 		return nil, err
@@ -60,5 +61,5 @@ func prepare(ctx context.Context, database *pgserver.Database, conns int, passwo
 	if err != nil {
 		return nil, err
 	}
-	return db, seed(ctx, db, time.Now(), passwords)
+	return db, seed(ctx, db, time.Now(), hasher)
 }

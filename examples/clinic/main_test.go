@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
@@ -17,8 +18,7 @@ func TestMain(m *testing.M) { pgserver.Main(m) }
 // connections is what the pool has in tests: few, so that requests meet on them.
 const connections = 4
 
-// weak spares the tests the time that passwords should take.
-var weak = passwords{8, 1, make(chan struct{}, 4)}
+var weak = passwords.NewWeak()
 
 // site is a running clinic, freshly filled.
 type site struct {

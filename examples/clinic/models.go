@@ -21,7 +21,7 @@ type User struct {
 	Email        string `gorm:"not null;uniqueIndex"`
 	Name         string `gorm:"not null"`
 	Job          string `gorm:"not null"`
-	PasswordHash []byte `gorm:"not null"`
+	PasswordHash string `gorm:"not null"`
 	Admin        bool   `gorm:"not null"` // may see all clinics, through the bypass client
 }
 

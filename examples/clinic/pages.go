@@ -86,13 +86,13 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 	return nil
 }
 
-// refusals are what people are told. What another clinic has is "not here", like what nobody has.
+// refusals are the texts of the error pages. A record of another clinic is "not found", like one that does not exist.
 var refusals = map[int]struct{ Title, Text string }{
-	http.StatusForbidden: {"Not for you",
-		"You may not see this, or may not any more. If you work for several clinics, choose another one."},
-	http.StatusNotFound: {"Not here", "There is no such page or record at this clinic."},
+	http.StatusForbidden: {"Access denied",
+		"You do not have access to this page. If you work for several clinics, switch to another one."},
+	http.StatusNotFound: {"Not found", "This clinic has no such page or record."},
 	http.StatusInternalServerError: {"Something went wrong",
-		"It is our fault, and has been noted. Please try again in a minute."},
+		"The error is on our side and has been logged. Please try again in a minute."},
 }
 
 // refuse answers with an error page.

@@ -74,7 +74,7 @@ func readPatient(r *http.Request) (p Patient, form patientForm) {
 	form.Version, _ = strconv.ParseInt(r.PostFormValue("version"), 10, 64)
 	born, ok := day(form.Born, time.Now())
 	if !ok {
-		form.Wrong["born"] = "Enter the date of birth, which can’t be in the future."
+		form.Wrong["born"] = "Enter a date of birth that is not in the future."
 	}
 	if form.Name == "" {
 		form.Wrong["name"] = "Enter the patient’s name."

@@ -94,7 +94,7 @@ func TestConflict(t *testing.T) {
 	require.Equal(t, http.StatusSeeOther, edit(noor, "Noor’s", "1").Status)
 	slower := edit(ivo, "Ivo’s", "1")
 	require.Equal(t, http.StatusConflict, slower.Status)
-	require.Contains(t, slower.Body, "Somebody else was faster")
+	require.Contains(t, slower.Body, "This patient has been changed")
 	require.Contains(t, slower.Body, "<b>Noor’s</b>")
 	require.Contains(t, slower.Body, `value="Ivo’s"`, "what was typed is still there")
 	require.Contains(t, slower.Body, `name="version" value="2"`)

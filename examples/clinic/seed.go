@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 )
 
 // demoUser is a user of the demonstration, whose password the login page tells everybody.
@@ -85,8 +86,8 @@ const childrens = 3
 const patientsEach = 24
 
 // seed fills an empty database: shared tables under WithoutTenant, each clinic's rows as that clinic.
-func seed(ctx context.Context, db *gorm.DB, now time.Time, passwords passwords) error {
-	users := newUsers(passwords)
+func seed(ctx context.Context, db *gorm.DB, now time.Time, hasher *passwords.Hasher) error {
+	users := newUsers(hasher)
 	shared := db.WithContext(tenancy.WithoutTenant(ctx))
 	if err := shared.Create(slices.Clone(demoClinics)).Error; err != nil {
 		return err
@@ -122,11 +123,11 @@ func seed(ctx context.Context, db *gorm.DB, now time.Time, passwords passwords) 
 }
 
 // newUsers hashes everybody's password.
-func newUsers(passwords passwords) []User {
+func newUsers(hasher *passwords.Hasher) []User {
 	users := make([]User, len(demoUsers))
 	for i, u := range demoUsers {
 		users[i] = User{
-			Name: u.Name, Job: u.Job, Email: u.Email, PasswordHash: passwords.hash(u.Password()), Admin: u.Clinic == 0,
+			Name: u.Name, Job: u.Job, Email: u.Email, PasswordHash: hasher.Hash(u.Password()), Admin: u.Clinic == 0,
 		}
 	}
 	return users
