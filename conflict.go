@@ -9,6 +9,8 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
 // Upserts. What the tags of a model make unique, rls.Migrate makes unique within each tenant, so that the index has a column
@@ -26,9 +28,10 @@ func (p *Plugin) writeConflict(stmt *gorm.Statement, c clause.Clause) clause.Cla
 // withTenant returns the clause with the tenant column in its target, where the index has it, and not among what it updates.
 func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.OnConflict {
 	tenant := p.columnOf(stmt, "upsert")
-	if tenant.field == nil {
+	if tenant.field == nil && !p.isChild(stmt) {
 		return c // shared, or without a model to know its indexes by
 	}
+	tenant.name = p.config.Column
 	within := false // the rows it meets are of the tenant of those it inserts
 	if c.OnConstraint == "" && len(c.Columns) > 0 {
 		within = slices.ContainsFunc(c.Columns, func(c clause.Column) bool { return tenant.is(c.Name) })
@@ -45,6 +48,13 @@ func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.On
 		})
 	}
 	return c
+}
+
+// isChild reports whether the table has the tenant column without a field of the model, as rls.Isolation.Migrate gives it to tables
+// that refer to a tenant table. Its unique indexes have the column then.
+func (p *Plugin) isChild(stmt *gorm.Statement) bool {
+	return stmt.Schema != nil && stmt.Schema.FieldsByDBName[p.config.Column] == nil && !policy.IsShared(stmt.Schema) &&
+		p.isIsolated(stmt, subject{table: stmt.Table, kind: kindTable})
 }
 
 // withoutTenant leaves assignments out that write what is there already; but not the last one, without which the row would

@@ -143,10 +143,14 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard
 }
 
 // asksFirst reports whether the plugin asks before the first statement, and not the guard: about a model's own table; where
-// rows are maps, for then it must know whether to fill in the column; and where the error of the statement is in a *sql.Row,
-// where Config.OnRefuse does not see it.
+// rows are maps, for then it must know whether to fill in the column; where the clause ON CONFLICT must name it; and where the
+// error of the statement is in a *sql.Row, where Config.OnRefuse does not see it.
 func (s *statement) asksFirst(key subject) bool {
-	return key.kind == kindTenant || key.kind == kindOwn || key.kind == kindTable && (s.op == "row" || s.op == "create" && s.Schema == nil)
+	if key.kind != kindTable {
+		return key.kind != kindRaw
+	}
+	conflict, _ := s.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
+	return s.op == "row" || s.op == "create" && (s.Schema == nil || len(conflict.Columns) > 0)
 }
 
 // appendProof adds a proof; mostly it is the only one, and nothing is allocated.

@@ -50,12 +50,20 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
        CASE WHEN n.temporary THEN NULL
             WHEN NOT n.columned AND $4 OPERATOR(pg_catalog.=) ANY (ARRAY['tenant', 'own']) THEN pg_catalog.json_build_object(
                 'table', n.oid::pg_catalog.regclass::pg_catalog.text, 'columnless', true)::pg_catalog.text
+            WHEN NOT n.columned AND $4 OPERATOR(pg_catalog.=) 'table'
+                AND NOT (pg_catalog.row_security_active(n.oid) AND ` + isTrusted("n.oid") + `) THEN (
+    SELECT pg_catalog.json_build_object('table', n.oid::pg_catalog.regclass::pg_catalog.text,
+               'parent', pg_catalog.min(c.oid::pg_catalog.regclass::pg_catalog.text))::pg_catalog.text
+    FROM pg_catalog.pg_constraint con
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) con.confrelid
+    WHERE con.conrelid OPERATOR(pg_catalog.=) n.oid AND con.contype OPERATOR(pg_catalog.=) 'f' AND ` + hasColumn + `
+    HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0)
             ELSE (
     SELECT pg_catalog.json_build_object(
                'table', c.oid::pg_catalog.regclass::pg_catalog.text, 'kind', c.relkind, 'role', current_user,
                'exempt', (SELECT me.rolsuper OR me.rolbypassrls FROM pg_catalog.pg_roles me
                           WHERE me.rolname OPERATOR(pg_catalog.=) current_user),
-               'secured', c.relrowsecurity,
+               'secured', c.relrowsecurity, 'loose', ` + isLoose + `,
                'policy', CASE WHEN pg_catalog.row_security_active(c.oid) THEN unbound.policy END)::pg_catalog.text
     FROM beneath b
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid
@@ -75,10 +83,9 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
         HAVING pg_catalog.bool_or(p.polpermissive AND NOT expression.binds)
            AND NOT coalesce(pg_catalog.bool_or(NOT p.polpermissive AND expression.binds), false)
         LIMIT 1
-    ) unbound (policy) ON NOT EXISTS (SELECT FROM pg_catalog.unnest($5::pg_catalog.text[]) trusted (name)
-                                      WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(trusted.name)::pg_catalog.oid)
+    ) unbound (policy) ON NOT ` + isTrusted("c.oid") + `
     WHERE ` + hasColumn + ` AND NOT (` + isInvoker + `)
-      AND (unbound.policy IS NOT NULL OR NOT pg_catalog.row_security_active(c.oid))
+      AND (unbound.policy IS NOT NULL OR NOT pg_catalog.row_security_active(c.oid) OR ` + isLoose + `)
     LIMIT 1) END
 FROM (SELECT) one LEFT JOIN named n ON true
 ) answers (verdict, leak)`
@@ -87,9 +94,20 @@ const (
 	hasColumn = `EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid
         AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)`
 
+	// isLoose is whether the collation of the column takes texts of different bytes for equal: 'acme' and 'ACME'.
+	isLoose = `EXISTS (SELECT FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation AND NOT l.collisdeterministic
+        WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name)`
+
 	isInvoker = `c.relkind OPERATOR(pg_catalog.=) 'v' AND EXISTS (SELECT FROM pg_catalog.pg_options_to_table(c.reloptions) o
         WHERE o.option_name OPERATOR(pg_catalog.=) 'security_invoker' AND o.option_value::pg_catalog.bool)`
 )
+
+// isTrusted is SQL for whether the policies of a table are trusted.
+func isTrusted(oid string) string {
+	return `EXISTS (SELECT FROM pg_catalog.unnest($5::pg_catalog.text[]) trusted (name)
+        WHERE ` + oid + ` OPERATOR(pg_catalog.=) pg_catalog.to_regclass(trusted.name)::pg_catalog.oid)`
+}
 
 // binds is SQL for whether an expression of a policy lets each tenant reach its own rows only; NULL where there is none.
 func binds(tree string) string {
@@ -114,10 +132,12 @@ const leakMark = "tenancy.not_isolated "
 type leak struct {
 	Table      string // as in SQL
 	Columnless bool   // it has no tenant column, and should
+	Parent     string // it has none either, and refers to this tenant table
 	Kind       string // pg_class.relkind
 	Role       string // in use
 	Exempt     bool   // the role is, from all policies
 	Secured    bool   // row-level security is on for some
+	Loose      bool   // the collation of the tenant column takes different ids for equal
 	Policy     string // that lets in more than a tenant's rows, or may do so; empty if none applies
 }
 
@@ -156,6 +176,9 @@ func (l *leak) remedy(column string) string {
 	case l.Columnless:
 		return l.Table + " has no column " + quote(column) + ", which its model has: add it and isolate the table with " +
 			"rls.Isolation{}.Migrate, or let the model implement SharedModel if the table belongs to all tenants"
+	case l.Parent != "":
+		return l.Table + " refers to the tenant table " + l.Parent + " and has no column " + quote(column) + ", so that every tenant " +
+			"would see the rows of all: isolate it with rls.Isolation{}.Migrate, or let the model implement SharedModel if all may read it"
 	case l.Exempt:
 		return "no policy applies to the role " + quote(l.Role) + ", a superuser or one with BYPASSRLS: use another role"
 	case l.Kind == view:
@@ -167,6 +190,9 @@ func (l *leak) remedy(column string) string {
 		return "the policy " + quote(l.Policy) + " on " + l.Table + " is not known to let in one tenant's rows only: replace it " +
 			"by one that compares " + quote(column) + " with the setting, as rls.Isolation{}.Migrate makes it, or, if you are " +
 			"sure of it, name the table in Config.DangerouslyTrustPolicies"
+	case l.Secured && l.Loose:
+		return "the collation of " + quote(column) + " in " + l.Table + " takes different ids for equal, such as acme and ACME: run ALTER TABLE " +
+			l.Table + " ALTER COLUMN " + quote(column) + " TYPE text COLLATE \"C\""
 	case l.Secured:
 		return "the role " + quote(l.Role) + " owns " + l.Table + ", and owners are exempt: run ALTER TABLE " + l.Table +
 			" FORCE ROW LEVEL SECURITY, or use a role that does not own it"
