@@ -9,20 +9,20 @@ import (
 
 // CacheConfig says how much a [Cache] keeps, and for how long. The zero value is a good one.
 type CacheConfig struct {
-	// Size is the most names that are kept, and as many again that turned out to be nobody's, so that guessing names
-	// can't drive out the real ones. Zero means 10,000.
+	// Size is the most names that are kept, and as many again that belong to no tenant, so that guessing names
+	// cannot drive out the real ones. Zero means 10,000.
 	Size int
 	// TTL is how long a name's tenant is believed. Zero means a minute.
 	TTL time.Duration
-	// UnknownTTL is how long a name stays nobody's after a look-up has said so. Zero means 5 seconds.
+	// UnknownTTL is how long a name stays without a tenant after a lookup has said so. Zero means 5 seconds.
 	UnknownTTL time.Duration
-	// Timeout ends a look-up, which goes on for the others that wait for it when its own request is cancelled. Zero means
+	// Timeout ends a lookup, which goes on for the others that wait for it when its own request is cancelled. Zero means
 	// 5 seconds.
 	Timeout time.Duration
 }
 
 // A Cache is a [Finder] that remembers the answers of another one. Requests that ask for the same name at the same time
-// share one look-up. Errors other than [ErrUnknownTenant] are not remembered. It is safe for concurrent use.
+// share one lookup. Errors other than [ErrUnknownTenant] are not remembered. It is safe for concurrent use.
 type Cache struct {
 	lookup Finder
 	cfg    CacheConfig
@@ -33,17 +33,17 @@ type Cache struct {
 	calls   map[string]*call
 }
 
-// call is a look-up under way.
+// call is a lookup under way.
 type call struct {
 	done chan struct{} // closed when id and err are there
 	id   string
 	err  error
 }
 
-// errAborted is what requests get that waited for a look-up which panicked.
-var errAborted = errors.New("tenanthttp: the look-up of a tenant was aborted")
+// errAborted is what requests get that waited for a lookup which panicked.
+var errAborted = errors.New("tenanthttp: the lookup of a tenant was aborted")
 
-// NewCache returns a cache in front of a look-up.
+// NewCache returns a cache in front of a lookup.
 func NewCache(lookup Finder, cfg CacheConfig) *Cache {
 	cfg.Size = positive(cfg.Size, 10_000)
 	cfg.TTL = positive(cfg.TTL, time.Minute)
@@ -61,7 +61,7 @@ func positive[T int | time.Duration](value, otherwise T) T {
 	return otherwise
 }
 
-// Tenant returns what the look-up says, or has said not long ago.
+// Tenant returns what the lookup says, or has said not long ago.
 func (c *Cache) Tenant(ctx context.Context, name string) (string, error) {
 	c.mu.Lock()
 	now := time.Now()
@@ -92,7 +92,7 @@ func (l *call) wait(ctx context.Context) (string, error) {
 	}
 }
 
-// ask does the look-up, for everyone who waits for it.
+// ask does the lookup for all callers that wait for it.
 func (c *Cache) ask(ctx context.Context, name string, mine *call) (string, error) {
 	defer c.finish(name, mine) // also if it panics
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
@@ -104,7 +104,7 @@ func (c *Cache) ask(ctx context.Context, name string, mine *call) (string, error
 	return mine.id, mine.err
 }
 
-// finish remembers the answer, unless the name was forgotten since the look-up began, and wakes those who wait.
+// finish remembers the answer, unless the name was forgotten since the lookup began, and wakes the callers that wait.
 func (c *Cache) finish(name string, mine *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,7 +120,7 @@ func (c *Cache) finish(name string, mine *call) {
 	close(mine.done)
 }
 
-// Forget makes the cache ask anew for a name: call it when a tenant is made, renamed or closed. The answer of a look-up
+// Forget makes the cache ask again for a name: call it when a tenant is made, renamed or closed. The answer of a lookup
 // that is under way is not remembered.
 func (c *Cache) Forget(name string) {
 	c.mu.Lock()

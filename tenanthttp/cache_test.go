@@ -14,7 +14,7 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// directory is a look-up that counts, and can be changed, made slow, and made to fail.
+// directory is a lookup that counts, and can be changed, made slow, and made to fail.
 type directory struct {
 	mu      sync.Mutex
 	tenants map[string]string
@@ -106,7 +106,7 @@ func TestCacheDoesNotRememberErrors(t *testing.T) {
 	require.Equal(t, "1", id)
 }
 
-// TestCacheEmptyIsUnknown: a look-up that returns neither tenant nor error must not make a tenant of nothing.
+// TestCacheEmptyIsUnknown: a lookup that returns neither tenant nor error must not make a tenant of nothing.
 func TestCacheEmptyIsUnknown(t *testing.T) {
 	cache := tenanthttp.NewCache(newDirectory(map[string]string{"acme": ""}), tenanthttp.CacheConfig{})
 	for range 2 {
@@ -115,7 +115,7 @@ func TestCacheEmptyIsUnknown(t *testing.T) {
 	}
 }
 
-// TestCacheAsksOnceForMany: a thousand requests for a name that is not known yet make one look-up.
+// TestCacheAsksOnceForMany: a thousand requests for a name that is not known yet make one lookup.
 func TestCacheAsksOnceForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDirectory(map[string]string{"acme": "1"})
@@ -135,7 +135,7 @@ func TestCacheAsksOnceForMany(t *testing.T) {
 	})
 }
 
-// TestCacheCancelled: the request that asks may go away; those that wait for its look-up get their answer. And one that
+// TestCacheCancelled: the request that asks may go away; those that wait for its lookup get their answer. And one that
 // waits may go away without waiting on.
 func TestCacheCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestCacheCancelled(t *testing.T) {
 		wg.Go(func() {
 			_, err := cache.Tenant(waits, "acme")
 			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the one that can't wait got %v", err)
+				t.Errorf("the one that cannot wait got %v", err)
 			}
 		})
 		wg.Go(func() {
@@ -192,7 +192,7 @@ func TestCacheForgetsWhileAsking(t *testing.T) {
 				cache := tenanthttp.NewCache(d, tenanthttp.CacheConfig{})
 				var wg sync.WaitGroup
 				wg.Go(func() { _, _ = cache.Tenant(t.Context(), "acme") })
-				synctest.Wait() // the look-up has read "old"
+				synctest.Wait() // the lookup has read "old"
 				d.set("acme", "new")
 				forget(cache)
 				wg.Wait()
@@ -204,7 +204,7 @@ func TestCacheForgetsWhileAsking(t *testing.T) {
 	}
 }
 
-// TestCachePanic: a look-up that panics leaves nobody waiting.
+// TestCachePanic: a lookup that panics leaves no caller waiting.
 func TestCachePanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := true

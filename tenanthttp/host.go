@@ -45,7 +45,7 @@ func Subdomain(base string, reserved ...string) Resolver {
 }
 
 // Domain reads the tenant from the whole host name, by looking up which tenant it belongs to: tenants' own domains. Make
-// the look-up by [VerifiedDomains], or a tenant can claim a domain that is another's.
+// the lookup by [VerifiedDomains], or a tenant can claim a domain that is another's.
 func Domain(lookup Finder) Resolver {
 	return Lookup(func(r *http.Request) (string, error) {
 		host, err := hostname(r)
@@ -89,7 +89,7 @@ func isIP(host string) bool {
 	return err == nil
 }
 
-// isHostname tells whether s, in lower case, is a name of letters, digits and hyphens (RFC 1123). International names
+// isHostname reports whether s, in lower case, is a name of letters, digits and hyphens (RFC 1123). International names
 // come as such a name, in punycode.
 func isHostname(s string) bool {
 	if len(s) > 253 {

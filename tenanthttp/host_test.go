@@ -129,7 +129,7 @@ func TestDomain(t *testing.T) {
 		_, err := resolve(request(host(name)))
 		require.ErrorIs(t, err, tenanthttp.ErrMalformed, "%.20q", name)
 	}
-	require.Equal(t, 5, asked, "no look-up for garbage")
+	require.Equal(t, 5, asked, "no lookup for garbage")
 }
 
 // TestSubdomainOrDomain is the usual pair: subdomains of the application, else the tenant's own domain.

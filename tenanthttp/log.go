@@ -8,7 +8,7 @@ import (
 )
 
 // LogHandler returns a handler that adds the attribute "tenant" to each record whose context has a tenant, and leaves the
-// rest to next. The tenant's id is in the log then; whoever reads the log sees it.
+// rest to next. The tenant's id is in the log then, for all who read the log.
 func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
 
 type logHandler struct{ slog.Handler }

@@ -18,7 +18,7 @@ type FinderFunc func(ctx context.Context, name string) (id string, err error)
 func (f FinderFunc) Tenant(ctx context.Context, name string) (string, error) { return f(ctx, name) }
 
 // VerifiedDomains is a [Finder] of domains that tenants have entered themselves. The function also says whether the tenant has
-// shown that the domain is its own, for example by a DNS record; if not, the domain is nobody's.
+// shown that the domain is its own, for example by a DNS record; if not, the domain belongs to no tenant.
 func VerifiedDomains(find func(ctx context.Context, domain string) (id string, verified bool, err error)) Finder {
 	return FinderFunc(func(ctx context.Context, domain string) (string, error) {
 		id, verified, err := find(ctx, domain)

@@ -27,7 +27,7 @@ type Option func(*middleware)
 
 // Authorize makes the middleware ask whether the sender of the request may act for the tenant; if not, the answer is
 // [ErrForbidden]. Who the sender is must be known by then: authenticate in a middleware before this one, or by a token. The
-// request's context is that of tenancy.WithoutTenant: a table of memberships is shared (tenancy.SharedModel), for it is read
+// request's context is that of tenancy.WithoutTenant: a table of memberships is shared (tenancy.SharedModel), because it is read
 // before the tenant is known.
 //
 // Ask the database, not only the session or the token, so that a membership that is revoked ends with the next request.
@@ -35,7 +35,7 @@ func Authorize(is func(r *http.Request, tenant string) (bool, error)) Option {
 	return func(m *middleware) { m.members = is }
 }
 
-// DangerouslyTrustResolver lets whoever sends a request act for the tenant that the request names. That is right for pages that are
+// DangerouslyTrustResolver lets any sender of a request act for the tenant that the request names. That is right for pages that are
 // public, and for tenants that come from a signed token. With [Header], [Cookie], [PathValue] or [Subdomain] alone it lets
 // anyone be anyone.
 func DangerouslyTrustResolver() Option {
@@ -66,7 +66,7 @@ type excepted struct{}
 func (excepted) ServeHTTP(http.ResponseWriter, *http.Request) {}
 
 // RevealTenants answers 404 for a tenant that does not exist. Without it the answer is 403, as for a tenant that the sender
-// may not act for, and nobody can find out by guessing who is a customer.
+// may not act for, and guessing does not reveal who is a customer.
 func RevealTenants() Option {
 	return func(m *middleware) { m.reveal = true }
 }
@@ -89,7 +89,7 @@ func OnTenant(hook func(ctx context.Context, tenant string) context.Context) Opt
 }
 
 // Middleware puts the tenant of each request into its context, as tenancy.WithTenant does, and answers requests for which
-// it can't. Responses are marked "Cache-Control: private" unless the handler says otherwise, so that no shared cache
+// it cannot. Responses are marked "Cache-Control: private" unless the handler says otherwise, so that no shared cache
 // serves one tenant's page to another.
 //
 // It needs either [Authorize] or [DangerouslyTrustResolver], and panics without, as it does for a nil resolver or a bad pattern of
@@ -128,8 +128,8 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	}
 }
 
-// leavesOut tells whether a pattern of Skip matches. What the ServeMux would redirect does not, nor does a path with ".."
-// in any spelling, for the router below may see another route in it.
+// leavesOut reports whether a pattern of Skip matches. What the ServeMux would redirect does not, nor does a path with ".."
+// in any spelling, because the router below may see another route in it.
 func (m *middleware) leavesOut(r *http.Request) bool {
 	cleaned := path.Clean(r.URL.Path)
 	if m.except == nil || r.URL.Path != cleaned && r.URL.Path != cleaned+"/" {

@@ -121,7 +121,7 @@ func TestAuthorize(t *testing.T) {
 // TestLogQuotesNoValues: PostgreSQL's messages do, such as the id that a uuid column did not take.
 func TestLogQuotesNoValues(t *testing.T) {
 	logged := logTo(t)
-	err := fmt.Errorf("look-up: %w", &pgconn.PgError{Code: "22P02", Message: `invalid input syntax for type uuid: "acme"`})
+	err := fmt.Errorf("lookup: %w", &pgconn.PgError{Code: "22P02", Message: `invalid input syntax for type uuid: "acme"`})
 	mw := tenanthttp.Middleware(answer("", err), tenanthttp.DangerouslyTrustResolver())
 	requireProblem(t, serve(mw, echo, request()), http.StatusInternalServerError)
 	require.Contains(t, logged.String(), "22P02")

@@ -132,7 +132,7 @@ type transport struct {
 	hosts      map[string]bool
 }
 
-// RoundTrip works on a copy, for a RoundTripper must not change the request. A token that is already there belongs to the
+// RoundTrip works on a copy, because a RoundTripper must not change the request. A token that is already there belongs to the
 // request that came in, and is not passed on.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())

@@ -19,16 +19,16 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-func newCarrier(t testing.TB, keys ...[]byte) *tenanthttp.Propagator {
+func newPropagator(t testing.TB, keys ...[]byte) *tenanthttp.Propagator {
 	t.Helper()
 	propagator, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: keys})
 	require.NoError(t, err)
 	return propagator
 }
 
-// TestCarrierBetweenServices sends requests from one service to two others, of which one is not on the list.
-func TestCarrierBetweenServices(t *testing.T) {
-	propagator := newCarrier(t, secret)
+// TestPropagatorBetweenServices sends requests from one service to two others, of which one is not on the list.
+func TestPropagatorBetweenServices(t *testing.T) {
+	propagator := newPropagator(t, secret)
 	service := func() (*httptest.Server, string) {
 		var handler http.Handler
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
@@ -82,10 +82,10 @@ func TestCarrierBetweenServices(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, status)
 }
 
-// TestCarrierTokens: a token is good for one audience, for a short time, and only if a service of ours signed it.
-func TestCarrierTokens(t *testing.T) {
+// TestPropagatorTokens: a token is good for one audience, for a short time, and only if a service of ours signed it.
+func TestPropagatorTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		propagator := newCarrier(t, secret)
+		propagator := newPropagator(t, secret)
 		acme := tenancy.WithTenant(t.Context(), "Zürich AG")
 		token, err := propagator.Inject(acme, "mail")
 		require.NoError(t, err)
@@ -132,15 +132,15 @@ func TestCarrierTokens(t *testing.T) {
 		refused(token, "mail", "expired")
 	})
 
-	propagator := newCarrier(t, secret)
+	propagator := newPropagator(t, secret)
 	_, err := propagator.Inject(t.Context(), "mail")
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
 	_, err = propagator.Inject(tenancy.WithoutTenant(t.Context()), "mail")
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
 }
 
-func TestCarrierResolver(t *testing.T) {
-	propagator := newCarrier(t, secret)
+func TestPropagatorResolver(t *testing.T) {
+	propagator := newPropagator(t, secret)
 	token := must(propagator.Inject(tenancy.WithTenant(t.Context(), "acme"), "orders.internal"))
 	resolve := propagator.Resolver("Orders.internal")
 
@@ -156,11 +156,11 @@ func TestCarrierResolver(t *testing.T) {
 	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
 }
 
-// TestCarrierKeysRotate follows the steps that PropagatorConfig.Keys describes.
-func TestCarrierKeysRotate(t *testing.T) {
+// TestPropagatorKeysRotate follows the steps that PropagatorConfig.Keys describes.
+func TestPropagatorKeysRotate(t *testing.T) {
 	older, newer := secret, []byte(strings.Repeat("n", 32))
 	acme := tenancy.WithTenant(t.Context(), "acme")
-	steps := []*tenanthttp.Propagator{newCarrier(t, older), newCarrier(t, older, newer), newCarrier(t, newer, older), newCarrier(t, newer)}
+	steps := []*tenanthttp.Propagator{newPropagator(t, older), newPropagator(t, older, newer), newPropagator(t, newer, older), newPropagator(t, newer)}
 	for i := range steps[1:] {
 		for _, pair := range [][2]*tenanthttp.Propagator{{steps[i], steps[i+1]}, {steps[i+1], steps[i]}} {
 			_, err := pair[1].Extract(t.Context(), must(pair[0].Inject(acme, "mail")), "mail")
@@ -171,7 +171,7 @@ func TestCarrierKeysRotate(t *testing.T) {
 	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated)
 }
 
-func TestCarrierConfig(t *testing.T) {
+func TestPropagatorConfig(t *testing.T) {
 	for says, keys := range map[string][][]byte{
 		"Keys is empty": nil,
 		"Keys[0]":       {[]byte("short")},

@@ -110,7 +110,7 @@ func one(values []string) (string, error) {
 	}
 }
 
-// isName tells whether s may be a tenant's name or id. What is not is refused before any look-up.
+// isName reports whether s may be a tenant's name or id. What is not is refused before any lookup.
 func isName(s string) bool {
 	if s == "" || len(s) > 128 || !isAlphanumeric(s[0]) || strings.Contains(s, "..") || strings.HasSuffix(s, ".") {
 		return false

@@ -204,7 +204,7 @@ func TestCrossCheck(t *testing.T) {
 	}
 }
 
-// TestLookupAsksOnlyForNames counts the look-ups: garbage makes none.
+// TestLookupAsksOnlyForNames counts the lookups: garbage makes none.
 func TestLookupAsksOnlyForNames(t *testing.T) {
 	var asked []string
 	lookup := tenanthttp.FinderFunc(func(_ context.Context, name string) (string, error) {

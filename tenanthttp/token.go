@@ -16,7 +16,7 @@ import (
 // TokenConfig says which JSON Web Tokens are believed. Algorithms, Issuer, Audience and either Key or JWKS are required.
 type TokenConfig struct {
 	// Algorithms are the signature algorithms that are accepted, such as "EdDSA", "ES256" or "RS256" (RFC 7518, RFC 8037).
-	// The token does not choose: "none" is never accepted, and HS256 to HS512 can't be mixed with the others, for then a
+	// The token does not choose: "none" is never accepted, and HS256 to HS512 cannot be mixed with the others, because then a
 	// public key could be used as a secret.
 	Algorithms []string
 	// Key returns the key that verifies a token with this kid and algorithm: an *rsa.PublicKey, *ecdsa.PublicKey,
