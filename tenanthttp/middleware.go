@@ -12,14 +12,14 @@ import (
 
 // middleware is what the options of Middleware make. It does not change once built.
 type middleware struct {
-	resolve  Resolver
-	members  func(*http.Request, string) (bool, error)
-	trust    bool
-	optional bool
-	except   *http.ServeMux
-	reveal   bool
-	onError  func(http.ResponseWriter, *http.Request, error)
-	onTenant func(context.Context, string) context.Context
+	resolve   Resolver
+	authorize func(*http.Request, string) (bool, error)
+	trust     bool
+	optional  bool
+	skip      *http.ServeMux
+	reveal    bool
+	onError   func(http.ResponseWriter, *http.Request, error)
+	onTenant  func(context.Context, string) context.Context
 }
 
 // An Option changes what [Middleware] does.
@@ -27,12 +27,12 @@ type Option func(*middleware)
 
 // Authorize makes the middleware ask whether the sender of the request may act for the tenant; if not, the answer is
 // [ErrForbidden]. Who the sender is must be known by then: authenticate in a middleware before this one, or by a token. The
-// request's context is that of tenancy.WithoutTenant: a table of memberships is shared (tenancy.SharedModel), because it is read
-// before the tenant is known.
+// request's context is that of tenancy.WithoutTenant: a table of memberships is a tenancy.OwnRowsModel, because it is read before
+// the tenant is known.
 //
 // Ask the database, not only the session or the token, so that a membership that is revoked ends with the next request.
 func Authorize(is func(r *http.Request, tenant string) (bool, error)) Option {
-	return func(m *middleware) { m.members = is }
+	return func(m *middleware) { m.authorize = is }
 }
 
 // DangerouslyTrustResolver lets any sender of a request act for the tenant that the request names. That is right for pages that are
@@ -52,18 +52,18 @@ func Optional() Option {
 // pass as they are.
 func Skip(patterns ...string) Option {
 	return func(m *middleware) {
-		if m.except == nil {
-			m.except = http.NewServeMux()
+		if m.skip == nil {
+			m.skip = http.NewServeMux()
 		}
 		for _, pattern := range patterns {
-			m.except.Handle(pattern, excepted{})
+			m.skip.Handle(pattern, skipped{})
 		}
 	}
 }
 
-type excepted struct{}
+type skipped struct{}
 
-func (excepted) ServeHTTP(http.ResponseWriter, *http.Request) {}
+func (skipped) ServeHTTP(http.ResponseWriter, *http.Request) {}
 
 // RevealTenants answers 404 for a tenant that does not exist. Without it the answer is 403, as for a tenant that the sender
 // may not act for, and guessing does not reveal who is a customer.
@@ -102,7 +102,7 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	switch {
 	case resolve == nil:
 		panic("tenanthttp: Middleware without a Resolver")
-	case (m.members == nil) == !m.trust:
+	case (m.authorize == nil) == !m.trust:
 		panic("tenanthttp: Middleware needs either Authorize, which asks who may act for a tenant, or DangerouslyTrustResolver")
 	}
 	if m.onError == nil {
@@ -110,7 +110,7 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if m.leavesOut(r) {
+			if m.skips(r) {
 				next.ServeHTTP(w, r)
 				return
 			}
@@ -128,15 +128,15 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	}
 }
 
-// leavesOut reports whether a pattern of Skip matches. What the ServeMux would redirect does not, nor does a path with ".."
+// skips reports whether a pattern of Skip matches. What the ServeMux would redirect does not, nor does a path with ".."
 // in any spelling, because the router below may see another route in it.
-func (m *middleware) leavesOut(r *http.Request) bool {
+func (m *middleware) skips(r *http.Request) bool {
 	cleaned := path.Clean(r.URL.Path)
-	if m.except == nil || r.URL.Path != cleaned && r.URL.Path != cleaned+"/" {
+	if m.skip == nil || r.URL.Path != cleaned && r.URL.Path != cleaned+"/" {
 		return false
 	}
-	handler, _ := m.except.Handler(r)
-	_, is := handler.(excepted)
+	handler, _ := m.skip.Handler(r)
+	_, is := handler.(skipped)
 	return is
 }
 
@@ -171,7 +171,7 @@ func (m *middleware) tenant(r *http.Request) (string, error) {
 	case m.trust:
 		return tenant, nil
 	}
-	is, err := m.members(r, tenant)
+	is, err := m.authorize(r, tenant)
 	switch {
 	case err != nil:
 		return "", err

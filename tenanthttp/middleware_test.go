@@ -80,13 +80,13 @@ func TestMiddlewareKeepsAStricterCacheControl(t *testing.T) {
 
 // TestMiddlewareAsksForADecision: without Authorize or DangerouslyTrustResolver a header alone would open every tenant.
 func TestMiddlewareAsksForADecision(t *testing.T) {
-	members := tenanthttp.Authorize(func(*http.Request, string) (bool, error) { return true, nil })
+	authorize := tenanthttp.Authorize(func(*http.Request, string) (bool, error) { return true, nil })
 	for name, build := range map[string]func(){
-		"neither":     func() { tenanthttp.Middleware(byHeader) },
-		"both":        func() { tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), members) },
-		"nil members": func() { tenanthttp.Middleware(byHeader, tenanthttp.Authorize(nil)) },
-		"no resolver": func() { tenanthttp.Middleware(nil, tenanthttp.DangerouslyTrustResolver()) },
-		"bad pattern": func() { tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), tenanthttp.Skip("GET")) },
+		"neither":       func() { tenanthttp.Middleware(byHeader) },
+		"both":          func() { tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), authorize) },
+		"nil Authorize": func() { tenanthttp.Middleware(byHeader, tenanthttp.Authorize(nil)) },
+		"no resolver":   func() { tenanthttp.Middleware(nil, tenanthttp.DangerouslyTrustResolver()) },
+		"bad pattern":   func() { tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver(), tenanthttp.Skip("GET")) },
 	} {
 		require.Panics(t, build, name)
 	}
