@@ -14,31 +14,31 @@ import (
 // BypassEvent is what is reported of one statement of Bypass, twice: before it is sent, and when its outcome is known. It holds
 // no SQL and no values.
 //
-// A begin without an end is a statement that was or may have been sent, and of which no more is known: the process has ended, or
-// rows were neither read to their end nor closed.
+// If the second event never comes, the statement was or may have been sent, and no more is known: the process has ended, or rows
+// were neither read to their end nor closed.
 type BypassEvent struct {
-	// ID is the same in both events of a statement, and in no others, also of other processes: letters, digits and a hyphen.
+	// ID is the same in both events of a statement, and in no other event of any process. It has letters, digits and a hyphen.
 	ID string
 
-	// Phase says which of the two it is. At BypassBegin the fields from Kind on are zero, but for Table.
+	// Phase says which of the two events it is. At BypassBegin the fields from Kind on are zero.
 	Phase BypassPhase
 
 	Reason   string
 	ReadOnly bool
 	Table    string // as GORM names it; empty for raw SQL
 
-	// Kind is what PostgreSQL names the statement in its command tag, such as "SELECT"; empty if it failed. Of SQL text with
-	// several statements it names all that were completed, such as "DELETE; SELECT", also if one failed after them. They were
-	// rolled back together then, unless one of them was a COMMIT.
+	// Kind is the command in PostgreSQL's command tag, such as "SELECT"; empty if the statement failed. For SQL text with several
+	// statements it names all that were completed, such as "DELETE; SELECT", even if a later one failed. They were rolled back
+	// together then, unless one of them was a COMMIT.
 	Kind string
 
-	// Tags are these command tags themselves, such as "DELETE 3", in their order.
+	// Tags are the command tags, such as "DELETE 3", in their order.
 	Tags []string
 
-	Rows     int64         // returned and affected, by all statements of the text together
+	Rows     int64         // returned and affected by all statements of the text together
 	Duration time.Duration // from sending to the end of the rows
 	Failed   bool
-	SQLState string // of the failure, if it was PostgreSQL's; its text may hold values
+	SQLState string // of the failure, if PostgreSQL reported it
 }
 
 // BypassPhase says when a BypassEvent is reported.
@@ -60,7 +60,7 @@ func (p BypassPhase) String() string {
 	return "end"
 }
 
-// report passes on what the guard says about a statement.
+// report passes an event of the guard to the log and to OnBypass.
 func (p *Plugin) report(ctx context.Context, e guard.Event) {
 	event := BypassEvent{
 		ID:       e.ID,
@@ -86,7 +86,7 @@ func (p *Plugin) report(ctx context.Context, e guard.Event) {
 	}
 }
 
-// attrs are the event as a record of a log.
+// attrs returns the event as a log record.
 func (e BypassEvent) attrs() []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("id", e.ID), slog.String("phase", e.Phase.String()),
@@ -108,6 +108,6 @@ func (p *Plugin) checkAudit(ctx context.Context) error {
 	if c.AdminRole == "" && c.ReadOnlyRole == "" && c.AdminDB == nil || c.OnBypass != nil || c.Logger.Enabled(ctx, slog.LevelInfo) {
 		return nil
 	}
-	return errors.New("tenancy: statements of Bypass would leave no trace: Config.Logger, or slog.Default without one, writes " +
-		"nothing at level Info: set Config.OnBypass, or a Config.Logger that is enabled for slog.LevelInfo")
+	return errors.New("tenancy: statements of Bypass would leave no trace, because Config.Logger (or slog.Default) writes nothing " +
+		"at level Info: set Config.OnBypass, or a Config.Logger that is enabled for slog.LevelInfo")
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// GORM begins a transaction for each Create, Update and Delete, because hooks, associations and other plugins may send more. Where
-// nothing of that is there, it holds one statement, which PostgreSQL runs as a transaction of its own. The guard, which has sent
-// no BEGIN yet when the statement comes, leaves BEGIN and COMMIT out then: see guard.Origin. What came before the statement the
-// guard knows by itself; this file is about what comes after it.
+// GORM begins a transaction for each Create, Update and Delete, because hooks, associations and other plugins may send more
+// statements. If there are none, the transaction holds one statement, which PostgreSQL runs as a transaction of its own anyway.
+// So the guard, which has not sent BEGIN yet when the statement comes, leaves BEGIN and COMMIT out: see guard.Origin. The guard
+// knows what came before the statement; this file finds out whether anything comes after it.
 
-// planAutocommit notes how to find out, when the statement is sent, whether it is alone in GORM's default transaction. That transaction
-// has not begun yet.
+// planAutocommit gives the guard a function that finds out, when the statement is sent, whether it can be sent without GORM's
+// default transaction. That transaction has not begun yet.
 func (s *statement) planAutocommit(db *gorm.DB, chain *chain) {
 	if s.Statement == nil || s.bypass != nil || s.DryRun || db.SkipDefaultTransaction || inTransaction(s.ConnPool) {
 		return
@@ -42,8 +42,8 @@ func beforeCommit(db *gorm.DB) {
 	}
 }
 
-// leaveTransaction lets the commit of a transaction that was left out succeed. A context that ends after PostgreSQL has committed
-// would fail it.
+// leaveTransaction lets the commit of a transaction that was left out succeed. PostgreSQL has committed already, and a context
+// that ends now would fail the commit.
 func leaveTransaction(db *gorm.DB) {
 	o := guard.OriginOf(db.Statement.Context)
 	if tx, ok := db.Statement.ConnPool.(*sql.Tx); ok && o.Of(&db.Statement.SQL) && o.Autocommitted {
@@ -51,7 +51,7 @@ func leaveTransaction(db *gorm.DB) {
 	}
 }
 
-// committed is a transaction of which nothing was left to commit.
+// committed is a transaction that has nothing left to commit.
 type committed struct{ *sql.Tx }
 
 // Commit gives the connection back.
@@ -76,7 +76,7 @@ func hooked(stmt *gorm.Statement, op string) bool {
 	}
 }
 
-// savesAfter reports whether GORM would save associations after the statement. Those that it saves before, the guard has seen.
+// savesAfter reports whether GORM would save associations after the statement. The guard has seen those that GORM saves before.
 func savesAfter(stmt *gorm.Statement, op string) bool {
 	s := stmt.Schema
 	if s == nil || op == "delete" {
@@ -112,7 +112,7 @@ func hasValue(stmt *gorm.Statement, relation *schema.Relationship) bool {
 		for i := range rows.Len() {
 			row := reflect.Indirect(rows.Index(i))
 			if row.Kind() == reflect.Interface {
-				return true // what GORM makes of it is not looked into
+				return true // GORM may find anything in it
 			}
 			if row.Kind() == reflect.Struct && valueIn(stmt, relation, row) {
 				return true
@@ -134,12 +134,12 @@ func valueIn(stmt *gorm.Statement, relation *schema.Relationship, row reflect.Va
 	return many.Kind() != reflect.Slice || many.Len() > 0
 }
 
-// readsSafely reports whether nothing can fail when GORM reads what the statement returns: such an error would roll back what
-// is committed already. A column of PostgreSQL's is read safely into a type that holds all its values, and reads them by itself.
+// readsSafely reports whether GORM cannot fail to read what the statement returns: such an error would roll back what is
+// committed already. A column is read safely into one of Go's own types that holds all values of the column.
 func readsSafely(db *gorm.DB, op string) bool {
 	stmt := db.Statement
 	c, ok := stmt.Clauses["RETURNING"]
-	if !ok { // GORM asks for the last id where a dialect has no RETURNING, and fails
+	if !ok { // GORM asks for the last id if a dialect has no RETURNING, and fails
 		return op != "create" || slices.Contains(db.Callback().Create().Clauses, "RETURNING")
 	}
 	returning, ok := c.Expression.(clause.Returning)
@@ -167,7 +167,7 @@ func readsSafely(db *gorm.DB, op string) bool {
 	return true
 }
 
-// readsIntoModel reports whether rows are read into the model or a slice of it that can take them, or into a map.
+// readsIntoModel reports whether rows are read into the model, or into a slice of it that can take them, or into a map.
 func readsIntoModel(stmt *gorm.Statement, op string, all bool) bool {
 	if op == "create" {
 		switch dest := stmt.Dest.(type) {
@@ -186,15 +186,15 @@ func readsIntoModel(stmt *gorm.Statement, op string, all bool) bool {
 		if t = t.Elem(); t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
-		intoRows := op == "create" && !all && v.Len() > 0 // those that are there, and GORM has read their values
+		intoRows := op == "create" && !all && v.Len() > 0 // into existing rows, whose values GORM has read
 		return t == stmt.Schema.ModelType && (intoRows || all && v.CanSet())
 	default:
 		return false
 	}
 }
 
-// isSafe reports whether the values of a field's column can always be read: the type is one of Go's own, and holds them all. Of the
-// numbers those of 64 bits do, if a uint has no negative ones. Instants do not: PostgreSQL has an infinite one.
+// isSafe reports whether the values of a field's column can always be read: the type is one of Go's own, and holds all of them.
+// Integers of 64 bits do, if a uint column has no negative values. Times do not, because PostgreSQL has an infinite one.
 func isSafe(f *schema.Field) bool {
 	t := f.IndirectFieldType
 	if f.Serializer != nil || reflect.PointerTo(t).Implements(scannerType) {

@@ -10,25 +10,25 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// DangerouslyBind returns a client whose statements and transactions run under the decision that ctx carries, WithTenant or
-// WithoutTenant, where their own context carries none. Use it for one thing: a library that takes a *gorm.DB and runs its
-// statements under context.Background(), such as an adapter of casbin or a session store.
+// DangerouslyBind returns a client whose statements and transactions run under the decision of ctx, WithTenant or WithoutTenant,
+// if their own context carries none. Use it for a library that takes a *gorm.DB and runs its statements under
+// context.Background(), such as an adapter of casbin or a session store. Code of your own needs no such client: pass it a
+// context.
 //
-// It is dangerous because the tenant is no longer that of the request. Make one instance of the library for each tenant, hand it
-// the client, and look that instance up by the request's tenant. Never keep the client, or an instance that has it, where requests
-// of several tenants share it, such as a global variable: each of them would read and write this tenant's rows. Code of your own
-// needs no such client: pass it a context.
+// It is dangerous because the tenant is no longer that of the request. Make one instance of the library for each tenant, give it
+// the client, and look that instance up by the request's tenant. Never keep the client, or an instance that has it, where
+// requests of several tenants share it, such as in a global variable: each request would read and write this tenant's rows.
 //
-// A statement or transaction whose context carries another decision is refused with ErrTenantMismatch, WithoutTenant included, and
-// one whose context carries an id that cannot be used with ErrNoTenant. Of ctx only the decision is kept: not its deadline, its
-// cancellation or its values.
+// A statement or transaction whose context carries another decision, WithoutTenant included, is refused with ErrTenantMismatch.
+// One whose context carries an id that cannot be used is refused with ErrNoTenant. Of ctx only the decision is kept, and not its
+// deadline, its cancellation or its values.
 //
 // Everything else is as with db: raw SQL is guarded, policies decide which rows are seen, and PrepareStmt and dbresolver work.
-// DB returns the pool of db, whose statements need a context of their own, and which the library must not close.
+// DB returns the pool of db, whose statements need a context of their own. The library must not close that pool.
 //
-// If ctx carries no decision that can be used, every statement of the result returns ErrNoTenant; without the plugin it returns
-// ErrNotInstalled. A client of Bypass cannot be bound, nor one that is bound to another decision. A transaction keeps its tenant:
-// bound to another, it refuses statements. Bypass of the result is that of db.
+// If ctx carries no usable decision, every statement of the result returns ErrNoTenant; without the plugin it returns
+// ErrNotInstalled. A client of Bypass cannot be bound, nor a client that is bound to another decision. A transaction keeps its
+// tenant: bound to another one, it refuses statements. Bypass of the result is Bypass of db.
 func DangerouslyBind(ctx context.Context, db *gorm.DB) *gorm.DB {
 	tx := db.Session(&gorm.Session{Context: db.Statement.Context})
 	b, err := newBinding(ctx, db)
@@ -43,7 +43,7 @@ func DangerouslyBind(ctx context.Context, db *gorm.DB) *gorm.DB {
 	return tx
 }
 
-// errBoundBypass refuses what would be a client of one tenant in a role that sees the rows of all.
+// errBoundBypass refuses a client of one tenant in a role that sees the rows of all tenants.
 var errBoundBypass = errors.New("tenancy: a client of Bypass cannot be bound to a tenant: bind the client that it was made from")
 
 func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
@@ -62,7 +62,7 @@ func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
 		return nil, c.err
 	case *boundPool:
 		if !c.decision.Equal(decision) {
-			return nil, wrapf(ErrTenantMismatch, "the client is bound to another decision already")
+			return nil, wrapf(ErrTenantMismatch, "the client is bound to another decision already: bind the client that it was made from")
 		}
 	}
 	return &binding{decision: decision, refused: func(ctx context.Context, err error) error {
@@ -73,19 +73,19 @@ func newBinding(ctx context.Context, db *gorm.DB) (*binding, error) {
 // binding is what makes a client a bound one.
 type binding struct {
 	decision guard.Decision
-	refused  func(ctx context.Context, err error) error // tells of a transaction that does not begin
+	refused  func(ctx context.Context, err error) error // reports a transaction that does not begin
 }
 
-// boundPool is the pool in the Config of a bound client. Outside of a transaction it is the one of its statements as well, until
-// the callbacks put the guarded pool in its place: GORM begins transactions without a callback, and a library may use the pool
-// of a statement itself.
+// boundPool is the pool in the Config of a bound client. Outside a transaction its statements have it too, until the callbacks
+// replace it by the guarded pool: GORM begins transactions without a callback, and a library may use the pool of a statement
+// itself.
 type boundPool struct {
 	gorm.ConnPool // of the client below
 	*binding
 }
 
-// around returns a pool that runs under the decision what its context leaves open. A transaction is returned as it is: it has a
-// tenant, or gets one with its first statement.
+// around returns a pool that adds the decision to contexts without one. A transaction is returned as it is: it has a tenant, or
+// gets one with its first statement.
 func (b *binding) around(c gorm.ConnPool) gorm.ConnPool {
 	if _, refused := c.(refusedPool); refused || inTransaction(c) {
 		return c
@@ -93,7 +93,7 @@ func (b *binding) around(c gorm.ConnPool) gorm.ConnPool {
 	return &boundPool{ConnPool: unbound(c), binding: b}
 }
 
-// unbound returns what is below the pool of a bound client, and any other pool as it is.
+// unbound returns the pool below that of a bound client, and any other pool as it is.
 func unbound(c gorm.ConnPool) gorm.ConnPool {
 	if b, ok := c.(*boundPool); ok {
 		return b.ConnPool
@@ -146,7 +146,7 @@ func (b *boundPool) GetDBConn() (*sql.DB, error) {
 	}
 }
 
-// PrepareContext returns a statement that is not bound: it runs under the context that it is given.
+// PrepareContext returns a statement that is not bound: it runs under the context of each call.
 func (b *boundPool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
 	ctx, err := b.decision.For(ctx)
 	if err != nil {

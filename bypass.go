@@ -11,19 +11,20 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// Bypass returns the admin client: a *gorm.DB whose statements see and write the rows of every tenant, in the role
-// Config.AdminRole or through Config.AdminDB. It is a capability that you hold: nothing in a context makes another
-// client bypass, and what is called with db instead of it does not. Take it where it is needed, and hand it to nobody.
+// Bypass returns a *gorm.DB whose statements see and write the rows of every tenant, in the role Config.AdminRole or through
+// Config.AdminDB: the admin client. Only this client bypasses: nothing in a context makes another one bypass. Get it where it is
+// needed, and do not pass it on.
 //
 // The reason must not be empty. It is reported to Config.OnBypass and Config.Logger before each statement is sent, and again
 // when its outcome is known.
 //
-// All of GORM works with it. Rows that name no tenant are created for the tenant in the context, if there is one;
-// otherwise they are refused with ErrNoTenant. Prepared statements of GORM are not used: tenants' clients share them.
+// All of GORM works with it. Rows that name no tenant are created for the tenant of the context, or refused with ErrNoTenant if
+// there is none. GORM's prepared statements are not used, because tenants' clients share them.
 //
-// If there is no admin client to be had, every statement of the result returns the error: ErrNoAdminRole without AdminRole
-// and AdminDB, unless BypassReadOnly can take ReadOnlyRole, ErrNotInstalled without the plugin, ErrInTransaction if db is in a transaction of
-// a tenant. In a transaction of the admin client itself, the result is that transaction, with another reason; it stays read-only if it was.
+// If there can be no admin client, every statement of the result returns the error: ErrNoAdminRole without AdminRole and AdminDB
+// (BypassReadOnly can do with ReadOnlyRole), ErrNotInstalled without the plugin, ErrInTransaction if db is in a transaction of a
+// tenant. In a transaction of the admin client itself, the result is that transaction with another reason, and stays read-only
+// if it was.
 func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	tx := db.Session(&gorm.Session{Context: db.Statement.Context})
 	tx.Config.PrepareStmt = false
@@ -40,21 +41,23 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 	return tx
 }
 
-// BypassOption narrows what Bypass allows.
+// BypassOption restricts what a client of Bypass may do.
 type BypassOption func(*bypassPool)
 
-// BypassReadOnly makes PostgreSQL refuse every write of the client, whatever SQL it sends: each transaction is read-only before
-// the client's SQL runs in it, and SQL text with several statements is refused, which could end it. So are CALL and DO, and SET
-// TRANSACTION, in whose place Begin takes an isolation level. What PostgreSQL does not count as a write stays allowed, such as one
-// to a temporary table; and before PostgreSQL 16 a function of the database could run RESET transaction_read_only. So the client
-// takes Config.ReadOnlyRole, if there is one, which has no right to write.
+// BypassReadOnly makes PostgreSQL refuse every write of the client, whatever SQL it sends. Each transaction is made read-only
+// before the client's SQL runs in it. The plugin refuses what could end that transaction: SQL text with several statements, CALL
+// and DO. It refuses SET TRANSACTION too; pass an isolation level to Begin instead.
+//
+// PostgreSQL does not count every change as a write, such as one to a temporary table. Before PostgreSQL 16 a function of the
+// database could run RESET transaction_read_only. So the client takes Config.ReadOnlyRole, if there is one, which has no right
+// to write.
 //
 // In a transaction that may write, the client's statements are refused, because PostgreSQL would make all of it read-only.
 func BypassReadOnly() BypassOption {
 	return func(b *bypassPool) { b.readOnly = true }
 }
 
-// bypassPool is the pool in the Config of an admin client, and what makes it one.
+// bypassPool is the pool in the Config of an admin client, which is recognised by it.
 type bypassPool struct {
 	*sql.DB  // guarded, for the admin role or the read-only role
 	below    *pool
@@ -68,7 +71,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 		return nil, ErrNotInstalled
 	}
 	if strings.TrimSpace(reason) == "" {
-		return nil, errors.New("tenancy: Bypass needs a reason")
+		return nil, errors.New("tenancy: the reason of Bypass is empty: say why the client may see the rows of every tenant")
 	}
 	b := &bypassPool{reason: reason}
 	outer := bypassOf(db.Config.ConnPool)
@@ -107,7 +110,7 @@ func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 	}
 }
 
-// openAdmin makes the guarded pool of the admin clients above below, in this role. It runs once for each pool and role.
+// openAdmin makes the guarded pool of the admin clients of below, in this role. It runs once for each pool and role.
 func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	cfg := p.guardConfig()
 	cfg.Role, cfg.Bypass, cfg.Report = role, true, p.report
@@ -115,7 +118,7 @@ func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil
 	case role == "":
-		return nil, wrapf(ErrNoAdminRole, "Bypass needs Config.AdminRole or Config.AdminDB, or with BypassReadOnly Config.ReadOnlyRole")
+		return nil, wrapf(ErrNoAdminRole, "Bypass has no role to take: set Config.AdminRole or Config.AdminDB, or Config.ReadOnlyRole for BypassReadOnly")
 	default:
 		return guard.Sibling(below.guarded, cfg), nil
 	}
@@ -127,9 +130,9 @@ func bypassOf(c gorm.ConnPool) *bypassPool {
 	return b
 }
 
-// markBypass lets a statement of an admin client pass the guard of its pool, which refuses others, and gives one of a bound client its
-// decision. It comes before the callbacks of plugins for tracing: what they put into the context they expect to find there, on
-// top, when it is over.
+// markBypass marks the context of a statement of an admin client, whose pool refuses all others, and gives a statement of a
+// bound client its decision. It comes before the callbacks of plugins for tracing, which expect to find at the end, on top, the
+// context that they have set.
 func markBypass(db *gorm.DB, op string) {
 	var b *bypassPool
 	switch c := unprepared(db.Config.ConnPool).(type) {
@@ -144,12 +147,12 @@ func markBypass(db *gorm.DB, op string) {
 		return
 	}
 	m := marked{b, db.Statement.Table}
-	if db.Statement.Context.Value(markedKey{}) != m { // or it would grow with each use of the same statement
+	if db.Statement.Context.Value(markedKey{}) != m { // the context would grow with each use of the same statement
 		db.Statement.Context = context.WithValue(b.markBypass(db.Statement.Context, m.table), markedKey{}, m)
 	}
 }
 
-// marked is what mark has done to a context.
+// marked says that markBypass has marked a context.
 type marked struct {
 	by    *bypassPool
 	table string
@@ -161,13 +164,13 @@ func (b *bypassPool) markBypass(ctx context.Context, table string) context.Conte
 	return guard.WithBypass(ctx, guard.Bypass{Reason: b.reason, Table: table, ReadOnly: b.readOnly})
 }
 
-// take puts a statement of the admin client onto its pool: dbresolver may have chosen another, and GORM's prepared
-// statements are those of tenants' clients.
+// take gives a statement of the admin client the pool of that client: dbresolver may have chosen another pool, and GORM's
+// prepared statements are those of tenants' clients.
 func (b *bypassPool) take(stmt *gorm.Statement) error {
 	switch c := unprepared(stmt.ConnPool).(type) {
 	case *sql.Tx, *sql.Conn:
 		if source(c) != b.DB {
-			return wrapf(ErrTenantMismatch, "the admin client got the transaction of another")
+			return wrapf(ErrTenantMismatch, "the client of Bypass cannot use the transaction of another client: begin one with the client of Bypass")
 		}
 		stmt.ConnPool = c
 	default:
@@ -185,8 +188,7 @@ func (b *bypassPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.Con
 	return tx, nil
 }
 
-// GetDBConn makes it a gorm.GetDBConnector. Statements that are sent through the result itself have no reason, and are
-// refused.
+// GetDBConn makes it a gorm.GetDBConnector. Statements that are sent through the result itself have no reason, and are refused.
 func (b *bypassPool) GetDBConn() (*sql.DB, error) { return b.DB, nil }
 
 var (

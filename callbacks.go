@@ -8,7 +8,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// What happens around each of GORM's six kinds of statement.
+// What the callbacks do for each of GORM's six kinds of statement. plugin.go says where they stand.
 
 func (p *Plugin) create(c *chain) func(*gorm.DB) {
 	return func(db *gorm.DB) {
@@ -22,7 +22,7 @@ func (p *Plugin) create(c *chain) func(*gorm.DB) {
 	}
 }
 
-// checkCreate looks again, after hooks and belongs-to associations, which set columns as well.
+// checkCreate checks again after hooks and belongs-to associations, which can set columns.
 func (p *Plugin) checkCreate(db *gorm.DB) {
 	if s, ok := p.reenter(db, "create"); ok {
 		refuse(db, "create", cmp.Or(s.checkContext(), s.fill(false)))
@@ -36,7 +36,7 @@ func (p *Plugin) query(db *gorm.DB) {
 	}
 }
 
-// read is what statements pass that GORM reads rows with.
+// read serves the two kinds of statement by which GORM reads rows.
 func (p *Plugin) read(db *gorm.DB, op string) error {
 	s, err := p.enter(db, op)
 	if err != nil || db.Error != nil {
@@ -81,7 +81,7 @@ func (p *Plugin) delete(c *chain) func(*gorm.DB) {
 	}
 }
 
-// checkHooks looks at the context after hooks, before the rows of associations are written under it.
+// checkHooks checks the context after hooks, before the rows of associations are written under it.
 func (p *Plugin) checkHooks(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		if db.Error == nil {
@@ -96,7 +96,7 @@ func (p *Plugin) raw(db *gorm.DB) {
 	refuse(db, "raw", err)
 }
 
-// row lets the rows carry a refusal, also one that Bypass left in db: see refusedPool.
+// row lets the *sql.Row carry a refusal, also one that Bypass has left in db: see refusedPool.
 func (p *Plugin) row(db *gorm.DB) {
 	err := p.read(db, "row")
 	if db.Error != nil && isRefusal(db.Error) {
@@ -111,7 +111,7 @@ func (p *Plugin) row(db *gorm.DB) {
 	}
 }
 
-// statement is what the callbacks know about the statement they look at.
+// statement is what the callbacks know about the present statement.
 type statement struct {
 	*gorm.Statement
 	plugin *Plugin
@@ -119,10 +119,10 @@ type statement struct {
 	bypass *bypassPool // not nil for the bypass client
 	tenant tenantColumn
 
-	ownTemporary bool // its table is a temporary one, and has the column
+	ownTemporary bool // its table is a temporary one with the tenant column
 }
 
-// enter is what all statements pass: their pool is guarded, their context has a tenant, their tables are isolated.
+// enter is the first check of every statement: it gets a guarded pool, must have a tenant, and its tables must be isolated.
 func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if db.Error != nil {
 		return statement{}, nil // GORM's own callbacks do nothing either
@@ -132,7 +132,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if s.bypass != nil {
 		return s, s.bypass.take(s.Statement)
 	}
-	// GORM builds a subquery by a dry run of its own, often without a context.
+	// GORM builds a subquery by a dry run, often without a context.
 	if reads := op == "query" || op == "row"; reads && db.DryRun {
 		return s, nil
 	}
@@ -141,7 +141,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 		return s, err
 	}
 	s.enterContext()
-	// Within a transaction a context that says nothing inherits the transaction's tenant, which the guard knows.
+	// In a transaction a context that says nothing inherits the transaction's tenant, which the guard knows.
 	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
 		return s, err
 	}
@@ -151,7 +151,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	return s, p.verifyIsolation(&s, pool)
 }
 
-// reenter is for a second look at a statement that passed.
+// reenter is for a second check of a statement that has passed the first.
 func (p *Plugin) reenter(db *gorm.DB, op string) (statement, bool) {
 	if db.Error != nil {
 		return statement{}, false
@@ -174,8 +174,8 @@ func inTransaction(c gorm.ConnPool) bool {
 	return ok
 }
 
-// scope returns the tenant that the statement runs for, and "" for none. A context that says nothing, in a transaction,
-// inherits the transaction's tenant, which the guard knows.
+// scope returns the tenant that the statement runs for, and "" for none. In a transaction, a context that says nothing inherits
+// the transaction's tenant, which the guard knows.
 func (s *statement) scope() (string, error) {
 	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !inTransaction(s.ConnPool) {
 		return id, nil

@@ -11,11 +11,11 @@ import (
 	"github.com/gormtenancy/tenancy/internal/private"
 )
 
-// chain is what GORM does for one kind of statement, from our callback before its transaction to the commit, where no other
-// plugin has a part in it.
+// chain is the sequence of callbacks for one kind of statement, from the plugin's callback before the transaction to GORM's
+// commit. If it holds only callbacks of GORM and of this plugin, no other plugin can send a statement in the transaction.
 //
-// The callbacks are read from an unexported field of the processor, because GORM has no method that lists them. If the processor is
-// not known, the chain does not count as GORM's alone, and the transaction stays.
+// The callbacks are read from an unexported field of GORM's processor, because GORM has no method that lists them. If the
+// processor is not known, the chain does not count as GORM's alone, and the transaction stays.
 type chain struct {
 	op   string
 	fns  private.Callbacks // of the processor, in the order in which it calls them
@@ -40,7 +40,7 @@ var chainNames = map[string][]string{
 	},
 }
 
-// of makes c the chain of a processor on which our callbacks were registered just now.
+// of makes c the chain of a processor on which the plugin has just registered its callbacks.
 func (c *chain) of(on processor) {
 	reference := referenceOf(c.op)
 	for _, name := range chainNames[c.op] {
@@ -56,7 +56,8 @@ func (c *chain) of(on processor) {
 	c.fns = private.CallbacksOf[gorm.DB](on.gorm)
 }
 
-// isGORMs reports whether the callbacks are exactly those, now: others can be registered, replaced and removed at any time.
+// isGORMs reports whether the callbacks are exactly the expected ones now: others can be registered, replaced and removed at any
+// time.
 func (c *chain) isGORMs() bool {
 	if !c.fns.Known() {
 		return false

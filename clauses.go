@@ -5,15 +5,15 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// What the plugin writes into SQL that GORM builds, it writes while GORM builds a clause, by GORM's clause builders. So the clauses
-// of the statement stay those of the application, and all that looks at them sees nothing else: gorm.ErrMissingWhereClause,
-// FirstOrCreate, soft delete and a statement that is used again.
+// The plugin writes into SQL that GORM builds by GORM's clause builders, while GORM writes a clause. So the clauses of the
+// statement stay those of the application. What looks at them works as without the plugin: gorm.ErrMissingWhereClause,
+// FirstOrCreate, soft delete, and a statement that is used again.
 
-// ourBuilders marks the builders of a *gorm.DB that have ours: the map is shared with dbresolver's replicas. No clause has this
-// name.
+// ourBuilders marks a map of clause builders that has the plugin's, because dbresolver's replicas share the map. No clause has
+// this name.
 const ourBuilders = "tenancy:builders"
 
-// buildClauses makes db write what the plugin adds to clauses.
+// buildClauses registers the plugin's clause builders, around those that are there.
 func (p *Plugin) buildClauses(db *gorm.DB) {
 	if db.ClauseBuilders[ourBuilders] != nil {
 		return
@@ -26,7 +26,7 @@ func (p *Plugin) buildClauses(db *gorm.DB) {
 		next := db.ClauseBuilders[name]
 		db.ClauseBuilders[name] = func(c clause.Clause, b clause.Builder) {
 			if stmt, ok := b.(*gorm.Statement); ok {
-				table := stmt.TableExpr // which writeFrom exchanges
+				table := stmt.TableExpr // which writeFrom replaces
 				defer func() { stmt.TableExpr = table }()
 				c = edit(stmt, c)
 			}

@@ -13,10 +13,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// SharedModel is the model of a table that every tenant reads and none writes, such as plans or countries, although it may have
-// the tenant column: what is written comes from Bypass or from migrations, and rls.Isolation.Migrate grants the application
-// SELECT only. The plugin does not ask whether its table is isolated. The model itself must have the method: one that it has from
-// a struct that it embeds does not count, here and for the other two.
+// SharedModel is implemented by a model that has the tenant column and belongs to all tenants nevertheless, such as memberships,
+// which are read before the tenant is known. The plugin neither fills in nor checks its tenant column, and does not ask whether
+// its table is isolated. A struct that embeds a shared model is shared too.
 type SharedModel interface {
 	TenantShared()
 }
@@ -41,11 +40,11 @@ var (
 
 // tenantColumn is the tenant column of a statement's table.
 type tenantColumn struct {
-	name  string        // "" if the statement's table is known not to be a tenant's
+	name  string        // "" if the statement's table is known not to be a tenant table
 	field *schema.Field // nil for a table without a model: db.Table("x")
 }
 
-// columnOf finds the tenant column of a statement's table, as far as the statement is bound to it.
+// columnOf returns the tenant column of a statement's table.
 func (p *Plugin) columnOf(stmt *gorm.Statement, op string) tenantColumn {
 	if stmt.Schema == nil {
 		if stmt.Table == "" {
@@ -63,7 +62,7 @@ func (p *Plugin) columnOf(stmt *gorm.Statement, op string) tenantColumn {
 	return tenantColumn{name: field.DBName, field: field}
 }
 
-// fieldOf returns the field of the tenant column, and nil if the model is not a tenant's.
+// fieldOf returns the field of the tenant column, and nil for the model of a shared table.
 func (p *Plugin) fieldOf(s *schema.Schema) *schema.Field {
 	if field := s.FieldsByDBName[p.config.Column]; field != nil && !policy.IsShared(s) {
 		return field
@@ -79,8 +78,8 @@ func (p *Plugin) ownRowsField(s *schema.Schema) *schema.Field {
 	return nil
 }
 
-// is reports whether a name in GORM's hands means the tenant column: the column's, qualified or quoted, or the field's.
-// PostgreSQL folds names that are not quoted to lower case, so it errs on the side of caution.
+// is reports whether a name that was given to GORM means the tenant column: the name of the column, qualified or quoted, or of
+// the field. PostgreSQL folds names that are not quoted to lower case, so the comparison ignores case.
 func (c tenantColumn) is(name string) bool {
 	if c.name == "" {
 		return false
@@ -94,8 +93,8 @@ func (c tenantColumn) is(name string) bool {
 	return strings.EqualFold(strings.Trim(name, `"`), c.name)
 }
 
-// value returns the tenant's id as a value that the field's Set takes and the column can hold. It returns false if
-// there is none, as for "acme" and an int64.
+// value returns the tenant's id as a value that the field's Set takes and the column can store. It returns false if there is
+// none, such as for "acme" and an int64.
 func (c tenantColumn) value(id string) (any, bool) {
 	if c.field == nil {
 		return id, true // pgx sends text for a column of any type
@@ -103,7 +102,7 @@ func (c tenantColumn) value(id string) (any, bool) {
 	t := c.field.IndirectFieldType
 	if t.Implements(scanner) || reflect.PointerTo(t).Implements(scanner) {
 		if u, ok := parseUUID(id); ok && t.ConvertibleTo(uuidBytes) {
-			id = formatUUID(u) // some types of UUID take no other form
+			id = formatUUID(u) // some UUID types accept no other form
 		}
 		return id, true
 	}
@@ -126,8 +125,8 @@ func (c tenantColumn) value(id string) (any, bool) {
 	return nil, false
 }
 
-// accepts reports whether the column can hold the id, written as PostgreSQL writes it: what is keyed by the id of a tenant must not
-// know it under two names.
+// accepts reports whether the column can store the id, and the id is written as PostgreSQL writes it. Otherwise a cache or a map
+// by tenant id would know one tenant under two ids.
 func (c tenantColumn) accepts(id string) bool {
 	if c.field == nil {
 		return true
@@ -145,10 +144,10 @@ func (c tenantColumn) accepts(id string) bool {
 }
 
 func (c tenantColumn) errInvalid() error {
-	return wrapf(ErrInvalidTenant, "column %s is %s in Go, and the tenant's id is not one as PostgreSQL writes it", c.name, c.field.FieldType)
+	return wrapf(ErrInvalidTenant, "column %s is %s in Go: write the tenant's id as PostgreSQL writes a value of that type", c.name, c.field.FieldType)
 }
 
-// holds reports whether a value, read from the column's field, is this tenant's id.
+// holds reports whether a value of the column's field is this tenant's id.
 func (c tenantColumn) holds(value any, id string) bool {
 	have, ok := text(value)
 	if !ok || have == "" {
@@ -157,7 +156,7 @@ func (c tenantColumn) holds(value any, id string) bool {
 	if have == id {
 		return true
 	}
-	// PostgreSQL takes a UUID in several forms and gives back one; text in a text column is compared as it is.
+	// PostgreSQL accepts a UUID in several forms and returns one; text in a text column is compared as it is.
 	if c.field == nil || c.field.IndirectFieldType.Kind() == reflect.String && !strings.EqualFold(string(c.field.DataType), "uuid") {
 		return false
 	}
@@ -166,8 +165,7 @@ func (c tenantColumn) holds(value any, id string) bool {
 	return okA && okB && a == b
 }
 
-// isUnset reports whether a value says nothing: nil, the zero value of its type, or one that is NULL or ” to the
-// database.
+// isUnset reports whether a value is nil, the zero value of its type, or one that is stored as NULL or as the empty string.
 func isUnset(value any) bool {
 	if value == nil || reflect.ValueOf(value).IsZero() {
 		return true
@@ -176,8 +174,8 @@ func isUnset(value any) bool {
 	return ok && have == ""
 }
 
-// text writes a value as PostgreSQL does for text, whole numbers and UUIDs. It returns false for anything else: nobody
-// knows what that is to the database.
+// text writes a value as PostgreSQL does for text, integers and UUIDs. It returns false for anything else, because only the
+// driver knows how that is stored.
 func text(value any) (string, bool) {
 	switch v := value.(type) {
 	case nil:
@@ -218,9 +216,8 @@ func text(value any) (string, bool) {
 	}
 }
 
-// parseUUID reads a UUID in the forms that PostgreSQL takes
-// (https://www.postgresql.org/docs/current/datatype-uuid.html): 32 digits in either case, with or without dashes and
-// braces.
+// parseUUID reads a UUID in the forms that PostgreSQL accepts (https://www.postgresql.org/docs/current/datatype-uuid.html): 32
+// digits in either case, with or without dashes and braces.
 func parseUUID(s string) (u [16]byte, ok bool) {
 	s = strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(s, "{"), "}"), "-", "")
 	if len(s) != 32 {

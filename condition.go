@@ -12,12 +12,12 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// The tenant condition, "notes"."tenant_id" = $1, which stands in the SQL that GORM builds beside the policy that PostgreSQL
-// applies. The policy decides which rows are seen. The condition tells the planner the tenant, which it does not know of a
-// policy; and what looks at SQL, such as a cache of queries, which tenant a statement is for.
+// The tenant condition, "notes"."tenant_id" = $1, is in the SQL that GORM builds, in addition to the policy that PostgreSQL
+// applies. The policy decides which rows are seen. The condition tells the planner the tenant, which a policy does not, and
+// tells apart the SQL of two tenants, for example in a cache of queries. where.go and join.go write it.
 
-// ensureWhere gives a statement without conditions a WHERE clause, because only clauses that are there are built. dropWhere takes it
-// away when the statement is over: to GORM a statement that has one is not a global update.
+// ensureWhere gives a statement without conditions a WHERE clause, because GORM builds only clauses that exist. dropWhere
+// removes it when the statement is over: GORM takes a statement that has one for no global update.
 func (s *statement) ensureWhere() {
 	if s.Statement == nil || s.SQL.Len() > 0 {
 		return
@@ -51,7 +51,7 @@ func (s *statement) hasCondition() bool {
 	return ok
 }
 
-// comparisonOf returns what the tenant condition on the statement's own table compares, and false if it has none.
+// comparisonOf returns what the tenant condition on the statement's own table compares, and false if there is no condition.
 func (p *Plugin) comparisonOf(stmt *gorm.Statement) (column tenantColumn, id string, ok bool) {
 	if id = p.conditionTenant(stmt); id == "" || keepsOtherRows(stmt) {
 		return tenantColumn{}, "", false
@@ -60,7 +60,7 @@ func (p *Plugin) comparisonOf(stmt *gorm.Statement) (column tenantColumn, id str
 	return column, id, column.name != ""
 }
 
-// conditionOf returns the tenant condition on the statement's own table, also where the Config leaves it out.
+// conditionOf returns the tenant condition on the statement's own table, even if Config.OmitTenantCondition is set.
 func (p *Plugin) conditionOf(stmt *gorm.Statement) (condition, bool) {
 	column, id, ok := p.comparisonOf(stmt)
 	if !ok {
@@ -95,7 +95,7 @@ func (t condition) Build(b clause.Builder) {
 	stmt.Dialector.BindVarTo(stmt, stmt, t.value)
 }
 
-// conditionTenant returns the tenant that a statement is built for, and "" if there is none, or if it is not known.
+// conditionTenant returns the tenant that a statement is built for, and "" if there is none or it is not known.
 func (p *Plugin) conditionTenant(stmt *gorm.Statement) string {
 	if bypassOf(stmt.DB.Config.ConnPool) != nil {
 		return ""
@@ -108,7 +108,7 @@ func (p *Plugin) conditionTenant(stmt *gorm.Statement) string {
 	return id
 }
 
-// conditionColumn returns the tenant column of the statement's own table, and none where it is not known to have one. A table
+// conditionColumn returns the tenant column of the statement's own table, and none if the table is not known to have it. A table
 // that the caller has named need not be the model's.
 func (p *Plugin) conditionColumn(stmt *gorm.Statement) tenantColumn {
 	model := stmt.Schema
@@ -140,7 +140,7 @@ func (p *Plugin) conditionColumn(stmt *gorm.Statement) tenantColumn {
 	}
 }
 
-// tableIn returns the table that an expression names, with or without an alias, and "" if it is another expression.
+// tableIn returns the table that an expression names, with or without an alias, and "" for any other expression.
 func tableIn(e *clause.Expr) string {
 	if m := aliased.FindStringSubmatch(e.SQL); m != nil && len(e.Vars) == 0 {
 		return m[1]
@@ -161,7 +161,7 @@ func (p *Plugin) isIsolated(stmt *gorm.Statement, key subject) bool {
 	return known != nil && known.has(isolated)
 }
 
-// selectsFromTable reports whether the statement's own table is among those that it is about: clause.From can name others.
+// selectsFromTable reports whether the statement is about its own table: clause.From can name other tables.
 func selectsFromTable(stmt *gorm.Statement) bool {
 	from, _ := stmt.Clauses["FROM"].Expression.(clause.From)
 	return len(from.Tables) == 0 || strings.HasPrefix(stmt.SQL.String(), "UPDATE") ||
@@ -170,8 +170,8 @@ func selectsFromTable(stmt *gorm.Statement) bool {
 		})
 }
 
-// keepsOtherRows reports whether a join may return rows without a row of the statement's own table, which a condition on that
-// would take away.
+// keepsOtherRows reports whether a join may return rows without a row of the statement's own table. A condition on that table
+// would remove them.
 func keepsOtherRows(stmt *gorm.Statement) bool {
 	for i := range stmt.Joins {
 		if outer(string(stmt.Joins[i].JoinType)) || outer(stmt.Joins[i].Name) && relations(stmt.Schema, stmt.Joins[i].Name) == nil {
@@ -194,14 +194,14 @@ func outer(join string) bool {
 	return strings.Contains(join, "RIGHT") || strings.Contains(join, "FULL")
 }
 
-// Condition returns the tenant condition, "n"."tenant_id" = $1, on a table or alias of SQL that GORM does not build, for a
-// placeholder in it:
+// Condition returns the tenant condition, "n"."tenant_id" = $1, on a table or alias of SQL that GORM does not build, to be used
+// for a placeholder:
 //
 //	db.Raw("SELECT … FROM notes n JOIN tags t ON … WHERE ? AND ?", tenancy.Condition("n"), tenancy.Condition("t"))
 //
 // PostgreSQL's policies isolate such SQL without it; with it the planner knows the tenant. The column is Config.Column, and the
-// tenant that of the statement's context or transaction. For a statement of Bypass, and under WithoutTenant, it is TRUE: what
-// is seen is up to the policies. Without the plugin it adds ErrNotInstalled to the statement.
+// tenant that of the statement's context or transaction. For a statement of Bypass, and under WithoutTenant, it is TRUE, and the
+// policies decide. Without the plugin it adds ErrNotInstalled to the statement.
 func Condition(table string) clause.Expression { return rawCondition(table) }
 
 type rawCondition string

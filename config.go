@@ -14,106 +14,105 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// Config says how tenants are isolated. Its zero value is the strictest: the setting and the column have their usual
-// names, there is no bypass, and everything is checked.
+// Config says how tenants are isolated. Its zero value is the strictest: the setting and the column have their usual names,
+// there is no bypass, and everything is checked.
 type Config struct {
 	// Setting is the PostgreSQL setting that the policies read; "app.tenant_id" if empty. It must be identifiers joined
 	// by dots, as PostgreSQL demands of a custom parameter
 	// (https://www.postgresql.org/docs/current/runtime-config-custom.html), of at most 63 bytes.
 	Setting string
 
-	// Column is the tenant column; "tenant_id" if empty. A model that has it is a tenant's, unless it is a SharedModel.
+	// Column is the tenant column; "tenant_id" if empty. The table of a model that has it is a tenant table, unless the model is a
+	// SharedModel.
 	Column string
 
 	// AppRole is the role that each statement runs under (SET LOCAL ROLE, in the same round trip). Empty means the
-	// login's own role. A login that no policy applies to is refused all the same, because raw SQL can leave AppRole.
+	// login's own role. A login that is exempt from policies is refused nevertheless, because raw SQL can leave AppRole.
 	AppRole string
 
 	// AdminRole is the role that Bypass takes (SET LOCAL ROLE, in the same round trip). The login must be a member of
 	// it that does not inherit from it. Empty means no bypass, unless there is an AdminDB.
 	AdminRole string
 
-	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. It stays open when others close. The
-	// application's login then needs no membership in a role that sees every tenant's rows, so that SQL which is injected into
-	// its statements can take none.
+	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. The plugin does not close it. The application's
+	// login then needs no membership in a role that sees every tenant's rows, so that injected SQL cannot take one.
 	AdminDB *sql.DB
 
-	// ReadOnlyRole is the role that clients of BypassReadOnly take in place of AdminRole, one that may SELECT and no more
-	// (rls.Isolation.ReadOnlyRole). The login must be a member of it that does not inherit from it; with AdminDB, on whose
-	// connections it is taken then, AdminDB's login must be able to take it. It can be the only one: there is no client that may
-	// write then. Empty means that read-only clients take AdminRole, or work as AdminDB's login; PostgreSQL refuses their writes
-	// all the same.
+	// ReadOnlyRole is the role that clients of BypassReadOnly take instead of AdminRole. It may only SELECT
+	// (rls.Isolation.ReadOnlyRole). The login must be a member of it that does not inherit from it. With AdminDB the role is taken
+	// on AdminDB's connections, and AdminDB's login must be able to take it. Without AdminRole and AdminDB there are read-only
+	// clients only. Empty means that read-only clients take AdminRole, or work as AdminDB's login; PostgreSQL refuses their writes
+	// nevertheless.
 	ReadOnlyRole string
 
-	// LookupRole is the role that statements under WithoutTenant run in, to look up what is known before the tenant is: the
-	// memberships of a user, the tenant of a domain, of an API key. rls.Isolation.LookupRole grants it the columns that are named
-	// there, and nothing else, so that no tenant needs to see them. The login must be a member of it that does not inherit from
-	// it. Empty means that they run under AppRole, or as the login, and read shared tables only.
+	// LookupRole is the role that statements under WithoutTenant run under, to look up what is needed to find the tenant: the
+	// memberships of a user, the tenant of a domain or of an API key. rls.Isolation.LookupRole grants it the columns that are named
+	// there, and nothing else, so that tenants do not need to see them. The login must be a member of it that does not inherit from
+	// it. Empty means that these statements run under AppRole, or as the login, and read shared tables only.
 	LookupRole string
 
-	// CleanAlways cleans the session of a connection after each use. If false, that is done after SQL that GORM did not
-	// build, such as that of Raw and Exec, after statements that call a function which is not known to be harmless, and
-	// after a command tag that GORM's statements do not have; and before each use the guard looks whether the session is
-	// clean. What remains is what triggers, policies and operators of the database's own leave: settings of their own, for
-	// instance. Choose it if you fear that; each statement then costs the server some 25 µs more.
+	// CleanAlways cleans the session of a connection after each use. If false, the guard cleans it after SQL that GORM did not
+	// build, such as that of Raw and Exec, after statements that call a function which is not known to be harmless, and after a
+	// command tag that GORM's statements do not have. Before each use it checks that the session is clean. Not cleaned is what
+	// triggers, policies and operators of the database leave, such as custom settings. Set CleanAlways if yours leave something;
+	// each statement then costs the server about 25 µs more.
 	CleanAlways bool
 
-	// KeepSettings names the custom settings, such as "my.region", that the application's connect hook sets and that cleaning
-	// a session must keep. PostgreSQL lists its own settings, which are kept without being named, but not custom ones.
+	// KeepSettings names custom settings, such as "my.region", that the application's connect hook sets and that cleaning must
+	// keep. PostgreSQL's own settings are kept without being named, because PostgreSQL lists them.
 	KeepSettings []string
 
-	// Logger gets two records of level Info for each statement of Bypass, as OnBypass gets events, and warnings; slog.Default()
-	// if nil. If it writes nothing at that level, a Config with a bypass must have OnBypass: Initialize refuses it otherwise.
+	// Logger gets warnings, and two records of level Info for each statement of Bypass; slog.Default() if nil. If it writes nothing
+	// at level Info, a Config with a bypass must have OnBypass, or Initialize returns an error.
 	Logger *slog.Logger
 
-	// OnBypass, if not nil, is called before each statement of Bypass is sent, and again when its outcome is known, mostly on the
-	// goroutine that sent it; rows whose context ends are closed on another. The statement's connection is in use meanwhile: to
-	// store events, collect them and send them when the work is done, because if each waited here for a second connection, all
-	// could wait for each other. If it panics, the statement returns a PanicError; and is not sent, if that was before it.
+	// OnBypass, if not nil, is called before each statement of Bypass is sent, and again when its outcome is known. Mostly it is
+	// called on the goroutine that sends the statement; rows whose context ends are closed on another. The statement's connection is
+	// in use meanwhile. So do not write events to the database here: if each waited for a second connection, all could wait for each
+	// other. Collect them, and write them when the work is done. If OnBypass panics, the statement returns a PanicError; if it panics
+	// before the statement, the statement is not sent.
 	OnBypass func(context.Context, BypassEvent)
 
-	// OnRefuse, if not nil, is called once for each statement, and each transaction, that the plugin refuses, on the goroutine
-	// that wanted it: to count and alert. GORM's logger gets each refusal as well, with the application's line, as an error:
-	// that of the statement's *gorm.DB, and that of the one the plugin was installed on for a refused Begin. Neither learns of
-	// what does not pass through GORM, such as Exec of what (*gorm.DB).DB returns, except that it begins a transaction: there
-	// the error alone says it.
+	// OnRefuse, if not nil, is called once for each statement and each transaction that the plugin refuses, on the goroutine that
+	// sent it, for metrics and alerts. GORM's logger gets each refusal as an error, too, with the application's line: the logger of
+	// the statement's *gorm.DB, or for a refused Begin that of the *gorm.DB the plugin was installed on. Statements that do not pass
+	// GORM, such as Exec of what (*gorm.DB).DB returns, are not reported: their error is all there is. Transactions are.
 	//
-	// It must be safe for concurrent use, and must not use the database, because a connection may be held meanwhile. A panic
-	// in it becomes a PanicError beside the statement's error, and a record of Logger.
+	// It must be safe for concurrent use. It must not use the database, because a connection may be held meanwhile. If it panics, the
+	// statement's error is joined with a PanicError, which Logger gets as well.
 	OnRefuse func(context.Context, Refusal)
 
 	// OmitTenantCondition leaves the tenant condition ("notes"."tenant_id" = $1) out of the SQL that GORM builds. The policies
-	// isolate without it, but PostgreSQL then plans each statement for a tenant of average size, and what looks at SQL text,
-	// such as a cache of queries, takes the statements of all tenants for the same.
+	// isolate without it. But PostgreSQL then plans each statement for a tenant of average size, and a cache of queries cannot tell
+	// the statements of two tenants apart.
 	OmitTenantCondition bool
 
-	// Check says whether Initialize looks for holes in the whole database, as rls.Isolation.Check does, and what follows
-	// from them. The zero value, CheckOff, does not look: a development database has holes until it is migrated. Whatever
-	// is chosen, PostgreSQL is asked about each tenant's table before its first use.
+	// Check says whether Initialize checks the whole database, as rls.Isolation.Check does, and what it does about holes. The zero
+	// value, CheckOff, does not check, because a development database has holes until it is migrated. In each case the plugin asks
+	// PostgreSQL about each tenant table before its first use.
 	Check CheckMode
 
-	// CheckOptions are for that check: rls.Allow tolerates a finding, rls.Schemas narrows it, rls.Models names the
-	// models, of which a SharedModel is left out.
+	// CheckOptions are the options of that check: rls.Allow tolerates a finding, rls.Schemas restricts the check, rls.Models names
+	// the models, among which a SharedModel is skipped.
 	CheckOptions []rls.CheckOption
 
-	// DangerouslyAllowUnsafeRole skips the question whether policies apply to the role in use and to the login, whether
-	// settings of the login or the extension citus undo isolation, and whether the admin role can be taken. Initialize sends
-	// nothing then.
+	// DangerouslyAllowUnsafeRole skips the checks whether policies apply to the role in use and to the login, whether settings of the
+	// login or the extension citus break isolation, and whether the admin role can be taken. Initialize then sends nothing.
 	DangerouslyAllowUnsafeRole bool
 
-	// DangerouslySkipProof trusts that each tenant's table is isolated, without asking PostgreSQL.
+	// DangerouslySkipProof trusts that each tenant table is isolated, without asking PostgreSQL.
 	DangerouslySkipProof bool
 
-	// DangerouslyTrustPolicies names tables, as in SQL ("notes", "archive.notes"), whose policies are of another form than
-	// package rls makes and are trusted to bind each row to its tenant. Row-level security must still be on for the role.
+	// DangerouslyTrustPolicies names tables, as in SQL ("notes", "archive.notes"), whose policies have another form than those of
+	// package rls and are trusted to bind each row to its tenant. Row-level security must still be on for the role.
 	DangerouslyTrustPolicies []string
 
 	// DangerouslyTrustCallbacks names packages, such as "github.com/go-gorm/caches/v4", that may replace GORM's callbacks for
-	// reading. Their statements are sent also where no tenant condition tells tenants apart, which they would do themselves: a cache
-	// must have the tenant in its key.
+	// reading, even for statements without a tenant condition. Such a package must tell tenants apart itself: a cache must have the
+	// tenant in its key.
 	DangerouslyTrustCallbacks []string
 
-	// DangerouslyWarnOnly asks, and answers a table that is not isolated with a warning to Logger only.
+	// DangerouslyWarnOnly only writes a warning to Logger for a table that is not isolated.
 	DangerouslyWarnOnly bool
 }
 
@@ -161,7 +160,7 @@ func (c Config) validate() error {
 	}
 	if c.AdminDB != nil {
 		if _, guarded := guard.Of(c.AdminDB); guarded {
-			return errors.New("AdminDB: must be a plain pool, not one that is guarded already")
+			return errors.New("AdminDB: must not be a guarded pool: open one with pgx's stdlib")
 		}
 	}
 	return nil

@@ -13,9 +13,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// Upserts. What the tags of a model make unique, rls.Migrate makes unique within each tenant, so that the index has a column
-// more than the model says, and PostgreSQL would find no index for ON CONFLICT (42P10). The clause gets that column while it is
-// written as SQL: the caller's value, and the statement, stay as they are.
+// Upserts. What the tags of a model make unique, rls.Migrate makes unique within each tenant: the index has one column more than
+// the model says, and PostgreSQL would find no index for ON CONFLICT (42P10). The clause gets that column while it is written as
+// SQL, so the caller's value and the statement stay as they are.
 
 // writeConflict completes a clause ON CONFLICT.
 func (p *Plugin) writeConflict(stmt *gorm.Statement, c clause.Clause) clause.Clause {
@@ -25,14 +25,14 @@ func (p *Plugin) writeConflict(stmt *gorm.Statement, c clause.Clause) clause.Cla
 	return c
 }
 
-// withTenant returns the clause with the tenant column in its target, where the index has it, and not among what it updates.
+// withTenant returns the clause with the tenant column in its target, if the index has it, and not among what it updates.
 func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.OnConflict {
 	tenant := p.columnOf(stmt, "upsert")
 	if tenant.field == nil && !p.isChild(stmt) {
-		return c // shared, or without a model to know its indexes by
+		return c // a shared table, or no model that names indexes
 	}
 	tenant.name = p.config.Column
-	within := false // the rows it meets are of the tenant of those it inserts
+	within := false // the rows that it can conflict with are of the same tenant
 	if c.OnConstraint == "" && len(c.Columns) > 0 {
 		within = slices.ContainsFunc(c.Columns, func(c clause.Column) bool { return tenant.is(c.Name) })
 		if !within && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
@@ -40,7 +40,8 @@ func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.On
 			c.Columns = append([]clause.Column{{Name: tenant.name}}, c.Columns...)
 		}
 	}
-	// A tenant meets no rows but its own. The admin client does, by keys without the column; such a row moves as a whole.
+	// A tenant can conflict with its own rows only. The admin client can conflict with others, by a key without the column, and then
+	// the whole row changes its tenant.
 	tenants := bypassOf(stmt.DB.Config.ConnPool) == nil
 	if within || tenants {
 		c.DoUpdates = withoutTenant(c.DoUpdates, func(a clause.Assignment) bool {
@@ -57,8 +58,8 @@ func (p *Plugin) isChild(stmt *gorm.Statement) bool {
 		p.isIsolated(stmt, subject{table: stmt.Table, kind: kindTable})
 }
 
-// withoutTenant leaves assignments out that write what is there already; but not the last one, without which the row would
-// be neither counted nor returned.
+// withoutTenant removes assignments that would change nothing, but not the last one: without it the row would be neither counted
+// nor returned.
 func withoutTenant(set clause.Set, drop func(clause.Assignment) bool) clause.Set {
 	if !slices.ContainsFunc(set, drop) {
 		return set
@@ -76,15 +77,15 @@ func (c tenantColumn) isExcluded(value any) bool {
 	return ok && strings.EqualFold(column.Table, "excluded") && c.is(column.Name)
 }
 
-// uniques are what is unique of a model's table, by its tags: columns, sorted and without the tenant column.
+// uniques are the unique keys of a model's table according to its tags: columns, sorted and without the tenant column.
 type uniques struct {
 	primary       []string
 	primaryTenant bool // the primary key has the tenant column
 	within        [][]string
 }
 
-// areWithinTenant reports whether the columns are unique within a tenant only. The primary key counts first: rls.Migrate leaves
-// it as it is.
+// areWithinTenant reports whether the columns are unique within a tenant only. The primary key is compared first, because
+// rls.Migrate leaves it as it is.
 func (u *uniques) areWithinTenant(columns []clause.Column) bool {
 	names := make([]string, len(columns))
 	for n, column := range columns {
@@ -98,7 +99,7 @@ func (u *uniques) areWithinTenant(columns []clause.Column) bool {
 	return slices.ContainsFunc(u.within, func(unique []string) bool { return slices.Equal(unique, names) })
 }
 
-// plainName makes names and expressions comparable that PostgreSQL takes for the same.
+// plainName makes names and expressions comparable that are the same to PostgreSQL.
 func plainName(name string) string {
 	name = strings.ToLower(strings.Join(strings.Fields(name), ""))
 	if inner, ok := strings.CutPrefix(name, "("); ok {
@@ -107,7 +108,7 @@ func plainName(name string) string {
 	return strings.Trim(name, `"`)
 }
 
-// uniquesOf returns what the tags of the statement's model make unique.
+// uniquesOf returns the unique keys of the statement's model.
 func (p *Plugin) uniquesOf(stmt *gorm.Statement) *uniques {
 	if known, ok := p.uniques.Load(stmt.Schema); ok {
 		return known.(*uniques)
@@ -118,7 +119,7 @@ func (p *Plugin) uniquesOf(stmt *gorm.Statement) *uniques {
 
 func (p *Plugin) parseUniques(stmt *gorm.Statement) *uniques {
 	u := &uniques{}
-	// GORM writes to the schema while it parses indexes, so this is one that no other goroutine has.
+	// GORM writes to the schema while it parses indexes, so this one is a copy.
 	s, err := schema.Parse(reflect.New(stmt.Schema.ModelType).Interface(), &sync.Map{}, stmt.NamingStrategy)
 	if err != nil {
 		return u

@@ -12,7 +12,7 @@ import (
 // tenant's id, a value of a statement or a credential, so that all can be logged.
 var (
 	// ErrNoTenant is returned by a statement whose context says nothing about the tenant, by one that writes to a
-	// tenant's table under WithoutTenant, and by one whose tenant id is empty or can't be sent to PostgreSQL.
+	// tenant's table under WithoutTenant, and by one whose tenant id is empty or cannot be sent to PostgreSQL.
 	// Nothing has been sent. Use WithTenant, or WithoutTenant for shared tables.
 	ErrNoTenant = guard.ErrNoTenant
 

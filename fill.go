@@ -9,11 +9,11 @@ import (
 	"gorm.io/gorm/schema"
 )
 
-// fill writes the tenant into every row of a create that leaves its tenant column unset, and refuses rows that name
-// another tenant. The bypass client may name any; what it leaves unset gets the tenant of the context.
+// fill writes the tenant into every row of a create that leaves its tenant column unset, and refuses rows that name another
+// tenant. The bypass client may name any tenant; a row that it leaves unset gets the tenant of the context.
 //
-// It takes all forms that GORM's Create does: struct, map, and pointers, slices and arrays of them. What is created
-// with them, the rows of associations and of join tables, is a create of its own to GORM and comes here by itself.
+// It accepts every form of GORM's Create: struct, map, and pointers, slices and arrays of them. The rows of associations and of
+// join tables are creates of their own to GORM, and come here by themselves.
 func (s *statement) fill(first bool) error {
 	if s.tenant.name == "" {
 		return nil
@@ -48,15 +48,15 @@ func (s *statement) fill(first bool) error {
 	return f.conflict()
 }
 
-// filler is one create at work.
+// filler is the state of one create or update.
 type filler struct {
 	statement
-	id string // "" for a bypass under no tenant, and for a table without a model under none
+	id string // "" for a bypass without a tenant, and for a table without a model under WithoutTenant
 
-	value any // of asValue, once it was asked for
+	value any // the result of asValue, once it was called
 	fits  bool
-	first bool // it is looked at again, after hooks and belongs-to associations
-	later bool // writeValues writes the tenant, and nothing of the caller's is changed
+	first bool // a second check follows, after hooks and belongs-to associations
+	later bool // writeValues writes the tenant, so that the caller's values stay as they are
 }
 
 func (f *filler) prepare() (err error) {
@@ -67,17 +67,17 @@ func (f *filler) prepare() (err error) {
 		if f.bypass != nil || f.tenant.field == nil {
 			return nil
 		}
-		return wrapf(ErrNoTenant, "a tenant's row cannot be written under none")
+		return wrapf(ErrNoTenant, "a row of a tenant table cannot be written without a tenant: use WithTenant")
 	}
 	return nil
 }
 
-// prepareRows looks at what goes for all rows.
+// prepareRows finds out what is the same for all rows.
 func (f *filler) prepareRows() error {
 	if err := f.prepare(); err != nil {
 		return err
 	}
-	// GORM takes a row of an upsert whose returned field is set before for one that was there already.
+	// If a field that an upsert returns is set before, GORM takes the row for one that existed.
 	if _, upsert := f.Clauses["ON CONFLICT"]; upsert && f.tenant.field != nil {
 		f.later = slices.Contains(f.Schema.FieldsWithDefaultDBValue, f.tenant.field)
 	}
@@ -89,7 +89,7 @@ func (f *filler) structs() error {
 	if f.tenant.field == nil || !rows.IsValid() {
 		return nil // GORM refuses it
 	}
-	// A struct or an array that is passed by value can't be written to: GORM gets a copy that can.
+	// A struct or an array that is passed by value cannot be written to, so GORM gets a copy.
 	if k := rows.Kind(); (k == reflect.Struct || k == reflect.Array) && !rows.CanAddr() {
 		rows = addressable(rows)
 		f.Dest, f.ReflectValue = rows.Addr().Interface(), rows
@@ -110,7 +110,7 @@ func (f *filler) structRow(row reflect.Value) error {
 		row = row.Elem()
 	}
 	if !row.IsValid() || row.Type() != f.Schema.ModelType || !row.CanAddr() {
-		return nil // nil among the rows, or another type than the model's: GORM refuses it
+		return nil // nil, or another type than the model's: GORM refuses it
 	}
 	field := f.tenant.field
 	unset, holds := f.quickCheck(field, row)
@@ -125,7 +125,7 @@ func (f *filler) structRow(row reflect.Value) error {
 	}
 	switch {
 	case f.id == "" && f.first:
-		return nil // a hook or a belongs-to association of the admin client's may still set it
+		return nil // a hook or a belongs-to association of the admin client may still set it
 	case f.id == "":
 		return errNoTenantForRow
 	case f.later:
@@ -135,8 +135,8 @@ func (f *filler) structRow(row reflect.Value) error {
 	}
 }
 
-// quickCheck tells without allocating, for a create may have many rows, whether a row's tenant field is unset, or holds the
-// tenant. It answers neither where it takes a closer look.
+// quickCheck reports, without allocating, whether a row's tenant field is unset or holds the tenant. A create may have many
+// rows. It returns false twice if a closer look is needed.
 func (f *filler) quickCheck(field *schema.Field, row reflect.Value) (unset, holds bool) {
 	if field.Serializer != nil || slices.Min(field.StructField.Index) < 0 { // in an embedded pointer, which may be nil
 		return false, false
@@ -154,7 +154,7 @@ func (f *filler) quickCheck(field *schema.Field, row reflect.Value) (unset, hold
 	}
 }
 
-// set writes the tenant into a row, and reads it back: what the field made of it must still be the tenant.
+// set writes the tenant into a row and reads it back: a field's own type may have changed it.
 func (f *filler) set(field *schema.Field, row reflect.Value) error {
 	id, ok := f.asValue()
 	if !ok || field.Set(f.Context, row, id) != nil {
@@ -169,7 +169,7 @@ func (f *filler) set(field *schema.Field, row reflect.Value) error {
 	return nil
 }
 
-// asValue returns the id as the column's Go type takes it, and false if it can't.
+// asValue returns the id as the column's Go type takes it, and false if that type cannot hold it.
 func (f *filler) asValue() (any, bool) {
 	if f.value == nil {
 		f.value, f.fits = f.tenant.value(f.id)
@@ -177,7 +177,7 @@ func (f *filler) asValue() (any, bool) {
 	return f.value, f.fits
 }
 
-var errNoTenantForRow = wrapf(ErrNoTenant, "the row names none, and the context neither")
+var errNoTenantForRow = wrapf(ErrNoTenant, "neither the row nor the context names a tenant: set the column, or use WithTenant")
 
 func (f *filler) mapRows(rows []map[string]any) error {
 	for _, row := range rows {
@@ -188,7 +188,7 @@ func (f *filler) mapRows(rows []map[string]any) error {
 	return nil
 }
 
-// mapRow leaves the row as it is: it is the caller's, who may use it again, also at the same time.
+// mapRow does not change the row, which the caller may use again, also at the same time.
 func (f *filler) mapRow(row map[string]any) error {
 	named := false
 	for key, value := range row {
@@ -206,7 +206,7 @@ func (f *filler) mapRow(row map[string]any) error {
 	switch {
 	case named:
 	case f.tenant.field == nil && !f.later && !f.plugin.isTenantTable(&f.statement):
-		// It is not known that this table has the column. If it does, its default fills it in.
+		// The table is not known to have the column. If it has, the column's default fills it in.
 	case f.id == "" && f.first:
 	case f.id == "":
 		return errNoTenantForRow
@@ -219,15 +219,15 @@ func (f *filler) mapRow(row map[string]any) error {
 	return nil
 }
 
-// check refuses a value of the tenant column that is not the tenant's, or that nobody knows before the database does.
+// check refuses a value of the tenant column that is not the tenant's id, or that only the database can evaluate.
 func (f *filler) check(value any) error {
 	if f.bypass != nil || f.id != "" && f.tenant.holds(value, f.id) {
 		return nil
 	}
-	return wrapf(ErrTenantMismatch, "column %s is set to something else than the context's tenant", f.tenant.name)
+	return wrapf(ErrTenantMismatch, "column %s is set to another value than the context's tenant: leave it unset", f.tenant.name)
 }
 
-// write keeps Select and Omit from leaving the tenant column out.
+// write ensures that Select and Omit do not leave the tenant column out.
 func (f *filler) write() {
 	if f.tenant.field == nil && !f.plugin.isTenantTable(&f.statement) {
 		return
@@ -240,7 +240,7 @@ func (f *filler) write() {
 	}
 }
 
-// conflict checks what an upsert does to the row that is there already.
+// conflict checks what an upsert does to a row that exists.
 func (f *filler) conflict() error {
 	onConflict, _ := f.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	return f.assignments(onConflict.DoUpdates)
@@ -252,7 +252,7 @@ func (f *filler) assignments(set clause.Set) error {
 			continue
 		}
 		if f.tenant.isExcluded(a.Value) {
-			continue // the value of the row that was to be inserted, which has been checked
+			continue // the value of the row to be inserted, which was checked
 		}
 		if err := f.check(a.Value); err != nil {
 			return err

@@ -8,10 +8,10 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// laterKey is where a statement keeps that writeValues is to write the tenant.
+// laterKey is where a statement notes that writeValues is to write the tenant.
 const laterKey = "tenancy:later"
 
-// writeValues writes the tenant into those rows of a clause VALUES that leave it unset.
+// writeValues writes the tenant into the rows of a VALUES clause that leave it unset.
 func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	values, ok := c.Expression.(clause.Values)
 	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {

@@ -11,17 +11,16 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// ForEachTenant calls fn once for each of the tenants, each time in a transaction of its own that belongs to that
-// tenant. It is committed when fn returns nil, and rolled back when fn returns an error or panics. Everything that fn
-// sees and writes is that tenant's: work on all tenants needs no bypass.
+// ForEachTenant calls fn once for each of the tenants, each time in a transaction of that tenant. The transaction is committed
+// when fn returns nil, and rolled back when fn returns an error or panics. fn sees and writes rows of its tenant only, so work
+// on all tenants needs no bypass.
 //
-// It returns when all calls have, with one TenantError for each tenant that failed, joined in the order of tenants. A
-// panic is a PanicError of its tenant and harms no other. When ctx ends, tenants whose turn has not come are left out,
-// and the cause is joined to the errors. An id that is no tenant (see WithTenant) fails with ErrNoTenant, without fn.
+// It returns when all calls have returned, with one TenantError for each tenant that failed, joined in the order of tenants. A
+// panic becomes a PanicError of its tenant and does not affect the others. When ctx ends, no further tenant is begun, and the
+// cause is joined to the errors. For an id that is no tenant (see WithTenant) fn is not called, and the error is ErrNoTenant.
 //
-// db must have the plugin, or the result is ErrNotInstalled; it must not be in a transaction, or the result is ErrInTransaction;
-// and it must not be a client of Bypass.
-// One tenant is served at a time, unless Concurrency says otherwise.
+// db must have the plugin, or the result is ErrNotInstalled. It must not be in a transaction, or the result is ErrInTransaction.
+// It must not be a client of Bypass. The tenants are served one after the other, unless Concurrency says otherwise.
 func ForEachTenant[T ID](
 	ctx context.Context, db *gorm.DB, tenants []T, fn func(ctx context.Context, tx *gorm.DB) error, opts ...ForEachOption,
 ) error {
@@ -76,8 +75,8 @@ func ForEachTenant[T ID](
 
 var errStopped = errors.New("tenancy: another tenant has failed")
 
-// callForTenant calls fn for one tenant, and fail with the error. It runs on a goroutine of its own, and lets no panic
-// out of it; runtime.Goexit, which tests call, ends that goroutine without a panic and without a return.
+// callForTenant calls fn for one tenant, and fail with its error. It runs on a goroutine of its own and recovers a panic.
+// runtime.Goexit, which tests call, ends that goroutine without a panic and without a return.
 func callForTenant(ctx context.Context, db *gorm.DB, fn func(context.Context, *gorm.DB) error, fail func(error)) {
 	if err := guard.CheckTenant(ctx); err != nil {
 		fail(err)
@@ -104,19 +103,18 @@ type forEach struct {
 	stopAtError bool
 }
 
-// Concurrency lets up to n tenants be served at once, each of which takes a connection. Less than 1 means 1, which is
-// the default.
+// Concurrency lets up to n tenants be served at once. Each takes a connection. Less than 1 means 1, which is the default.
 func Concurrency(n int) ForEachOption {
 	return func(f *forEach) { f.concurrency = max(n, 1) }
 }
 
-// StopAtError makes the first error the last: tenants that are being served have their context cancelled, and those
-// whose turn has not come are left out.
+// StopAtError ends the work with the first error: the contexts of tenants that are being served are cancelled, and no further
+// tenant is begun.
 func StopAtError() ForEachOption {
 	return func(f *forEach) { f.stopAtError = true }
 }
 
-// TenantError is an error of ForEachTenant. The tenant's id is in a field, and not in the text.
+// TenantError is an error of ForEachTenant for one tenant. The tenant's id is in a field, and not in the text.
 type TenantError struct {
 	Index  int    // of the tenant in the list
 	Tenant string // its id, as WithTenant writes it

@@ -12,7 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/private"
 )
 
-// install replaces the pool of db by its guarded one.
+// install replaces the pool of db by the guarded one.
 func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 	ctx := db.Statement.Context
 	switch c := db.Config.ConnPool.(type) {
@@ -33,11 +33,11 @@ func (p *Plugin) install(db *gorm.DB) (*pool, error) {
 		db.Statement.ConnPool = c
 		return pool, p.guardStore(db, pool)
 	default:
-		return nil, fmt.Errorf("%T is not a *sql.DB of pgx", c)
+		return nil, fmt.Errorf("%T is not a *sql.DB: open db with gorm.io/driver/postgres, and install the plugin before others that replace the pool", c)
 	}
 }
 
-// openedByGORM reports whether GORM has made the pool of db from a DSN, so that no one has it but by (*gorm.DB).DB.
+// openedByGORM reports whether GORM has made the pool of db from a DSN, so that others can have it only from (*gorm.DB).DB.
 func openedByGORM(db *gorm.DB) bool {
 	switch d := db.Dialector.(type) {
 	case *postgres.Dialector:
@@ -49,12 +49,12 @@ func openedByGORM(db *gorm.DB) bool {
 	}
 }
 
-// guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements
-// that were prepared on the pool below would go on running there.
+// guardPrepared puts the guarded pool inside c, GORM's store of prepared statements, and empties the store: statements that were
+// prepared on the pool below would go on running there.
 func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main *pool, alone bool) (*pool, error) {
 	below, ok := unprepared(unbound(c.ConnPool)).(*sql.DB) // GORM's store can be made by a bound client
 	if !ok {
-		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB of pgx", c.ConnPool)
+		return nil, fmt.Errorf("prepared statements on %T, not on a *sql.DB: install the plugin before others that replace the pool", c.ConnPool)
 	}
 	_, seen := guard.Of(below)
 	pool, err := p.pool(ctx, below, main, alone)
@@ -65,8 +65,8 @@ func (p *Plugin) guardPrepared(ctx context.Context, c *gorm.PreparedStmtDB, main
 	return pool, err
 }
 
-// guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one; dbresolver
-// leaves that of a replica there.
+// guardStore does the same with the store that GORM keeps for Session{PrepareStmt: true}, if there is one. dbresolver leaves
+// that of a replica there.
 func (p *Plugin) guardStore(db *gorm.DB, main *pool) error {
 	store := private.CacheStore(db.Config)
 	if store == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// writeFrom adds the tenant condition to what joined tables are joined on, so that a LEFT JOIN stays one.
+// writeFrom adds the tenant condition to the ON of joined tables, so that a LEFT JOIN stays one.
 func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	if stmt.TableExpr != nil && len(stmt.TableExpr.Vars) > 0 {
 		if vars, changed := p.bindVars(stmt, stmt.TableExpr.Vars); changed {
@@ -46,16 +46,16 @@ func (p *Plugin) writeFrom(stmt *gorm.Statement, c clause.Clause) clause.Clause 
 	return c
 }
 
-// planJoins has PostgreSQL plan a SELECT with joins for its tenant each time. A plan that it keeps for all tenants is one for a
-// tenant of average size, and to it the policy of a joined table makes the rows look so few that it reads all of a tenant's, where 20
-// are asked for: seconds for a large tenant, in place of less than a millisecond. To plan takes some 0.1 ms.
+// planJoins makes PostgreSQL plan a SELECT with joins for its tenant each time. A plan that it keeps for all tenants suits a
+// tenant of average size. The policy of a joined table makes such a plan expect so few rows that it reads all of a tenant's rows
+// where 20 are asked for: seconds for a large tenant instead of less than a millisecond. Planning takes about 0.1 ms.
 func (s *statement) planJoins() {
 	if len(s.Joins) > 0 && s.SQL.Len() == 0 && s.bypass == nil && !s.plugin.config.OmitTenantCondition {
 		originOf(s.Statement).PlansEach = true
 	}
 }
 
-// nameIn is the name that a table has in its statement.
+// nameIn returns the name of a table in its statement.
 func nameIn(t clause.Table) string {
 	if t.Alias != "" {
 		return t.Alias
@@ -63,7 +63,7 @@ func nameIn(t clause.Table) string {
 	return t.Name
 }
 
-// joinedColumn returns the tenant column of a joined table, and none where it is not known to have one.
+// joinedColumn returns the tenant column of a joined table, and none if the table is not known to have it.
 func (p *Plugin) joinedColumn(stmt *gorm.Statement, table clause.Table) tenantColumn {
 	if table.Raw {
 		return tenantColumn{}

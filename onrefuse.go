@@ -15,9 +15,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// This file is about how a refusal is seen where its error is not looked at.
+// How a refusal is reported: to Config.OnRefuse and to GORM's logger.
 
-// Refusal is a statement that was refused, or a transaction. It holds no SQL, no values and no tenant's id.
+// Refusal is a statement or a transaction that was refused. It holds no SQL, no values and no tenant's id.
 type Refusal struct {
 	Operation string // Op of the Error: "create", "query", "update", "delete", "row", "raw", "begin", "bypass", "bind" or "resolve"
 	Table     string // as GORM names it; empty for raw SQL and for "begin"
@@ -25,21 +25,22 @@ type Refusal struct {
 	Err       error  // what the statement returns; errors.Is finds the reason, errors.As an *Error
 }
 
-// reported is a refusal that OnRefuse has been told of. The mark is in the error, because that goes where the context does
-// not: a refused association or preload is an error of the statement that wanted it, too.
+// reported marks a refusal that OnRefuse has been called with. The mark is in the error, because the error goes further than the
+// context: the refusal of an association or a preload becomes the error of the statement that caused it.
 type reported struct{ error }
 
 func (r reported) Unwrap() error { return r.error }
 
-// rowRefusal is the error that settle leaves with a statement whose refusal its *sql.Row carries, for GORM to log.
+// rowRefusal is the error that endStatement leaves with a statement whose refusal is in its *sql.Row, for GORM to log.
 type rowRefusal struct{ error }
 
 func (r rowRefusal) Unwrap() error { return r.error }
 
-// startStatement returns the first of our callbacks. GORM's errors stick to a statement, but Row has none: who goes on with it can.
+// startStatement returns the first of the plugin's callbacks. GORM keeps a statement's error for its next use; the error of a
+// Row is in the row, so the statement can be used again.
 func startStatement(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
-		if _, ok := db.Error.(rowRefusal); ok { //nolint:errorlint // only what settle has left as it is
+		if _, ok := db.Error.(rowRefusal); ok { //nolint:errorlint // only the very error that endStatement has left
 			db.Error = nil
 		}
 		markBypass(db, op)
@@ -51,9 +52,8 @@ func isReported(err error) bool {
 	return errors.As(err, &r)
 }
 
-// reportRefusal tells Config.OnRefuse of a refusal, which explain or the guard made, and returns it with the mark of having done so.
-// A panic of OnRefuse becomes part of the error: on its way up it would cost the connection of a default transaction, or of
-// one that was to begin.
+// reportRefusal calls Config.OnRefuse with a refusal, and returns the refusal marked as reported. A panic of OnRefuse becomes a
+// part of the error: otherwise it would leak the connection of a transaction.
 func (p *Plugin) reportRefusal(ctx context.Context, refusal error) (marked error) {
 	marked = reported{refusal}
 	if p.config.OnRefuse == nil {
@@ -75,8 +75,8 @@ func (p *Plugin) reportRefusal(ctx context.Context, refusal error) (marked error
 	return marked
 }
 
-// reportBegin does the same for a transaction that did not begin. No callback has seen it, nor does GORM log it: so the
-// logger is that of the *gorm.DB which the plugin was installed on.
+// reportBegin does the same for a transaction that did not begin. No callback has seen it, and GORM does not log it, so it is
+// logged by the logger of the *gorm.DB that the plugin was installed on.
 func (p *Plugin) reportBegin(ctx context.Context, log logger.Interface, refusal error) (marked error) {
 	refusal = beginError(refusal)
 	marked = p.reportRefusal(ctx, refusal)
@@ -88,7 +88,7 @@ func (p *Plugin) reportBegin(ctx context.Context, log logger.Interface, refusal 
 			marked = errors.Join(marked, newPanicError("GORM's logger", v))
 		}
 	}()
-	// The line that loggers find by themselves is not the application's: database/sql stands in between. Some of them format
+	// The line that loggers find by themselves is not the application's, because database/sql is between. Some loggers format
 	// the message, and others do not.
 	message := fmt.Sprintf("%v, called at %s", refusal, caller())
 	log.Error(ctx, strings.ReplaceAll(message, "%", "%%"))
@@ -103,17 +103,17 @@ func beginError(err error) error {
 	return &Error{Op: "begin", Err: err}
 }
 
-// refusedBegin returns a pool for db that refuses everything, and tells of transactions.
+// refusedBegin returns a pool for db that refuses everything, and reports transactions.
 func (p *Plugin) refusedBegin(db *gorm.DB, refusal error) refusedPool {
 	return refusedPool{err: refusal, onBegin: func(ctx context.Context, err error) error {
 		return p.reportBegin(ctx, db.Logger, err)
 	}}
 }
 
-// logRefusal has GORM log a refusal when the callbacks are over. It does so for statements that have SQL, with their error
-// and the application's line, at the level and in the form of all errors, so no record of our own is needed, and none comes
-// twice. One that was refused before its SQL was built gets a comment in its place. Values may be another tenant's, or what
-// an attacker wrote: they are left out.
+// logRefusal makes GORM log a refusal when the callbacks are over. GORM logs statements that have SQL, with their error and the
+// application's line, at the level and in the form of all errors. So the plugin needs no record of its own, and none comes
+// twice. A statement that was refused before its SQL was built gets a comment as SQL. Its values are removed, because they may
+// be another tenant's or an attacker's.
 func logRefusal(stmt *gorm.Statement) {
 	if stmt.SQL.Len() == 0 {
 		stmt.SQL.WriteString("-- not sent: refused by tenancy")
@@ -121,7 +121,7 @@ func logRefusal(stmt *gorm.Statement) {
 	stmt.Vars = nil
 }
 
-// notApplications are the beginnings of functions' names that are passed over on the way to the application's line.
+// notApplications are prefixes of functions' names that are skipped in the search for the application's line.
 var notApplications = func() []string {
 	root := reflect.TypeFor[Plugin]().PkgPath()
 	return []string{
@@ -129,7 +129,7 @@ var notApplications = func() []string {
 	}
 }()
 
-// caller returns the application's line, as file:line: the innermost outside of GORM, database/sql and this module.
+// caller returns the application's line, as file:line: the innermost one outside of GORM, database/sql and this module.
 func caller() string {
 	var pcs [128]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
@@ -144,7 +144,7 @@ func caller() string {
 	}
 }
 
-// isApplications passes over what gorm/gen has generated, too, as GORM does.
+// isApplications reports whether a frame is the application's. Like GORM, it skips what gorm/gen has generated.
 func isApplications(frame runtime.Frame) bool {
 	if strings.HasSuffix(frame.File, "_test.go") {
 		return true

@@ -7,9 +7,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// originOf returns what the guard is told about a statement, which is its context: see guard.Origin. It becomes that with the
-// first of our callbacks, before those of plugins for tracing: what they put into the context they expect to find there, on
-// top, when it is over.
+// originOf returns what tells the guard about a statement, which is the statement's context: see guard.Origin. It becomes the
+// context with the first of the plugin's callbacks, before those of plugins for tracing, which expect to find at the end, on
+// top, the context that they have set.
 func originOf(stmt *gorm.Statement) *guard.Origin {
 	if o := guard.OriginOf(stmt.Context); o.Of(&stmt.SQL) {
 		return o
@@ -23,8 +23,9 @@ func originOf(stmt *gorm.Statement) *guard.Origin {
 	return o
 }
 
-// originKey is where a statement keeps its origin, too, for a hook can put another context into the statement. GORM's soft
-// delete keeps a mark of its own among the clauses, which cost no allocation. Clauses that no processor names are not built.
+// originKey is where a statement also keeps its origin, because a hook can replace the statement's context. It is among the
+// clauses, where GORM's soft delete keeps a mark of its own, because that allocates nothing. GORM does not build clauses that no
+// processor names.
 const originKey = "tenancy:origin"
 
 type originClause struct{ *guard.Origin }
@@ -32,7 +33,8 @@ type originClause struct{ *guard.Origin }
 // Build is never called.
 func (originClause) Build(clause.Builder) {}
 
-// enterContext notes which tenant the statement works for. Those of other kinds than these have no hooks before they are sent.
+// enterContext notes which tenant the statement runs for. Statements of other kinds than these have no hooks before they are
+// sent.
 func (s *statement) enterContext() {
 	o := originOf(s.Statement)
 	o.Enter(s.Context)
@@ -41,8 +43,8 @@ func (s *statement) enterContext() {
 	}
 }
 
-// checkContext refuses a statement whose context a hook has replaced by one that names another tenant. The guard does the
-// same where the new context was made from the old one.
+// checkContext refuses a statement whose context a hook has replaced by one of another tenant. The guard does the same if the
+// new context was made from the old one.
 func (s *statement) checkContext() error {
 	entered, _ := s.Clauses[originKey].Expression.(originClause)
 	if !entered.Of(&s.SQL) || s.bypass != nil || s.DryRun || s.Context == entered.Origin {
@@ -59,7 +61,7 @@ func (s *statement) checkContext() error {
 	return nil
 }
 
-// leaveContext gives a statement that is over its context back.
+// leaveContext gives a statement that is over its own context back.
 func leaveContext(stmt *gorm.Statement) {
 	delete(stmt.Clauses, originKey)
 	o := guard.OriginOf(stmt.Context)

@@ -15,22 +15,22 @@ import (
 	"github.com/gormtenancy/tenancy/internal/private"
 )
 
-// OpenDB returns a guarded pool whose connections connector makes, a connector of github.com/jackc/pgx/v5/stdlib. Use it
-// where GORM is to be given a pool, and the pool is to be guarded before GORM sees it:
+// OpenDB returns a guarded pool whose connections connector makes, a connector of github.com/jackc/pgx/v5/stdlib. Use it to give
+// GORM a pool that is guarded from the start:
 //
 //	pool := tenancy.OpenDB(connector, cfg)
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
 //	err = db.Use(tenancy.New(cfg))
 //
-// The plugin recognises the pool, and wants the same Setting, AppRole and CleanAlways.
+// The plugin recognises the pool, and requires the same Setting, AppRole and CleanAlways.
 func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
 }
 
-// UnguardedPool returns the pool of PostgreSQL's connections, which Close closes. Where GORM has opened it, from a DSN, that is the
-// guarded pool, which (*gorm.DB).DB returns as well. Where the application has given GORM a pool of its own, it is that one,
-// whose Stats count every user's connections; statements sent through it are not guarded: PostgreSQL's policies show them no
-// tenant's row. UnguardedPool returns an error where db has no pool of database/sql.
+// UnguardedPool returns the pool of PostgreSQL's connections, which Close closes. If GORM has opened it from a DSN, it is the
+// guarded pool, which (*gorm.DB).DB also returns. If the application has given GORM a pool, it is that one: its Stats count
+// every user's connections, and statements that are sent through it are not guarded, so that the policies show them no tenant's
+// row. It returns an error if db has no pool of database/sql.
 func UnguardedPool(db *gorm.DB) (*sql.DB, error) {
 	pool := db.Config.ConnPool
 	if b := bypassOf(pool); b != nil {
@@ -49,31 +49,31 @@ func UnguardedPool(db *gorm.DB) (*sql.DB, error) {
 	return nil, gorm.ErrInvalidDB
 }
 
-// pool is a guarded pool, and what hangs on it.
+// pool is a guarded pool, and what belongs to it.
 type pool struct {
 	guarded   *sql.DB
 	inner     *sql.DB // what guarded borrows from, or guarded itself
 	proofs    proofs
 	prepare   sync.Once
-	prepared  *gorm.PreparedStmtDB // by preparedFor, on
+	prepared  *gorm.PreparedStmtDB // by preparedFor, on preparing
 	preparing atomic.Pointer[sql.DB]
 	admin     func() (*sql.DB, error)
 	reader    func() (*sql.DB, error) // of read-only admin clients
-	chosen    []*pool                 // for pools of dbresolver that are chosen in place of this one
-	safe      atomic.Bool             // its roles are, says PostgreSQL, or the Config
+	chosen    []*pool                 // pools that dbresolver chooses in place of this one
+	safe      atomic.Bool             // PostgreSQL says that its roles are safe, or Config skips the question
 
-	log atomic.Pointer[logger.Interface] // GORM's, for transactions that were refused
+	log atomic.Pointer[logger.Interface] // GORM's, for transactions that are refused
 }
 
-// pool returns the guarded pool for db, which may be guarded already. There is one for each db, made when it is first
-// seen: a pool of database/sql has a goroutine of its own.
+// pool returns the guarded pool for db, which may be guarded already. It is made when db is first seen, once, because a pool of
+// database/sql has a goroutine of its own.
 //
-// main is nil for the pool of a *gorm.DB itself. Closing the guarded one closes that too: an application closes what
-// (*gorm.DB).DB returns, and knows no other. A pool of dbresolver, chosen in place of main, it closes by itself; the
-// guarded one for it ends with main.
+// main is nil for the pool of a *gorm.DB itself. Closing its guarded pool closes db as well, because the application knows only
+// what (*gorm.DB).DB returns. For a pool of dbresolver, main is the pool that it is chosen in place of. The application closes
+// that one itself, and the guarded pool for it is closed with main.
 //
-// A pool that is the plugin's alone becomes the guarded one itself. From any other the guarded one borrows: it may be used
-// without the plugin, too.
+// If alone, db is the plugin's only, and becomes the guarded pool itself. From any other pool the guarded one borrows, because
+// that pool may be used without the plugin, too.
 func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (*pool, error) {
 	if known, ok := p.pools.Load(db); ok {
 		return known.(*pool), nil
@@ -100,7 +100,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 			}
 		}
 	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways {
-		return nil, errors.New("the pool is guarded already, with another Setting, AppRole or CleanAlways than the plugin's")
+		return nil, errors.New("the pool is guarded already, with another Setting, AppRole or CleanAlways: give tenancy.OpenDB and tenancy.New the same Config")
 	} else {
 		want.OnBegin = have.OnBegin
 	}
@@ -119,7 +119,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 
 func (p *pool) logTo(log logger.Interface) { p.log.Store(&log) }
 
-// logger returns nil for a pool that no *gorm.DB was seen with.
+// logger returns nil for a pool that was not seen with a *gorm.DB.
 func (p *pool) logger() logger.Interface {
 	if log := p.log.Load(); log != nil {
 		return *log
@@ -127,8 +127,8 @@ func (p *pool) logger() logger.Interface {
 	return nil
 }
 
-// close ends what hangs on a guarded pool, after the pool itself. The closed pool stays known, so that no statement that
-// comes too late opens another.
+// close closes what belongs to a guarded pool, after the pool itself. The closed pool stays known, so that a late statement does
+// not open another.
 func (p *Plugin) close(closed *pool, andInner bool) error {
 	p.opening.Lock()
 	chosen := closed.chosen
@@ -164,7 +164,7 @@ func source(c gorm.ConnPool) *sql.DB {
 	}
 }
 
-// unprepared returns what is below GORM's prepared statements.
+// unprepared returns the pool or transaction below GORM's prepared statements.
 func unprepared(c gorm.ConnPool) gorm.ConnPool {
 	for {
 		switch wrapper := c.(type) {

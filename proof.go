@@ -23,13 +23,13 @@ import (
 // proofValid is how long a yes of PostgreSQL counts for the statements of a pool.
 const proofValid = 30 * time.Second
 
-// verifyIsolation ensures that PostgreSQL isolates the tables of a statement. The first statement of a pool on a table of a tenant's
-// model asks before anything is sent, in a round trip of its own, so that a no harms no transaction. From then on the question
-// travels with a statement when the last yes is too old: see guard.Proof. About other tables it always travels so, for tables
-// that all share must not cost a round trip.
+// verifyIsolation ensures that PostgreSQL isolates the tables of a statement. The first statement of a pool on a tenant table
+// asks in a round trip of its own, before anything is sent, so that a no does not fail a transaction. Later the question travels
+// with a statement when the last yes is too old: see guard.Proof. About other tables it always travels with the statement, so
+// that shared tables cost no round trip.
 //
-// It looks at the statement's table and at relations that it joins. Preloads and associations are statements of their
-// own. Tables in raw SQL and in subqueries are not seen: rls.Isolation.Check sees them.
+// It checks the statement's table and relations that it joins. Preloads and associations are statements of their own. It does
+// not see tables in raw SQL and in subqueries; rls.Isolation.Check does.
 func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.DangerouslySkipProof || s.DryRun || s.op == "raw" || readsColumnTypes(s) {
 		return nil
@@ -60,7 +60,7 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	return nil
 }
 
-// subject is what a proof is about: a table by the name that it has in a statement.
+// subject is what a proof is about: a table by its name in a statement.
 type subject struct {
 	table string
 	sql   bool // the name is SQL that the caller has given to db.Table
@@ -77,7 +77,7 @@ const (
 	kindRaw    subjectKind = "raw" // the table of a model into which raw SQL is read, which may be about another
 )
 
-// subject returns what has to be proved about the table of a statement, and false if nothing has.
+// subject returns what must be proved about the table of a statement, and false if nothing must.
 func (p *Plugin) subject(s *statement) (subject, bool) {
 	shared := s.Schema != nil && policy.IsShared(s.Schema)
 	switch {
@@ -142,9 +142,9 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard
 	return nil
 }
 
-// asksFirst reports whether the plugin asks before the first statement, and not the guard: about a model's own table; where
-// rows are maps, for then it must know whether to fill in the column; where the clause ON CONFLICT must name it; and where the
-// error of the statement is in a *sql.Row, where Config.OnRefuse does not see it.
+// asksFirst reports whether the plugin asks before the first statement, instead of the guard. It does so for a model's own
+// table; if rows are maps, because it must know whether to fill in the column; if the clause ON CONFLICT must name the column;
+// and if the statement's error is in a *sql.Row, where it could not be reported to Config.OnRefuse.
 func (s *statement) asksFirst(key subject) bool {
 	if key.kind != kindTable {
 		return key.kind != kindRaw
@@ -153,7 +153,7 @@ func (s *statement) asksFirst(key subject) bool {
 	return s.op == "row" || s.op == "create" && (s.Schema == nil || len(conflict.Columns) > 0)
 }
 
-// appendProof adds a proof; mostly it is the only one, and nothing is allocated.
+// appendProof adds a proof. Mostly it is the only one, and nothing is allocated.
 func appendProof(proofs []*guard.Proof, p *proof) []*guard.Proof {
 	switch {
 	case len(proofs) == 0:
@@ -183,11 +183,11 @@ func (p *Plugin) warnAbout(s *statement, known *proof) error {
 	return nil
 }
 
-// once makes pgx send a question that is not asked again in one round trip, without preparing it first. The guard takes
-// it for the mode exec, unless simple is the connection's mode.
+// once makes pgx send a question that is asked once in one round trip, without preparing it. The guard uses the mode exec for
+// it, unless simple is the connection's mode.
 const once = pgx.QueryExecModeSimpleProtocol
 
-// ask puts the question to PostgreSQL, under the role and on the connection of the statement that wants to know.
+// ask asks PostgreSQL under the role and on the connection of the statement.
 func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, about *proof) (verdict, error) {
 	args := []any{once}
 	for _, arg := range about.Args {
@@ -204,8 +204,8 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, about *proof) (ver
 	return v, nil
 }
 
-// nameOf returns the table of a subject as to_regclass reads it: in SQL, quoted where it has to be. It returns "" where SQL
-// of the caller begins with no table.
+// nameOf returns the table of a subject as to_regclass reads it: in SQL, quoted if necessary. It returns "" if SQL of the caller
+// does not begin with a table.
 func (s *statement) nameOf(key subject) string {
 	if !key.sql {
 		return s.Quote(key.table)
@@ -239,8 +239,8 @@ func relations(from *schema.Schema, name string) []*schema.Schema {
 	return through
 }
 
-// readsColumnTypes recognises how GORM's migrator learns the types of a table's columns: it reads one row, and looks
-// only at its description. AutoMigrate of a table that has no policy yet must be able to.
+// readsColumnTypes recognises how GORM's migrator reads the types of a table's columns: it selects one row and uses only its
+// description. AutoMigrate must be able to do so before the table has a policy.
 func readsColumnTypes(s *statement) bool {
 	if s.op != "row" || s.Schema != nil || s.SQL.Len() > 0 || len(s.Selects) > 0 {
 		return false
@@ -255,10 +255,10 @@ func readsColumnTypes(s *statement) bool {
 	return limit.Limit != nil && *limit.Limit == 1 && tenant == "" && decided
 }
 
-// verdict is what PostgreSQL says of a table that it isolates, or that needs none.
+// verdict is what PostgreSQL says of a table that it isolates, or that needs no isolation.
 type verdict string
 
-// Those of answersSQL. The other ones are about a temporary table without the column, and about no table.
+// Verdicts of answersSQL. The others are for a temporary table without the column, and for no table.
 const (
 	isolated   verdict = "isolated"   // it has the tenant column, and policies apply
 	columnless verdict = "columnless" // it has no tenant column
@@ -278,8 +278,8 @@ func (q *proof) has(v verdict) bool {
 	return known != nil && *known == v
 }
 
-// newProof returns the question about a table. It is remembered when PostgreSQL has said yes to it, for a name may be made up
-// for one transaction.
+// newProof returns the question about a table. It is remembered once PostgreSQL has said yes, because a name may be made up for
+// one transaction.
 func (p *Plugin) newProof(pool *pool, about subject, name string) *proof {
 	q := &proof{about: about}
 	q.alone[0] = &q.Proof
@@ -304,13 +304,13 @@ func (p *Plugin) newProof(pool *pool, about subject, name string) *proof {
 	return q
 }
 
-// proofs remembers what was proved. Reading takes no lock and allocates nothing; writing copies, which is rare.
+// proofs remembers what was proved. Reading takes no lock and allocates nothing; writing copies the map, which is rare.
 type proofs struct {
 	known   atomic.Pointer[map[subject]*proof]
 	writing sync.Mutex
 }
 
-// maxProofs bounds the memory for applications that make up table names. What is not remembered is asked each time.
+// maxProofs bounds the memory if an application makes up table names. What is not remembered is asked each time.
 const maxProofs = 1024
 
 func (p *proofs) of(table subject) *proof {

@@ -23,12 +23,12 @@ import (
 // It is one row: the verdict, and what is wrong as a JSON document (leak), or NULL.
 //
 // Policies of the roles whose privileges the role has are those that apply to it; PUBLIC is 0
-// (https://www.postgresql.org/docs/current/catalog-pg-policy.html). Permissive ones are joined by OR, so that each must be as
-// it should, and restrictive ones by AND, so that one that is makes up for all others of a command. Where an expression is
-// NULL, nothing is let in by it; without WITH CHECK, USING is used.
+// (https://www.postgresql.org/docs/current/catalog-pg-policy.html). Permissive ones are joined by OR, so that each must bind,
+// and restrictive ones by AND, so that a single good one suffices for a command. An expression that is NULL lets no row
+// in; without WITH CHECK, USING is used.
 //
-// A view that runs with the rights of the role that asks (security_invoker) is as good as the relations beneath it, and is judged by
-// them. Temporary relations are the caller's own: the guard ensures that no one else has left any.
+// A view that runs with the rights of the role that asks (security_invoker) is as safe as the relations beneath it, which
+// are checked instead. Temporary relations are the caller's own: the guard ensures that no earlier user has left any.
 var answersSQL = `(
 WITH RECURSIVE named (oid, temporary, columned) AS (
     SELECT c.oid, c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema(), ` + hasColumn + `
@@ -118,8 +118,8 @@ func binds(tree string) string {
 // askSQL asks before the first statement on a table.
 var askSQL = `SELECT verdict, coalesce(leak, '') FROM ` + answersSQL
 
-// raiseSQL asks in the flight of a statement, which PostgreSQL must not run where something is wrong. So it raises an error then,
-// by asking for a setting that no one has, and the setting's name is what is wrong. Its second column says whether the yes
+// raiseSQL asks together with a statement, which PostgreSQL must not run if something is wrong. So it raises an error then, by
+// asking for a setting that does not exist, and the setting's name says what is wrong. Its second column says whether the yes
 // lasts for some time; NULL is a yes for this statement alone.
 var raiseSQL = `SELECT verdict, CASE WHEN leak IS NOT NULL` +
 	` THEN pg_catalog.current_setting(pg_catalog.concat('` + leakMark + `', leak))` +
@@ -141,15 +141,15 @@ type leak struct {
 	Policy     string // that lets in more than a tenant's rows, or may do so; empty if none applies
 }
 
-// leakIn returns what raiseSQL has raised, and nil if it failed for another reason. Only errors of that statement come here, so
-// that none of the application's can be mistaken for one.
+// leakIn returns what raiseSQL has raised, and nil if it failed for another reason. It gets errors of that statement only, so that an
+// error of the application cannot be mistaken for one.
 func leakIn(err error) *leak {
 	const undefinedObject = "42704"
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.Code != undefinedObject {
 		return nil
 	}
-	_, raised, found := strings.Cut(pgErr.Message, leakMark) // whose quotes depend on lc_messages
+	_, raised, found := strings.Cut(pgErr.Message, leakMark) // the quotes around it depend on lc_messages
 	end := strings.LastIndexByte(raised, '}')
 	if !found || end < 0 {
 		return nil
@@ -160,7 +160,7 @@ func leakIn(err error) *leak {
 func readLeak(document string) *leak {
 	var l leak
 	if err := json.Unmarshal([]byte(document), &l); err != nil {
-		return &leak{Table: "the table"} // refused all the same
+		return &leak{Table: "the table"} // refused nevertheless
 	}
 	return &l
 }
@@ -185,7 +185,7 @@ func (l *leak) remedy(column string) string {
 		return "the view " + l.Table + " shows what its owner sees: create it WITH (security_invoker = true), of " +
 			"PostgreSQL 15 and later"
 	case l.Kind != ordinary && l.Kind != partitioned:
-		return l.Table + " is no table, and can have no policy: read tenants' rows from the table itself"
+		return l.Table + " is not a table and cannot have a policy: read tenants' rows from the table itself"
 	case l.Policy != "":
 		return "the policy " + quote(l.Policy) + " on " + l.Table + " is not known to let in one tenant's rows only: replace it " +
 			"by one that compares " + quote(column) + " with the setting, as rls.Isolation{}.Migrate makes it, or, if you are " +

@@ -12,12 +12,12 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// This file is about how a refusal reaches the caller.
+// How a refusal reaches the caller as an error.
 
-// errorKey is where a statement keeps the error that must not get lost, in GORM's settings of that one statement.
+// errorKey is where a statement keeps its first error, in GORM's settings of that one statement.
 const errorKey = "tenancy:error"
 
-// refuse ends a statement with err, if there is one, before anything is sent.
+// refuse ends a statement with err, if it is not nil, before anything is sent.
 func refuse(db *gorm.DB, op string, err error) {
 	if err != nil {
 		_ = db.AddError(explain(db.Statement, op, err))
@@ -33,7 +33,7 @@ func refuseAll(tx, db *gorm.DB, op string, err error) *gorm.DB {
 		refused = p.refusedBegin(db, err)
 	}
 	tx.Config.ConnPool, tx.Statement.ConnPool = refused, refused
-	if !errors.Is(err, ErrNotInstalled) { // without our callback, an error here makes Row return nil
+	if !errors.Is(err, ErrNotInstalled) { // without the plugin's callbacks, an error here makes Row return nil
 		_ = tx.AddError(err)
 	}
 	return tx
@@ -48,8 +48,8 @@ func explain(stmt *gorm.Statement, op string, err error) error {
 	return &Error{Op: op, Table: stmt.Table, Err: err}
 }
 
-// keepFirstError remembers the first error, of this statement or of one for its associations: a refusal, or what ended it, such as a
-// deadline. GORM's AddError keeps of older errors only the text, so that a rollback that fails later would hide it.
+// keepFirstError remembers the first error of this statement or of one for its associations, such as a refusal or a deadline.
+// GORM's AddError keeps only the text of older errors, so that an error of a later rollback would hide it.
 func keepFirstError(db *gorm.DB) {
 	if db.Error == nil {
 		return
@@ -59,7 +59,7 @@ func keepFirstError(db *gorm.DB) {
 	}
 }
 
-// endStatement returns the last of our callbacks. It brings back an error that a later one hides, and tells of a refusal.
+// endStatement returns the last of the plugin's callbacks. It restores an error that a later one hides, and reports a refusal.
 func (p *Plugin) endStatement(op string) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		p.restoreError(db, op)
@@ -96,7 +96,7 @@ func (p *Plugin) restoreError(db *gorm.DB, op string) {
 	}
 }
 
-// hiding is an error whose text tells of another one that its chain does not.
+// hiding adds to an error the earlier one, which its text contains and its chain does not.
 type hiding struct {
 	error
 	hidden error
@@ -104,7 +104,7 @@ type hiding struct {
 
 func (h hiding) Unwrap() []error { return []error{h.hidden, h.error} }
 
-// refusedPool answers every statement with the same error. It stands in where an error in GORM's db.Error would not do:
+// refusedPool returns the same error for every statement. It is used where an error in GORM's db.Error would not do:
 // (*gorm.DB).Row returns nil then, and Scan on that panics.
 type refusedPool struct {
 	err     error
@@ -123,8 +123,8 @@ func (r refusedPool) QueryContext(context.Context, string, ...any) (*sql.Rows, e
 	return nil, r.err
 }
 
-// QueryRowContext returns a row whose Scan returns the error. Only database/sql can make one: its pools look at the
-// context before anything else, so that one without connections will do.
+// QueryRowContext returns a row whose Scan returns the error. Only database/sql can make a row. Its pools look at the context
+// first, so a pool without connections suffices.
 func (r refusedPool) QueryRowContext(ctx context.Context, query string, _ ...any) *sql.Row {
 	return noConnections.QueryRowContext(refusedContext{ctx, r.err}, query)
 }
@@ -148,7 +148,7 @@ var (
 	done          = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 )
 
-// refusedContext is a context that has ended, with our error.
+// refusedContext is a context that has ended with the refusal as its error.
 type refusedContext struct {
 	context.Context
 	err error
@@ -157,7 +157,7 @@ type refusedContext struct {
 func (refusedContext) Done() <-chan struct{} { return done }
 func (c refusedContext) Err() error          { return c.err }
 
-// quietLogger leaves out what GORM has to say about callbacks.
+// quietLogger drops what GORM logs about callbacks.
 type quietLogger struct{ logger.Interface }
 
 func (quietLogger) Info(context.Context, string, ...any) {}

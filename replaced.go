@@ -12,8 +12,8 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// A plugin that replaces GORM's own callback for reading may answer a statement from memory, by its SQL and arguments, as
-// github.com/go-gorm/caches does. PostgreSQL is not asked then, and what tells tenants apart is the tenant condition alone.
+// A plugin that replaces GORM's own callback for reading may return a result from memory, found by the SQL and its arguments, as
+// github.com/go-gorm/caches does. PostgreSQL is not asked then, so only the tenant condition tells tenants apart.
 
 // gormCallbacks are GORM's callbacks for reading, by the kind of statement.
 var gormCallbacks = map[string]uintptr{
@@ -21,8 +21,8 @@ var gormCallbacks = map[string]uintptr{
 	"row":   reflect.ValueOf(callbacks.RowQuery).Pointer(),
 }
 
-// checkReplaced refuses a read that another plugin's callback, in GORM's place, could answer with what is not the tenant's: one
-// without a tenant condition, and one that PostgreSQL would not be asked for another tenant's transaction.
+// checkReplaced refuses a read that another plugin's callback, in place of GORM's, could serve with another tenant's rows: one
+// without a tenant condition, and one in a transaction of another tenant.
 func (s *statement) checkReplaced() error {
 	read := s.DB.Callback().Query().Get("gorm:query")
 	if s.op == "row" {
@@ -44,13 +44,13 @@ func (s *statement) checkReplaced() error {
 	if s.namesTenant() {
 		return nil
 	}
-	return wrapf(ErrForeignCallback, "the package %s has replaced the callback gorm:%s, and may answer from memory what it has read "+
-		"for another tenant: the statement has no tenant condition (shared table, raw SQL without tenancy.Condition, Bypass, WithoutTenant or "+
-		"Config.OmitTenantCondition). Send it with a *gorm.DB without that plugin, or name the package in Config.DangerouslyTrustCallbacks",
+	return wrapf(ErrForeignCallback, "the package %s has replaced the callback gorm:%s, and may return rows from memory that it has "+
+		"read for another tenant, because the statement has no tenant condition (shared table, raw SQL without tenancy.Condition, Bypass, "+
+		"WithoutTenant or Config.OmitTenantCondition): send it with a *gorm.DB without that plugin, or name the package in Config.DangerouslyTrustCallbacks",
 		by, s.op)
 }
 
-// namesTenant reports whether the SQL names the statement's tenant, so that it is not the same for two tenants.
+// namesTenant reports whether the SQL names the statement's tenant, and so is not the same for two tenants.
 func (s *statement) namesTenant() bool {
 	if s.SQL.Len() == 0 {
 		return s.hasCondition()
@@ -76,8 +76,8 @@ func packageOf(function string) string {
 // checkPlugins refuses a *gorm.DB whose other plugins cannot be guarded.
 func checkPlugins(db *gorm.DB) error {
 	if _, ok := db.Plugins["gorm:sharding"]; ok {
-		return wrapf(ErrForeignCallback, "gorm.io/sharding sends each statement through a pool of its own, which hides from the guard what it "+
-			"sends: use PostgreSQL's partitions, or a *gorm.DB for each shard with a plugin of its own")
+		return wrapf(ErrForeignCallback, "gorm.io/sharding hides from the guard what it sends, because it uses pools of its own: "+
+			"use PostgreSQL's partitions, or a *gorm.DB for each shard with a plugin of its own")
 	}
 	return nil
 }

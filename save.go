@@ -8,8 +8,8 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// saveByKey lets Save update the row that is there where the tenant is a part of the primary key and the struct leaves it unset. GORM
-// takes such a struct for a new row, because a part of its key is zero, and would insert it in any case.
+// saveByKey lets Save update an existing row if the tenant column is a part of the primary key and the struct leaves it unset.
+// GORM takes such a struct for a new row, because a part of its key is zero, and would insert it.
 func (s *statement) saveByKey() {
 	field := s.tenant.field
 	if s.Statement == nil || field == nil || !field.PrimaryKey || len(s.Schema.PrimaryFields) < 2 || s.ReflectValue.Kind() != reflect.Struct {
@@ -28,7 +28,7 @@ func (s *statement) saveByKey() {
 	}
 }
 
-// calledBy returns the method of *gorm.DB that a callback runs for. To the callbacks Save and Create look the same.
+// calledBy returns the method of *gorm.DB that a callback runs for. Save and Create look the same to the callbacks.
 func calledBy() string {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])

@@ -9,18 +9,18 @@ import (
 	"gorm.io/gorm/schema"
 )
 
-// GORM scans a column into a value from a pool that all models of a process share, and copies it into the model also
-// when the scan has failed, as it does when a context ends in the middle of a row (scanIntoStruct in gorm's scan.go).
-// What the value held before, perhaps of another tenant, is in the model then, beside the error. So we see to it that
-// values from the pool are empty.
+// GORM scans a column into a value from a sync.Pool that all models of a process share. It copies the value into the model even
+// if the scan has failed, for example when a context ends in the middle of a row (scanIntoStruct in gorm's scan.go). Then the
+// model holds what the value held before, perhaps another tenant's, beside the error. So the plugin ensures that values from the
+// pool are empty.
 
-// scanPools are the schemas whose values are, and the types that such a schema was looked up for.
+// scanPools are the schemas that are done, and the types for which a schema was looked up.
 type scanPools struct {
 	known sync.Map // by *schema.Schema and reflect.Type
 	mu    sync.Mutex
 }
 
-// statement makes the values fresh that the rows of a statement are scanned into.
+// statement replaces the value pools of what the rows of a statement are scanned into.
 func (f *scanPools) statement(stmt *gorm.Statement) {
 	if stmt.Schema == nil {
 		return
@@ -39,7 +39,7 @@ func (f *scanPools) statement(stmt *gorm.Statement) {
 	if _, known := f.known.Load(t); known {
 		return
 	}
-	// GORM takes the columns of the model and the fields of this struct.
+	// GORM uses the columns of the model and the fields of this struct.
 	other := gorm.Statement{DB: stmt.DB}
 	if other.Parse(reflect.New(t).Interface()) == nil {
 		f.schema(other.Schema)
@@ -55,12 +55,12 @@ func (f *scanPools) schema(s *schema.Schema) {
 	defer f.mu.Unlock()
 	seen := map[*schema.Schema]bool{}
 	f.reach(s, seen)
-	for s := range seen { // not before all are fresh: a join scans several
+	for s := range seen { // after all are done, because a join scans several
 		f.known.Store(s, nil)
 	}
 }
 
-// reach goes through a schema and all that are related to it.
+// reach replaces the value pools of a schema and of all schemas related to it.
 func (f *scanPools) reach(s *schema.Schema, seen map[*schema.Schema]bool) {
 	if s == nil || seen[s] {
 		return
@@ -86,13 +86,14 @@ func (f *scanPools) reach(s *schema.Schema, seen map[*schema.Schema]bool) {
 	}
 }
 
-// newPool is for values that can't be emptied: it makes a new one each time.
+// newPool is for values that cannot be emptied: it makes a new one each time.
 type newPool struct{ pool *sync.Pool }
 
 func (p newPool) Get() any { return p.pool.New() }
 func (p newPool) Put(any)  {}
 
-// freshPool is for pointers to pointers, as GORM scans all other fields. It empties what others have put back as well.
+// freshPool is for pointers to pointers, as GORM scans all other fields. It empties a value when it is taken out, because users
+// without the plugin put values back, too.
 type freshPool struct{ schema.FieldNewValuePool }
 
 func (p freshPool) Get() any {

@@ -9,7 +9,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// ID is what can identify a tenant: text, a whole number, or the 16 bytes of a UUID as in most UUID packages.
+// ID is a type that can identify a tenant: text, an integer, or the 16 bytes of a UUID as in most UUID packages.
 type ID interface {
 	~string |
 		~int | ~int8 | ~int16 | ~int32 | ~int64 |
@@ -18,15 +18,15 @@ type ID interface {
 }
 
 // WithTenant returns a context whose statements run for the tenant with this id. Integers are written in decimal, 16 bytes as a
-// UUID in lower case with dashes, text as it is. A type that implements driver.Valuer is written as it is stored, and an array
-// that implements encoding.TextMarshaler, such as a ULID, as that says.
+// UUID in lower case with dashes, text as it is. A type that implements driver.Valuer is written as it is stored. An array that
+// implements encoding.TextMarshaler, such as a ULID, is written as that says.
 //
-// A tenant has one id: statements on a model whose tenant column is an integer or a UUID in Go are refused with ErrInvalidTenant
-// where the id is written otherwise than PostgreSQL writes it, such as "07" or a UUID in upper case.
+// A tenant has one id. Statements on a model whose tenant column is an integer or a UUID in Go are refused with ErrInvalidTenant
+// if the id is not written as PostgreSQL writes it, such as "07" or a UUID in upper case.
 //
-// The zero value of every type ("", 0, the nil UUID) is no tenant: an id that nobody has set must not become one.
-// Under it, and under text that is longer than 1024 bytes, is not UTF-8 or holds a NUL, which PostgreSQL can't store,
-// statements are refused with ErrNoTenant, even if an outer context names a tenant.
+// The zero value of every type ("", 0, the nil UUID) is no tenant, so that an unset id does not become one. Text that is longer
+// than 1024 bytes, is not UTF-8 or holds a NUL, which PostgreSQL cannot store, is no tenant either. Under such an id statements
+// are refused with ErrNoTenant, even if an outer context names a tenant.
 func WithTenant[T ID](ctx context.Context, id T) context.Context {
 	return guard.WithTenant(ctx, formatID(id))
 }
@@ -37,15 +37,15 @@ func WithoutTenant(ctx context.Context) context.Context {
 	return guard.WithoutTenant(ctx)
 }
 
-// TenantFromContext returns the id of the tenant that statements under ctx run for, as text. It returns false when
-// there is none: nothing was said, the id can't be used, or WithoutTenant was.
+// TenantFromContext returns the id of the tenant that statements under ctx run for, as text. It returns false if there is none:
+// ctx says nothing, its id cannot be used, or it is one of WithoutTenant.
 func TenantFromContext(ctx context.Context) (string, bool) {
 	id, _ := guard.Tenant(ctx)
 	return id, id != ""
 }
 
 // formatID writes an id as text, and the zero value of its type as "". An id that says how it is stored, or an array that says
-// how it is written, is taken at its word. What cannot be stored is "" as well.
+// how it is written, is written that way. An id that cannot be stored is "" as well.
 func formatID[T ID](id T) string {
 	if s, ok := any(id).(string); ok {
 		return s

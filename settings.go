@@ -9,12 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// settingsSQL reads, as JSON, the settings that ALTER ROLE and ALTER DATABASE have given to the connections of the login,
-// for those settings that isolation depends on. Any login may give them to itself
-// (https://www.postgresql.org/docs/current/sql-alterrole.html), and they outlive the connection that did.
+// settingsSQL reads, as JSON, the settings that ALTER ROLE and ALTER DATABASE have given to the connections of the login, if
+// isolation depends on them. Any login may give settings to itself (https://www.postgresql.org/docs/current/sql-alterrole.html),
+// and they outlive the connection.
 //
-// One in the connection string wins over them, so what it overrides is left out; of the role and of settings without a
-// definition PostgreSQL does not say where a value comes from. The values stay at the server: a tenant's id may be one.
+// A setting in the connection string overrides them, so what it overrides is left out. For the role and for settings without a
+// definition, PostgreSQL does not say where a value comes from. The values stay on the server, because one of them may be a
+// tenant's id.
 const settingsSQL = `
 (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
         'name', s.name, 'role', s.setrole <> 0, 'database', s.setdatabase <> 0, 'wrong', s.wrong)
@@ -40,27 +41,27 @@ const settingsSQL = `
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings o
                    WHERE o.name = pg_catalog.lower(s.name) AND o.source = 'client'))`
 
-// setting is one that ALTER ROLE or ALTER DATABASE has given to a login's connections.
+// setting is a setting that ALTER ROLE or ALTER DATABASE has given to a login's connections.
 type setting struct {
 	Name           string
 	Role, Database bool // whether it is for one role only, and for one database only
-	Wrong          bool // whether its value is one that isolation does not go with
+	Wrong          bool // whether isolation does not work with its value
 }
 
-// readOnlyByDefault may be meant: for the login of a replica.
+// readOnlyByDefault may be intended, for the login of a replica.
 const readOnlyByDefault = "default_transaction_read_only"
 
-// problems are what happens to statements on connections that start with such a setting. What is not here is the tenant's.
+// problems says what happens to statements on connections that start with such a setting. Config.Setting is not among them.
 var problems = map[string]string{
 	"row_security":             "with row_security off, so that PostgreSQL refuses each statement on a tenant table",
 	"session_replication_role": "with session_replication_role replica, so that no foreign key is checked",
-	"client_encoding":          "with another client_encoding than UTF8, so that a tenant's id could become another",
+	"client_encoding":          "with another client_encoding than UTF8, so that the server could read a tenant's id as another one",
 	"role":                     "in another role, which raw SQL can return to",
 	readOnlyByDefault:          "with default_transaction_read_only on, so that nothing can be written",
 }
 
-// checkSettings refuses a login whose connections start with settings that isolation does not go with, and warns of those
-// that only keep it from writing. The JSON is what settingsSQL reads.
+// checkSettings refuses a login whose connections start with settings that isolation does not work with, and warns of those that
+// only keep it from writing. The JSON is the result of settingsSQL.
 func (p *Plugin) checkSettings(ctx context.Context, login, database string, listed *string, rowSecurityOff bool) error {
 	var all []setting
 	if listed != nil {
@@ -93,8 +94,8 @@ func (p *Plugin) checkSettings(ctx context.Context, login, database string, list
 	return wrapf(ErrUnsafeSettings, "connections of %s start %s", quote(login), strings.Join(wrong, "; and "))
 }
 
-// resetSQL returns the SQL that undoes the wrong values of a setting, and "" where the one that counts is not wrong: the
-// first, for PostgreSQL prefers that of a role in a database, then the role's, then the database's.
+// resetSQL returns the SQL that resets the wrong values of a setting, and "" if the value in effect is not wrong. The first one
+// is in effect: PostgreSQL prefers that of a role in a database to the role's, and the role's to the database's.
 func resetSQL(all []setting, name, login, database string) string {
 	var (
 		undo   []string

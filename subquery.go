@@ -9,9 +9,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// Subqueries. GORM builds one that is given as a *gorm.DB by a dry run of its own, which knows nothing of the statement around it. Where
-// its context names no tenant, it gets that of the statement while the clause around it is written, and on a copy, so that it gets its
-// tenant condition.
+// Subqueries. GORM builds a subquery that is given as a *gorm.DB by a dry run, which knows nothing of the statement around it.
+// If its context names no tenant, the plugin gives it that of the statement while the clause around it is written, on a copy, so
+// that the subquery gets its tenant condition.
 
 // bindIn returns a clause whose subqueries have the statement's tenant.
 func (p *Plugin) bindIn(stmt *gorm.Statement, c clause.Clause) clause.Clause {
@@ -171,7 +171,7 @@ func (p *Plugin) bindVar(stmt *gorm.Statement, v any) (_ any, changed bool) {
 	switch v := v.(type) {
 	case *gorm.DB:
 		if v.Statement == nil || v.Error != nil || v.Plugins["tenancy"] != gorm.Plugin(p) || bypassOf(v.Config.ConnPool) != nil ||
-			guard.CheckTenant(v.Statement.Context) != guard.ErrNoTenant { //nolint:errorlint // or it says something
+			guard.CheckTenant(v.Statement.Context) != guard.ErrNoTenant { //nolint:errorlint // an error that wraps it means that the context says something
 			return nil, false
 		}
 		if id := p.conditionTenant(stmt); id != "" {

@@ -10,8 +10,8 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// followResolver makes dbresolver's choice a guarded pool in the moment it is made. Mostly the callbacks after it come
-// early enough; not where dbresolver.Use or dbresolver.Write choose the pool for a transaction that begins right away.
+// followResolver wraps dbresolver's callback, so that the pool it chooses is guarded at once. Mostly the plugin's later
+// callbacks would do, but dbresolver.Use and dbresolver.Write choose the pool of a transaction that begins immediately.
 func (p *Plugin) followResolver(db *gorm.DB) error {
 	const name = "gorm:db_resolver"
 	quiet := db.Logger
@@ -25,7 +25,7 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 		}
 		if err := on.before("*").Replace(name, func(db *gorm.DB) {
 			choose(db)
-			// An error in db would not keep GORM from beginning a transaction, which nobody would end then.
+			// An error in db would not keep GORM from beginning a transaction, which would never end.
 			if err := p.takeChosen(db); err != nil {
 				db.Statement.ConnPool = p.refusedBegin(db, explain(db.Statement, "resolve", err))
 			}
@@ -36,7 +36,7 @@ func (p *Plugin) followResolver(db *gorm.DB) error {
 	return nil
 }
 
-// takeChosen sees to it that what dbresolver has chosen is guarded.
+// takeChosen ensures that the pool that dbresolver has chosen is guarded.
 func (p *Plugin) takeChosen(db *gorm.DB) error {
 	switch b := unprepared(db.Config.ConnPool).(type) {
 	case *bypassPool:
@@ -53,7 +53,7 @@ func (p *Plugin) takeChosen(db *gorm.DB) error {
 	}
 }
 
-// takePool sees to it that the statement goes through a guarded pool, and returns which.
+// takePool ensures that the statement goes through a guarded pool, and returns that pool.
 func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 	stmt := db.Statement
 	switch c := stmt.ConnPool.(type) {
@@ -81,8 +81,8 @@ func (p *Plugin) takePool(db *gorm.DB) (*pool, error) {
 	}
 }
 
-// guardedFor returns the guarded pool for one that a statement of db is about to use. Without a decision about the
-// tenant nothing will be sent, so nothing is asked about the roles.
+// guardedFor returns the guarded pool for the pool that a statement of db is about to use. Without a decision about the tenant
+// nothing will be sent, so it does not ask about the roles either.
 func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
 	ctx := db.Statement.Context
 	known, ok := p.pools.Load(c)
@@ -114,16 +114,17 @@ func (p *Plugin) poolOf(ctx context.Context, c gorm.ConnPool) (*pool, error) {
 		}
 	}
 	if from == nil {
-		return nil, wrapf(ErrForeignCallback, "%T, which another plugin has put in place of the pool, hides from the guard what it sends", c)
+		return nil, wrapf(ErrForeignCallback, "another plugin has put %T in place of the pool, and hides from the guard what it sends: use a *gorm.DB without that plugin", c)
 	}
 	return nil, fmt.Errorf("tenancy: %T was not taken from a guarded pool: begin it with this *gorm.DB, after the plugin "+
 		"is installed", c)
 }
 
-// preparedFor returns the store of prepared statements that statements outside a transaction use in place of GORM's. It
-// prepares on a pool of its own, which borrows a connection only to run something. GORM's keeps all who need a statement
-// waiting until it is prepared: if that waited for a connection, and the last one had a transaction that needs the statement,
-// both would wait for ever.
+// preparedFor returns the store of prepared statements that statements outside a transaction use instead of GORM's. It prepares
+// on a pool of its own, which borrows a connection only to run a statement.
+//
+// With GORM's store, all who need a statement wait until it is prepared. If that waited for a connection, and a transaction that
+// needs the same statement held the last one, both would wait without end.
 func (p *Plugin) preparedFor(pool *pool, db *gorm.DB) *gorm.PreparedStmtDB {
 	pool.prepare.Do(func() {
 		cfg, _ := guard.Of(pool.guarded)
@@ -135,7 +136,7 @@ func (p *Plugin) preparedFor(pool *pool, db *gorm.DB) *gorm.PreparedStmtDB {
 	return pool.prepared
 }
 
-// knownPool returns the guarded pool that a statement goes to, and nil if it has not been seen.
+// knownPool returns the guarded pool that a statement goes to, and nil if the plugin has not seen it.
 func (p *Plugin) knownPool(c gorm.ConnPool) *pool {
 	c = unprepared(unbound(unprepared(c)))
 	db, ok := c.(*sql.DB)

@@ -10,8 +10,8 @@ import (
 	"gorm.io/gorm/schema"
 )
 
-// checkAssignments refuses an update that would move rows to another tenant, and fills in the tenant where Save would
-// write an unset column.
+// checkAssignments refuses an update that would move rows to another tenant, and fills in the tenant if Save would write an
+// unset column.
 func (s *statement) checkAssignments() error {
 	if s.tenant.name == "" {
 		return nil
@@ -50,8 +50,8 @@ func (f *filler) updateMap(row map[string]any) error {
 			continue
 		}
 		if value == nil && len(row) > 1 && allNil(row) {
-			// GORM takes an association apart by setting its whole foreign key to NULL. Where that is composite, as it
-			// should be, the tenant is part of it, and has to stay.
+			// GORM removes an association by setting its whole foreign key to NULL. If the key is composite, as it should be,
+			// the tenant column is a part of it and must stay.
 			row = maps.Clone(row)
 			delete(row, key)
 			f.Dest = row
@@ -103,8 +103,7 @@ func (f *filler) updateStruct(row reflect.Value) error {
 	return f.set(field, row)
 }
 
-// fieldIn returns the field of the tenant column in a struct that an update takes its values from. It need not be the
-// model.
+// fieldIn returns the field of the tenant column in a struct that an update takes its values from, which need not be the model.
 func (f *filler) fieldIn(t reflect.Type) *schema.Field {
 	if f.Schema == nil {
 		return nil // GORM refuses it

@@ -11,7 +11,7 @@ import (
 
 // writeWhere adds the tenant condition to a WHERE clause.
 func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause {
-	if stmt.DB.Error != nil { // it is refused, and not sent; a cache must not find it
+	if stmt.DB.Error != nil { // it is refused and not sent, and a cache of queries must not find it
 		c.Expression = clause.Expr{SQL: "FALSE"}
 		return c
 	}
@@ -55,13 +55,13 @@ func (w conditioned) Build(b clause.Builder) {
 	_ = b.WriteByte('(')
 	clause.Where{Exprs: w.exprs}.Build(b)
 	if strings.Contains(stmt.SQL.String()[start:], "--") {
-		_ = b.WriteByte('\n') // or it would be a part of the comment
+		_ = b.WriteByte('\n') // the parenthesis would be a part of the comment
 	}
 	_ = b.WriteByte(')')
 }
 
-// mayHoldOr reports whether an expression, joined to another by AND without parentheses, may mean something else. It need not be
-// exact: parentheses harm nothing.
+// mayHoldOr reports whether an expression that is joined to another by AND needs parentheses. In doubt it returns true, because
+// parentheses harm nothing.
 func mayHoldOr(e clause.Expression) bool {
 	switch e := e.(type) {
 	case clause.Eq, clause.Neq, clause.Gt, clause.Gte, clause.Lt, clause.Lte, clause.Like, clause.IN:
@@ -73,7 +73,7 @@ func mayHoldOr(e clause.Expression) bool {
 	}
 }
 
-// without leaves out conditions that say the same as the tenant condition.
+// without removes conditions that equal the tenant condition.
 func (t condition) without(exprs []clause.Expression) []clause.Expression {
 	same := func(e clause.Expression) bool {
 		eq, ok := e.(clause.Eq)
@@ -85,8 +85,8 @@ func (t condition) without(exprs []clause.Expression) []clause.Expression {
 	return slices.DeleteFunc(slices.Clone(exprs), same)
 }
 
-// complete completes conditions on a key that the tenant is a part of: a struct that does not name its tenant is one of this
-// tenant's.
+// complete completes conditions on a key that contains the tenant column: a struct that leaves its tenant unset is one of this
+// tenant.
 func (t condition) complete(exprs []clause.Expression) []clause.Expression {
 	for i, e := range exprs {
 		if in, ok := e.(clause.IN); ok {
@@ -99,7 +99,7 @@ func (t condition) complete(exprs []clause.Expression) []clause.Expression {
 	return exprs
 }
 
-// isColumn reports whether a column of a condition is the tenant column of the statement's own table.
+// isColumn reports whether the column of a condition is the tenant column of the statement's own table.
 func (t condition) isColumn(column any) bool {
 	switch c := column.(type) {
 	case string:
