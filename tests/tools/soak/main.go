@@ -1,8 +1,8 @@
 // Command soak works for many tenants at once, for a long time, while connections are cut, sessions are ended and
 // contexts are cancelled:
 //
-//	go run ./tests/soak                      # ten minutes, 32 goroutines
-//	go run ./tests/soak -duration 1h -goroutines 64
+//	go run ./tests/tools/soak                      # ten minutes, 32 goroutines
+//	go run ./tests/tools/soak -duration 1h -goroutines 64
 //
 // No row of another tenant may be seen and no transaction be half applied; memory, goroutines and prepared statements
 // must stay flat. It prints a line every ten seconds and a report at the end, and exits with 1 if something was wrong.

@@ -1,12 +1,13 @@
 // Command bench measures what tenants' statements cost with the plugin, next to what they cost in other ways, and writes
 // the report docs/benchmark.md, its plots and its numbers:
 //
-//	go run ./tests/bench          # under 20 minutes, on a machine that does nothing else
-//	go run ./tests/bench -quick   # under 2 minutes: the shape of the full report, less exact
+//	go run ./tests/tools/bench          # under 20 minutes, on a machine that does nothing else
+//	go run ./tests/tools/bench -quick   # under 2 minutes: the shape of the full report, less exact
 //
-// The tenants of very different sizes can be measured by themselves, in a few minutes. All else in the report stays as it is:
+// The tenants of very different sizes can be measured by themselves, in a few minutes. All else in the report stays as it is,
+// by the numbers that the last full run has left:
 //
-//	go run ./tests/bench -only skew -rest docs/benchmark.json
+//	go run ./tests/tools/bench -only skew -rest docs/benchmark.json
 //
 // It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
 package main

@@ -31,7 +31,7 @@ func TestCommand(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(dir, "benchmark.md"))
 	require.NoError(t, err)
 	require.Contains(t, string(page), "First by primary key")
-	require.FileExists(t, filepath.Join(dir, "benchmark", "ratios-loopback.svg"))
+	require.FileExists(t, filepath.Join(dir, "benchmark", "ratios.svg"))
 
 	again := t.TempDir()
 	require.NoError(t, run(t.Context(), settings{render: filepath.Join(dir, "benchmark.json"), out: again}))
@@ -71,7 +71,7 @@ func TestCommandMeasuresSkewAlone(t *testing.T) {
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "benchmark.md"))
 	require.NoError(t, err)
-	require.Contains(t, string(page), "Measured in a run of its own")
+	require.Contains(t, string(page), "Measured in a separate run")
 	require.FileExists(t, filepath.Join(dir, "benchmark", "skew.svg"))
 }
 

@@ -38,11 +38,6 @@ func (view) NetworkNames() []string { return []string{halfMs, noDelay, loopback}
 // StepNetworks are those under which messages are measured.
 func (view) StepNetworks() []string { return []string{loopback, halfMs} }
 
-// PlotOfRatios is the path of the network's plot, if there is one.
-func (v view) PlotOfRatios(network string) string {
-	return map[string]string{loopback: "benchmark/ratios-loopback.svg", halfMs: "benchmark/ratios-0.5ms.svg"}[network]
-}
-
 // Missed are the goals that were missed.
 func (v view) Missed() (missed []goal) {
 	for _, g := range v.goals() {

@@ -11,7 +11,7 @@ import (
 // TestMutationsApply: each mutation still has a place in the code.
 func TestMutationsApply(t *testing.T) {
 	t.Parallel()
-	const internal = "../../internal/"
+	const internal = "../../../internal/"
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
 			dir := t.TempDir()

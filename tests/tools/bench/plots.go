@@ -58,23 +58,8 @@ func (r *results) plots() (map[string][]byte, error) {
 		files[name] = buf.Bytes()
 		return nil
 	}
-	for _, each := range []struct {
-		name string
-		plot *plot.Plot
-	}{
-		{"ratios-loopback.svg", r.plotRatios(loopback, "Loopback, no network")},
-		{"ratios-0.5ms.svg", r.plotRatios(halfMs, "0.5 ms each way")},
-		{"throughput-loopback.svg", r.plotThroughput(loopback, "Throughput of First, loopback")},
-		{"throughput-0.5ms.svg", r.plotThroughput(halfMs, "Throughput of First, 0.5 ms each way")},
-		{"delay.svg", r.plotDelay()},
-		{"tenants.svg", plotSizes(r.Tenants, "First", "First, by the number of tenants in a table of constant size", "tenants")},
-		{"rows.svg", plotSizes(r.Rows, "First", "First, by the number of rows", "rows")},
-		{"rows-find.svg", plotSizes(r.Rows, "Find100", "Find of 100 rows, by the number of rows", "rows")},
-		{"statements.svg", plotSizes(r.Statements, "First", "First, in so many different texts", "texts")},
-	} {
-		if err := add(each.name, each.plot, plotHeight); err != nil {
-			return nil, err
-		}
+	if err := add("ratios.svg", r.plotRatios(loopback, "Loopback, no network"), plotHeight); err != nil {
+		return nil, err
 	}
 	if r.Skew != nil {
 		if err := add("skew.svg", r.Skew.plot(), skewHeight); err != nil {
@@ -216,100 +201,6 @@ func ratioTicks(most float64) (ticks []plot.Tick) {
 		}
 	}
 	return ticks
-}
-
-func (r *results) plotThroughput(network, title string) *plot.Plot {
-	lines := map[string]plotter.XYs{}
-	for _, t := range r.Goroutines {
-		if t.Network == network {
-			lines[t.Variant] = append(lines[t.Variant], plotter.XY{X: float64(t.Goroutines), Y: t.PerSecond})
-		}
-	}
-	p := plotLines(title, lines, "goroutines", "statements per second", true)
-	if p != nil {
-		p.Legend.Left = true
-	}
-	return p
-}
-
-// plotDelay shows how First takes a slower network: by its round trips.
-func (r *results) plotDelay() *plot.Plot {
-	lines := map[string]plotter.XYs{}
-	for _, n := range networks {
-		if !n.proxied {
-			continue
-		}
-		for _, v := range curve {
-			if t := r.cell("First", n.name).of(v.Name); t != nil {
-				lines[v.Name] = append(lines[v.Name], plotter.XY{X: float64(n.delay.Microseconds()) / 1000, Y: t.Median / 1000})
-			}
-		}
-	}
-	p := plotLines("First, by the delay of the network", lines, "delay in each direction, ms", "median, ms", false)
-	if p != nil {
-		p.Legend.Left = true
-	}
-	return p
-}
-
-func plotSizes(all []sizes, operation, title, unit string) *plot.Plot {
-	lines := map[string]plotter.XYs{}
-	for _, s := range all {
-		if s.Operation == operation {
-			lines[s.Variant] = append(lines[s.Variant], plotter.XY{X: float64(s.Size), Y: s.Median})
-		}
-	}
-	return plotLines(title, lines, unit, "median, µs", true)
-}
-
-// plotLines draws a line for each variant, from zero upwards. It returns nil if there are none.
-func plotLines(title string, lines map[string]plotter.XYs, x, y string, logarithmic bool) *plot.Plot {
-	p := newPlot(title)
-	p.X.Label.Text, p.Y.Label.Text = x, y
-	most := 0.0
-	var xs []float64
-	for _, name := range []string{"wrapper", "plain", "tenancy"} {
-		points := lines[name]
-		if len(points) == 0 {
-			continue
-		}
-		s := styles[name]
-		line, dots, err := plotter.NewLinePoints(points)
-		if err != nil {
-			panic(err) // not a number
-		}
-		line.Color, line.Width = s.color, 1.8
-		dots.GlyphStyle = draw.GlyphStyle{Color: s.color, Radius: 3.2, Shape: s.shape}
-		p.Add(line, dots)
-		p.Legend.Add(s.legend, line, dots)
-		xs = xs[:0]
-		for _, point := range points {
-			xs, most = append(xs, point.X), max(most, point.Y)
-		}
-	}
-	if len(xs) == 0 {
-		return nil
-	}
-	p.Y.Min, p.Y.Max = 0, most*1.25 // room for the legend
-	if logarithmic {
-		p.X.Scale = plot.LogScale{}
-		p.X.Min, p.X.Max = xs[0]/1.1, xs[len(xs)-1]*1.1
-	}
-	var ticks []plot.Tick
-	for _, value := range xs {
-		ticks = append(ticks, plot.Tick{Value: value, Label: number(value)})
-	}
-	p.X.Tick.Marker = plot.ConstantTicks(ticks)
-	p.Y.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick {
-		marks := plot.DefaultTicks{}.Ticks(low, high)
-		for i := range marks {
-			if !marks[i].IsMinor() {
-				marks[i].Label = number(marks[i].Value)
-			}
-		}
-		return marks
-	})
-	return p
 }
 
 // number writes 100000 as 100,000 and 0.25 as it is.

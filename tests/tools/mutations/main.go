@@ -1,9 +1,9 @@
 // Command mutations breaks the guard on purpose, one way after another, and runs the tests on each broken copy: tests that
 // pass there would prove nothing.
 //
-//	go run ./tests/mutations             # writes the table in docs/faults.md
-//	go run ./tests/mutations -run bypass # only mutations whose name contains that, and no table
-//	go run ./tests/mutations -from CALL  # from that on, after a run that was stopped
+//	go run ./tests/tools/mutations             # writes the table in docs/faults.md
+//	go run ./tests/tools/mutations -run bypass # only mutations whose name contains that, and no table
+//	go run ./tests/tools/mutations -from CALL  # from that on, after a run that was stopped
 //
 // It works on a copy of the files that git tracks, in a temporary directory, and takes half an hour on two cores. It fails
 // if a mutation is not noticed, or no longer applies to the code.

@@ -1,5 +1,4 @@
-// Package pool mistreats a small pool of connections from many goroutines at once.
-package pool
+package isolation
 
 import (
 	"context"
@@ -8,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -18,16 +16,12 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
-
-func TestMain(m *testing.M) { pgserver.Main(m) }
 
 // Note is a tenant's.
 type Note struct {
@@ -39,14 +33,14 @@ type Note struct {
 const (
 	goroutines    = 50
 	rounds        = 50
-	tenants       = 7
+	tenantCount   = 7
 	notesEach     = 40
 	killEveryNth  = 40 // rounds, over all goroutines
 	shortDeadline = 3 * time.Millisecond
 )
 
-// TestTorture runs random work for random tenants on one or two connections, while contexts are cancelled, goroutines
-// panic, rows are left unread, settings are changed by hand and backends are killed. Nobody may see another's row, and
+// TestTorture runs random work for random tenantCount on one or two connections, while contexts are cancelled, goroutines
+// panic, rows are left unread, settings are changed by hand and backends are killed. No tenant may see another's row, and
 // nothing may be left behind.
 func TestTorture(t *testing.T) {
 	for _, maxOpen := range []int{1, 2} {
@@ -71,8 +65,8 @@ func TestTorture(t *testing.T) {
 			require.Eventually(t, func() bool { return c.inner.Stats().InUse == 0 }, 10*time.Second, time.Millisecond,
 				"connections in use")
 
-			for tenant := range tenants { // and the pool still serves everybody
-				ctx := tenancy.WithTenant(context.Background(), name(tenant))
+			for tenant := range tenantCount { // and the pool still serves everybody
+				ctx := testdb.As(tenantName(tenant))
 				var n int64
 				require.NoError(t, c.db.WithContext(ctx).Model(&Note{}).Where("text = ?", "seed").Count(&n).Error)
 				require.EqualValues(t, notesEach, n)
@@ -91,54 +85,31 @@ type chamber struct {
 	turn, crossed, survived, failed atomic.Int64
 }
 
-func name(tenant int) string { return fmt.Sprintf("tenant-%d", tenant) }
+func tenantName(tenant int) string { return fmt.Sprintf("tenant-%d", tenant) }
 
 func newChamber(t *testing.T, maxOpen int) *chamber {
-	d := pgserver.New(t)
-	ctx := context.Background()
-	owner := open(t, d.Owner.DSN)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(ctx, owner, &Note{})
-	require.NoError(t, err)
-
-	admin := open(t, d.Admin.DSN)
-	for tenant := range tenants {
+	d := testdb.New(t, &Note{})
+	for tenant := range tenantCount {
 		notes := make([]Note, notesEach)
 		for i := range notes {
-			notes[i] = Note{TenantID: name(tenant), Text: "seed"}
+			notes[i] = Note{TenantID: tenantName(tenant), Text: "seed"}
 		}
-		require.NoError(t, admin.Create(&notes).Error)
+		require.NoError(t, d.AdminDB.Create(&notes).Error)
 	}
 
-	killer, err := sql.Open("pgx", pgserver.Shared(t).DSN())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, killer.Close()) })
-
-	c := &chamber{t: t, db: open(t, d.App.DSN), killer: killer, appRole: d.App.Role}
-	require.NoError(t, c.db.Use(tenancy.New(tenancy.Config{
-		AdminRole: d.Admin.Role,
-		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})))
+	killer := testdb.OpenSQL(t, pgserver.Shared(t).DSN())
+	c := &chamber{t: t, db: d.Open(t, d.Config()), killer: killer, appRole: d.App.Role}
+	var err error
 	c.inner, err = tenancy.UnguardedPool(c.db)
 	require.NoError(t, err)
 	c.inner.SetMaxOpenConns(maxOpen)
 	return c
 }
 
-func open(t *testing.T, dsn string) *gorm.DB {
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
-}
-
 // round does one thing for one tenant.
 func (c *chamber) round(t *testing.T) {
-	tenant := name(rand.IntN(tenants))
-	ctx := tenancy.WithTenant(context.Background(), tenant)
+	tenant := tenantName(rand.IntN(tenantCount))
+	ctx := testdb.As(tenant)
 	if c.turn.Add(1)%killEveryNth == 0 {
 		c.kill(t)
 	}
@@ -312,7 +283,7 @@ var tortures = []func(ctx context.Context, c *chamber, tenant string) error{
 	},
 	// leave settings behind on the connection
 	func(ctx context.Context, c *chamber, _ string) error {
-		return c.db.WithContext(ctx).Exec("SET app.tenant_id = '" + name(rand.IntN(tenants)) + "'").Error
+		return c.db.WithContext(ctx).Exec("SET app.tenant_id = '" + tenantName(rand.IntN(tenantCount)) + "'").Error
 	},
 	// leave a transaction behind on the connection
 	func(ctx context.Context, c *chamber, _ string) error {
@@ -326,12 +297,12 @@ var tortures = []func(ctx context.Context, c *chamber, tenant string) error{
 	func(ctx context.Context, c *chamber, _ string) error {
 		var n int64
 		err := tenancy.Bypass(c.db, "torture").WithContext(ctx).Model(&Note{}).Where("text = ?", "seed").Count(&n).Error
-		if err == nil && n != tenants*notesEach {
+		if err == nil && n != tenantCount*notesEach {
 			return fmt.Errorf("the bypass client counts %d notes", n)
 		}
 		return err
 	},
-	// nobody
+	// no tenant
 	func(ctx context.Context, c *chamber, _ string) error {
 		var notes []Note
 		err := c.db.WithContext(tenancy.WithoutTenant(ctx)).Find(&notes).Error
