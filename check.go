@@ -8,6 +8,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // CheckMode says what Initialize does about holes in the isolation of the database.
@@ -37,7 +38,7 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 		Setting: p.config.Setting, Column: p.config.Column, AppRole: p.config.AppRole, AdminRole: p.config.AdminRole,
 		ReadOnlyRole: p.config.ReadOnlyRole,
 	}
-	report, err := isolation.Check(ctx, db, p.config.CheckOptions...)
+	report, err := check.Run(ctx, db, isolation, p.config.CheckOptions...)
 	switch {
 	case err != nil && p.config.Check == CheckRefuse:
 		return fmt.Errorf("tenancy: check the database: %w", err)
@@ -53,7 +54,7 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 }
 
 // warn writes a record for each finding, and for what was not looked at.
-func (p *Plugin) warn(ctx context.Context, report rls.Report) {
+func (p *Plugin) warn(ctx context.Context, report check.Report) {
 	for _, f := range report.Findings {
 		p.config.Logger.WarnContext(ctx, "tenancy: hole in the isolation of the database",
 			"code", string(f.Code), "severity", f.Severity.String(), "object", f.Object, "problem", f.Problem)

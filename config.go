@@ -11,7 +11,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/policy"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // Config says how tenants are isolated. Its zero value is the strictest: the setting and the column have their usual names,
@@ -87,14 +87,14 @@ type Config struct {
 	// the statements of two tenants apart.
 	OmitTenantCondition bool
 
-	// Check says whether Initialize checks the whole database, as rls.Isolation.Check does, and what it does about holes. The zero
+	// Check says whether Initialize checks the whole database, as check.Run of package rls/check does, and what it does about holes. The zero
 	// value, CheckOff, does not check, because a development database has holes until it is migrated. In each case the plugin asks
 	// PostgreSQL about each tenant table before its first use.
 	Check CheckMode
 
-	// CheckOptions are the options of that check: rls.Allow tolerates a finding, rls.Schemas restricts the check, rls.Models names
+	// CheckOptions are the options of that check: check.Allow tolerates a finding, check.Schemas restricts the check, check.Models names
 	// the models, among which a SharedModel is skipped.
-	CheckOptions []rls.CheckOption
+	CheckOptions []check.Option
 
 	// DangerouslyAllowUnsafeRole skips the checks whether policies apply to the role in use and to the login, whether settings of the
 	// login or the extension citus break isolation, and whether the admin role can be taken. Initialize then sends nothing.

@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 func TestConfigIsValidated(t *testing.T) {
@@ -60,7 +60,7 @@ func TestConfigIsValidated(t *testing.T) {
 		{tenancy.Config{DangerouslySkipProof: true, DangerouslyWarnOnly: true}, "DangerouslySkipProof"},
 		{tenancy.Config{DangerouslyTrustPolicies: []string{`archive."No tes"`, "notes; x"}}, "DangerouslyTrustPolicies"},
 		{tenancy.Config{Check: 3}, "Check 3"},
-		{tenancy.Config{CheckOptions: []rls.CheckOption{rls.Schemas("public")}}, "CheckOptions"},
+		{tenancy.Config{CheckOptions: []check.Option{check.Schemas("public")}}, "CheckOptions"},
 	} {
 		cfg := c.cfg
 		cfg.DangerouslyAllowUnsafeRole = true

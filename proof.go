@@ -29,7 +29,7 @@ const proofValid = 30 * time.Second
 // that shared tables cost no round trip.
 //
 // It checks the statement's table and relations that it joins. Preloads and associations are statements of their own. It does
-// not see tables in raw SQL and in subqueries; rls.Isolation.Check does.
+// not see tables in raw SQL and in subqueries; check.Run of package rls/check does.
 func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.DangerouslySkipProof || s.DryRun || s.op == "raw" || readsColumnTypes(s) {
 		return nil

@@ -8,10 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
-// migrateConcurrently migrates with indexes made concurrently. All of it happens in one session, which holds the lock.
-func (i Isolation) migrateConcurrently(ctx context.Context, db *gorm.DB, models []any) ([]Change, error) {
+// concurrently migrates with indexes made concurrently. All of it happens in one session, which holds the lock.
+func (m migration) concurrently(ctx context.Context, db *gorm.DB) ([]Change, error) {
 	if inTransaction(db) {
 		return nil, errors.New("no index can be made concurrently within a transaction: " +
 			"migrate outside of one, or without ConcurrentIndexes")
@@ -32,76 +35,65 @@ func (i Isolation) migrateConcurrently(ctx context.Context, db *gorm.DB, models 
 
 	pinned := db.WithContext(ctx)
 	pinned.Statement.ConnPool = conn
-	early, err := i.migrateEarly(ctx, pinned, conn, models)
+	early, err := m.early(ctx, pinned, conn)
 	if err != nil {
 		return early, err
 	}
-	rest, err := i.migrateAtOnce(ctx, pinned, models)
+	rest, err := m.atOnce(ctx, pinned)
 	return append(early, rest...), err
 }
 
-// migrateEarly does to tables that are there already what needs no transaction around it all: first their missing columns,
+// early does to tables that are there already what needs no transaction around it all: first their missing columns,
 // then the tenants of their rows, as an index is better made of what is there than kept up to date, and then the indexes.
-func (i Isolation) migrateEarly(ctx context.Context, db *gorm.DB, conn *sql.Conn, models []any) ([]Change, error) {
-	if err := i.checkRoles(ctx, conn); err != nil {
+func (m migration) early(ctx context.Context, db *gorm.DB, conn *sql.Conn) ([]Change, error) {
+	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
 	var changes []Change
 	err := db.Transaction(func(tx *gorm.DB) (err error) {
-		changes, err = i.addColumns(ctx, tx, models)
+		changes, err = m.addColumns(ctx, tx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if i.Backfill != nil {
-		err = db.Transaction(func(tx *gorm.DB) error { return i.backfillEarly(ctx, tx, models) })
+	if m.give != nil {
+		err = db.Transaction(func(tx *gorm.DB) error { return m.backfillEarly(ctx, tx) })
 		if err != nil {
 			return changes, err
 		}
 	}
-	indexed, err := i.indexEarly(ctx, db, conn, models)
+	indexed, err := m.indexEarly(ctx, db, conn)
 	return append(changes, indexed...), err
 }
 
 // addColumns adds the columns that the tables of models lack.
-func (i Isolation) addColumns(ctx context.Context, tx *gorm.DB, models []any) ([]Change, error) {
-	m, targets, err := i.prepare(tx, models)
+func (m migration) addColumns(ctx context.Context, tx *gorm.DB) ([]Change, error) {
+	migrator := m.set.Migrator(tx)
+	if err := migrator.AddColumns(); err != nil {
+		return nil, err
+	}
+	tables, err := m.Foresee(ctx, tx.Statement.ConnPool, migrator, m.set)
 	if err != nil {
 		return nil, err
 	}
-	for _, model := range m.all(models) {
-		if m.HasTable(model) {
-			if err := m.addColumns(model); err != nil {
-				return nil, err
-			}
-		}
-	}
-	tables, err := i.foresee(ctx, tx.Statement.ConnPool, m, targets, models)
-	if err != nil {
-		return nil, err
-	}
-	return i.run(ctx, tx.Statement.ConnPool, tables, func(c Change) bool { return c.column })
+	return m.makeEarly(ctx, tx.Statement.ConnPool, tables, func(c plan.Change) bool { return c.AddsColumn })
 }
 
 // backfillEarly gives rows their tenant. Those of a table whose policies are forced have to wait for the transaction of
 // Migrate, which can see them.
-func (i Isolation) backfillEarly(ctx context.Context, tx *gorm.DB, models []any) error {
-	m, targets, err := i.prepare(tx, models)
-	if err != nil {
-		return err
-	}
-	tables, err := i.foresee(ctx, tx.Statement.ConnPool, m, targets, models)
+func (m migration) backfillEarly(ctx context.Context, tx *gorm.DB) error {
+	tables, err := m.Foresee(ctx, tx.Statement.ConnPool, m.set.Migrator(tx), m.set)
 	if err != nil {
 		return err
 	}
 	visible := map[string]bool{}
 	for _, t := range tables {
-		visible[t.quoted()] = !t.fresh && !t.Forced
+		visible[t.Quoted()] = !t.Fresh && !t.Forced
 	}
-	for _, c := range i.plan(tables) {
-		if visible[c.fill] {
-			if err := i.backfill(ctx, tx, c); err != nil {
+	for _, c := range m.Plan(tables) {
+		if visible[c.Fill] {
+			if err := m.backfill(ctx, tx, c); err != nil {
 				return err
 			}
 		}
@@ -110,64 +102,62 @@ func (i Isolation) backfillEarly(ctx context.Context, tx *gorm.DB, models []any)
 }
 
 // indexEarly makes indexes concurrently: those that GORM would make, and then those that the plan still misses.
-func (i Isolation) indexEarly(ctx context.Context, db *gorm.DB, conn *sql.Conn, models []any) ([]Change, error) {
-	m, targets, err := i.prepare(db, models)
+func (m migration) indexEarly(ctx context.Context, db *gorm.DB, conn *sql.Conn) ([]Change, error) {
+	migrator := m.set.Migrator(db)
+	tables, err := m.Foresee(ctx, conn, migrator, m.set)
 	if err != nil {
 		return nil, err
 	}
-	tables, err := i.foresee(ctx, conn, m, targets, models)
-	if err != nil {
-		return nil, err
-	}
-	tagged, err := m.tagged(tables, models)
+	tagged, err := plan.Tagged(tables, migrator)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range tagged {
-		if err := i.runEarly(ctx, conn, c); err != nil {
+		if err := m.runEarly(ctx, conn, c); err != nil {
 			return nil, err
 		}
 	}
-	if tables, err = i.foresee(ctx, conn, m, targets, models); err != nil {
+	if tables, err = m.Foresee(ctx, conn, migrator, m.set); err != nil {
 		return nil, err
 	}
-	return i.run(ctx, conn, tables, func(c Change) bool { return !c.column })
+	return m.makeEarly(ctx, conn, tables, func(c plan.Change) bool { return !c.AddsColumn })
 }
 
-// run makes those changes that can be made early and are wanted, and returns them.
-func (i Isolation) run(ctx context.Context, conn gorm.ConnPool, tables []table, wanted func(Change) bool) ([]Change, error) {
+// makeEarly makes those changes that can be made early and are wanted, and returns them.
+func (m migration) makeEarly(ctx context.Context, conn gorm.ConnPool, tables []plan.Table, wanted func(plan.Change) bool) ([]Change, error) {
 	var changes []Change
-	for _, c := range i.plan(tables) {
-		if c.early == "" || !wanted(c) {
+	for _, c := range m.Plan(tables) {
+		if c.Early == "" || !wanted(c) {
 			continue
 		}
-		if err := i.runEarly(ctx, conn, c); err != nil {
+		if err := m.runEarly(ctx, conn, c); err != nil {
 			return changes, err
 		}
-		if c.early != c.SQL {
+		if c.Early != c.SQL {
 			c.Description += concurrentlyMade
 		}
-		c.SQL = c.early
-		changes = append(changes, c)
+		c.SQL = c.Early
+		changes = append(changes, newChange(c))
 	}
 	return changes, nil
 }
 
 // runEarly makes a change early.
-func (i Isolation) runEarly(ctx context.Context, conn gorm.ConnPool, c Change) error {
-	if c.early == "" {
+func (m migration) runEarly(ctx context.Context, conn gorm.ConnPool, c plan.Change) error {
+	const activeTransaction = "25001"
+	if c.Early == "" {
 		return nil
 	}
-	_, err := conn.ExecContext(ctx, c.early)
+	_, err := conn.ExecContext(ctx, c.Early)
 	if err == nil {
 		return nil
 	}
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == codeInTransaction {
-		err = serverError{cause: err, text: "the connection sends nothing without a transaction: " +
+	if errors.As(err, &pg) && pg.Code == activeTransaction {
+		err = catalog.ServerError{Cause: err, Text: "the connection sends nothing without a transaction: " +
 			"for ConcurrentIndexes pass a *gorm.DB of the owner's that takes no role"}
 	}
-	return fmt.Errorf("%s: %s: %w", c.Table, c.Description+concurrentlyMade, i.explainChange(c, err))
+	return fmt.Errorf("%s: %s: %w", c.Table, c.Description+concurrentlyMade, m.explain(c, err))
 }
 
 // concurrentlyMade is what the description of a change ends with that was made early.

@@ -20,8 +20,5 @@
 // The policies compare the tenant column with a PostgreSQL setting, and hide every row while that setting is empty. The
 // application sets it in each transaction: package tenancy does so for GORM.
 //
-// Check looks for holes in the live catalog of a database, however it was made, and says by what SQL to fix each.
-//
-//	report, err := iso.Check(ctx, db)
-//	fmt.Print(report.SQL())
+// Package rls/check looks for holes in the live catalog of a database, however it was made, and says by what SQL to fix each.
 package rls

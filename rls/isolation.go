@@ -3,23 +3,11 @@ package rls
 import (
 	"context"
 	"fmt"
-	"regexp"
 
 	"gorm.io/gorm"
 
-	"github.com/gormtenancy/tenancy/internal/sqltext"
-)
-
-const (
-	defaultSetting = "app.tenant_id"
-	defaultColumn  = "tenant_id"
-
-	tenantPolicy = "tenant_isolation"
-	adminPolicy  = "tenant_admin"
-	readerPolicy = "tenant_read_only"
-
-	// maxIdentifier is the length in bytes at which PostgreSQL cuts an identifier off (NAMEDATALEN - 1).
-	maxIdentifier = 63
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
 // Isolation says how tenants are kept apart in a database. The zero value is complete: it isolates by the column
@@ -61,74 +49,13 @@ type Isolation struct {
 	ConcurrentIndexes bool
 }
 
-// customSetting is what PostgreSQL accepts as the name of a setting that it does not know (valid_custom_variable_name in
-// its guc.c).
-var customSetting = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)+$`)
-
-// complete returns i with its defaults filled in, or an error that says what is wrong with it.
-func (i Isolation) complete() (Isolation, error) {
-	if i.Setting == "" {
-		i.Setting = defaultSetting
+// planner returns what plans for i, with its defaults filled in, or an error that says what is wrong with i.
+func (i Isolation) planner() (plan.Planner, error) {
+	config := policy.Config{
+		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole,
+	}.WithDefaults()
+	if err := config.Validate(); err != nil {
+		return plan.Planner{}, fmt.Errorf("rls: %w", err)
 	}
-	if i.Column == "" {
-		i.Column = defaultColumn
-	}
-	if !customSetting.MatchString(i.Setting) {
-		return i, fmt.Errorf("rls: setting %q is not a name that PostgreSQL accepts: "+
-			"use letters and digits in two parts joined by a dot, such as %q", i.Setting, defaultSetting)
-	}
-	if len(i.Column) > maxIdentifier {
-		return i, fmt.Errorf("rls: column %q is longer than the %d bytes of a PostgreSQL identifier", i.Column, maxIdentifier)
-	}
-	if i.AppRole != "" && i.AppRole == i.AdminRole {
-		return i, fmt.Errorf("rls: role %q can't be both AppRole and AdminRole: the application would see every tenant's rows",
-			i.AppRole)
-	}
-	if i.ReadOnlyRole != "" && (i.ReadOnlyRole == i.AppRole || i.ReadOnlyRole == i.AdminRole) {
-		return i, fmt.Errorf("rls: role %q cannot be ReadOnlyRole, because it is AppRole or AdminRole", i.ReadOnlyRole)
-	}
-	return i, nil
-}
-
-// roles returns the roles that are granted something.
-func (i Isolation) roles() []string {
-	roles := make([]string, 0, 3)
-	for _, role := range []string{i.AppRole, i.AdminRole, i.ReadOnlyRole} {
-		if role != "" {
-			roles = append(roles, role)
-		}
-	}
-	return roles
-}
-
-// privileges returns what a role is granted on tables and on their sequences.
-func (i Isolation) privileges(role string) (onTables, onSequences []string) {
-	if role == i.ReadOnlyRole {
-		return []string{"SELECT"}, nil
-	}
-	return tablePrivileges, sequencePrivileges
-}
-
-// policyNames returns the names of the policies that a tenant's table should have.
-func (i Isolation) policyNames() []string {
-	names := []string{tenantPolicy}
-	if i.AdminRole != "" {
-		names = append(names, adminPolicy)
-	}
-	if i.ReadOnlyRole != "" {
-		names = append(names, readerPolicy)
-	}
-	return names
-}
-
-// current is the expression for the current tenant as a value of the type, NULL when there is none. NULLIF is needed
-// because a setting made for one transaction reads as an empty string after it, not as NULL.
-func (i Isolation) current(columnType string) string {
-	return fmt.Sprintf("NULLIF(current_setting(%s, true), '')::%s", sqltext.Literal(i.Setting), columnType)
-}
-
-// predicate is the expression of the tenant's policy. The scalar subquery makes PostgreSQL read the setting once for a
-// statement and not once for a row, and leaves the bare column for an index to match.
-func (i Isolation) predicate(columnType string) string {
-	return fmt.Sprintf("%s = (SELECT %s)", ident(i.Column), i.current(columnType))
+	return plan.Planner{Config: config, Backfills: i.Backfill != nil}, nil
 }

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 
-	"gorm.io/driver/postgres"
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/model"
+	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
 // Migrate runs GORM's AutoMigrate for the models and then isolates their tables. It needs the connection of the role that
@@ -64,36 +68,49 @@ import (
 // is returned with the error. Errors of PostgreSQL can be had with errors.As and *pgconn.PgError; no error text holds a stored
 // value.
 func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]Change, error) {
-	i, err := i.complete()
+	p, err := i.planner()
 	if err != nil {
 		return nil, err
 	}
-	if err := usable(db); err != nil {
+	if err := model.Usable(db); err != nil {
 		return nil, fmt.Errorf("rls: %w", err)
 	}
 	if _, decided := guard.Tenant(ctx); !decided {
 		ctx = guard.InTenantRole(ctx)
 	}
 	db = db.WithContext(ctx)
+	set, err := model.Parse(db, p.Column, models)
+	if err != nil {
+		return nil, fmt.Errorf("rls: %w", err)
+	}
+	m := migration{Planner: p, give: i.Backfill, set: set, models: models}
 	var changes []Change
 	if i.ConcurrentIndexes {
-		changes, err = i.migrateConcurrently(ctx, db, models)
+		changes, err = m.concurrently(ctx, db)
 	} else {
-		changes, err = i.migrateAtOnce(ctx, db, models)
+		changes, err = m.atOnce(ctx, db)
 	}
 	if err != nil {
-		return changes, fmt.Errorf("rls: %w", i.explain(err))
+		return changes, fmt.Errorf("rls: %w", catalog.Explain(err, p.Column))
 	}
 	return changes, nil
 }
 
-// migrateAtOnce migrates in one transaction.
-func (i Isolation) migrateAtOnce(ctx context.Context, db *gorm.DB, models []any) (changes []Change, err error) {
+// migration is one call of Migrate.
+type migration struct {
+	plan.Planner
+	give   func(ctx context.Context, tx *gorm.DB, table string) error // Isolation.Backfill
+	set    *model.Set
+	models []any
+}
+
+// atOnce migrates in one transaction.
+func (m migration) atOnce(ctx context.Context, db *gorm.DB) (changes []Change, err error) {
 	if inTransaction(db) {
 		err = db.Transaction(func(tx *gorm.DB) error {
 			_, err := tx.Statement.ConnPool.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock)
 			if err == nil {
-				changes, err = i.migrate(ctx, tx, models)
+				changes, err = m.run(ctx, tx)
 			}
 			return err
 		})
@@ -104,7 +121,7 @@ func (i Isolation) migrateAtOnce(ctx context.Context, db *gorm.DB, models []any)
 	err = await(ctx, func() (got bool, err error) {
 		err = db.Transaction(func(tx *gorm.DB) error {
 			if got, err = tryLock(ctx, tx.Statement.ConnPool, lockTransaction); got {
-				changes, err = i.migrate(ctx, tx, models)
+				changes, err = m.run(ctx, tx)
 			}
 			return err
 		}, level)
@@ -116,58 +133,33 @@ func (i Isolation) migrateAtOnce(ctx context.Context, db *gorm.DB, models []any)
 	return changes, nil
 }
 
-// usable refuses what Migrate can't work with.
-func usable(db *gorm.DB) error {
-	if err := supported(db); err != nil {
-		return err
-	}
-	if db.DryRun {
-		return errors.New("the *gorm.DB is in DryRun mode, in which nothing can be migrated")
-	}
-	return nil
-}
-
-// supported refuses other dialects than PostgreSQL's.
-func supported(db *gorm.DB) error {
-	if db == nil || db.Config == nil || db.Dialector == nil {
-		return errors.New("no database: pass the *gorm.DB of the role that owns the tables")
-	}
-	if _, ok := unkept(db.Dialector).Migrator(db).(postgres.Migrator); !ok {
-		return fmt.Errorf("dialect %q is not supported: open the database with gorm.io/driver/postgres", db.Name())
-	}
-	return nil
-}
-
-// migrate does the work of Migrate within a transaction.
-func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Change, error) {
+// run does the work of Migrate within a transaction.
+func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	conn := tx.Statement.ConnPool
-	if err := i.checkRoles(ctx, conn); err != nil {
+	if err := m.checkRoles(ctx, conn); err != nil {
+		return nil, err
+	}
+	if err := m.set.Migrator(tx).AutoMigrate(m.models...); err != nil {
 		return nil, err
 	}
 
-	m, targets, err := i.prepare(tx, models)
+	known := plan.Known{}
+	planned, err := m.Survey(ctx, conn, m.set, known)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.AutoMigrate(models...); err != nil {
-		return nil, err
-	}
-
-	known := patterns{}
-	changes, err := i.survey(ctx, conn, targets, known)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range changes {
-		if err := i.backfill(ctx, tx, c); err != nil {
+	var changes []Change
+	for _, c := range planned {
+		if err := m.backfill(ctx, tx, c); err != nil {
 			return nil, err
 		}
 		if _, err := conn.ExecContext(ctx, c.SQL); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.Description, i.explainChange(c, err))
+			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.Description, m.explain(c, err))
 		}
+		changes = append(changes, newChange(c))
 	}
 	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it.
-	left, err := i.survey(ctx, conn, targets, known)
+	left, err := m.Survey(ctx, conn, m.set, known)
 	if err != nil {
 		return nil, err
 	}
@@ -179,17 +171,28 @@ func (i Isolation) migrate(ctx context.Context, tx *gorm.DB, models []any) ([]Ch
 }
 
 // backfill gives rows their tenant before a change that requires it.
-func (i Isolation) backfill(ctx context.Context, tx *gorm.DB, c Change) error {
-	if i.Backfill == nil || c.fill == "" {
+func (m migration) backfill(ctx context.Context, tx *gorm.DB, c plan.Change) error {
+	if m.give == nil || c.Fill == "" {
 		return nil
 	}
 	var orphans bool
-	query := fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s IS NULL)", c.fill, ident(i.Column))
+	query := fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s IS NULL)", c.Fill, sqltext.Ident(m.Column))
 	if err := tx.Statement.ConnPool.QueryRowContext(ctx, query).Scan(&orphans); err != nil || !orphans {
 		return err
 	}
-	if err := i.Backfill(ctx, tx.Session(&gorm.Session{NewDB: true}), c.fill); err != nil {
-		return fmt.Errorf("%s: backfill %s: %w", c.Table, i.Column, i.explain(err))
+	if err := m.give(ctx, tx.Session(&gorm.Session{NewDB: true}), c.Fill); err != nil {
+		return fmt.Errorf("%s: backfill %s: %w", c.Table, m.Column, catalog.Explain(err, m.Column))
 	}
 	return nil
+}
+
+// explain says of an error what to do about the rows that stand in the way of a change.
+func (m migration) explain(c plan.Change, err error) error {
+	const foreignKeyViolation = "23503"
+	var pg *pgconn.PgError
+	if c.Misfits == "" || !errors.As(err, &pg) || pg.Code != foreignKeyViolation {
+		return catalog.Explain(err, m.Column)
+	}
+	return catalog.ServerError{Cause: err, Text: "the table has rows that refer to a row of another tenant, or to none: " +
+		"correct or delete what this query finds, and migrate again: " + c.Misfits}
 }

@@ -2,55 +2,63 @@ package rls
 
 import (
 	"context"
-	"database/sql"
+	"encoding/json"
 	"fmt"
 
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // checkRoles refuses roles that do not exist, and an application role that PostgreSQL would not apply the tenant's policy
 // to.
-func (i Isolation) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
-	for _, role := range i.roles() {
+func (m migration) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
+	for _, role := range m.Roles() {
 		var exists bool
 		const query = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)"
 		if err := conn.QueryRowContext(ctx, query, role).Scan(&exists); err != nil {
 			return err
 		}
 		if !exists {
-			return fmt.Errorf("role %q does not exist: create it first: %s", role, i.createRole(role))
+			return fmt.Errorf("role %q does not exist: create it first: %s", role, m.createRole(role))
 		}
 	}
-	if i.AppRole == "" {
+	if m.AppRole == "" {
 		return nil
 	}
 	var (
-		superuser, bypasses bool
-		inherited           sql.NullString // NULL if from neither
+		version   int
+		role      = policy.Role{Name: m.AppRole}
+		inherited []byte
 	)
-	const query = `SELECT rolsuper, rolbypassrls, (SELECT rolname FROM pg_roles r
-			WHERE rolname = ANY ($2::text[]) AND pg_has_role(app.oid, r.oid, 'USAGE') ORDER BY rolname LIMIT 1)
-		FROM pg_roles app WHERE rolname = $1`
-	err := conn.QueryRowContext(ctx, query, i.AppRole, []string{i.AdminRole, i.ReadOnlyRole}).Scan(&superuser, &bypasses, &inherited)
-	switch role := ident(i.AppRole); {
-	case err != nil:
+	err := conn.QueryRowContext(ctx, appRoleQuery, m.AppRole, []string{m.AdminRole, m.ReadOnlyRole}).Scan(
+		&version, &role.Superuser, &role.BypassRLS, &inherited)
+	if err != nil {
 		return err
-	case superuser:
-		return fmt.Errorf("role %q is a superuser, to whom no policy applies: ALTER ROLE %s NOSUPERUSER", i.AppRole, role)
-	case bypasses:
-		return fmt.Errorf("role %q has BYPASSRLS, so no policy applies to it: ALTER ROLE %s NOBYPASSRLS", i.AppRole, role)
-	case inherited.Valid:
-		admin := ident(inherited.String)
-		return fmt.Errorf("role %q inherits the rights of %q and would see every tenant's rows: "+
-			"REVOKE %[4]s FROM %[3]s; ALTER ROLE %[3]s NOINHERIT; GRANT %[4]s TO %[3]s", i.AppRole, inherited.String, role, admin)
+	}
+	if err := json.Unmarshal(inherited, &role.Inherits); err != nil {
+		return err
+	}
+	if dangers := role.Dangers(version); len(dangers) > 0 {
+		consequence := "no policy applies to it"
+		if dangers[0].Kind == policy.InheritsExempt {
+			consequence = "it would see the rows of all tenants"
+		}
+		return fmt.Errorf("role %q %s, so that %s: %s", m.AppRole, dangers[0].Problem, consequence, dangers[0].SQL())
 	}
 	return nil
 }
 
+// appRoleQuery asks about the role $1, and whether it has the rights of the roles $2.
+var appRoleQuery = `SELECT current_setting('server_version_num')::int, rolsuper, rolbypassrls,
+		coalesce(` + policy.InheritsFrom("app.oid", "$2::text[]") + `, '[]')::text
+	FROM pg_roles app WHERE rolname = $1`
+
 // createRole is the statement that makes a missing role.
-func (i Isolation) createRole(role string) string {
-	if role == i.AdminRole || role == i.ReadOnlyRole {
-		return "CREATE ROLE " + ident(role) + " NOLOGIN"
+func (m migration) createRole(role string) string {
+	if role == m.AdminRole || role == m.ReadOnlyRole {
+		return "CREATE ROLE " + sqltext.Ident(role) + " NOLOGIN"
 	}
-	return "CREATE ROLE " + ident(role) + " LOGIN NOINHERIT"
+	return "CREATE ROLE " + sqltext.Ident(role) + " LOGIN NOINHERIT"
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls/internal/model"
+	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
 // SQL returns what Migrate does as a script, for goose, golang-migrate or Atlas: up makes the tables of the models and
@@ -32,66 +35,59 @@ import (
 //
 // SQL fails when the isolation or a model is invalid, or a tenant column has a type other than Migrate supports.
 func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) {
-	i, err = i.complete()
+	p, m, tables, err := i.expect(db, models)
 	if err != nil {
 		return "", "", err
 	}
-	if err := supported(db); err != nil {
-		return "", "", fmt.Errorf("rls: %w", err)
-	}
-	m, targets, err := i.prepare(db, models)
+	made, err := m.Record()
 	if err != nil {
 		return "", "", fmt.Errorf("rls: %w", err)
 	}
-	made, err := m.record(models)
-	if err != nil {
-		return "", "", fmt.Errorf("rls: %w", err)
-	}
-	tables, err := i.expect(m, targets, models)
-	if err != nil {
-		return "", "", fmt.Errorf("rls: %w", err)
-	}
-	return i.up(made, i.plan(tables)), i.down(tables), nil
+	return p.Up(made, p.Plan(tables)), plan.Down(tables), nil
 }
 
-// expect returns the tables of the targets as they are in a database where only the recorded statements have run. What
-// nobody can know without looking counts as missing, so that the plan makes it, or as there, so that the plan takes it away.
-func (i Isolation) expect(m migrator, targets []*target, models []any) ([]table, error) {
-	relations, err := m.relations(targets, models)
+// IndexSQL returns a script that makes the indexes of the models' tables by CREATE INDEX CONCURRENTLY, to be run before that
+// of SQL where tables have rows already, and models have grown. SQL then finds the indexes by their names.
+//
+// The tables must be there, with all columns of their models; join tables get the tenant column. The script must not run in
+// a transaction, and a statement that fails leaves an index that is INVALID behind: drop it before the script is run again.
+// Unique indexes that are there without the tenant column are not replaced, for that takes two indexes of one name:
+// Migrate does it.
+//
+//	-- +goose NO TRANSACTION
+//	-- +goose Up
+//
+// are the lines that goose needs before it, and -- atlas:txmode none that for Atlas. golang-migrate takes one statement in a
+// file. What SQL says of db and of errors holds here too.
+func (i Isolation) IndexSQL(db *gorm.DB, models ...any) (string, error) {
+	p, m, tables, err := i.expect(db, models)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	for n := range relations {
-		r := &relations[n]
-		r.Grants = map[string][]string{}
-		for _, role := range i.roles() {
-			r.Grants[role] = []string{"REFERENCES", "TRIGGER", "TRUNCATE"}
-			if role == i.ReadOnlyRole {
-				r.Grants[role] = append(r.Grants[role], "INSERT", "UPDATE", "DELETE")
-			}
-		}
-		for s := range r.Sequences {
-			r.Sequences[s].Grants = map[string][]string{}
-			for _, role := range i.roles() {
-				r.Sequences[s].Grants[role] = []string{"UPDATE"}
-				if role == i.ReadOnlyRole {
-					r.Sequences[s].Grants[role] = []string{"USAGE", "SELECT", "UPDATE"}
-				}
-			}
-		}
-		if r.Schema == "" {
-			r.Usable = i.roles()
-		}
+	tagged, err := plan.Tagged(tables, m)
+	if err != nil {
+		return "", fmt.Errorf("rls: %w", err)
 	}
-	policies := map[string]policy{}
-	for _, name := range i.policyNames() {
-		policies[name] = policy{}
+	return plan.Indexes(append(p.Plan(tables), tagged...)), nil
+}
+
+// expect returns the tables of models as they are in a database where only GORM's own statements have run.
+func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrator, []plan.Table, error) {
+	p, err := i.planner()
+	if err != nil {
+		return p, model.Migrator{}, nil, err
 	}
-	tables, err := i.tables(targets, relations, func(columnType string) (*pattern, error) {
-		return &pattern{columnType: columnType, columnDefault: i.current(columnType), policies: policies}, nil
-	})
-	for n := range tables {
-		tables[n].fresh = true
+	if err := model.Supported(db); err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
 	}
-	return tables, err
+	set, err := model.Parse(db, p.Column, models)
+	if err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+	}
+	m := set.Migrator(db)
+	tables, err := p.Expect(m, set)
+	if err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+	}
+	return p, m, tables, nil
 }

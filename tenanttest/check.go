@@ -1,7 +1,7 @@
 // Package tenanttest proves in an application's own tests that its database keeps tenants apart.
 //
 //	func TestIsolation(t *testing.T) {
-//		tenanttest.Check(t, db, rls.Isolation{AppRole: "app", AdminRole: "app_admin"}, rls.Models(&Patient{}, &Invoice{}))
+//		tenanttest.Check(t, db, rls.Isolation{AppRole: "app", AdminRole: "app_admin"}, check.Models(&Patient{}, &Invoice{}))
 //	}
 package tenanttest
 
@@ -12,17 +12,18 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
-// Check fails the test for each hole that Isolation.Check finds in the database behind db, with the SQL that mends it. It
+// Check fails the test for each hole that package check finds in the database behind db, with the SQL that mends it. It
 // fails too if the database can't be checked, or no table has the tenant column: then nothing would be proved. What the
 // role of db may not see is logged. Nothing is written.
 //
 // Set AppRole: without it the role of db is taken for the application's, which in tests often is the owner of the tables or a
 // superuser, to whom no policy applies.
-func Check(t testing.TB, db *gorm.DB, i rls.Isolation, opts ...rls.CheckOption) {
+func Check(t testing.TB, db *gorm.DB, i rls.Isolation, opts ...check.Option) {
 	t.Helper()
-	report, err := i.Check(t.Context(), db, opts...)
+	report, err := check.Run(t.Context(), db, i, opts...)
 	if err != nil {
 		t.Errorf("the database could not be checked: %v", err)
 		return
@@ -39,7 +40,7 @@ func Check(t testing.TB, db *gorm.DB, i rls.Isolation, opts ...rls.CheckOption) 
 }
 
 // text is a finding with its remedy.
-func text(f rls.Finding) string {
+func text(f check.Finding) string {
 	if f.Fix == "" {
 		return f.String()
 	}

@@ -6,25 +6,25 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // checkCommand reports what breaks the isolation of tenants in a database.
 type checkCommand struct {
 	subject
 	format string
-	failOn rls.Severity
+	failOn check.Severity
 }
 
 // formats are the formats of a report.
-var formats = map[string]func(rls.Report, palette) (string, error){
+var formats = map[string]func(check.Report, palette) (string, error){
 	"text":  asText,
 	"json":  asJSON,
 	"sarif": asSARIF,
 }
 
 // severities are all of them, the worst first.
-var severities = []rls.Severity{rls.Critical, rls.High, rls.Medium, rls.Low}
+var severities = []check.Severity{check.Critical, check.High, check.Medium, check.Low}
 
 func (c *checkCommand) flags(fs *flag.FlagSet) {
 	c.subject.flags(fs)
@@ -37,7 +37,7 @@ func (c *checkCommand) flags(fs *flag.FlagSet) {
 		return nil
 	})
 	fs.Func("fail-on", "the lowest `severity` that makes the exit code 1: critical, high, medium or low (default low)", func(name string) error {
-		n := slices.IndexFunc(severities, func(s rls.Severity) bool { return s.String() == name })
+		n := slices.IndexFunc(severities, func(s check.Severity) bool { return s.String() == name })
 		if n < 0 {
 			return fmt.Errorf("must be critical, high, medium or low")
 		}
@@ -61,7 +61,7 @@ func (c *checkCommand) run(ctx context.Context, args []string, s streams) (int, 
 	if err := write(s, text); err != nil {
 		return 0, err
 	}
-	if slices.ContainsFunc(report.Findings, func(f rls.Finding) bool { return f.Severity >= c.failOn }) {
+	if slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Severity >= c.failOn }) {
 		return exitFound, nil
 	}
 	return exitClean, nil

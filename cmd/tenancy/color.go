@@ -5,20 +5,20 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // palette holds the escape sequences for a terminal. They are empty for other outputs.
 type palette struct {
 	bold, dim, reset string
-	severity         map[rls.Severity]string
+	severity         map[check.Severity]string
 }
 
 // colours are those of a terminal.
 var colours = palette{
 	bold: "\x1b[1m", dim: "\x1b[2m", reset: "\x1b[0m",
-	severity: map[rls.Severity]string{
-		rls.Critical: "\x1b[1;31m", rls.High: "\x1b[31m", rls.Medium: "\x1b[33m", rls.Low: "\x1b[36m",
+	severity: map[check.Severity]string{
+		check.Critical: "\x1b[1;31m", check.High: "\x1b[31m", check.Medium: "\x1b[33m", check.Low: "\x1b[36m",
 	},
 }
 

@@ -8,16 +8,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
-var sample = rls.Report{
+var sample = check.Report{
 	Role: "app", Tables: 2,
-	Findings: []rls.Finding{
-		{Code: rls.TableNotEnabled, Severity: rls.Critical, Object: "public.a\x1b[2J\nb", Problem: "Bad.", Fix: "ALTER 1;\nALTER 2;"},
-		{Code: rls.ColumnDefault, Severity: rls.Low, Object: "public.c", Problem: "Untidy."},
+	Findings: []check.Finding{
+		{Code: check.TableNotEnabled, Severity: check.Critical, Object: "public.a\x1b[2J\nb", Problem: "Bad.", Fix: "ALTER 1;\nALTER 2;"},
+		{Code: check.TenantColumnDefault, Severity: check.Low, Object: "public.c", Problem: "Untidy."},
 	},
-	Allowed:    []rls.Allowed{{Finding: rls.Finding{Code: rls.ColumnNullable, Object: "public.d"}, Reason: "for a time"}},
+	Allowed:    []check.Allowed{{Finding: check.Finding{Code: check.TenantColumnNullable, Object: "public.d"}, Reason: "for a time"}},
 	NotChecked: []string{"Something."},
 }
 
@@ -71,7 +71,7 @@ NOT CHECKED
 "tenancy sql" with the same options prints these statements as one script, in the right order.
 `, "\n"), text)
 
-	text, err = asText(rls.Report{Role: "app", Tables: 1}, palette{})
+	text, err = asText(check.Report{Role: "app", Tables: 1}, palette{})
 	require.NoError(t, err)
 	require.Equal(t, "No findings in 1 tenant table, for the role app.\n", text)
 }

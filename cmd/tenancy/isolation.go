@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // subject holds the options of a check.
@@ -19,7 +20,7 @@ type subject struct {
 	connection
 	adminRole string
 	readOnly  string // the read-only role
-	options   []rls.CheckOption
+	options   []check.Option
 }
 
 func (c *subject) flags(fs *flag.FlagSet) {
@@ -28,7 +29,7 @@ func (c *subject) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.adminRole, "admin-role", "", "the `role` that may read and write the rows of all tenants")
 	fs.StringVar(&c.readOnly, "read-only-role", "", "the `role` that may read the rows of all tenants, and write none")
 	fs.Func("schema", "check this `schema` only; can be repeated", func(name string) error {
-		c.options = append(c.options, rls.Schemas(name))
+		c.options = append(c.options, check.Schemas(name))
 		return nil
 	})
 	fs.Func("allow", "accept a finding: `code=object=reason`, with the code and object of the report; can be repeated.\n"+
@@ -37,29 +38,29 @@ func (c *subject) flags(fs *flag.FlagSet) {
 		if len(parts) < 3 {
 			return errors.New("must be code=object=reason")
 		}
-		c.options = append(c.options, rls.Allow(rls.Code(parts[0]), parts[1], parts[2]))
+		c.options = append(c.options, check.Allow(check.Code(parts[0]), parts[1], parts[2]))
 		return nil
 	})
 }
 
 // check checks the database.
-func (c *subject) check(ctx context.Context, s streams) (rls.Report, error) {
+func (c *subject) check(ctx context.Context, s streams) (check.Report, error) {
 	pool, err := c.open(ctx, s)
 	if err != nil {
-		return rls.Report{}, err
+		return check.Report{}, err
 	}
 	defer pool.Close()
 	err = errors.Join(mustExist(ctx, pool, "--app-role", c.appRole), mustExist(ctx, pool, "--admin-role", c.adminRole),
 		mustExist(ctx, pool, "--read-only-role", c.readOnly))
 	if err != nil {
-		return rls.Report{}, err
+		return check.Report{}, err
 	}
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
-		return rls.Report{}, err
+		return check.Report{}, err
 	}
 	isolation := rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly}
-	report, err := isolation.Check(ctx, db, c.options...)
+	report, err := check.Run(ctx, db, isolation, c.options...)
 	if err == nil && report.Tables == 0 {
 		err = fmt.Errorf("no table has the column %q, so there is nothing to check: is this the database, "+
 			"have its tables been migrated, and are --column and --schema right?", c.column)

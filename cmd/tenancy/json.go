@@ -3,7 +3,7 @@ package main
 import (
 	"encoding/json"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // jsonReport is the report for programs. Fields may be added, but are never renamed.
@@ -16,16 +16,16 @@ type jsonReport struct {
 }
 
 type jsonFinding struct {
-	Code     rls.Code `json:"code"`
-	Severity string   `json:"severity"`
-	Object   string   `json:"object"`
-	Problem  string   `json:"problem"`
-	Fix      string   `json:"fix,omitempty"`
-	Reason   string   `json:"reason,omitempty"` // of what is allowed
+	Code     check.Code `json:"code"`
+	Severity string     `json:"severity"`
+	Object   string     `json:"object"`
+	Problem  string     `json:"problem"`
+	Fix      string     `json:"fix,omitempty"`
+	Reason   string     `json:"reason,omitempty"` // of what is allowed
 }
 
 // asJSON writes a report as one JSON document. Lists are never null.
-func asJSON(r rls.Report, _ palette) (string, error) {
+func asJSON(r check.Report, _ palette) (string, error) {
 	report := jsonReport{
 		Role: r.Role, Tables: r.Tables,
 		Findings: []jsonFinding{}, Allowed: []jsonFinding{}, NotChecked: append([]string{}, r.NotChecked...),
@@ -39,7 +39,7 @@ func asJSON(r rls.Report, _ palette) (string, error) {
 	return indented(report)
 }
 
-func newJSONFinding(f rls.Finding, reason string) jsonFinding {
+func newJSONFinding(f check.Finding, reason string) jsonFinding {
 	return jsonFinding{Code: f.Code, Severity: f.Severity.String(), Object: f.Object, Problem: f.Problem, Fix: f.Fix, Reason: reason}
 }
 

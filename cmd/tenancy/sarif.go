@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // The types below are the part of SARIF 2.1.0 that is needed
@@ -76,18 +76,18 @@ type (
 )
 
 // sarifRanks are SARIF's levels and GitHub's scores for each severity.
-var sarifRanks = map[rls.Severity]struct{ level, score string }{
-	rls.Critical: {"error", "9.5"},
-	rls.High:     {"error", "8.0"},
-	rls.Medium:   {"warning", "5.0"},
-	rls.Low:      {"note", "2.0"},
+var sarifRanks = map[check.Severity]struct{ level, score string }{
+	check.Critical: {"error", "9.5"},
+	check.High:     {"error", "8.0"},
+	check.Medium:   {"warning", "5.0"},
+	check.Low:      {"note", "2.0"},
 }
 
 // asSARIF writes a report in the format that tools for static analysis exchange. Findings are in a database, not in a
 // file, so their locations are logical.
-func asSARIF(r rls.Report, _ palette) (string, error) {
+func asSARIF(r check.Report, _ palette) (string, error) {
 	driver := sarifDriver{Name: "tenancy", Version: version(), InformationURI: "https://github.com/gormtenancy/tenancy"}
-	for _, rule := range rls.Rules() {
+	for _, rule := range check.Rules() {
 		if indexOf(driver.Rules, rule.Code) >= 0 {
 			continue
 		}
@@ -116,7 +116,7 @@ func asSARIF(r rls.Report, _ palette) (string, error) {
 	})
 }
 
-func newSARIFResult(rules []sarifRule, f rls.Finding, suppressions []sarifSuppression) sarifResult {
+func newSARIFResult(rules []sarifRule, f check.Finding, suppressions []sarifSuppression) sarifResult {
 	return sarifResult{
 		RuleID: string(f.Code), RuleIndex: indexOf(rules, f.Code), Level: sarifRanks[f.Severity].level,
 		Message:      sarifMessage{f.Object + ": " + f.Problem},
@@ -127,6 +127,6 @@ func newSARIFResult(rules []sarifRule, f rls.Finding, suppressions []sarifSuppre
 	}
 }
 
-func indexOf(rules []sarifRule, code rls.Code) int {
+func indexOf(rules []sarifRule, code check.Code) int {
 	return slices.IndexFunc(rules, func(r sarifRule) bool { return r.ID == string(code) })
 }

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // asText writes a report for people: the findings by severity, the worst first.
-func asText(r rls.Report, p palette) (string, error) {
+func asText(r check.Report, p palette) (string, error) {
 	var b strings.Builder
 	for _, severity := range severities {
 		writeGroup(&b, r, severity, p)
@@ -36,8 +36,8 @@ func asText(r rls.Report, p palette) (string, error) {
 }
 
 // writeGroup writes the findings of one severity.
-func writeGroup(b *strings.Builder, r rls.Report, severity rls.Severity, p palette) {
-	var group []rls.Finding
+func writeGroup(b *strings.Builder, r check.Report, severity check.Severity, p palette) {
+	var group []check.Finding
 	for _, f := range r.Findings {
 		if f.Severity == severity {
 			group = append(group, f)

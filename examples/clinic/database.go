@@ -9,7 +9,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // open connects as the application, with at most so many connections. The plugin is all that the rest of this program
@@ -22,7 +22,7 @@ func open(dsn, adminRole string, conns int) (*gorm.DB, error) {
 	return db, db.Use(tenancy.New(tenancy.Config{
 		AdminRole: adminRole,
 		OnBypass:  record,
-		Check:     tenancy.CheckRefuse, CheckOptions: []rls.CheckOption{rls.Models(models()...)},
+		Check:     tenancy.CheckRefuse, CheckOptions: []check.Option{check.Models(models()...)},
 		Logger: slog.New(slog.DiscardHandler), // the audit trail has it all
 	}))
 }

@@ -56,6 +56,17 @@ func (r Role) Dangers(version int) []Danger {
 	return dangers
 }
 
+// InheritsFrom is SQL for the roles granted to a role by which it has the rights of exempt ones without SET ROLE, as JSON. The role is
+// given as SQL of its oid, the exempt ones as SQL of an array of names.
+func InheritsFrom(role, exempt string) string {
+	return strings.NewReplacer("@role", role, "@exempt", exempt).Replace(`(
+		SELECT json_agg(r.rolname ORDER BY r.rolname)
+		FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+		WHERE m.member = @role AND EXISTS (
+			SELECT FROM pg_roles e
+			WHERE e.rolname = ANY (@exempt) AND pg_has_role(@role, e.oid, 'USAGE') AND pg_has_role(m.roleid, e.oid, 'USAGE')))`)
+}
+
 // noInherit is the SQL by which a role stays a member of others, and has their rights only after SET ROLE. Since PostgreSQL 16 each
 // membership has an option for it, and that of the role counts for new ones only (https://www.postgresql.org/docs/16/sql-grant.html).
 func noInherit(version int, role string, of []string) []string {

@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -84,7 +84,7 @@ func TestCasbin(t *testing.T) {
 			testCasbin(t, a.open(t, d.App.DSN, tenancy.Config{}), admin)
 		})
 	}
-	report, err := d.Isolation().Check(t.Context(), d.OwnerDB, rls.Models(&casbinRule{}))
+	report, err := check.Run(t.Context(), d.OwnerDB, d.Isolation(), check.Models(&casbinRule{}))
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 }

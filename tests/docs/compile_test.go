@@ -39,6 +39,7 @@ var packages = map[string]string{
 
 	"tenancy":    "github.com/gormtenancy/tenancy",
 	"rls":        "github.com/gormtenancy/tenancy/rls",
+	"check":      "github.com/gormtenancy/tenancy/rls/check",
 	"tenanthttp": "github.com/gormtenancy/tenancy/tenanthttp",
 	"tenanttest": "github.com/gormtenancy/tenancy/tenanttest",
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // maxWords is how long README may be.
@@ -33,7 +33,7 @@ func TestRulesAreCounted(t *testing.T) {
 	claims := 0
 	for _, p := range pages(t) {
 		for _, claim := range regexp.MustCompile(`(\d+)\s+kinds\s+of\s+holes`).FindAllStringSubmatch(p.text, -1) {
-			require.Equal(t, strconv.Itoa(len(rls.Rules())), claim[1], "%s: %s", p.name, claim[0])
+			require.Equal(t, strconv.Itoa(len(check.Rules())), claim[1], "%s: %s", p.name, claim[0])
 			claims++
 		}
 	}
@@ -66,7 +66,7 @@ func TestVersionsAreTested(t *testing.T) {
 // TestFindingsExist: where a page names the code of a finding, Check has it.
 func TestFindingsExist(t *testing.T) {
 	codes, prefixes := map[string]bool{}, map[string]bool{}
-	for _, rule := range rls.Rules() {
+	for _, rule := range check.Rules() {
 		prefix, _, _ := strings.Cut(string(rule.Code), "-")
 		codes[string(rule.Code)], prefixes[prefix] = true, true
 	}

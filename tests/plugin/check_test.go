@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -18,12 +18,12 @@ type recorded struct{ Level, Msg, Code, Severity, Object, Problem, Column, Error
 
 // checked initializes the plugin with a check, and returns what it logged. The server that the tests happen to run on is
 // left out of account.
-func (d database) checked(t *testing.T, dsn string, cfg tenancy.Config, opts ...rls.CheckOption) ([]recorded, error) {
+func (d database) checked(t *testing.T, dsn string, cfg tenancy.Config, opts ...check.Option) ([]recorded, error) {
 	t.Helper()
 	var log bytes.Buffer
 	cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	if cfg.Check != tenancy.CheckOff {
-		cfg.CheckOptions = append([]rls.CheckOption{rls.ServerVersion(190000), rls.Models(&Membership{})}, opts...)
+		cfg.CheckOptions = append([]check.Option{check.ServerVersion(190000), check.Models(&Membership{})}, opts...)
 	}
 	_, err := testdb.OpenGuarded(t, dsn, cfg)
 	var records []recorded
@@ -69,18 +69,18 @@ func TestCheckAtStartUp(t *testing.T) {
 	_, err = d.checked(t, d.App.DSN, refuse)
 	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
 	require.ErrorContains(t, err, "table-not-enabled (public.patients), tenant-column-nullable (public.doctors)")
-	_, err = d.checked(t, d.App.DSN, refuse, rls.Allow(rls.TableNotEnabled, "public.patients", "for this test"),
-		rls.Allow(rls.ColumnNullable, "public.doctors", "for this test"))
+	_, err = d.checked(t, d.App.DSN, refuse, check.Allow(check.TableNotEnabled, "public.patients", "for this test"),
+		check.Allow(check.TenantColumnNullable, "public.doctors", "for this test"))
 	require.NoError(t, err)
 }
 
 func TestCheckThatIsImpossible(t *testing.T) {
 	d := newDatabase(t)
-	log, err := d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckWarn}, rls.Schemas("nowhere"))
+	log, err := d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckWarn}, check.Schemas("nowhere"))
 	require.NoError(t, err)
 	require.Len(t, log, 1)
 	require.Contains(t, log[0].Error, `schema "nowhere" does not exist`)
-	_, err = d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckRefuse}, rls.Schemas("nowhere"))
+	_, err = d.checked(t, d.App.DSN, tenancy.Config{Check: tenancy.CheckRefuse}, check.Schemas("nowhere"))
 	require.ErrorContains(t, err, `schema "nowhere" does not exist`)
 	require.NotErrorIs(t, err, tenancy.ErrUnsafeDatabase)
 
@@ -105,7 +105,7 @@ func TestCheckWithPreparedStatements(t *testing.T) {
 	d := newDatabase(t)
 	cfg := tenancy.Config{
 		Check:        tenancy.CheckRefuse,
-		CheckOptions: []rls.CheckOption{rls.ServerVersion(190000), rls.Models(&Membership{})},
+		CheckOptions: []check.Option{check.ServerVersion(190000), check.Models(&Membership{})},
 	}
 	_, err := testdb.OpenGuarded(t, d.App.DSN, cfg, testdb.PrepareStmt)
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -162,7 +162,7 @@ func TestReadOnlyRoleIsChecked(t *testing.T) {
 
 	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{
 		AdminRole: d.Admin.Role, ReadOnlyRole: reader, Check: tenancy.CheckRefuse,
-		CheckOptions: []rls.CheckOption{rls.Models(&Doctor{}, &Patient{}, &Country{}, &Membership{})},
+		CheckOptions: []check.Option{check.Models(&Doctor{}, &Patient{}, &Country{}, &Membership{})},
 	})
 	require.NoError(t, err)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // reader makes a role that reads, which the application may take.
@@ -30,7 +30,7 @@ func TestReadOnlyRoleMigrates(t *testing.T) {
 	}, without(d.migrateWith(t, i, &note{}), "public.notes: grant USAGE on schema public to "+reader))
 	require.Empty(t, d.migrateWith(t, i, &note{}), "again")
 
-	report, err := i.Check(t.Context(), d.owner, rls.Models(&note{}))
+	report, err := check.Run(t.Context(), d.owner, i, check.Models(&note{}))
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 
@@ -88,13 +88,13 @@ func TestReadOnlyRoleInherited(t *testing.T) {
 	d.super(t, "CREATE ROLE inheriting_reader INHERIT IN ROLE "+i.ReadOnlyRole)
 	t.Cleanup(func() { d.super(t, "DROP ROLE inheriting_reader") })
 	i.AppRole = "inheriting_reader"
-	report, err := i.Check(t.Context(), d.owner)
+	report, err := check.Run(t.Context(), d.owner, i)
 	require.NoError(t, err)
 	require.Len(t, report.Findings, 1)
-	require.Equal(t, rls.RoleInheritsAdmin, report.Findings[0].Code)
+	require.Equal(t, check.RoleInheritsAdmin, report.Findings[0].Code)
 	require.Contains(t, report.Findings[0].Problem, "the read-only role "+i.ReadOnlyRole)
 	_, err = i.Migrate(t.Context(), d.owner, &note{})
-	require.ErrorContains(t, err, `"inheriting_reader" inherits the rights of "`+i.ReadOnlyRole+`"`)
+	require.ErrorContains(t, err, `"inheriting_reader" inherits from "`+i.ReadOnlyRole+`"`)
 }
 
 // without returns the texts that are not the other.

@@ -15,6 +15,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tenanttest"
 )
 
@@ -66,13 +67,13 @@ func TestCheck(t *testing.T) {
 	d := pgserver.New(t)
 	owner, app := open(t, d.Owner.DSN), open(t, d.App.DSN)
 	isolation := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
-	check := func(db *gorm.DB, i rls.Isolation, opts ...rls.CheckOption) *recorder {
+	run := func(db *gorm.DB, i rls.Isolation, opts ...check.Option) *recorder {
 		r := &recorder{TB: t}
-		tenanttest.Check(r, db, i, append(opts, rls.ServerVersion(recent))...)
+		tenanttest.Check(r, db, i, append(opts, check.ServerVersion(recent))...)
 		return r
 	}
 
-	empty := check(owner, isolation)
+	empty := run(owner, isolation)
 	require.Len(t, empty.errors, 1, "nothing is proved")
 	require.Contains(t, empty.errors[0], "no table has the tenant column")
 
@@ -80,27 +81,27 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, app.Use(tenancy.New(tenancy.Config{})))
 	for _, db := range []*gorm.DB{owner, app} {
-		require.Equal(t, &recorder{TB: t}, check(db, isolation, rls.Models(&Patient{})))
+		require.Equal(t, &recorder{TB: t}, run(db, isolation, check.Models(&Patient{})))
 	}
 
 	require.NoError(t, owner.Exec("ALTER TABLE patients DISABLE ROW LEVEL SECURITY").Error)
 	require.NoError(t, owner.Exec("ALTER TABLE invoices ALTER COLUMN tenant_id DROP NOT NULL").Error)
-	holes := check(owner, isolation)
+	holes := run(owner, isolation)
 	require.Len(t, holes.errors, 2, "one for each hole")
 	require.True(t, strings.HasPrefix(holes.errors[0], "critical: table-not-enabled: public.patients: "), holes.errors[0])
 	require.Contains(t, holes.errors[0], "\n\tALTER TABLE ")
 	require.Contains(t, holes.errors[1], "tenant-column-nullable: public.invoices")
-	allowed := check(owner, isolation, rls.Allow(rls.TableNotEnabled, "public.patients", "for this test"),
-		rls.Allow(rls.ColumnNullable, "public.invoices", "for this test"))
+	allowed := run(owner, isolation, check.Allow(check.TableNotEnabled, "public.patients", "for this test"),
+		check.Allow(check.TenantColumnNullable, "public.invoices", "for this test"))
 	require.Empty(t, allowed.errors)
 
 	isolation.AppRole = "nobody_here"
-	failed := check(owner, isolation)
+	failed := run(owner, isolation)
 	require.Len(t, failed.errors, 1)
 	require.Contains(t, failed.errors[0], `could not be checked: rls: role "nobody_here" does not exist`)
 }
 
-// What can't be seen is said, and no reason to fail.
+// What cannot be seen is logged, and is no reason to fail.
 func TestCheckLogsWhatItCannotSee(t *testing.T) {
 	d := pgserver.New(t)
 	owner := open(t, d.Owner.DSN)
@@ -113,7 +114,7 @@ func TestCheckLogsWhatItCannotSee(t *testing.T) {
 	super := open(t, dsn.String())
 	require.NoError(t, super.Exec("REVOKE SELECT ON pg_publication FROM PUBLIC").Error)
 	r := &recorder{TB: t}
-	tenanttest.Check(r, owner, isolation, rls.ServerVersion(recent))
+	tenanttest.Check(r, owner, isolation, check.ServerVersion(recent))
 	require.Empty(t, r.errors)
 	require.Len(t, r.logs, 1)
 	require.Contains(t, r.logs[0], "publications")

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // catalog is the catalog with the transactions that wrote its rows.
@@ -32,8 +32,8 @@ func TestMigrationLeavesNoHoles(t *testing.T) {
 	d := newDatabase(t)
 	var version int
 	require.NoError(t, d.owner.Raw("SELECT current_setting('server_version_num')::int").Scan(&version).Error)
-	report, err := d.isolation().Check(t.Context(), d.owner, rls.Models(models...),
-		rls.ServerVersion(version/10000*10000+9999)) // its patches are not what this is about
+	report, err := check.Run(t.Context(), d.owner, d.isolation(), check.Models(models...),
+		check.ServerVersion(version/10000*10000+9999)) // its patches are not what this is about
 	require.NoError(t, err)
 	require.NoError(t, report.Err())
 }

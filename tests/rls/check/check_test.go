@@ -17,6 +17,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // What Migrate makes is what Check asks for.
@@ -47,7 +48,7 @@ func TestMigratedModels(t *testing.T) {
 		require.NoError(t, err)
 	}
 	d.run(t, d.Owner.DSN, "ALTER ROLE CURRENT_USER RESET search_path")
-	report, err := d.isolation().Check(t.Context(), owner, d.patched(), rls.Models(&text{}, &country{}, &membership{}))
+	report, err := check.Run(t.Context(), owner, d.isolation(), d.patched(), check.Models(&text{}, &country{}, &membership{}))
 	require.NoError(t, err)
 	require.Empty(t, found(report))
 	require.Equal(t, 3, report.Tables)
@@ -85,7 +86,7 @@ func TestMigratedRelations(t *testing.T) {
 
 	_, err := d.isolation().Migrate(t.Context(), owner, &customer{}, &order{})
 	require.NoError(t, err)
-	require.Empty(t, found(d.check(t, rls.Models(&customer{}, &order{}))))
+	require.Empty(t, found(d.check(t, check.Models(&customer{}, &order{}))))
 }
 
 // The SQL that mends a foreign key finds the rows that point at another tenant's, though policies are forced on the owner,
@@ -128,12 +129,12 @@ func TestOddNames(t *testing.T) {
 				schema.Sanitize(), name, column, columnType))
 		}
 		for range 2 { // what is made depends on types, whose fix comes first
-			report, err := i.Check(t.Context(), owner, d.patched())
+			report, err := check.Run(t.Context(), owner, i, d.patched())
 			require.NoError(t, err)
 			require.NotContains(t, strings.Join(found(report), "\n"), "tenant-column-type")
 			d.run(t, d.Owner.DSN, report.SQL())
 		}
-		report, err := i.Check(t.Context(), owner, d.patched())
+		report, err := check.Run(t.Context(), owner, i, d.patched())
 		require.NoError(t, err)
 		require.Empty(t, found(report))
 		require.Equal(t, 6, report.Tables)
@@ -183,7 +184,7 @@ func TestScriptForManyHoles(t *testing.T) {
 	require.False(t, leaks(ofAcme, allNotes)(t, d))
 }
 
-func sorted(report rls.Report) bool {
+func sorted(report check.Report) bool {
 	for n, f := range report.Findings[1:] {
 		if f.Severity > report.Findings[n].Severity {
 			return false
@@ -195,17 +196,17 @@ func sorted(report rls.Report) bool {
 func TestWithoutAppRole(t *testing.T) {
 	d := cleanDatabase(t)
 	i := rls.Isolation{AdminRole: d.Admin.Role}
-	report, err := i.Check(t.Context(), open(t, d.app, &gorm.Config{}), d.allowances()...)
+	report, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), i, d.allowances()...)
 	require.NoError(t, err)
 	require.Equal(t, d.role, report.Role)
 	require.Empty(t, found(report))
 
-	report, err = i.Check(t.Context(), open(t, d.super, &gorm.Config{}), d.allowances()[:2]...)
+	report, err = check.Run(t.Context(), open(t, d.super, &gorm.Config{}), i, d.allowances()[:2]...)
 	require.NoError(t, err)
 	require.NotEqual(t, d.role, report.Role)
 	require.Contains(t, found(report), "role-superuser: role "+report.Role)
 
-	report, err = i.Check(t.Context(), open(t, d.Owner.DSN, &gorm.Config{}), d.allowances()[:2]...)
+	report, err = check.Run(t.Context(), open(t, d.Owner.DSN, &gorm.Config{}), i, d.allowances()[:2]...)
 	require.NoError(t, err)
 	require.Contains(t, found(report), "role-owns-tables: role "+d.Owner.Role)
 }
@@ -255,7 +256,7 @@ func TestConnections(t *testing.T) {
 			}
 			db := test.db(t)
 			for range 2 {
-				report, err := d.isolation().Check(ctx, db, d.allowances()...)
+				report, err := check.Run(ctx, db, d.isolation(), d.allowances()...)
 				require.NoError(t, err)
 				require.Empty(t, found(report))
 			}
@@ -266,7 +267,7 @@ func TestConnections(t *testing.T) {
 		require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
 			var before, after string
 			require.NoError(t, tx.Raw("SHOW search_path").Scan(&before).Error)
-			report, err := d.isolation().Check(t.Context(), tx, d.allowances()...)
+			report, err := check.Run(t.Context(), tx, d.isolation(), d.allowances()...)
 			require.NoError(t, err)
 			require.Empty(t, found(report))
 			require.NoError(t, tx.Raw("SHOW search_path").Scan(&after).Error)
@@ -279,26 +280,26 @@ func TestConnections(t *testing.T) {
 func TestAllow(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, "ALTER TABLE notes DISABLE ROW LEVEL SECURITY")
-	report := d.check(t, append(d.allowances(), rls.Allow(rls.TableNotEnabled, "public.notes", "tomorrow"))...)
+	report := d.check(t, append(d.allowances(), check.Allow(check.TableNotEnabled, "public.notes", "tomorrow"))...)
 	require.Empty(t, found(report))
 	require.Len(t, report.Allowed, 2)
 	for _, allowed := range report.Allowed {
-		if allowed.Code == rls.TableNotEnabled {
+		if allowed.Code == check.TableNotEnabled {
 			require.Equal(t, "tomorrow", allowed.Reason)
 			require.Equal(t, "public.notes", allowed.Object)
 			require.NotEmpty(t, allowed.Fix)
 		}
 	}
-	report = d.check(t, append(d.allowances(), rls.Allow(rls.TableNotEnabled, "public.topics", "another table"))...)
+	report = d.check(t, append(d.allowances(), check.Allow(check.TableNotEnabled, "public.topics", "another table"))...)
 	require.Equal(t, []string{"table-not-enabled: public.notes", "allow-stale: table-not-enabled on public.topics"}, found(report))
 
 	db := open(t, d.app, &gorm.Config{})
-	for says, opt := range map[string]rls.CheckOption{
-		`rls: allowed code "table-not-forcd" does not exist`:                          rls.Allow("table-not-forcd", "public.notes", "why not"),
-		`rls: allowed code "table-not-forced" has no object`:                          rls.Allow(rls.TableNotForced, "", "why not"),
-		`rls: allowed code "table-not-forced" on public.notes has no reason: say why`: rls.Allow(rls.TableNotForced, "public.notes", " "),
+	for says, opt := range map[string]check.Option{
+		`rls: allowed code "table-not-forcd" does not exist`:                          check.Allow("table-not-forcd", "public.notes", "why not"),
+		`rls: allowed code "table-not-forced" has no object`:                          check.Allow(check.TableNotForced, "", "why not"),
+		`rls: allowed code "table-not-forced" on public.notes has no reason: say why`: check.Allow(check.TableNotForced, "public.notes", " "),
 	} {
-		_, err := d.isolation().Check(t.Context(), db, opt)
+		_, err := check.Run(t.Context(), db, d.isolation(), opt)
 		require.ErrorContains(t, err, says)
 	}
 }
@@ -306,20 +307,20 @@ func TestAllow(t *testing.T) {
 func TestSchemas(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY; ALTER TABLE "of text"."Odd ""rows" DISABLE ROW LEVEL SECURITY`)
-	report := d.check(t, rls.Schemas("of text", "of uuid"))
+	report := d.check(t, check.Schemas("of text", "of uuid"))
 	require.Equal(t, []string{`table-not-enabled: of text.Odd "rows`}, found(report))
 	require.Equal(t, 2, report.Tables)
-	_, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), rls.Schemas("public", "typo"))
+	_, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), d.isolation(), check.Schemas("public", "typo"))
 	require.EqualError(t, err, `rls: schema "typo" does not exist`)
 }
 
 func TestModelsOfOtherKinds(t *testing.T) {
 	d := cleanDatabase(t)
-	report := d.check(t, rls.Models(&membership{}, &country{}), d.allowances()[2])
+	report := d.check(t, check.Models(&membership{}, &country{}), d.allowances()[2])
 	require.Empty(t, found(report))
 	require.Equal(t, 17, report.Tables)
 
-	_, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), rls.Models("no model"))
+	_, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), d.isolation(), check.Models("no model"))
 	require.ErrorContains(t, err, "model string has no table")
 }
 
@@ -336,12 +337,12 @@ func TestModelsWithAJoinTable(t *testing.T) {
 	}
 	d := newDatabase(t)
 	require.NoError(t, open(t, d.Owner.DSN, &gorm.Config{}).AutoMigrate(&post{}))
-	report := d.check(t, rls.Models(&post{}))
+	report := d.check(t, check.Models(&post{}))
 	require.Contains(t, found(report), "model-column-missing: public.post_tags")
 	d.run(t, d.Owner.DSN, report.SQL())
-	report = d.check(t, rls.Models(&post{}))
+	report = d.check(t, check.Models(&post{}))
 	d.run(t, d.Owner.DSN, report.SQL()) // the foreign keys of the table that is a tenant's now
-	require.Empty(t, found(d.check(t, rls.Models(&post{}))))
+	require.Empty(t, found(d.check(t, check.Models(&post{}))))
 }
 
 func TestUnseen(t *testing.T) {
@@ -365,18 +366,18 @@ func TestUnseen(t *testing.T) {
 func TestUncheckable(t *testing.T) {
 	d := newDatabase(t)
 	db := open(t, d.app, &gorm.Config{})
-	_, err := rls.Isolation{AppRole: "nobody"}.Check(t.Context(), db)
+	_, err := check.Run(t.Context(), db, rls.Isolation{AppRole: "nobody"})
 	require.EqualError(t, err, `rls: role "nobody" does not exist: AppRole is the role that the application logs in as`)
-	_, err = rls.Isolation{Setting: "tenant"}.Check(t.Context(), db)
+	_, err = check.Run(t.Context(), db, rls.Isolation{Setting: "tenant"})
 	require.ErrorContains(t, err, "is not a name that PostgreSQL accepts")
-	_, err = rls.Isolation{}.Check(t.Context(), nil)
+	_, err = check.Run(t.Context(), nil, rls.Isolation{})
 	require.ErrorContains(t, err, "rls: no database")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
-	_, err = rls.Isolation{}.Check(ctx, db)
+	_, err = check.Run(ctx, db, rls.Isolation{})
 	require.ErrorIs(t, err, context.Canceled)
 
-	report, err := rls.Isolation{}.Check(t.Context(), db, d.patched())
+	report, err := check.Run(t.Context(), db, rls.Isolation{}, d.patched())
 	require.NoError(t, err)
 	require.Zero(t, report.Tables)
 	require.True(t, report.OK())

@@ -9,18 +9,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // hole is a way to spoil the clean database.
 type hole struct {
-	code   rls.Code
+	code   check.Code
 	object string
 	open   string // run by the owner, or by the superuser if it begins with superuser
 	since  int    // the server's version from which on the hole exists
-	opts   []rls.CheckOption
-	mended []rls.CheckOption // instead of opts, where no SQL can mend the hole
-	attack attack            // nil where there is nothing to attack
+	opts   []check.Option
+	mended []check.Option // instead of opts, where no SQL can mend the hole
+	attack attack         // nil where there is nothing to attack
 }
 
 // superuser is the comment before what the owner can't run, as in a fix.
@@ -89,39 +89,39 @@ const (
 var holes = map[string]hole{
 	// The application's role.
 	"superuser": {
-		code: rls.RoleSuperuser, object: "role {app}",
+		code: check.RoleSuperuser, object: "role {app}",
 		open:   superuser + "\nALTER ROLE {app} SUPERUSER",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"bypassrls": {
-		code: rls.RoleBypassesRLS, object: "role {app}",
+		code: check.RoleBypassesRLS, object: "role {app}",
 		open:   superuser + "\nALTER ROLE {app} BYPASSRLS",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"inherits the admin role": {
-		code: rls.RoleInheritsAdmin, object: "role {app}",
+		code: check.RoleInheritsAdmin, object: "role {app}",
 		open:   superuser + "\nREVOKE {admin} FROM {app}; ALTER ROLE {app} INHERIT; GRANT {admin} TO {app}",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"owns a table": {
-		code: rls.RoleOwnsTables, object: "role {app}",
+		code: check.RoleOwnsTables, object: "role {app}",
 		open:   superuser + "\nALTER TABLE notes OWNER TO {app}",
 		attack: leaks(ofAcme, "ALTER TABLE notes DISABLE ROW LEVEL SECURITY; "+allNotes),
 	},
 
 	// Tables.
 	"not enabled": {
-		code: rls.TableNotEnabled, object: "public.notes",
+		code: check.TableNotEnabled, object: "public.notes",
 		open:   "ALTER TABLE notes DISABLE ROW LEVEL SECURITY",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"not forced": {
-		code: rls.TableNotForced, object: "public.logs",
+		code: check.TableNotForced, object: "public.logs",
 		open:   "ALTER TABLE logs NO FORCE ROW LEVEL SECURITY",
 		attack: leaksTo(owner, "globex", ofAcme, "SELECT body FROM logs"),
 	},
 	"without policy": {
-		code: rls.TableWithoutPolicy, object: "public.notes",
+		code: check.TableWithoutPolicy, object: "public.notes",
 		open: "DROP POLICY tenant_isolation ON notes",
 		attack: func(t *testing.T, d database) bool {
 			lines, err := d.try(t, d.app, "globex", allNotes)
@@ -130,39 +130,39 @@ var holes = map[string]hole{
 		},
 	},
 	"partition granted": {
-		code: rls.PartitionExposed, object: "public.events_2024",
+		code: check.PartitionExposed, object: "public.events_2024",
 		open:   "GRANT SELECT (body) ON events_2024 TO {app}",
 		attack: leaks(ofAcme, "SELECT body FROM events_2024"),
 	},
 	"child granted": {
-		code: rls.PartitionExposed, object: "public.old_logs",
+		code: check.PartitionExposed, object: "public.old_logs",
 		open:   "INSERT INTO old_logs VALUES (3, 'acme', 'of acme'); GRANT DELETE, SELECT ON old_logs TO PUBLIC",
 		attack: leaks(ofAcme, "DELETE FROM old_logs RETURNING body"),
 	},
 	"parent that is no tenant's": {
-		code: rls.ParentExposes, object: "public.papers",
+		code: check.ParentExposes, object: "public.papers",
 		open:   "CREATE TABLE papers (body text); GRANT SELECT ON papers TO {app}; ALTER TABLE notes INHERIT papers",
 		attack: leaks(ofAcme, "SELECT body FROM papers"),
 	},
 
 	// The tenant column.
 	"nullable": {
-		code: rls.ColumnNullable, object: "public.notes",
+		code: check.TenantColumnNullable, object: "public.notes",
 		open:   "ALTER TABLE notes ALTER COLUMN tenant_id DROP NOT NULL",
 		attack: doesAs(admin, "INSERT INTO notes (id, tenant_id) VALUES (3, NULL)"),
 	},
 	"without default": {
-		code: rls.ColumnDefault, object: "public.logs",
+		code: check.TenantColumnDefault, object: "public.logs",
 		open:   "ALTER TABLE logs ALTER COLUMN tenant_id DROP DEFAULT",
 		attack: fails("42501", "INSERT INTO logs (id) VALUES (3)"),
 	},
 	"default of another": {
-		code: rls.ColumnDefault, object: "public.logs",
+		code: check.TenantColumnDefault, object: "public.logs",
 		open:   "ALTER TABLE logs ALTER COLUMN tenant_id SET DEFAULT 'acme'",
 		attack: leaksTo(admin, "globex", "acme", "INSERT INTO logs (id) VALUES (3) RETURNING tenant_id"),
 	},
 	"of another type": {
-		code: rls.ColumnType, object: "public.numbered",
+		code: check.TenantColumnType, object: "public.numbered",
 		open: `CREATE TABLE numbered (id int PRIMARY KEY, body text,
 				tenant_id int NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')::int));
 			CREATE INDEX ON numbered (tenant_id);
@@ -173,129 +173,129 @@ var holes = map[string]hole{
 		attack: leaksTo(application, "07", "of 7", "SELECT body FROM numbered"),
 	},
 	"not indexed": {
-		code: rls.ColumnNotIndexed, object: "public.logs",
+		code: check.TenantColumnNotIndexed, object: "public.logs",
 		open:   "DROP INDEX logs_tenant_id",
 		attack: scans("globex", "SELECT * FROM ONLY logs"),
 	},
 
 	// Keys.
 	"unique constraint": {
-		code: rls.UniqueWithoutTenant, object: "constraint one_body on public.notes",
+		code: check.UniqueWithoutTenant, object: "constraint one_body on public.notes",
 		open:   "ALTER TABLE notes ADD CONSTRAINT one_body UNIQUE (body) INCLUDE (tenant_id) DEFERRABLE",
 		attack: fails("23505", "INSERT INTO notes (id, body) VALUES (3, 'of acme'); SET CONSTRAINTS ALL IMMEDIATE"),
 	},
 	"unique index": {
-		code: rls.UniqueWithoutTenant, object: `index public."Only" one`,
+		code: check.UniqueWithoutTenant, object: `index public."Only" one`,
 		open:   `CREATE UNIQUE INDEX """Only"" one" ON notes (lower(body), (id % 1)) WHERE id > 0`,
 		attack: fails("23505", "INSERT INTO notes (id, body) VALUES (3, 'Of ACME')"),
 	},
 	"unique index of a partitioned table": {
-		code: rls.UniqueWithoutTenant, object: "index public.only_one",
+		code: check.UniqueWithoutTenant, object: "index public.only_one",
 		open:   "CREATE UNIQUE INDEX only_one ON events (year, id, body)",
 		attack: fails("23505", "INSERT INTO events (year, id, body) VALUES (2024, 1, 'of acme')"),
 	},
 	"exclusion constraint": {
-		code: rls.UniqueWithoutTenant, object: "constraint no_two on public.notes",
+		code: check.UniqueWithoutTenant, object: "constraint no_two on public.notes",
 		open:   "ALTER TABLE notes ADD CONSTRAINT no_two EXCLUDE USING btree (body WITH =) WHERE (id > 0)",
 		attack: fails("23P01", "INSERT INTO notes (id, body) VALUES (3, 'of acme')"),
 	},
 	"foreign key": {
-		code: rls.ForeignKeyWithoutTenant, object: "constraint fk_notes_comments on public.comments",
+		code: check.ForeignKeyWithoutTenant, object: "constraint fk_notes_comments on public.comments",
 		open:   "ALTER TABLE comments DROP CONSTRAINT comments_note",
 		attack: does("INSERT INTO comments (id, note_id) VALUES (3, 1)"),
 	},
 	"foreign key to itself": {
-		code: rls.ForeignKeyWithoutTenant, object: "constraint previous on public.logs",
+		code: check.ForeignKeyWithoutTenant, object: "constraint previous on public.logs",
 		open:   "ALTER TABLE logs ADD COLUMN previous_id bigint, ADD CONSTRAINT previous FOREIGN KEY (previous_id) REFERENCES logs DEFERRABLE INITIALLY DEFERRED",
 		attack: does("INSERT INTO logs (id, previous_id) VALUES (3, 1); SET CONSTRAINTS ALL IMMEDIATE"),
 	},
 	"foreign key that cascades": {
-		code: rls.ForeignKeyCascadesToTenants, object: "constraint fk_notes_comments on public.comments",
+		code: check.ForeignKeyCascades, object: "constraint fk_notes_comments on public.comments",
 		open: `ALTER TABLE comments DROP CONSTRAINT comments_note, DROP CONSTRAINT fk_notes_comments,
 			ADD CONSTRAINT fk_notes_comments FOREIGN KEY (note_id) REFERENCES notes (id) ON DELETE CASCADE ON UPDATE CASCADE`,
 		attack: does("INSERT INTO comments (id, note_id) VALUES (3, 1)"),
 	},
 	"foreign key that sets null": {
-		code: rls.ForeignKeyCascadesToTenants, object: "constraint log on public.comments",
+		code: check.ForeignKeyCascades, object: "constraint log on public.comments",
 		open:   "ALTER TABLE comments ADD COLUMN log_id bigint, ADD CONSTRAINT log FOREIGN KEY (log_id) REFERENCES logs ON DELETE SET NULL ON UPDATE SET DEFAULT",
 		attack: does("INSERT INTO comments (id, log_id) VALUES (3, 1)"),
 	},
 
 	// Policies.
 	"always true, beside ours": {
-		code: rls.PolicyAlwaysTrue, object: "policy everyone on public.notes",
+		code: check.PolicyAlwaysTrue, object: "policy everyone on public.notes",
 		open:   "CREATE POLICY everyone ON notes FOR SELECT USING (true)",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"always true, instead of ours": {
-		code: rls.PolicyAlwaysTrue, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyAlwaysTrue, object: "policy tenant_isolation on public.notes",
 		open:   "ALTER POLICY tenant_isolation ON notes USING (1 = 1) WITH CHECK (true)",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"always true, for the application": {
-		code: rls.PolicyAlwaysTrue, object: "policy service on public.notes",
+		code: check.PolicyAlwaysTrue, object: "policy service on public.notes",
 		open:   "CREATE POLICY service ON notes TO {app} USING (true)",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"check always true": {
-		code: rls.PolicyCheckAlwaysTrue, object: "policy tenant_isolation on public.logs",
+		code: check.PolicyCheckAlwaysTrue, object: "policy tenant_isolation on public.logs",
 		open:   "ALTER POLICY tenant_isolation ON logs WITH CHECK (true)",
 		attack: does("INSERT INTO logs (id, tenant_id, body) VALUES (3, 'acme', 'planted')"),
 	},
 	"insert policy without a check": {
-		code: rls.PolicyCheckAlwaysTrue, object: "policy sign_up on public.logs",
+		code: check.PolicyCheckAlwaysTrue, object: "policy sign_up on public.logs",
 		open:   "CREATE POLICY sign_up ON logs FOR INSERT WITH CHECK (true)",
 		attack: does("INSERT INTO logs (id, tenant_id, body) VALUES (3, 'acme', 'planted')"),
 	},
 	"beside ours": {
-		code: rls.PolicyBesideOurs, object: "policy published on public.notes",
+		code: check.PolicyBesideOurs, object: "policy published on public.notes",
 		open:   "CREATE POLICY published ON notes USING (body LIKE 'of%')",
 		attack: leaks(ofAcme, allNotes),
 	},
 	"or bypass": {
-		code: rls.PolicyOrBypass, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyOrBypass, object: "policy tenant_isolation on public.notes",
 		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = " + current + " OR current_setting('app.bypass', true) = 'on')",
 		attack: leaks(ofAcme, "SELECT set_config('app.bypass', 'on', true); "+allNotes),
 	},
 	"or bypass, plan": {
-		code: rls.PolicyOrBypass, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyOrBypass, object: "policy tenant_isolation on public.notes",
 		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = " + current + " OR current_setting('app.bypass', true) = 'on')",
 		attack: scans("globex", allNotes),
 	},
 	"volatile function": {
-		code: rls.PolicyVolatile, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyVolatile, object: "policy tenant_isolation on public.notes",
 		open: `CREATE FUNCTION tenant() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_setting('app.tenant_id', true); END $$;
 			ALTER POLICY tenant_isolation ON notes USING (tenant_id = tenant()) WITH CHECK (tenant_id = tenant())`,
 		attack: scans("globex", allNotes),
 	},
 	"volatile function of PostgreSQL": {
-		code: rls.PolicyVolatile, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyVolatile, object: "policy tenant_isolation on public.notes",
 		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = set_config('app.tenant_id', current_setting('app.tenant_id', true), true))",
 		attack: scans("globex", allNotes),
 	},
 	"casts the column": {
-		code: rls.PolicyCastsColumn, object: `policy tenant_isolation on of uuid.Odd "rows`,
+		code: check.PolicyCastsColumn, object: `policy tenant_isolation on of uuid.Odd "rows`,
 		open:   `ALTER POLICY tenant_isolation ON "of uuid"."Odd ""rows" USING (tenant_id::text = ` + current + ")",
 		attack: scans("", `SELECT * FROM "of uuid"."Odd ""rows"`),
 	},
 	"casts a varchar": {
-		code: rls.PolicyCastsColumn, object: `policy tenant_isolation on of character varying.Odd "rows`,
+		code: check.PolicyCastsColumn, object: `policy tenant_isolation on of character varying.Odd "rows`,
 		open:   `ALTER POLICY tenant_isolation ON "of character varying"."Odd ""rows" USING (tenant_id::char(9) = ` + current + ")",
 		attack: leaksTo(application, "", "t", "SELECT 'acme '::text <> 'acme' AND EXISTS (SELECT FROM pg_policy WHERE pg_get_expr(polqual, polrelid) LIKE '%character(9)%')"),
 	},
 	"wrong setting": {
-		code: rls.PolicyWrongSetting, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyWrongSetting, object: "policy tenant_isolation on public.notes",
 		open:   "ALTER POLICY tenant_isolation ON notes USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant', true), '')))",
 		attack: leaks(ofAcme, "SELECT set_config('app.tenant', 'acme', false); "+allNotes),
 	},
 	"without NULLIF": {
-		code: rls.PolicyWithoutNullif, object: "policy tenant_isolation on public.logs",
+		code: check.PolicyWithoutNullif, object: "policy tenant_isolation on public.logs",
 		open: `ALTER POLICY tenant_isolation ON logs USING (tenant_id = (SELECT current_setting('app.tenant_id', true)))
 			WITH CHECK (tenant_id = (SELECT current_setting('app.tenant_id', true)))`,
 		attack: leaksTo(application, "", "shared", "INSERT INTO logs (id, tenant_id, body) VALUES (3, '', 'shared'); SELECT body FROM logs"),
 	},
 	"unknown condition": {
-		code: rls.PolicyNotCanonical, object: "policy tenant_isolation on public.notes",
+		code: check.PolicyNotCanonical, object: "policy tenant_isolation on public.notes",
 		open: `CREATE FUNCTION tenant() RETURNS text STABLE LANGUAGE sql AS $$ SELECT 'acme' $$;
 			ALTER POLICY tenant_isolation ON notes USING (tenant_id = tenant())`,
 		attack: leaks(ofAcme, allNotes),
@@ -303,32 +303,32 @@ var holes = map[string]hole{
 
 	// Views.
 	"view of a superuser": {
-		code: rls.ViewOwnerBypasses, object: "public.all_notes",
+		code: check.ViewOwnerBypasses, object: "public.all_notes",
 		open:   superuser + "\nCREATE VIEW all_notes AS SELECT * FROM notes; GRANT SELECT ON all_notes TO {app}",
 		attack: leaks(ofAcme, "SELECT body FROM all_notes"),
 	},
 	"view of a member of the admin role": {
-		code: rls.ViewOwnerBypasses, object: "public.bodies",
+		code: check.ViewOwnerBypasses, object: "public.bodies",
 		open: superuser + `
 			CREATE ROLE keeper_of_{app}; GRANT {admin} TO keeper_of_{app}; GRANT SELECT ON notes TO keeper_of_{app};
 			CREATE VIEW bodies AS SELECT body FROM notes; ALTER VIEW bodies OWNER TO keeper_of_{app}; GRANT SELECT ON bodies TO {app}`,
 		attack: leaks(ofAcme, "SELECT body FROM bodies"),
 	},
 	"view of an owner without force": {
-		code: rls.ViewOwnerBypasses, object: "public.all_bodies", since: 150000, // before, the table must be forced
+		code: check.ViewOwnerBypasses, object: "public.all_bodies", since: 150000, // before, the table must be forced
 		open: `CREATE VIEW all_logs AS SELECT * FROM logs; REVOKE ALL ON all_logs FROM {app};
 			CREATE VIEW all_bodies AS SELECT body FROM all_logs;
 			ALTER TABLE logs NO FORCE ROW LEVEL SECURITY`,
-		opts:   []rls.CheckOption{rls.Allow(rls.TableNotForced, "public.logs", "to see what follows from it")},
+		opts:   []check.Option{check.Allow(check.TableNotForced, "public.logs", "to see what follows from it")},
 		attack: leaks(ofAcme, "SELECT body FROM all_bodies"),
 	},
 	"view by the policies of its owner": {
-		code: rls.ViewNotInvoker, object: "public.topic_names", since: 150000,
+		code: check.ViewNotInvoker, object: "public.topic_names", since: 150000,
 		open:   "CREATE VIEW topic_names AS SELECT name FROM topics; GRANT SELECT ON topic_names TO {app}",
 		attack: leaks(ofAcme, "SELECT name FROM topic_names"),
 	},
 	"materialized view": {
-		code: rls.MaterializedViewReadable, object: "public.note_counts",
+		code: check.MaterializedViewReadable, object: "public.note_counts",
 		open: superuser + `
 			ALTER MATERIALIZED VIEW note_counts OWNER TO CURRENT_USER; REFRESH MATERIALIZED VIEW note_counts;
 			GRANT SELECT ON note_counts TO PUBLIC; GRANT SELECT (tenant_id) ON note_counts TO {app}`,
@@ -337,14 +337,14 @@ var holes = map[string]hole{
 
 	// Functions and triggers.
 	"definer function": {
-		code: rls.FunctionReadsTenants, object: "function public.all_notes(text)",
+		code: check.FunctionDefinerReads, object: "function public.all_notes(text)",
 		open: superuser + `
 			CREATE FUNCTION all_notes(wanted text) RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 			AS $$ BEGIN RETURN QUERY SELECT body FROM public.NOTES WHERE body LIKE wanted; END $$`,
 		attack: leaks(ofAcme, "SELECT all_notes('%')"),
 	},
 	"definer function, parsed": {
-		code: rls.FunctionReadsTenants, object: "function public.all_notes()",
+		code: check.FunctionDefinerReads, object: "function public.all_notes()",
 		open: superuser + `
 			CREATE FUNCTION all_notes() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 			BEGIN ATOMIC SELECT tenant_id FROM public.note_counts; END;
@@ -352,20 +352,20 @@ var holes = map[string]hole{
 		attack: leaks("acme", "SELECT all_notes()"),
 	},
 	"definer function of an odd name": {
-		code: rls.FunctionReadsTenants, object: `function public."Odd ""count"()`,
+		code: check.FunctionDefinerReads, object: `function public."Odd ""count"()`,
 		open: superuser + `
 			CREATE FUNCTION "Odd ""count"() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 			AS $$ SELECT count(*) FROM "of text"."Odd ""rows" $$`,
 		attack: leaksTo(application, "acme", "1", `INSERT INTO "of text"."Odd ""rows" (id) VALUES (1); SELECT set_config('app.tenant_id', 'globex', true); SELECT "Odd ""count"()`),
 	},
 	"definer procedure without search_path": {
-		code: rls.FunctionSearchPath, object: "function public.allowed(text)",
+		code: check.FunctionSearchPath, object: "function public.allowed(text)",
 		open: `CREATE FUNCTION allowed(code text) RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER
 			AS $$ BEGIN RETURN QUERY SELECT name FROM countries WHERE countries.code = allowed.code; END $$`,
 		attack: leaks("mine", "CREATE TEMP TABLE countries AS SELECT 'mine' AS name, 'x' AS code; GRANT ALL ON countries TO PUBLIC; SELECT allowed('x')"),
 	},
 	"trigger of a superuser": {
-		code: rls.TriggerOwnerBypasses, object: "trigger remember on public.logs",
+		code: check.TriggerOwnerBypasses, object: "trigger remember on public.logs",
 		open: superuser + `
 			CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 			AS $$ BEGIN NEW.body := (SELECT string_agg(body, ', ') FROM public.notes); RETURN NEW; END $$;
@@ -375,66 +375,66 @@ var holes = map[string]hole{
 
 	// Privileges.
 	"truncate": {
-		code: rls.GrantTruncate, object: "public.logs",
+		code: check.GrantTruncate, object: "public.logs",
 		open:   "GRANT TRUNCATE ON logs TO {app}, PUBLIC",
 		attack: does("TRUNCATE ONLY logs"),
 	},
 	"truncate, by a role it inherits": {
-		code: rls.GrantTruncate, object: "public.logs",
+		code: check.GrantTruncate, object: "public.logs",
 		open: superuser + `
 			CREATE ROLE staff_of_{app}; ALTER ROLE {app} INHERIT; GRANT staff_of_{app} TO {app}; GRANT TRUNCATE ON logs TO staff_of_{app};
 			REVOKE {admin} FROM {app}`,
 		attack: does("TRUNCATE ONLY logs"),
 	},
 	"trigger": {
-		code: rls.GrantTrigger, object: "public.logs",
+		code: check.GrantTrigger, object: "public.logs",
 		open:   "GRANT TRIGGER ON logs TO {app}",
 		attack: does("CREATE TRIGGER mine AFTER INSERT ON logs EXECUTE FUNCTION suppress_redundant_updates_trigger()"),
 	},
 	"references": {
-		code: rls.GrantReferences, object: "public.notes",
+		code: check.GrantReferences, object: "public.notes",
 		open:   "GRANT REFERENCES ON notes TO {app}",
 		attack: does("CREATE TABLE scratch.spy (note_id bigint REFERENCES notes (id)); INSERT INTO scratch.spy VALUES (1)"),
 	},
 	"references to a column": {
-		code: rls.GrantReferences, object: "public.notes",
+		code: check.GrantReferences, object: "public.notes",
 		open:   "GRANT REFERENCES (id) ON notes TO PUBLIC",
 		attack: does("CREATE TABLE scratch.spy (note_id bigint REFERENCES notes (id))"),
 	},
 	"create in a schema": {
-		code: rls.GrantCreate, object: "schema public",
+		code: check.GrantCreate, object: "schema public",
 		open:   "GRANT CREATE ON SCHEMA public TO PUBLIC",
 		attack: does("CREATE FUNCTION public.length(bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'"),
 	},
 	"owner of a schema": {
-		code: rls.GrantCreate, object: "schema of text",
+		code: check.GrantCreate, object: "schema of text",
 		open:   superuser + "\nALTER SCHEMA \"of text\" OWNER TO {app}",
 		attack: does(`DROP TABLE "of text"."Odd ""rows"`),
 	},
 	"default privileges": {
-		code: rls.DefaultPrivileges, object: "default privileges of {owner} in public",
+		code: check.DefaultPrivileges, object: "default privileges of {owner} in public",
 		open:   "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT TRUNCATE, SELECT ON TABLES TO {app}, PUBLIC",
 		attack: tomorrow,
 	},
 	"default privileges everywhere": {
-		code: rls.DefaultPrivileges, object: "default privileges of {owner}",
+		code: check.DefaultPrivileges, object: "default privileges of {owner}",
 		open:   "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app}",
 		attack: tomorrow,
 	},
 
 	// Ways out of the database.
 	"published": {
-		code: rls.TablePublished, object: "publication everything",
+		code: check.TablePublished, object: "publication everything",
 		open:   "CREATE PUBLICATION everything FOR TABLE countries, notes, events",
 		attack: subscribes("notes", "", ""),
 	},
 	"all tables published": {
-		code: rls.TablePublished, object: "publication everything",
+		code: check.TablePublished, object: "publication everything",
 		open:   superuser + "\nCREATE PUBLICATION everything FOR ALL TABLES",
 		attack: subscribes("events", ", year", ", 2024"),
 	},
 	"schema published": {
-		code: rls.TablePublished, object: "publication everything",
+		code: check.TablePublished, object: "publication everything",
 		open: superuser + `
 			DO $$ BEGIN
 				EXECUTE format('CREATE PUBLICATION everything FOR TABLE %s', CASE
@@ -444,7 +444,7 @@ var holes = map[string]hole{
 		attack: subscribes(`"of text"."Odd ""rows"`, "", ""),
 	},
 	"foreign table": {
-		code: rls.ForeignTableAccessible, object: "public.remote_notes",
+		code: check.ForeignTableAccessible, object: "public.remote_notes",
 		open: superuser + `
 			CREATE EXTENSION postgres_fdw;
 			CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({here});
@@ -456,50 +456,50 @@ var holes = map[string]hole{
 
 	// The server.
 	"CVE-2023-2455": {
-		code: rls.ServerCVE2023, object: "server",
-		opts:   []rls.CheckOption{rls.ServerVersion(140007), cve2024, cve2025},
-		mended: []rls.CheckOption{rls.ServerVersion(140008), cve2024, cve2025},
+		code: check.ServerCVE20232455, object: "server",
+		opts:   []check.Option{check.ServerVersion(140007), cve2024, cve2025},
+		mended: []check.Option{check.ServerVersion(140008), cve2024, cve2025},
 	},
 	"CVE-2024-10976": {
-		code: rls.ServerCVE2024, object: "server",
-		opts:   []rls.CheckOption{rls.ServerVersion(140013), cve2025},
-		mended: []rls.CheckOption{rls.ServerVersion(140014), cve2025},
+		code: check.ServerCVE202410976, object: "server",
+		opts:   []check.Option{check.ServerVersion(140013), cve2025},
+		mended: []check.Option{check.ServerVersion(140014), cve2025},
 	},
 	"CVE-2025-8713": {
-		code: rls.ServerCVE2025, object: "server",
-		opts:   []rls.CheckOption{rls.ServerVersion(140018)},
-		mended: []rls.CheckOption{rls.ServerVersion(140019)},
+		code: check.ServerCVE20258713, object: "server",
+		opts:   []check.Option{check.ServerVersion(140018)},
+		mended: []check.Option{check.ServerVersion(140019)},
 	},
 
 	// Models.
 	"model without a table": {
-		code: rls.ModelTableMissing, object: `"diaries"`,
-		opts:   []rls.CheckOption{rls.Models(&diary{})},
-		mended: []rls.CheckOption{},
+		code: check.ModelTableMissing, object: `"diaries"`,
+		opts:   []check.Option{check.Models(&diary{})},
+		mended: []check.Option{},
 	},
 	"model without the column": {
-		code: rls.ModelColumnMissing, object: "public.diaries",
+		code: check.ModelColumnMissing, object: "public.diaries",
 		open:   "CREATE TABLE diaries (id bigint PRIMARY KEY, body text); GRANT INSERT, SELECT ON diaries TO {app}",
-		opts:   []rls.CheckOption{rls.Models(&diary{})},
+		opts:   []check.Option{check.Models(&diary{})},
 		attack: leaks(ofAcme, "INSERT INTO diaries (id, body) VALUES (1, 'of acme'); SELECT set_config('app.tenant_id', 'initech', true); SELECT body FROM diaries"),
 	},
 
 	// The allow-list.
 	"stale": {
-		code: rls.AllowStale, object: "table-not-forced on public.notes",
-		opts:   []rls.CheckOption{rls.Allow(rls.TableNotForced, "public.notes", "not any more")},
-		mended: []rls.CheckOption{},
+		code: check.AllowStale, object: "table-not-forced on public.notes",
+		opts:   []check.Option{check.Allow(check.TableNotForced, "public.notes", "not any more")},
+		mended: []check.Option{},
 	},
 	"stale table": {
-		code: rls.AllowStale, object: "shared-table on public.gone",
-		opts:   []rls.CheckOption{rls.Allow(rls.SharedTable, "public.gone", "it was")},
-		mended: []rls.CheckOption{},
+		code: check.AllowStale, object: "shared-table on public.gone",
+		opts:   []check.Option{check.Allow(check.SharedTable, "public.gone", "it was")},
+		mended: []check.Option{},
 	},
 }
 
 var (
-	cve2024 = rls.Allow(rls.ServerCVE2024, "server", "another case")
-	cve2025 = rls.Allow(rls.ServerCVE2025, "server", "another case")
+	cve2024 = check.Allow(check.ServerCVE202410976, "server", "another case")
+	cve2025 = check.Allow(check.ServerCVE20258713, "server", "another case")
 )
 
 type diary struct {
@@ -568,11 +568,11 @@ func (d database) loginFor(script string) string {
 }
 
 func TestEveryRuleHasAHole(t *testing.T) {
-	shown := map[rls.Code]bool{}
+	shown := map[check.Code]bool{}
 	for _, hole := range holes {
 		shown[hole.code] = true
 	}
-	for _, r := range rls.Rules() {
+	for _, r := range check.Rules() {
 		require.True(t, shown[r.Code], "no database shows %s", r.Code)
 		delete(shown, r.Code)
 	}

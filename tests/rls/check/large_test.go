@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
-	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // largeSQL makes tables that are as they should be, every tenth with a policy that must be looked at closely, a foreign key
@@ -41,17 +41,17 @@ func TestLargeCatalog(t *testing.T) {
 	db := open(t, d.app, &gorm.Config{})
 	for range 3 {
 		start := time.Now()
-		report, err := d.isolation().Check(t.Context(), db, d.patched())
+		report, err := check.Run(t.Context(), db, d.isolation(), d.patched())
 		took := time.Since(start)
 		require.NoError(t, err)
 		require.Equal(t, tables, report.Tables)
 		t.Logf("%d tables, %d findings: %v", tables, len(report.Findings), took.Round(time.Millisecond))
 	}
 	report := d.check(t)
-	count := map[rls.Code]int{}
+	count := map[check.Code]int{}
 	for _, f := range report.Findings {
 		count[f.Code]++
 	}
-	require.Equal(t, tables/10, count[rls.PolicyOrBypass])
-	require.Equal(t, tables/10, count[rls.ForeignKeyWithoutTenant])
+	require.Equal(t, tables/10, count[check.PolicyOrBypass])
+	require.Equal(t, tables/10, count[check.ForeignKeyWithoutTenant])
 }

@@ -1,4 +1,4 @@
-// Package check_test tests that Isolation.Check finds every hole it knows of in a real database, and none in a clean one.
+// Package check_test tests that check.Run finds every hole it knows of in a real database, and none in a clean one.
 package check_test
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 func TestMain(m *testing.M) { pgserver.Main(m) }
@@ -154,23 +155,23 @@ func (d database) isolation() rls.Isolation {
 }
 
 // patched checks as if the server had the newest patches: those of the server at hand are not what tests are about.
-func (d database) patched() rls.CheckOption {
-	return rls.ServerVersion(d.version/10000*10000 + 9999)
+func (d database) patched() check.Option {
+	return check.ServerVersion(d.version/10000*10000 + 9999)
 }
 
 // allowances are what the clean database needs.
-func (d database) allowances() []rls.CheckOption {
-	return []rls.CheckOption{
+func (d database) allowances() []check.Option {
+	return []check.Option{
 		d.patched(),
-		rls.Allow(rls.SharedTable, "public.memberships", "read before the tenant is known"),
-		rls.Allow(rls.GrantCreate, "schema scratch", "nobody else uses it"),
+		check.Allow(check.SharedTable, "public.memberships", "read before the tenant is known"),
+		check.Allow(check.GrantCreate, "schema scratch", "nobody else uses it"),
 	}
 }
 
 // check checks the database as the application.
-func (d database) check(t testing.TB, opts ...rls.CheckOption) rls.Report {
+func (d database) check(t testing.TB, opts ...check.Option) check.Report {
 	t.Helper()
-	report, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), append([]rls.CheckOption{d.patched()}, opts...)...)
+	report, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), d.isolation(), append([]check.Option{d.patched()}, opts...)...)
 	require.NoError(t, err)
 	return report
 }
@@ -190,7 +191,7 @@ func open(t testing.TB, dsn string, config *gorm.Config) *gorm.DB {
 }
 
 // found lists codes and objects.
-func found(report rls.Report) []string {
+func found(report check.Report) []string {
 	list := []string{}
 	for _, f := range report.Findings {
 		list = append(list, fmt.Sprintf("%s: %s", f.Code, f.Object))

@@ -1,0 +1,198 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/model"
+)
+
+// Option changes what Run looks at.
+type Option func(*checker)
+
+// Allow tolerates a finding, named by its code and object as the report names them, for a reason. The finding moves to
+// Report.Allowed. An entry that matches nothing is itself reported, as AllowStale. With the code SharedTable, the object is
+// a table, such as "public.memberships", that has the tenant column and is shared by all tenants nevertheless.
+func Allow(code Code, object, reason string) Option {
+	return func(c *checker) {
+		c.allowed = append(c.allowed, &allowance{code: code, object: object, reason: reason})
+	}
+}
+
+// Schemas narrows Run to the tables, functions and privileges of these schemas. Views that read their tables are looked
+// at wherever they are.
+func Schemas(names ...string) Option {
+	return func(c *checker) { c.schemas = append(c.schemas, names...) }
+}
+
+// Models adds the models of the application: a table that is missing, or lacks the tenant column of its model, is a
+// finding, and the table of a model with a method TenantShared() is left out.
+func Models(models ...any) Option {
+	return func(c *checker) { c.models = append(c.models, models...) }
+}
+
+// ServerVersion checks as if the server had this version, in the form of PostgreSQL's server_version_num, such as 150018
+// for 15.18: for a schema that is checked on one server and used on another.
+func ServerVersion(num int) Option {
+	return func(c *checker) { c.version = num }
+}
+
+// Run looks for holes in the isolation of the database behind db, as its catalog shows it. It takes AppRole for the role
+// the application logs in as, or without one the role of db itself. Any role will do for the connection, the application's
+// too: the catalog is the same for all. db may be guarded; a context without a decision about the tenant then counts as
+// one without a tenant. Nothing is written, and no row of a table is read.
+//
+// A tenant table is one with the tenant column, in any schema that is not PostgreSQL's own, unless Models or
+// Allow(SharedTable, …) say that it is shared. Primary keys may do without the tenant column: applications make them up,
+// and tenants do not.
+//
+// An error means that the database could not be checked. Findings are no error: see Report.Err.
+func Run(ctx context.Context, db *gorm.DB, i rls.Isolation, opts ...Option) (Report, error) {
+	c := &checker{Config: policy.Config{
+		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole,
+	}.WithDefaults()}
+	for _, opt := range opts {
+		opt(c)
+	}
+	if err := cmp.Or(c.Validate(), model.Usable(db), c.validateOptions()); err != nil {
+		return Report{}, fmt.Errorf("rls: %w", err)
+	}
+	if _, decided := guard.Tenant(ctx); !decided {
+		ctx = guard.InTenantRole(ctx)
+	}
+	// The session is a copy, whose nested transactions are savepoints: rolling back undoes what check sets.
+	session := db.WithContext(ctx).Session(&gorm.Session{})
+	session.DisableNestedTransaction = false
+	err := session.Transaction(func(tx *gorm.DB) error {
+		return cmp.Or(c.check(ctx, tx), errDone)
+	}, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelReadCommitted})
+	if !errors.Is(err, errDone) {
+		return Report{}, fmt.Errorf("rls: %w", catalog.Explain(err, c.Column))
+	}
+	return c.report(), nil
+}
+
+// errDone ends the transaction of a check that succeeded. Nothing is there to commit.
+var errDone = errors.New("done")
+
+// checker is one run.
+type checker struct {
+	policy.Config
+	allowed []*allowance
+	schemas []string
+	models  []any
+	version int
+
+	facts    facts
+	findings []Finding
+	unseen   []string
+}
+
+// allowance is an entry of the allow-list.
+type allowance struct {
+	code           Code
+	object, reason string
+	used           bool
+}
+
+// validateOptions refuses options that cannot be meant.
+func (c *checker) validateOptions() error {
+	for _, a := range c.allowed {
+		_, known := ranks()[a.code]
+		switch {
+		case !known && a.code != SharedTable:
+			return fmt.Errorf("allowed code %q does not exist: use the constants of package rls/check", a.code)
+		case a.object == "":
+			return fmt.Errorf("allowed code %q has no object: name it as the report does", a.code)
+		case strings.TrimSpace(a.reason) == "":
+			return fmt.Errorf("allowed code %q on %s has no reason: say why it is no hole", a.code, a.object)
+		}
+	}
+	return nil
+}
+
+// check reads the catalog and judges it.
+func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
+	set, err := model.Parse(tx, c.Column, c.models)
+	if err != nil {
+		return err
+	}
+	models := make([]*modelTable, len(set.Tables))
+	for n, t := range set.Tables {
+		models[n] = &modelTable{Table: t}
+	}
+	if err := c.read(ctx, tx.Statement.ConnPool, models); err != nil {
+		return err
+	}
+	judge(c, modelRules, models)
+	judge(c, roleRules, []role{c.facts.Role})
+	judge(c, columnRules, c.facts.Tables)
+	judge(c, foreignKeyRules, c.facts.ForeignKeys)
+	judge(c, uniqueRules, c.facts.Uniques)
+	judgeFirst(c, policyRules, c.judgedPolicies())
+	judge(c, tableRules, c.facts.Tables)
+	judge(c, parentRules, c.facts.Parents)
+	judgeFirst(c, viewRules, c.facts.Views)
+	judge(c, functionRules, c.facts.Functions)
+	judge(c, triggerRules, c.facts.Triggers)
+	judge(c, grantRules, c.facts.Tables)
+	judge(c, foreignTableRules, c.facts.ForeignTables)
+	judge(c, schemaRules, c.facts.Schemas)
+	judge(c, defaultRules, c.facts.Defaults)
+	judge(c, publicationRules, c.facts.Publications)
+	judge(c, serverRules, []server{{version: c.version}})
+	return nil
+}
+
+// report sorts the findings out.
+func (c *checker) report() Report {
+	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + len(c.facts.ForeignTables), NotChecked: c.unseen}
+	for _, f := range c.findings {
+		if a := c.allowance(f); a != nil {
+			r.Allowed = append(r.Allowed, Allowed{Finding: f, Reason: a.reason})
+		} else {
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	for _, a := range c.allowed {
+		for _, stale := range staleRules {
+			if stale.found(c, a) {
+				r.Findings = append(r.Findings, stale.finding(c, a))
+			}
+		}
+	}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Object, b.Object))
+	})
+	return r
+}
+
+// allowance returns the entry of the allow-list that covers a finding.
+func (c *checker) allowance(f Finding) *allowance {
+	for _, a := range c.allowed {
+		if a.code == f.Code && a.object == f.Object {
+			a.used = true
+			return a
+		}
+	}
+	return nil
+}
+
+var staleRules = []rule[*allowance]{{
+	code: AllowStale, severity: Low,
+	found:   func(_ *checker, a *allowance) bool { return !a.used },
+	problem: "Nothing matches this entry of the allow-list, which would hide the hole should it open again: remove it.",
+}}
+
+func (a *allowance) String() string { return string(a.code) + " on " + a.object }

@@ -1,0 +1,71 @@
+package check
+
+// The codes of all findings. Each is the name of its constant, in lower case and with a dash before each word.
+const (
+	// Models.
+	ModelTableMissing  Code = "model-table-missing"
+	ModelColumnMissing Code = "model-column-missing"
+
+	// The application's role.
+	RoleSuperuser     Code = "role-superuser"
+	RoleBypassesRLS   Code = "role-bypasses-rls"
+	RoleInheritsAdmin Code = "role-inherits-admin"
+	RoleOwnsTables    Code = "role-owns-tables"
+
+	// Tenant tables.
+	TableNotEnabled        Code = "table-not-enabled"
+	TableNotForced         Code = "table-not-forced"
+	TableWithoutPolicy     Code = "table-without-policy"
+	PartitionExposed       Code = "partition-exposed"
+	ParentExposes          Code = "parent-exposes"
+	TenantColumnNullable   Code = "tenant-column-nullable"
+	TenantColumnDefault    Code = "tenant-column-default"
+	TenantColumnType       Code = "tenant-column-type"
+	TenantColumnNotIndexed Code = "tenant-column-not-indexed"
+	ForeignTableAccessible Code = "foreign-table-accessible"
+
+	// Keys.
+	UniqueWithoutTenant     Code = "unique-without-tenant"
+	ForeignKeyWithoutTenant Code = "foreign-key-without-tenant"
+	ForeignKeyCascades      Code = "foreign-key-cascades"
+
+	// Policies.
+	PolicyAlwaysTrue      Code = "policy-always-true"
+	PolicyCheckAlwaysTrue Code = "policy-check-always-true"
+	PolicyBesideOurs      Code = "policy-beside-ours"
+	PolicyOrBypass        Code = "policy-or-bypass"
+	PolicyVolatile        Code = "policy-volatile"
+	PolicyCastsColumn     Code = "policy-casts-column"
+	PolicyWrongSetting    Code = "policy-wrong-setting"
+	PolicyWithoutNullif   Code = "policy-without-nullif"
+	PolicyNotCanonical    Code = "policy-not-canonical"
+
+	// Views.
+	MaterializedViewReadable Code = "materialized-view-readable"
+	ViewOwnerBypasses        Code = "view-owner-bypasses"
+	ViewNotInvoker           Code = "view-not-invoker"
+
+	// Functions and triggers.
+	FunctionDefinerReads Code = "function-definer-reads"
+	FunctionSearchPath   Code = "function-search-path"
+	TriggerOwnerBypasses Code = "trigger-owner-bypasses"
+
+	// Privileges.
+	GrantTruncate     Code = "grant-truncate"
+	GrantTrigger      Code = "grant-trigger"
+	GrantReferences   Code = "grant-references"
+	GrantCreate       Code = "grant-create"
+	DefaultPrivileges Code = "default-privileges"
+
+	// Publications.
+	TablePublished Code = "table-published" // a publication sends tenant tables to other servers
+
+	// The server.
+	ServerCVE20232455  Code = "server-cve-2023-2455"
+	ServerCVE202410976 Code = "server-cve-2024-10976"
+	ServerCVE20258713  Code = "server-cve-2025-8713"
+
+	// The allow-list.
+	AllowStale  Code = "allow-stale"  // an entry of the allow-list that matches nothing
+	SharedTable Code = "shared-table" // for Allow only: the table has the tenant column and is shared by all tenants
+)

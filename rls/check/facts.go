@@ -1,0 +1,267 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+)
+
+// facts are what is known of a database. One statement reads them, and sees one state of it.
+type facts struct {
+	Shared        []string // the objects of Allow(SharedTable, …) that exist
+	Role          role
+	Tables        []*tenantTable
+	ForeignTables []foreignTable
+	Policies      []livePolicy
+	Uniques       []unique
+	ForeignKeys   []foreignKey
+	Parents       []parent
+	Views         []view
+	Functions     []function
+	Triggers      []trigger
+	Schemas       []space
+	Defaults      []defaultGrant
+	Publications  []publication
+	Models        []modelFact
+}
+
+// subjects are the parts of the statement: each a query of one JSON value, by the name of its field in facts. One whose
+// sources the role may not read is left out.
+var subjects = []struct {
+	name, query string
+	sources     []string
+}{
+	{"shared", sharedQuery, nil},
+	{"role", roleQuery, nil},
+	{"tables", tablesQuery, nil}, // without them there is nothing to check
+	{"foreigntables", foreignTablesQuery, nil},
+	{"policies", policiesQuery, []string{"pg_policy", "pg_proc"}},
+	{"uniques", uniquesQuery, []string{"pg_index", "pg_am", "pg_constraint"}},
+	{"foreignkeys", foreignKeysQuery, []string{"pg_constraint", "pg_index"}},
+	{"parents", parentsQuery, []string{"pg_inherits"}},
+	{"views", viewsQuery, []string{"pg_rewrite", "pg_depend"}},
+	{"functions", functionsQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
+	{"triggers", triggersQuery, []string{"pg_trigger", "pg_proc"}},
+	{"schemas", schemasQuery, nil},
+	{"defaults", defaultsQuery, []string{"pg_default_acl"}},
+	{"publications", publicationsQuery, []string{"pg_publication", "pg_publication_rel", "pg_publication_tables"}},
+	{"models", modelsQuery, nil},
+}
+
+// common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
+// role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
+// tables of models by oid.
+const common = `WITH RECURSIVE
+-- The role of the application.
+app AS (
+	SELECT oid, rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = $2
+),
+admin AS (
+	SELECT oid FROM pg_roles WHERE rolname = ANY ($3::text[])
+),
+-- Whose privileges the application has without SET ROLE: those of PUBLIC (0), its own, and those it inherits. That a
+-- superuser has them all, and what comes with inheriting the admin role, are findings of their own.
+self AS (
+	SELECT 0::oid AS oid, 'PUBLIC' AS name
+	UNION ALL
+	SELECT r.oid, quote_ident(r.rolname) FROM pg_roles r, app
+	WHERE r.oid = app.oid OR NOT app.rolsuper AND pg_has_role(app.oid, r.oid, 'USAGE') AND r.oid NOT IN (SELECT oid FROM admin)
+),
+-- Roles to whom no tenant's policy applies, whatever the table.
+above AS (
+	SELECT r.oid FROM pg_roles r
+	WHERE r.rolsuper OR r.rolbypassrls OR EXISTS (SELECT FROM admin WHERE pg_has_role(r.oid, admin.oid, 'USAGE'))
+),
+spaces AS (
+	SELECT * FROM pg_namespace
+	WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+		AND (cardinality($4::text[]) = 0 OR nspname = ANY ($4::text[]))
+),
+columned AS (
+	SELECT c.*, n.nspname, a.attnum, a.attname, a.atttypid, a.attnotnull,
+		c.oid = ANY ($6::oid[]) OR n.nspname || '.' || c.relname = ANY ($5::text[]) AS shared
+	FROM pg_class c
+	JOIN spaces n ON n.oid = c.relnamespace
+	JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $1 AND a.attnum > 0 AND NOT a.attisdropped
+	WHERE c.relkind IN ('r', 'p', 'f')
+),
+tenants AS MATERIALIZED (
+	SELECT * FROM columned WHERE NOT shared
+),
+-- What views read, through other views as well.
+reads AS (
+	SELECT DISTINCT r.ev_class AS reader, d.refobjid AS relation
+	FROM pg_depend d
+	JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> d.refobjid
+	JOIN tenants t ON t.oid = d.refobjid
+	WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+	UNION
+	SELECT r.ev_class, reads.relation
+	FROM reads
+	JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reads.reader
+	JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.ev_class <> d.refobjid
+)
+`
+
+const sharedQuery = `SELECT json_agg(nspname || '.' || relname) FROM columned WHERE shared`
+
+// aclOf is the SQL for the privileges granted on a relation, as a whole and on its columns.
+func aclOf(relation string) string {
+	return `(SELECT ` + relation + `.relacl AS acl
+		UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = ` + relation + `.oid AND attacl IS NOT NULL
+		) acls, aclexplode(acl)`
+}
+
+// grantsOf is the SQL for what privileges grant to the application: privilege to grantees, which the owner is not.
+func grantsOf(acl, owner string) string {
+	return `(SELECT json_object_agg(privilege_type, names) FROM (
+		SELECT e.privilege_type, json_agg(DISTINCT self.name) AS names
+		FROM ` + acl + ` e JOIN self ON self.oid = e.grantee
+		WHERE e.grantee <> ` + owner + ` GROUP BY 1) g)`
+}
+
+// granteesOf is the SQL for by whose rights the application has access to the rows of a relation.
+func granteesOf(relation string) string {
+	return `(SELECT json_agg(DISTINCT self.name) FROM ` + aclOf(relation) + ` e JOIN self ON self.oid = e.grantee)`
+}
+
+// accessible is the SQL for whether there are any. Two roles of PostgreSQL's own need no grant ("Predefined Roles").
+func accessible(relation string) string {
+	return `(EXISTS (SELECT FROM self WHERE name IN ('pg_read_all_data', 'pg_write_all_data')) OR ` +
+		granteesOf(relation) + ` IS NOT NULL)`
+}
+
+// preludeQuery looks names up as the connection would, before search_path is taken out of its hands, and asks which of the
+// sources in $2 cannot be read.
+const preludeQuery = `SELECT pg_catalog.json_build_object(
+	'role',       current_user,
+	'version',    pg_catalog.current_setting('server_version_num')::int,
+	'models',     (SELECT pg_catalog.json_agg(coalesce(pg_catalog.to_regclass(m.name)::oid::bigint, 0) ORDER BY m.n)
+		FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY m (name, n)),
+	'unreadable', (SELECT pg_catalog.json_agg(s.name) FROM pg_catalog.unnest($2::text[]) s (name)
+		WHERE NOT pg_catalog.has_table_privilege('pg_catalog.' || s.name, 'SELECT')))::text`
+
+// plainNames makes PostgreSQL write every name that is not its own with its schema, and protects the check from objects
+// that look like PostgreSQL's own. Compiling the statement would take longer than running it.
+const plainNames = `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('jit', 'off', true)`
+
+// read fills in the facts.
+func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelTable) error {
+	unreadable, err := c.readPrelude(ctx, conn, models)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, plainNames); err != nil {
+		return err
+	}
+	allowed, shared, known := []string{}, []int64{}, []int64{}
+	for _, a := range c.allowed {
+		if a.code == SharedTable {
+			allowed = append(allowed, a.object)
+		}
+	}
+	for _, m := range models {
+		if m.Shared && !m.Tenant {
+			shared = append(shared, m.oid)
+		}
+		known = append(known, m.oid)
+	}
+	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole},
+		append([]string{}, c.schemas...), allowed, shared, known)
+	if err != nil {
+		return err
+	}
+	return c.connect(models)
+}
+
+// readPrelude finds out what the statement for the facts needs: the role and the version, where they are not given, and the
+// tables of the models. It returns the sources that the role may not read.
+func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []*modelTable) (unreadable []string, err error) {
+	var (
+		names, sources = []string{}, []string{}
+		prelude        struct {
+			Role       string
+			Version    int
+			Models     []int64
+			Unreadable []string
+		}
+	)
+	for _, m := range models {
+		names = append(names, m.Name)
+	}
+	for _, s := range subjects {
+		sources = append(sources, s.sources...)
+	}
+	if err := catalog.ReadJSON(ctx, conn, &prelude, preludeQuery, names, sources); err != nil {
+		return nil, err
+	}
+	c.version = cmp.Or(c.version, prelude.Version)
+	c.AppRole = cmp.Or(c.AppRole, prelude.Role)
+	for n, m := range models {
+		m.oid = prelude.Models[n]
+	}
+	return prelude.Unreadable, nil
+}
+
+// statement puts the query together, and notes what is left out of it.
+func (c *checker) statement(unreadable []string) string {
+	var parts []string
+	for _, s := range subjects {
+		query := s.query
+		for _, source := range s.sources {
+			if slices.Contains(unreadable, source) {
+				query = "NULL"
+			}
+		}
+		if query == "NULL" {
+			c.unseen = append(c.unseen, fmt.Sprintf("The connection's role may not read what tells about %s (%s).",
+				s.name, strings.Join(s.sources, ", ")))
+		}
+		parts = append(parts, fmt.Sprintf("'%s', (%s)", s.name, query))
+	}
+	return common + "SELECT json_build_object(" + strings.Join(parts, ",\n") + ")::text"
+}
+
+// connect links the facts to each other, and decides what cannot be decided in the catalog.
+func (c *checker) connect(models []*modelTable) error {
+	if c.facts.Role.Name == "" {
+		return fmt.Errorf("role %q does not exist: AppRole is the role that the application logs in as", c.AppRole)
+	}
+	for _, name := range c.schemas {
+		if !slices.ContainsFunc(c.facts.Schemas, func(s space) bool { return s.Name == name }) {
+			return fmt.Errorf("schema %q does not exist", name)
+		}
+	}
+	for _, a := range c.allowed {
+		a.used = a.code == SharedTable && slices.Contains(c.facts.Shared, a.object)
+	}
+	expectTypes(c.facts.Tables)
+	tables := map[int64]*tenantTable{}
+	for _, t := range c.facts.Tables {
+		tables[t.OID] = t
+	}
+	for n, p := range c.facts.Policies {
+		c.facts.Policies[n].table = tables[p.OID]
+	}
+	for n, u := range c.facts.Uniques {
+		c.facts.Uniques[n].table = tables[u.OID]
+	}
+	for n, k := range c.facts.ForeignKeys {
+		c.facts.ForeignKeys[n].child, c.facts.ForeignKeys[n].parent = tables[k.Child], tables[k.Parent]
+	}
+	for _, m := range models {
+		for n, live := range c.facts.Models {
+			if live.OID == m.oid {
+				m.live = &c.facts.Models[n]
+			}
+		}
+	}
+	c.readSources()
+	return nil
+}

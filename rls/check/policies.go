@@ -1,0 +1,191 @@
+package check
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
+)
+
+// livePolicy is a policy on a tenant's table, as far as it applies to the application.
+type livePolicy struct {
+	OID        int64 // of the table
+	Name       string
+	Command    string // as in pg_policy: '*' is FOR ALL
+	Permissive bool
+	Using      *expression
+	Check      *expression
+
+	table *tenantTable
+	ours  bool        // another policy of the table is as it should be, for all commands
+	bad   *expression // the first expression that is not as it should be
+}
+
+// expression is a condition of a policy.
+type expression struct {
+	Text     string   // as PostgreSQL writes it
+	Constant bool     // it reads neither a column nor a setting
+	Or       bool     // it has an OR
+	Volatile []string // the volatile functions in it
+}
+
+// expressionOf is the SQL for an expression. What functions and operators it calls is in the tree that PostgreSQL stores:
+// dependencies are recorded for functions that are not its own only.
+func expressionOf(tree string) string {
+	return `CASE WHEN ` + tree + ` IS NOT NULL THEN json_build_object(
+		'text',     pg_get_expr(` + tree + `, p.polrelid),
+		'constant', ` + tree + `::text !~ '[{](VAR|FUNCEXPR|SUBLINK|SQLVALUEFUNCTION) ',
+		'or',       ` + tree + `::text ~ '[{]BOOLEXPR :boolop or ',
+		'volatile', (
+			SELECT json_agg(DISTINCT f.proname)
+			FROM regexp_matches(` + tree + `::text, ':(?:opfuncid|funcid) (\d+) ', 'g') called
+			JOIN pg_proc f ON f.oid = called[1]::oid AND f.provolatile = 'v')) END`
+}
+
+var policiesQuery = `
+SELECT json_agg(json_build_object(
+	'oid',        t.oid::bigint,
+	'name',       p.polname,
+	'command',    p.polcmd,
+	'permissive', p.polpermissive,
+	'using',      ` + expressionOf("p.polqual") + `,
+	'check',      ` + expressionOf("p.polwithcheck") + `) ORDER BY t.nspname, t.relname, p.polname)
+FROM tenants t JOIN pg_policy p ON p.polrelid = t.oid
+WHERE p.polroles && ARRAY(SELECT oid FROM self)`
+
+func (p livePolicy) String() string { return fmt.Sprintf("policy %s on %s", p.Name, p.table) }
+
+func (p livePolicy) drop() string { return policy.Drop(p.Name, p.table.Quoted()) }
+
+// canonical tells whether the policy is for all commands and exactly as Migrate makes it.
+func (c *checker) canonical(p livePolicy) bool {
+	return p.Command == "*" && p.Using != nil && p.Using.Text == p.table.written(c) && c.deviant(p) == nil
+}
+
+// deviant returns the first expression of the policy that lets in what Migrate's policy would not, or may do so. Without
+// WITH CHECK, PostgreSQL uses USING for it; without either, nothing is let in ("CREATE POLICY").
+func (c *checker) deviant(p livePolicy) *expression {
+	for _, e := range []*expression{p.Using, p.Check} {
+		if e != nil && e.Text != "false" && e.Text != p.table.written(c) {
+			return e
+		}
+	}
+	return nil
+}
+
+// judgedPolicies returns the policies to judge. Permissive policies are joined with OR, restrictive ones with AND: those
+// can only take away, and one that is as it should be makes up for any other.
+func (c *checker) judgedPolicies() []livePolicy {
+	ours, safe := map[int64]bool{}, map[int64]bool{}
+	for _, p := range c.facts.Policies {
+		if c.canonical(p) {
+			ours[p.OID] = ours[p.OID] || p.Permissive
+			safe[p.OID] = safe[p.OID] || !p.Permissive
+		}
+	}
+	var judged []livePolicy
+	for _, p := range c.facts.Policies {
+		if p.bad = c.deviant(p); p.Permissive && p.bad != nil && !safe[p.OID] {
+			p.ours = ours[p.OID]
+			judged = append(judged, p)
+		}
+	}
+	return judged
+}
+
+var (
+	settingsRead = regexp.MustCompile(`current_setting\('((?:[^']|'')*)'`)
+	castColumn   = `\(%s\)::`
+)
+
+// policyRules are in the order of what matters most about a policy. Only the first one that holds is reported.
+var policyRules = []rule[livePolicy]{
+	{
+		code: PolicyAlwaysTrue, severity: Critical,
+		found:   func(_ *checker, p livePolicy) bool { return p.bad.Constant && p.bad == p.Using },
+		problem: "It lets every row through for the application: each tenant reads and changes the rows of all.",
+		fix:     (*checker).replacePolicy,
+	},
+	{
+		code: PolicyCheckAlwaysTrue, severity: High,
+		found:   func(_ *checker, p livePolicy) bool { return p.bad.Constant },
+		problem: "It checks nothing of what is written: each tenant can give rows to others, and plant data among theirs.",
+		fix:     (*checker).replacePolicy,
+	},
+	{
+		code: PolicyBesideOurs, severity: High,
+		found:   func(_ *checker, p livePolicy) bool { return p.ours },
+		problem: "Permissive policies are joined with OR: each tenant reaches what this one lets through, whosever it is.",
+		fix:     (*checker).replacePolicy,
+	},
+	{
+		code: PolicyOrBypass, severity: High,
+		found: func(_ *checker, p livePolicy) bool { return p.bad.Or },
+		problem: "An OR lets rows through that are not the tenant's, which a setting or a value may be enough for, and keeps " +
+			"PostgreSQL from using the index: bypass with a role of its own.",
+		fix: (*checker).replacePolicy,
+	},
+	{
+		code: PolicyVolatile, severity: Medium,
+		found: func(_ *checker, p livePolicy) bool { return len(p.bad.Volatile) > 0 },
+		problem: "It calls a function (%s) that is VOLATILE, anew for each row of every tenant and without the index: a large tenant " +
+			"slows everyone down, and what the function returns may change in between.",
+		detail: func(_ *checker, p livePolicy) string { return join(p.bad.Volatile) },
+		fix:    (*checker).replacePolicy,
+	},
+	{
+		code: PolicyCastsColumn, severity: Medium,
+		found: func(_ *checker, p livePolicy) bool {
+			cast := regexp.MustCompile(fmt.Sprintf(castColumn, regexp.QuoteMeta(p.table.Name)))
+			binary := strings.ReplaceAll(p.bad.Text, "("+p.table.Name+")::text", "")
+			return cast.MatchString(p.bad.Text) && (p.table.Column.Type != "character varying" || cast.MatchString(binary))
+		},
+		problem: "It casts the tenant column, so that no index can be used, and each statement of the smallest tenant reads the " +
+			"rows of all.",
+		fix: (*checker).replacePolicy,
+	},
+	{
+		code: PolicyWrongSetting, severity: High,
+		found: func(c *checker, p livePolicy) bool {
+			return slices.ContainsFunc(settingsRead.FindAllStringSubmatch(p.bad.Text, -1), func(read []string) bool {
+				return !strings.EqualFold(read[1], c.Setting)
+			})
+		},
+		problem: "It reads a setting other than %s: what a session left there decides whose rows are seen, not the tenant of the " +
+			"statement.",
+		detail: func(c *checker, _ livePolicy) string { return c.Setting },
+		fix:    (*checker).replacePolicy,
+	},
+	{
+		code: PolicyWithoutNullif, severity: Medium,
+		found: func(_ *checker, p livePolicy) bool {
+			return settingsRead.MatchString(p.bad.Text) && !strings.Contains(p.bad.Text, "NULLIF(")
+		},
+		problem: "A setting that ended with its transaction reads as an empty string: without NULLIF, who has no tenant shares " +
+			"the rows of an empty one, or gets errors.",
+		fix: (*checker).replacePolicy,
+	},
+	{
+		code: PolicyNotCanonical, severity: Medium,
+		found:   func(*checker, livePolicy) bool { return true },
+		problem: "It is none that this check understands: that it keeps tenants apart is not proved, nor that it uses the index.",
+		fix:     (*checker).replacePolicy,
+	},
+}
+
+// written is how PostgreSQL writes the predicate of the tenant's policy on the table.
+func (t *tenantTable) written(c *checker) string { return c.WrittenPredicate(t.Name, t.Column.Type) }
+
+// replacePolicy takes a policy away, and makes ours if there is none.
+func (c *checker) replacePolicy(p livePolicy) []string {
+	if p.ours {
+		return []string{p.drop()}
+	}
+	steps := c.policies(p.table)
+	if !slices.Contains(steps, p.drop()) {
+		steps = append([]string{p.drop()}, steps...)
+	}
+	return steps
+}

@@ -1,0 +1,164 @@
+// Package catalog reads tables from the catalog of PostgreSQL.
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
+)
+
+// tablesQuery describes the tables named in $1 as JSON documents, NULL for a table that does not exist; $2 is the tenant
+// column, $3 the roles that matter. A name in $1 is resolved like one in a statement: quotes and search_path count.
+var tablesQuery = `
+SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
+	'schema',   n.nspname,
+	'table',    c.relname,
+	'owner',    pg_get_userbyid(c.relowner),
+	'enabled',  c.relrowsecurity,
+	'forced',   c.relforcerowsecurity,
+	'column',   (
+		SELECT ` + ColumnOf("c.oid", "a") + `
+		FROM pg_attribute a
+		WHERE a.attrelid = c.oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped),
+	'policies', (
+		SELECT json_object_agg(polname, json_build_object(
+			'command',     polcmd,
+			'permissive',  polpermissive,
+			'roles',       (
+				SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')
+				FROM unnest(polroles) r),
+			'using',       pg_get_expr(polqual, polrelid),
+			'checkoption', pg_get_expr(polwithcheck, polrelid)))
+		FROM pg_policy WHERE polrelid = c.oid AND polname IN ('` + strings.Join(policy.Names, "', '") + `')),
+	'grants',   (
+		SELECT json_object_agg(role, privileges)
+		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges
+			FROM aclexplode(c.relacl) WHERE grantee <> 0 GROUP BY grantee) g),
+	'usable',   (
+		SELECT json_agg(rolname) FROM pg_roles
+		WHERE rolname = ANY ($3::text[]) AND has_schema_privilege(oid, n.oid, 'USAGE')),
+	'sequences', (
+		SELECT json_agg(json_build_object('schema', sn.nspname, 'name', s.relname, 'grants', (
+			SELECT json_object_agg(role, privileges)
+			FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges
+				FROM aclexplode(s.relacl) WHERE grantee <> 0 GROUP BY grantee) g)) ORDER BY s.relname)
+		FROM pg_depend d
+		JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+		JOIN pg_namespace sn ON sn.oid = s.relnamespace
+		WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+			AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')),
+	'partitioned', c.relkind = 'p',
+	'version', current_setting('server_version_num')::int,
+	'primary', (
+		SELECT json_agg(attname ORDER BY position)
+		FROM pg_index, unnest(indkey) WITH ORDINALITY k (attnum, position)
+		JOIN pg_attribute a USING (attnum)
+		WHERE indrelid = c.oid AND indisprimary AND attrelid = c.oid AND position <= indnkeyatts),
+	'uniques', (
+		SELECT json_agg(json_build_object('name', ix.relname,
+			'columns',    (
+				SELECT json_agg(coalesce(attname, '') ORDER BY position)
+				FROM unnest(indkey) WITH ORDINALITY k (attnum, position)
+				LEFT JOIN pg_attribute a ON attrelid = c.oid AND a.attnum = k.attnum
+				WHERE position <= indnkeyatts),
+			'constraint', EXISTS (SELECT FROM pg_constraint WHERE conindid = ix.oid AND contype IN ('p', 'u', 'x')),
+			'whole',      indisvalid AND indimmediate AND indpred IS NULL AND indexprs IS NULL) ORDER BY ix.relname)
+		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid
+		WHERE indrelid = c.oid AND indisunique),
+	-- An index that is being made is not valid either.
+	'indexes', (
+		SELECT json_object_agg(ix.relname, NOT indisvalid AND ix.relkind = 'i'
+			AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = ix.oid))
+		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid
+		WHERE indrelid = c.oid),
+	'foreignkeys', (
+		SELECT json_object_agg(conname, json_build_object('schema', pn.nspname, 'table', p.relname,
+			'columns',  (SELECT json_agg(attname ORDER BY position)
+				FROM unnest(conkey) WITH ORDINALITY k (attnum, position)
+				JOIN pg_attribute a USING (attnum) WHERE attrelid = conrelid),
+			'keys',     (SELECT json_agg(attname ORDER BY position)
+				FROM unnest(confkey) WITH ORDINALITY k (attnum, position)
+				JOIN pg_attribute a USING (attnum) WHERE attrelid = confrelid),
+			'ondelete', confdeltype, 'onupdate', confupdtype, 'valid', convalidated,
+			'nulled',   (SELECT json_agg(attname)
+				FROM jsonb_path_query(to_jsonb(con), '$.confdelsetcols[*]') k (attnum) -- from PostgreSQL 15 on
+				JOIN pg_attribute a ON a.attnum::text = k.attnum::text WHERE attrelid = conrelid)))
+		FROM pg_constraint con
+		JOIN pg_class p ON p.oid = confrelid
+		JOIN pg_namespace pn ON pn.oid = p.relnamespace
+		WHERE conrelid = c.oid AND contype = 'f')
+) END::text
+FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, position)
+LEFT JOIN pg_class c ON c.oid = to_regclass(asked.name)
+LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY asked.position`
+
+// ColumnOf returns a JSON document in SQL that describes a column; attribute is its row of pg_attribute, or one with its columns.
+func ColumnOf(table, attribute string) string {
+	return strings.NewReplacer("@table", table, "@a", attribute).Replace(`json_build_object(
+	'type',    format_type(@a.atttypid, NULL),
+	'notnull', @a.attnotnull,
+	'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = @table AND adnum = @a.attnum),
+	'indexes', (
+		SELECT json_agg((
+			SELECT json_agg(coalesce(part.attname, '') ORDER BY position)
+			FROM unnest(x.indkey) WITH ORDINALITY k (attnum, position)
+			LEFT JOIN pg_attribute part ON part.attrelid = @table AND part.attnum = k.attnum
+			WHERE position <= x.indnkeyatts) ORDER BY ix.relname)
+		FROM pg_index x
+		JOIN pg_class ix ON ix.oid = x.indexrelid
+		JOIN pg_am am ON am.oid = ix.relam
+		WHERE x.indrelid = @table AND x.indkey[0] = @a.attnum
+			AND x.indisvalid AND x.indpred IS NULL AND am.amname = 'btree'))`)
+}
+
+// Inspect reads the named tables from the catalog, in their order.
+func Inspect(ctx context.Context, conn gorm.ConnPool, c policy.Config, names []string) ([]Relation, error) {
+	relations := make([]Relation, 0, len(names))
+	rows, err := conn.QueryContext(ctx, tablesQuery, names, c.Column, c.Roles())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var document []byte
+		if err := rows.Scan(&document); err != nil {
+			return nil, err
+		}
+		if document == nil {
+			return nil, fmt.Errorf("table %s does not exist: "+
+				"let AutoMigrate create it, or check the search_path of the connection", names[len(relations)])
+		}
+		var r Relation
+		if err := json.Unmarshal(document, &r); err != nil {
+			return nil, err
+		}
+		relations = append(relations, r)
+	}
+	return relations, rows.Err()
+}
+
+// Exist reports which of the named tables exist, in their order.
+func Exist(ctx context.Context, conn gorm.ConnPool, names []string) ([]bool, error) {
+	exist := make([]bool, len(names))
+	for n, name := range names {
+		if err := conn.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&exist[n]); err != nil {
+			return nil, err
+		}
+	}
+	return exist, nil
+}
+
+// ReadJSON runs a query that returns one JSON document.
+func ReadJSON(ctx context.Context, conn gorm.ConnPool, into any, query string, args ...any) error {
+	var document []byte
+	if err := conn.QueryRowContext(ctx, query, args...).Scan(&document); err != nil {
+		return err
+	}
+	return json.Unmarshal(document, into)
+}

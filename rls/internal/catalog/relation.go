@@ -1,0 +1,90 @@
+package catalog
+
+import "github.com/gormtenancy/tenancy/internal/sqltext"
+
+// Relation is a table as the catalog of PostgreSQL shows it.
+type Relation struct {
+	Schema, Table, Owner string
+	Enabled, Forced      bool                // ROW LEVEL SECURITY
+	Column               *Column             // the tenant column, nil if there is none
+	Policies             map[string]Policy   // those of our names
+	Grants               map[string][]string // role to the privileges granted to it directly
+	Usable               []string            // those of the roles asked about that may use the schema
+	Sequences            []Sequence          // those the table's columns own
+	Partitioned          bool
+	Primary              []string        // the columns of the primary key
+	Uniques              []UniqueIndex   // all that is unique, the primary key too
+	Indexes              map[string]bool // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
+	ForeignKeys          map[string]ForeignKey
+	Version              int // of the server, as server_version_num
+}
+
+// Column is the tenant column of a table.
+type Column struct {
+	Type    string // without length: a cast to varchar(n) would cut a tenant's id off, and make it another tenant's
+	NotNull bool
+	Default string     // as PostgreSQL writes it, empty if there is none
+	Indexes [][]string // the columns of each valid, complete B-tree that leads with it; "" is an expression
+	Kept    bool       `json:"-"` // its type, if it is there already, whatever the model says
+}
+
+// Policy is a row security policy. The expressions are as PostgreSQL writes them.
+type Policy struct {
+	Command     string // '*' is FOR ALL
+	Permissive  bool
+	Roles       string
+	Using       string
+	CheckOption string
+}
+
+// UniqueIndex is a unique index.
+type UniqueIndex struct {
+	Name       string
+	Columns    []string // "" is an expression
+	Constraint bool     // the index belongs to a constraint of the same name
+	Whole      bool     // foreign keys can refer to it: neither partial, nor of expressions, nor deferrable
+}
+
+// ForeignKey is a foreign key constraint. Actions are letters, see pg_constraint.confdeltype.
+type ForeignKey struct {
+	Schema, Table      string // the one it refers to
+	Columns, Keys      []string
+	OnDelete, OnUpdate string
+	Nulled             []string // the columns that ON DELETE SET NULL is about, empty for all
+	Valid              bool
+}
+
+// Sequence feeds a column of its table.
+type Sequence struct {
+	Schema, Name string
+	Grants       map[string][]string
+}
+
+// Quoted returns the qualified name of the table for use in SQL.
+func (r Relation) Quoted() string { return r.Sibling(r.Table) }
+
+// Sibling returns the qualified name of an object in the table's schema.
+func (r Relation) Sibling(name string) string {
+	if r.Schema == "" {
+		return sqltext.Ident(name) // that of the search_path
+	}
+	return sqltext.Ident(r.Schema, name)
+}
+
+// String returns the qualified name of the table for people.
+func (r Relation) String() string {
+	if r.Schema == "" {
+		return r.Table
+	}
+	return r.Schema + "." + r.Table
+}
+
+// Unique returns the table's unique index of this name.
+func (r Relation) Unique(name string) (UniqueIndex, bool) {
+	for _, u := range r.Uniques {
+		if u.Name == name {
+			return u, true
+		}
+	}
+	return UniqueIndex{}, false
+}

@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/model"
+)
+
+// resolved is a reference with what the tables make of it.
+type resolved struct {
+	model.Reference
+	key    *tenantKey         // nil unless it must tell tenants apart
+	live   catalog.ForeignKey // of the same name, as it is in the database
+	exists bool
+}
+
+// done reports whether nothing is left to do.
+func (r resolved) done() bool {
+	return r.exists && (r.key == nil || r.key.is(r.live) && r.live.Valid)
+}
+
+// resolve finds out what the references of the tables need, and notes it in them.
+func (p Planner) resolve(tables []Table) {
+	byName := map[string]*Table{}
+	for n := range tables {
+		byName[tables[n].name] = &tables[n]
+	}
+	for n := range tables {
+		t := &tables[n]
+		for _, wanted := range t.references {
+			r := resolved{Reference: wanted}
+			r.live, r.exists = t.ForeignKeys[wanted.Name]
+			if key, ok := p.tenantKey(t, wanted, byName[wanted.Parent]); ok {
+				r.key = &key
+				key.to.referred = append(key.to.referred, key.Keys)
+				if !r.done() {
+					t.checked, key.to.checked = true, true
+				}
+			}
+			t.resolved = append(t.resolved, r)
+		}
+	}
+	for n := range tables {
+		if whole := byName[tables[n].whole]; whole != nil {
+			tables[n].checked = whole.checked
+		}
+	}
+}
+
+// fills reports whether the rows of a table may have to be given their tenants.
+func (p Planner) fills(t Table) bool {
+	return p.Backfills && t.isolated != nil && (t.Column == nil || !t.Column.NotNull)
+}
+
+// planOutdated makes way for better foreign keys. It comes before the unique keys, which cannot be dropped while a foreign
+// key uses them.
+//
+// A foreign key is not checked while its tables are forced: PostgreSQL looks for wrong rows as the owner of the tables,
+// from whom the policies hide them all, and takes the key for valid. So what is forced and has a foreign key to be checked
+// is forced again only after that. The same goes for rows that get their tenant. No other session sees the table in between, because the
+// change locks it to the end of the transaction.
+func (p Planner) planOutdated(c *collector, t *Table) {
+	if t.Forced && (t.checked || p.fills(*t)) {
+		c.add("let the owner see all rows", "ALTER TABLE "+t.Quoted()+" NO FORCE ROW LEVEL SECURITY")
+		t.Forced = false
+	}
+	for _, r := range t.resolved {
+		if r.key != nil && r.exists && !r.key.is(r.live) {
+			c.add("drop foreign key "+r.Name+", which ignores tenants",
+				fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", t.Quoted(), sqltext.Ident(r.Name)))
+		}
+	}
+}
+
+// planMissing makes the foreign keys. Each needs its unique key first.
+func (p Planner) planMissing(c *collector, t *Table) {
+	for _, r := range t.resolved {
+		switch {
+		case r.done():
+		case r.key == nil:
+			c.add("add foreign key "+r.Name, "ALTER TABLE "+t.Quoted()+" ADD "+constraint(r.Reference, r.Parent, nil)).
+				unless(hasConstraint(*t, r.Name))
+		default:
+			r.plan(c, *t)
+		}
+	}
+}
+
+// plan makes and validates a foreign key between tenant tables. The two are apart where the table may have rows, so that
+// those that are wrong can be told from other obstacles. A partitioned table cannot have its foreign key in two steps
+// (PostgreSQL documentation, ALTER TABLE).
+func (r resolved) plan(c *collector, t Table) {
+	add := "ALTER TABLE " + t.Quoted() + " ADD " + constraint(r.key.Reference, r.key.to.Quoted(), r.key.nulled)
+	if t.Fresh || t.Partitioned {
+		change := c.add(r.key.what(), add)
+		change.unless(hasConstraint(t, r.Name))
+		change.Misfits = r.key.misfits(t)
+		change.unforce = slices.Compact([]string{t.Quoted(), r.key.to.Quoted()})
+		if len(r.key.nulled) > 0 {
+			dated := r.key.Reference
+			dated.OnDelete = "NO ACTION"
+			change.dated = "ALTER TABLE " + t.Quoted() + " ADD " + constraint(dated, r.key.to.Quoted(), nil)
+		}
+		return
+	}
+	if !r.exists || !r.key.is(r.live) {
+		c.add(r.key.what(), add+" NOT VALID")
+	}
+	c.add("validate foreign key "+r.Name, fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", t.Quoted(), sqltext.Ident(r.Name))).
+		Misfits = r.key.misfits(t)
+}
+
+// hasConstraint is the condition that the table has a constraint of this name (PostgreSQL documentation, pg_constraint).
+func hasConstraint(t Table, name string) string {
+	return fmt.Sprintf("EXISTS (SELECT FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s)",
+		sqltext.Literal(t.Quoted()), sqltext.Literal(name))
+}

@@ -1,0 +1,119 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+)
+
+const (
+	createUnique = "CREATE UNIQUE INDEX"
+	createIndex  = "CREATE INDEX"
+	concurrently = " CONCURRENTLY"
+)
+
+// planUniques ensures that what the models want to be unique is so within each tenant, that foreign keys find a key
+// with the tenant column to refer to, and that an index leads with this column.
+func (p Planner) planUniques(c *collector, t Table) {
+	var have, indexes [][]string
+	if t.Column != nil {
+		indexes = slices.Clone(t.Column.Indexes)
+	}
+	for _, live := range t.Uniques {
+		if live.Whole {
+			have = append(have, live.Columns)
+		}
+	}
+	for _, u := range t.uniques {
+		if !p.planUnique(c, t, unique{u}) {
+			continue
+		}
+		columns := append([]string{p.Column}, u.Columns...)
+		if u.Whole() {
+			have = append(have, columns)
+		}
+		if u.Suffix == "" {
+			indexes = append(indexes, columns)
+		}
+	}
+	for _, columns := range p.keys(t, indexes) {
+		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {
+			continue
+		}
+		planIndex(c, t, "make unique "+strings.Join(columns, ", "), createUnique, sqltext.UniqueIndexName(t.Table, columns...), columns)
+		indexes = append(indexes, columns)
+	}
+	if len(indexes) == 0 {
+		planIndex(c, t, "index "+p.Column, createIndex, t.index, []string{p.Column})
+	}
+}
+
+// planUnique makes what a tag of a model asks to be unique so within each tenant. It is false when nothing is left to do.
+func (p Planner) planUnique(c *collector, t Table, u unique) bool {
+	if live, exists := t.Unique(u.Name); exists && !t.Indexes[u.Name] {
+		if slices.Contains(live.Columns, p.Column) {
+			return false
+		}
+		p.dropUnique(c, t, live)
+	}
+	planUnfinished(c, t, u.Name)
+	what := fmt.Sprintf("make %s unique within a tenant", u.Name)
+	if live, exists := t.Unique(u.prepared()); exists && !t.Indexes[u.prepared()] {
+		if slices.Equal(live.Columns, append([]string{p.Column}, u.Columns...)) {
+			c.add(what, u.adopt(t))
+			return true
+		}
+		c.drop(t, "drop outdated index ", u.prepared())
+	}
+	planUnfinished(c, t, u.prepared())
+	change := c.add(what, u.create(t, p.Column))
+	change.Early = t.early(u.index(createUnique+concurrently, u.prepared(), t, p.Column))
+	change.Apart = u.index(createUnique+concurrently, u.Name, t, p.Column) + ";\n"
+	if u.Constraint {
+		change.unless(hasConstraint(t, u.Name))
+		adopt := fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s UNIQUE USING INDEX %[2]s", t.Quoted(), sqltext.Ident(u.Name))
+		change.Apart += Change{SQL: adopt, held: change.held}.script()
+	}
+	return true
+}
+
+// dropUnique drops what is unique among all tenants.
+func (p Planner) dropUnique(c *collector, t Table, live catalog.UniqueIndex) {
+	what, sql := "drop "+live.Name+", unique among tenants", "DROP INDEX "+t.Sibling(live.Name)
+	if live.Constraint {
+		sql = fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", t.Quoted(), sqltext.Ident(live.Name))
+	}
+	c.add(what, sql)
+}
+
+// planIndex makes an index of columns.
+func planIndex(c *collector, t Table, what, create, name string, columns []string) {
+	planUnfinished(c, t, name)
+	rest := fmt.Sprintf(" IF NOT EXISTS %s ON %s (%s)", sqltext.Ident(name), t.Quoted(), sqltext.Idents(columns))
+	change := c.add(what, create+rest)
+	change.Early, change.Apart = t.early(create+concurrently+rest), create+concurrently+rest+";\n"
+}
+
+// planUnfinished takes what CREATE INDEX CONCURRENTLY left behind out of the way.
+func planUnfinished(c *collector, t Table, name string) {
+	if t.Indexes[name] {
+		c.drop(t, "drop unfinished index ", name)
+	}
+}
+
+// drop drops an index.
+func (c *collector) drop(t Table, what, name string) {
+	c.add(what+name, "DROP INDEX "+t.Sibling(name)).Early = t.early("DROP INDEX CONCURRENTLY " + t.Sibling(name))
+}
+
+// early returns the statement, if the table is one whose indexes can be made concurrently: it is there, and not partitioned
+// (PostgreSQL documentation, CREATE INDEX).
+func (t Table) early(statement string) string {
+	if t.Fresh || t.Partitioned {
+		return ""
+	}
+	return statement
+}
