@@ -12,7 +12,7 @@ type CacheConfig struct {
 	// Size is the most names that are kept, and as many again that belong to no tenant, so that guessing names
 	// cannot drive out the real ones. Zero means 10,000.
 	Size int
-	// TTL is how long a name's tenant is believed. Zero means a minute.
+	// TTL is how long a name's tenant is kept. Zero means a minute.
 	TTL time.Duration
 	// UnknownTTL is how long a name stays without a tenant after a lookup has said so. Zero means 5 seconds.
 	UnknownTTL time.Duration
@@ -21,8 +21,8 @@ type CacheConfig struct {
 	Timeout time.Duration
 }
 
-// A Cache is a [Finder] that remembers the answers of another one. Requests that ask for the same name at the same time
-// share one lookup. Errors other than [ErrUnknownTenant] are not remembered. It is safe for concurrent use.
+// A Cache is a [Finder] that remembers the results of another one. Requests for the same name at the same time share one lookup.
+// Errors other than [ErrUnknownTenant] are not remembered. It is safe for concurrent use.
 type Cache struct {
 	lookup Finder
 	cfg    CacheConfig
@@ -40,10 +40,10 @@ type call struct {
 	err  error
 }
 
-// errAborted is what requests get that waited for a lookup which panicked.
+// errAborted is the error of requests that waited for a lookup that panicked.
 var errAborted = errors.New("tenanthttp: the lookup of a tenant was aborted")
 
-// NewCache returns a cache in front of a lookup.
+// NewCache returns a cache in front of a finder.
 func NewCache(lookup Finder, cfg CacheConfig) *Cache {
 	cfg.Size = positive(cfg.Size, 10_000)
 	cfg.TTL = positive(cfg.TTL, time.Minute)
@@ -61,7 +61,7 @@ func positive[T int | time.Duration](value, otherwise T) T {
 	return otherwise
 }
 
-// Tenant returns what the lookup says, or has said not long ago.
+// Tenant returns the result of the finder, or the one it remembers.
 func (c *Cache) Tenant(ctx context.Context, name string) (string, error) {
 	c.mu.Lock()
 	now := time.Now()
@@ -92,7 +92,7 @@ func (l *call) wait(ctx context.Context) (string, error) {
 	}
 }
 
-// ask does the lookup for all callers that wait for it.
+// ask does the lookup for all requests that wait for it.
 func (c *Cache) ask(ctx context.Context, name string, mine *call) (string, error) {
 	defer c.finish(name, mine) // also if it panics
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
@@ -104,7 +104,7 @@ func (c *Cache) ask(ctx context.Context, name string, mine *call) (string, error
 	return mine.id, mine.err
 }
 
-// finish remembers the answer, unless the name was forgotten since the lookup began, and wakes the callers that wait.
+// finish remembers the result, unless the name was forgotten since the lookup began, and wakes the requests that wait.
 func (c *Cache) finish(name string, mine *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,8 +120,8 @@ func (c *Cache) finish(name string, mine *call) {
 	close(mine.done)
 }
 
-// Forget makes the cache ask again for a name: call it when a tenant is made, renamed or closed. The answer of a lookup
-// that is under way is not remembered.
+// Forget removes a name, so that the cache asks for it again: call it when a tenant is created, renamed or closed. The result of
+// a lookup that is under way is not remembered.
 func (c *Cache) Forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +130,7 @@ func (c *Cache) Forget(name string) {
 	delete(c.calls, name)
 }
 
-// Clear makes the cache forget all names.
+// Clear removes all names.
 func (c *Cache) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package tenanthttp finds out which tenant an HTTP request is for, whether its sender may act for that tenant, and puts
-// the tenant into the request's context, where package tenancy reads it.
+// Package tenanthttp finds out which tenant an HTTP request is for and whether its sender may act for that tenant. It puts the
+// tenant into the request's context, where package tenancy reads it.
 //
 //	tokens, err := tenanthttp.NewTokens(config) // a TokenConfig: keys, issuer, audience
 //	withTenant := tenanthttp.Middleware(
@@ -23,5 +23,6 @@
 //
 // Errors are answered as application/problem+json (RFC 9457): 400 for a request that names no tenant, or garbage; 401 for
 // one without a valid token; 403 for a tenant that its sender may not act for, and the same 403 for one that does not
-// exist, unless [RevealTenants] says that it may be known. Other errors are 500, and their text is only logged.
+// exist, unless [RevealTenants] says that it may be known; 503 for a lookup that took too long. Other errors are 500. The text
+// of an error never reaches the client: see [Status] and [Problem].
 package tenanthttp

@@ -66,7 +66,7 @@ func ExampleAuthorize() {
 	// Output:
 	// 200 orders of acme
 	// 403 {"type":"about:blank","title":"Forbidden","status":403,"detail":"You may not act for this tenant."}
-	// 400 {"type":"about:blank","title":"Bad Request","status":400,"detail":"The request does not name its tenant, or not in the way it should."}
+	// 400 {"type":"about:blank","title":"Bad Request","status":400,"detail":"The request does not name a valid tenant."}
 }
 
 // A service passes the tenant on to another one, signed.

@@ -8,20 +8,19 @@ import (
 	"strings"
 )
 
-// Subdomain reads the tenant from the host name: it is "acme" for acme.example.com, where example.com is the base. Ports,
-// case and a trailing dot do not matter. "www" and the reserved labels, such as "api", name no tenant, nor do the base
-// itself, IP addresses and hosts outside of the base, which may be tenants' own (see [Domain]); a name of several labels
-// below the base is [ErrMalformed].
+// Subdomain reads the tenant from the host name: it is "acme" for acme.example.com, if the base is example.com. Ports, case and
+// a trailing dot do not matter. "www" and the reserved labels, such as "api", name no tenant. Nor do the base itself, IP
+// addresses, and hosts outside the base, which may be tenants' own (see [Domain]). A name of several labels below the base is
+// [ErrMalformed].
 //
-// Only the request's Host counts. Behind a proxy that changes it, let the proxy pass it on; X-Forwarded-Host is anyone's
-// to write.
+// Only the request's Host counts. Configure a proxy to pass it on; X-Forwarded-Host is not read, because anyone can write it.
 //
-// The base is a domain that belongs to the application alone, of two labels or more, or "localhost". Subdomain panics if it
-// is no such name, as [http.ServeMux] does for a bad pattern.
+// The base is a domain that belongs to the application alone, of two labels or more, or "localhost". Subdomain panics if it is
+// not such a name, as [http.ServeMux] does for a bad pattern.
 func Subdomain(base string, reserved ...string) Resolver {
 	base = strings.ToLower(base)
 	if !isHostname(base) || isIP(base) || !strings.Contains(base, ".") && base != "localhost" {
-		panic(fmt.Sprintf("tenanthttp: the base %q of Subdomain must be a domain like example.com, or localhost", base))
+		panic(fmt.Sprintf("tenanthttp: the base %q of Subdomain must be a domain such as example.com, or localhost", base))
 	}
 	reserved = append([]string{"www"}, reserved...)
 	for i := range reserved {
@@ -44,8 +43,8 @@ func Subdomain(base string, reserved ...string) Resolver {
 	}
 }
 
-// Domain reads the tenant from the whole host name, by looking up which tenant it belongs to: tenants' own domains. Make
-// the lookup by [VerifiedDomains], or a tenant can claim a domain that is another's.
+// Domain reads the tenant from the whole host name, by looking up which tenant it belongs to: tenants' own domains. Use
+// [VerifiedDomains] for the lookup, or a tenant can claim a domain of another.
 func Domain(lookup Finder) Resolver {
 	return Lookup(func(r *http.Request) (string, error) {
 		host, err := hostname(r)
@@ -56,7 +55,7 @@ func Domain(lookup Finder) Resolver {
 	}, lookup)
 }
 
-// hostname returns the name of the host that a request was sent to: in lower case, without port and trailing dot.
+// hostname returns the host that a request was sent to, in lower case, without port and trailing dot.
 func hostname(r *http.Request) (string, error) {
 	host := r.Host
 	if len(host) > 260 { // a name of 253 bytes, a dot, a colon, a port
@@ -64,7 +63,7 @@ func hostname(r *http.Request) (string, error) {
 	}
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		if !isPort(host[i+1:]) {
-			return "", malformed("the host's port is no number")
+			return "", malformed("the host's port is not a number")
 		}
 		host = host[:i]
 	}
@@ -73,7 +72,7 @@ func hostname(r *http.Request) (string, error) {
 	case host == "" || isIP(host):
 		return "", ErrNoTenant
 	case !isHostname(host):
-		return "", malformed("the host name is not one")
+		return "", malformed("the host is not a valid host name")
 	default:
 		return host, nil
 	}
@@ -89,8 +88,8 @@ func isIP(host string) bool {
 	return err == nil
 }
 
-// isHostname reports whether s, in lower case, is a name of letters, digits and hyphens (RFC 1123). International names
-// come as such a name, in punycode.
+// isHostname reports whether s, in lower case, is a name of letters, digits and hyphens (RFC 1123). International names come in
+// this form, as punycode.
 func isHostname(s string) bool {
 	if len(s) > 253 {
 		return false

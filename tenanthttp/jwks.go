@@ -33,7 +33,7 @@ type jwk struct {
 // keySet holds the keys of a JSON Web Key Set by their kid.
 type keySet map[string]*jwk
 
-// parseJWKS reads the keys that verify signatures. Kinds of keys that it does not know are left out, as RFC 7517 asks.
+// parseJWKS reads the keys that verify signatures. Unknown kinds of keys are skipped, as RFC 7517 asks.
 func parseJWKS(document []byte) (keySet, error) {
 	var set struct{ Keys []*jwk }
 	if err := json.Unmarshal(document, &set); err != nil {
@@ -61,7 +61,7 @@ func parseJWKS(document []byte) (keySet, error) {
 	return keys, nil
 }
 
-// find is a TokenConfig.Key. A key that names its algorithm serves no other.
+// find is a TokenConfig.Key. A key that names its algorithm is used for no other.
 func (s keySet) find(_ context.Context, kid, algorithm string) (any, error) {
 	k := s[kid]
 	if k == nil || k.Algorithm != "" && k.Algorithm != algorithm {
@@ -70,7 +70,7 @@ func (s keySet) find(_ context.Context, kid, algorithm string) (any, error) {
 	return k.key, nil
 }
 
-// parse makes the key of its parameters, and none of a kind that it does not know.
+// parse makes the key from its parameters. It makes none of an unknown kind.
 func (k *jwk) parse() (err error) {
 	if k.Private != "" {
 		return errors.New("it is a private key; give the public one")
@@ -112,7 +112,7 @@ func (k *jwk) ec(curve elliptic.Curve) (any, error) {
 		return nil, err
 	}
 	if size := (curve.Params().BitSize + 7) / 8; len(x) != size || len(y) != size {
-		return nil, errors.New("its point has not the size of its curve")
+		return nil, errors.New("its point does not have the size of its curve")
 	}
 	key, err := ecdsa.ParseUncompressedPublicKey(curve, append(append([]byte{4}, x...), y...))
 	if err != nil {

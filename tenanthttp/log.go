@@ -7,8 +7,8 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// LogHandler returns a handler that adds the attribute "tenant" to each record whose context has a tenant, and leaves the
-// rest to next. The tenant's id is in the log then, for all who read the log.
+// LogHandler returns a handler that adds the attribute "tenant" to each record whose context has a tenant, and passes the record
+// to next. The log then contains tenants' ids.
 func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
 
 type logHandler struct{ slog.Handler }

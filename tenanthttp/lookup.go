@@ -5,20 +5,20 @@ import (
 	"net/http"
 )
 
-// A Finder finds the id of the tenant that a name stands for, such as a slug or a domain. It returns [ErrUnknownTenant] if
-// there is none. In a [Middleware] its context is that of tenancy.WithoutTenant: it can read shared tables.
+// A Finder finds the id of the tenant that a name stands for, such as a slug or a domain. It returns [ErrUnknownTenant] if there
+// is none. In a [Middleware] its context is one of tenancy.WithoutTenant, so it can read shared tables only.
 type Finder interface {
 	Tenant(ctx context.Context, name string) (id string, err error)
 }
 
-// FinderFunc is a [Finder] by a function.
+// FinderFunc is a function that is a [Finder].
 type FinderFunc func(ctx context.Context, name string) (id string, err error)
 
 // Tenant calls f.
 func (f FinderFunc) Tenant(ctx context.Context, name string) (string, error) { return f(ctx, name) }
 
-// VerifiedDomains is a [Finder] of domains that tenants have entered themselves. The function also says whether the tenant has
-// shown that the domain is its own, for example by a DNS record; if not, the domain belongs to no tenant.
+// VerifiedDomains is a [Finder] of domains that tenants have entered themselves. The function also returns whether the tenant
+// has proved that the domain is its own, for example by a DNS record. If not, the domain belongs to no tenant.
 func VerifiedDomains(find func(ctx context.Context, domain string) (id string, verified bool, err error)) Finder {
 	return FinderFunc(func(ctx context.Context, domain string) (string, error) {
 		id, verified, err := find(ctx, domain)
@@ -29,7 +29,7 @@ func VerifiedDomains(find func(ctx context.Context, domain string) (id string, v
 	})
 }
 
-// Lookup turns the name that a resolver returns into a tenant's id.
+// Lookup converts the name that a resolver returns into a tenant's id.
 func Lookup(resolve Resolver, lookup Finder) Resolver {
 	return func(r *http.Request) (string, error) {
 		name, err := resolve(r)

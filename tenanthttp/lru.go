@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// lru is a map of bounded size, in which a new entry drives out the one that was not used for the longest time.
+// lru is a map of bounded size. A new entry evicts the least recently used one.
 type lru struct {
 	size    int
 	order   *list.List // of *entry, the newest use first

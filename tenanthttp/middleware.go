@@ -10,7 +10,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// middleware is what the options of Middleware make. It does not change once built.
+// middleware is the configuration that Middleware makes of its options. It does not change afterwards.
 type middleware struct {
 	resolve   Resolver
 	authorize func(*http.Request, string) (bool, error)
@@ -25,31 +25,31 @@ type middleware struct {
 // An Option changes what [Middleware] does.
 type Option func(*middleware)
 
-// Authorize makes the middleware ask whether the sender of the request may act for the tenant; if not, the answer is
-// [ErrForbidden]. Who the sender is must be known by then: authenticate in a middleware before this one, or by a token. The
-// request's context is that of tenancy.WithoutTenant: a table of memberships is a tenancy.OwnRowsModel, because it is read before
-// the tenant is known.
+// Authorize makes the middleware ask whether the sender of the request may act for the tenant. If not, the answer is
+// [ErrForbidden]. The sender must be known by then: authenticate in a middleware before this one, or by a token. The request's
+// context is one of tenancy.WithoutTenant: a table of memberships must be shared (tenancy.SharedModel), because it is read
+// before the tenant is known.
 //
-// Ask the database, not only the session or the token, so that a membership that is revoked ends with the next request.
+// Ask the database, not only the session or the token, so that a revoked membership ends with the next request.
 func Authorize(is func(r *http.Request, tenant string) (bool, error)) Option {
 	return func(m *middleware) { m.authorize = is }
 }
 
-// DangerouslyTrustResolver lets any sender of a request act for the tenant that the request names. That is right for pages that are
-// public, and for tenants that come from a signed token. With [Header], [Cookie], [PathValue] or [Subdomain] alone it lets
-// anyone be anyone.
+// DangerouslyTrustResolver lets any sender act for the tenant that the request names. That is right for public pages, and for
+// tenants that come from a signed token. With [Header], [Cookie], [PathValue] or [Subdomain] alone, every sender can act for
+// every tenant.
 func DangerouslyTrustResolver() Option {
 	return func(m *middleware) { m.trust = true }
 }
 
-// Optional lets requests pass that name no tenant. Their context says nothing of a tenant: statements are refused until the
-// handler says tenancy.WithoutTenant, and see shared tables only then. Use [Require] on routes that need a tenant.
+// Optional lets requests pass that name no tenant. Their context says nothing about a tenant: statements are refused until the
+// handler uses tenancy.WithoutTenant, and then see shared tables only. Use [Require] on routes that need a tenant.
 func Optional() Option {
 	return func(m *middleware) { m.optional = true }
 }
 
-// Skip leaves out requests that match one of the patterns of [http.ServeMux], such as "GET /healthz" or "/static/": they
-// pass as they are.
+// Skip makes the middleware pass on requests unchanged that match one of the patterns of [http.ServeMux], such as "GET /healthz"
+// or "/static/".
 func Skip(patterns ...string) Option {
 	return func(m *middleware) {
 		if m.skip == nil {
@@ -65,20 +65,20 @@ type skipped struct{}
 
 func (skipped) ServeHTTP(http.ResponseWriter, *http.Request) {}
 
-// RevealTenants answers 404 for a tenant that does not exist. Without it the answer is 403, as for a tenant that the sender
-// may not act for, and guessing does not reveal who is a customer.
+// RevealTenants answers 404 for a tenant that does not exist. Without it the answer is 403, as for a tenant that the sender may
+// not act for, so that guessing does not show which tenants exist.
 func RevealTenants() Option {
 	return func(m *middleware) { m.reveal = true }
 }
 
-// OnError replaces the answer to requests that are refused, by the middleware or by a [Require] below it. [Problem] is the
-// default. errors.Is tells the errors of this package from the server's own, whose text is not for clients.
+// OnError replaces the answer to requests that are refused, by the middleware or by a [Require] inside it. The default is
+// [Problem]. [Status] and errors.Is tell the errors of this package from those of the server, whose text is not for clients.
 func OnError(answer func(w http.ResponseWriter, r *http.Request, err error)) Option {
 	return func(m *middleware) { m.onError = answer }
 }
 
-// OnTenant is called with each request's context once it has its tenant, and returns the context that the handler gets:
-// the place for the tenant in traces and logs.
+// OnTenant is called with each request's context once it has its tenant, and returns the context that the handler gets. Use it
+// to add the tenant to traces and logs.
 //
 //	tenanthttp.OnTenant(func(ctx context.Context, tenant string) context.Context {
 //		trace.SpanFromContext(ctx).SetAttributes(attribute.String("tenant.id", tenant))
@@ -88,12 +88,12 @@ func OnTenant(hook func(ctx context.Context, tenant string) context.Context) Opt
 	return func(m *middleware) { m.onTenant = hook }
 }
 
-// Middleware puts the tenant of each request into its context, as tenancy.WithTenant does, and answers requests for which
-// it cannot. Responses are marked "Cache-Control: private" unless the handler says otherwise, so that no shared cache
-// serves one tenant's page to another.
+// Middleware puts the tenant of each request into its context, as tenancy.WithTenant does, and answers requests that it refuses.
+// It marks responses "Cache-Control: private" unless the handler sets another value, so that no shared cache serves one tenant's
+// page to another.
 //
-// It needs either [Authorize] or [DangerouslyTrustResolver], and panics without, as it does for a nil resolver or a bad pattern of
-// [Skip]. Where one middleware is inside of another, both must find the same tenant.
+// It needs either [Authorize] or [DangerouslyTrustResolver], and panics otherwise, as it does for a nil resolver or a bad
+// pattern of [Skip]. If one middleware is inside another, both must find the same tenant.
 func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Handler {
 	m := &middleware{resolve: resolve}
 	for _, option := range options {
@@ -101,9 +101,9 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	}
 	switch {
 	case resolve == nil:
-		panic("tenanthttp: Middleware without a Resolver")
+		panic("tenanthttp: Middleware has no Resolver: pass one, such as tenanthttp.Header")
 	case (m.authorize == nil) == !m.trust:
-		panic("tenanthttp: Middleware needs either Authorize, which asks who may act for a tenant, or DangerouslyTrustResolver")
+		panic("tenanthttp: Middleware needs either Authorize, which says who may act for a tenant, or DangerouslyTrustResolver")
 	}
 	if m.onError == nil {
 		m.onError = m.problem
@@ -120,7 +120,7 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 				m.onError(w, r.WithContext(ctx), err)
 				return
 			}
-			if !strings.Contains(w.Header().Get("Cache-Control"), "no-store") { // an outer middleware's, and stricter
+			if !strings.Contains(w.Header().Get("Cache-Control"), "no-store") { // set by an outer middleware, and stricter
 				w.Header().Set("Cache-Control", "private")
 			}
 			next.ServeHTTP(w, r.WithContext(ctx))
@@ -140,7 +140,7 @@ func (m *middleware) skips(r *http.Request) bool {
 	return is
 }
 
-// context returns the context of a request with its tenant, and the request's own where it is refused.
+// context returns the context of a request with its tenant, or the request's own context if it is refused.
 func (m *middleware) context(r *http.Request) (context.Context, error) {
 	ctx := r.Context()
 	tenant, err := m.tenant(r.WithContext(tenancy.WithoutTenant(ctx)))
@@ -160,7 +160,7 @@ func (m *middleware) context(r *http.Request) (context.Context, error) {
 	return ctx, nil
 }
 
-// tenant asks which tenant the request is for, and whether its sender may act for it.
+// tenant finds out which tenant the request is for, and whether its sender may act for it.
 func (m *middleware) tenant(r *http.Request) (string, error) {
 	tenant, err := m.resolve(r)
 	switch {
@@ -182,9 +182,9 @@ func (m *middleware) tenant(r *http.Request) (string, error) {
 	}
 }
 
-// Require guards a route: it lets a request pass only if its context has a tenant, and each function allows it, for
-// example by the sender's role. The functions' statements run for that tenant. Else the answer is [ErrNoTenant],
-// [ErrForbidden], or the function's error, given as the [Middleware] around it gives its own.
+// Require lets a request pass only if its context has a tenant and each function allows it, for example by the sender's role.
+// The functions' statements run for that tenant. Otherwise the answer is [ErrNoTenant], [ErrForbidden], or the function's error,
+// in the form of the [Middleware] around it.
 func Require(allow ...func(r *http.Request, tenant string) (bool, error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

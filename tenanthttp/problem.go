@@ -1,16 +1,19 @@
 package tenanthttp
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+
+	"github.com/gormtenancy/tenancy"
 )
 
 // refuseKey is the key of the function in a context that answers refused requests.
 type refuseKey struct{}
 
-// refuse answers as the middleware around does.
+// refuse answers as the middleware around the handler does, or with Problem if there is none.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	answer, ok := r.Context().Value(refuseKey{}).(func(http.ResponseWriter, *http.Request, error))
 	if !ok {
@@ -19,24 +22,33 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	answer(w, r, err)
 }
 
-// Status returns the HTTP status for an error of this package, and 500 for any other. It does not reveal whether a tenant
-// exists: [ErrUnknownTenant] is 403.
+// Status returns the HTTP status for an error:
+//
+//   - 400 for [ErrNoTenant] and [ErrMalformed], and for tenancy.ErrInvalidTenant: the request names a tenant id that the tenant
+//     column's type cannot hold, such as "acme" for an integer;
+//   - 401 for [ErrUnauthenticated];
+//   - 403 for [ErrForbidden] and [ErrUnknownTenant], so that it does not reveal whether a tenant exists;
+//   - 503 for [context.DeadlineExceeded] and [context.Canceled]: a lookup or a statement took too long, or the client is gone;
+//   - 500 for every other error. Those of package tenancy are among them, such as tenancy.ErrNoTenant and
+//     tenancy.ErrTenantMismatch, because they are mistakes of the server.
 func Status(err error) int {
 	switch {
 	case errors.Is(err, ErrUnauthenticated):
 		return http.StatusUnauthorized
-	case errors.Is(err, ErrNoTenant), errors.Is(err, ErrMalformed):
+	case errors.Is(err, ErrNoTenant), errors.Is(err, ErrMalformed), errors.Is(err, tenancy.ErrInvalidTenant):
 		return http.StatusBadRequest
 	case errors.Is(err, ErrForbidden), errors.Is(err, ErrUnknownTenant):
 		return http.StatusForbidden
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError
 	}
 }
 
-// Problem answers with the [Status] of an error and a body of application/problem+json (RFC 9457). The error itself goes
-// to the default logger of package slog, and only if it is the server's; of PostgreSQL's errors, which quote values, their
-// code alone.
+// Problem answers with the [Status] of an error and a body of application/problem+json (RFC 9457). The body is the same for all
+// errors of a status: no text of an error reaches the client. An error of status 500 or 503 is logged by the default logger of
+// package slog; of PostgreSQL's errors, which quote values, only the SQLSTATE is logged.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, r, Status(err), err)
 }
@@ -50,13 +62,14 @@ func (m *middleware) problem(w http.ResponseWriter, r *http.Request, err error) 
 	writeProblem(w, r, status, err)
 }
 
-// details says what is wrong, by status, in words that are the same for all tenants.
+// details are the texts for clients, by status. They are the same for all tenants.
 var details = map[int]string{
-	http.StatusBadRequest:          "The request does not name its tenant, or not in the way it should.",
+	http.StatusBadRequest:          "The request does not name a valid tenant.",
 	http.StatusUnauthorized:        "A valid token is needed.",
 	http.StatusForbidden:           "You may not act for this tenant.",
 	http.StatusNotFound:            "There is no such tenant.",
-	http.StatusInternalServerError: "The tenant of the request could not be found out.",
+	http.StatusInternalServerError: "The server failed to answer the request.",
+	http.StatusServiceUnavailable:  "The server could not answer the request in time.",
 }
 
 func writeProblem(w http.ResponseWriter, r *http.Request, status int, err error) {
@@ -66,8 +79,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, status int, err error)
 	if status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", "Bearer")
 	}
-	if status == http.StatusInternalServerError {
-		slog.ErrorContext(r.Context(), "tenanthttp: the tenant of a request could not be found out", "error", loggable(err))
+	if status >= http.StatusInternalServerError {
+		slog.ErrorContext(r.Context(), "tenanthttp: the server failed to answer a request", "status", status, "error", loggable(err))
 	}
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(struct {
@@ -85,7 +98,7 @@ func loggable(err error) string {
 		SQLState() string
 	}
 	if errors.As(err, &fromSQL) {
-		return "PostgreSQL answered with SQLSTATE " + fromSQL.SQLState()
+		return "PostgreSQL returned SQLSTATE " + fromSQL.SQLState()
 	}
 	return err.Error()
 }

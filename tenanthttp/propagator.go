@@ -15,17 +15,18 @@ import (
 
 // PropagatorConfig says how a [Propagator] signs. Keys is required.
 type PropagatorConfig struct {
-	// Keys are secrets of 32 bytes or more that the services share. The first one signs, all verify: to change the key, put
-	// the new one behind the old in all services, then before it, then take the old one away.
+	// Keys are secrets of 32 bytes or more that the services share. The first one signs, all verify. To change the key, add
+	// the new one behind the old one in all services, then move it to the front, then remove the old one.
 	Keys [][]byte
-	// TTL is how long a token can be used. Zero means a minute.
+	// TTL is how long a token is valid. Zero means a minute.
 	TTL time.Duration
 	// Header is the request header that carries the token. Empty means "X-Tenant-Token".
 	Header string
 }
 
-// A Propagator takes the tenant of a context to another service, and back into a context there, in a token that is signed,
-// short-lived, and good for one receiver: a header that anyone could write would be no proof. It is safe for concurrent use.
+// A Propagator sends the tenant of a context to another service, where it becomes the tenant of a context again. It travels in a
+// token that is signed, short-lived, and valid for one receiver, because anyone could write a plain header. It is safe for
+// concurrent use.
 type Propagator struct {
 	keys   jwt.VerificationKeySet
 	ttl    time.Duration
@@ -40,7 +41,7 @@ const (
 // NewPropagator checks the configuration. Its errors say what to change.
 func NewPropagator(cfg PropagatorConfig) (*Propagator, error) {
 	if len(cfg.Keys) == 0 {
-		return nil, errors.New("tenanthttp: PropagatorConfig.Keys is empty")
+		return nil, errors.New("tenanthttp: PropagatorConfig.Keys is empty: add a secret of 32 bytes or more")
 	}
 	c := &Propagator{ttl: positive(cfg.TTL, time.Minute), header: cfg.Header}
 	for i, key := range cfg.Keys {
@@ -55,8 +56,8 @@ func NewPropagator(cfg PropagatorConfig) (*Propagator, error) {
 	return c, nil
 }
 
-// Inject returns a token for the context's tenant that the receiver named audience accepts, for example to put it into a
-// job. It returns tenancy.ErrNoTenant if the context has no tenant.
+// Inject returns a token for the context's tenant that the receiver named audience accepts, for example to put it into a job. It
+// returns tenancy.ErrNoTenant if the context has no tenant.
 func (c *Propagator) Inject(ctx context.Context, audience string) (string, error) {
 	tenant, ok := tenancy.TenantFromContext(ctx)
 	if !ok {
@@ -79,7 +80,7 @@ func (c *Propagator) Extract(ctx context.Context, token, audience string) (conte
 }
 
 // Resolver reads the tenant of requests that another service has sent through [Propagator.Transport]. The audience is the host
-// that those requests are sent to, as it stands in their URL. A token is a proof: use it with [DangerouslyTrustResolver].
+// in the URL of those requests. A token is a proof: use it with [DangerouslyTrustResolver].
 func (c *Propagator) Resolver(audience string) Resolver {
 	audience = strings.ToLower(audience) // as hosts are compared
 	return func(r *http.Request) (string, error) {
@@ -112,9 +113,9 @@ func (c *Propagator) tenant(token, audience string) (string, error) {
 	return tenant, nil
 }
 
-// Transport returns a transport that sends the tenant of each request's context along, to these hosts and to no others, also
-// when a response redirects. A host is what stands in the URL, with the port if there is one: "billing.internal:8080".
-// Requests without a tenant go without a token. The base nil means [http.DefaultTransport].
+// Transport returns a transport that sends the tenant of each request's context to these hosts, and to no others, also when a
+// response redirects. A host is the one in the URL, with the port if there is one: "billing.internal:8080". Requests without a
+// tenant are sent without a token. The base nil means [http.DefaultTransport].
 func (c *Propagator) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -132,8 +133,8 @@ type transport struct {
 	hosts      map[string]bool
 }
 
-// RoundTrip works on a copy, because a RoundTripper must not change the request. A token that is already there belongs to the
-// request that came in, and is not passed on.
+// RoundTrip works on a copy, because a RoundTripper must not change the request. It removes a token that is there already, which
+// belongs to an incoming request.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Del(t.propagator.header)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// A Resolver says which tenant a request names. It returns [ErrNoTenant] for none, and another error of this package where
-// the request is at fault; any other error is the server's.
+// A Resolver returns which tenant a request names. It returns [ErrNoTenant] for none, and another error of this package if the
+// request is wrong. Any other error is the server's.
 type Resolver func(*http.Request) (string, error)
 
 // Header reads the tenant from a request header, as API gateways and internal services write it. Anyone can write it:
@@ -16,8 +16,8 @@ func Header(name string) Resolver {
 	return func(r *http.Request) (string, error) { return one(r.Header.Values(name)) }
 }
 
-// Cookie reads the tenant from a cookie, which the browser's user can change: use it with [Authorize]. For sessions that are
-// kept on the server see [Func].
+// Cookie reads the tenant from a cookie, which the browser's user can change: use it with [Authorize]. For sessions that the
+// server keeps, see [Func].
 func Cookie(name string) Resolver {
 	return func(r *http.Request) (string, error) {
 		var values []string
@@ -29,20 +29,20 @@ func Cookie(name string) Resolver {
 }
 
 // PathValue reads the tenant from a wildcard of the route, such as {tenant} of "GET /t/{tenant}/orders", by
-// [http.Request.PathValue]. The middleware must be inside of the route, not around the router; outside there is no value,
-// and the answer is [ErrNoTenant].
+// [http.Request.PathValue]. The middleware must be inside the route, not around the router. Around the router there is no value,
+// and the result is [ErrNoTenant].
 func PathValue(name string) Resolver {
 	return func(r *http.Request) (string, error) { return one([]string{r.PathValue(name)}) }
 }
 
-// Func reads the tenant by a function, for example from the session that another middleware has loaded. The empty string
-// is no tenant.
+// Func reads the tenant by a function, for example from a session that another middleware has loaded. The empty string means no
+// tenant.
 func Func(get func(*http.Request) string) Resolver {
 	return func(r *http.Request) (string, error) { return one([]string{get(r)}) }
 }
 
-// FirstOf asks one resolver after the other until one does not answer [ErrNoTenant]. An error ends the search: garbage in
-// one place is never made good by another.
+// FirstOf asks one resolver after the other until one does not return [ErrNoTenant]. Any other error ends the search, so that an
+// invalid name in one place is not hidden by a valid one in another.
 func FirstOf(resolvers ...Resolver) Resolver {
 	return func(r *http.Request) (string, error) {
 		none := ErrNoTenant
@@ -57,10 +57,10 @@ func FirstOf(resolvers ...Resolver) Resolver {
 	}
 }
 
-// CrossCheck asks all resolvers. Each must name a tenant, and all the same, else the answer is [ErrForbidden]: a header or a
-// host name must agree with the token, so that forging one of them is in vain.
+// CrossCheck asks all resolvers. Each must name a tenant, and all the same one, otherwise the result is [ErrForbidden]: a header
+// or a host name must agree with the token, so that forging one of them does not help.
 //
-// What is wrong with the request as such is said before anything that depends on whether a tenant exists.
+// Errors of the request itself are returned before errors that depend on whether a tenant exists.
 func CrossCheck(resolvers ...Resolver) Resolver {
 	return func(r *http.Request) (string, error) {
 		var tenant string
@@ -83,7 +83,7 @@ func CrossCheck(resolvers ...Resolver) Resolver {
 	}
 }
 
-// rank orders errors by what they tell about tenants: the least telling is the highest, and is answered.
+// rank orders errors by how much they say about tenants. CrossCheck returns the one that says least, which has the highest rank.
 func rank(err error) int {
 	for i, class := range []error{ErrUnknownTenant, ErrForbidden, ErrNoTenant, ErrUnauthenticated, ErrMalformed} {
 		if errors.Is(err, class) {
@@ -110,7 +110,7 @@ func one(values []string) (string, error) {
 	}
 }
 
-// isName reports whether s may be a tenant's name or id. What is not is refused before any lookup.
+// isName reports whether s may be a tenant's name or id. Anything else is refused before a lookup.
 func isName(s string) bool {
 	if s == "" || len(s) > 128 || !isAlphanumeric(s[0]) || strings.Contains(s, "..") || strings.HasSuffix(s, ".") {
 		return false

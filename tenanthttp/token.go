@@ -13,7 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// TokenConfig says which JSON Web Tokens are believed. Algorithms, Issuer, Audience and either Key or JWKS are required.
+// TokenConfig says which JSON Web Tokens are accepted. Algorithms, Issuer, Audience and either Key or JWKS are required.
 type TokenConfig struct {
 	// Algorithms are the signature algorithms that are accepted, such as "EdDSA", "ES256" or "RS256" (RFC 7518, RFC 8037).
 	// The token does not choose: "none" is never accepted, and HS256 to HS512 cannot be mixed with the others, because then a
@@ -43,7 +43,7 @@ type Tokens struct {
 // maxToken bounds what is parsed, in bytes.
 const maxToken = 8 << 10
 
-// errNoToken is for a request that carries no token at all, so that FirstOf goes on, and Optional lets it pass.
+// errNoToken is for a request without a token, so that FirstOf goes on, and Optional lets it pass.
 var errNoToken = fmt.Errorf("%w: it carries no token (%w)", ErrUnauthenticated, ErrNoTenant)
 
 // NewTokens checks the configuration. Its errors say what to change.
@@ -53,7 +53,7 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 	}
 	switch {
 	case cfg.Issuer == "" || cfg.Audience == "":
-		return nil, errors.New("tenanthttp: TokenConfig needs Issuer and Audience: a token made by or for another service must not count")
+		return nil, errors.New("tenanthttp: TokenConfig needs Issuer and Audience, so that tokens made by or for another service are refused")
 	case (cfg.Key == nil) == (cfg.JWKS == nil):
 		return nil, errors.New("tenanthttp: TokenConfig needs either Key or JWKS")
 	case cfg.Leeway < 0:
@@ -89,18 +89,18 @@ func checkAlgorithms(algorithms []string) error {
 	secret := func(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }
 	for _, algorithm := range algorithms {
 		if jwt.GetSigningMethod(algorithm) == nil || strings.EqualFold(algorithm, "none") {
-			return fmt.Errorf("tenanthttp: TokenConfig.Algorithms has %q, which is no signature algorithm", algorithm)
+			return fmt.Errorf("tenanthttp: TokenConfig.Algorithms has %q, which is not a signature algorithm", algorithm)
 		}
 	}
 	if slices.ContainsFunc(algorithms, secret) && slices.ContainsFunc(algorithms, func(a string) bool { return !secret(a) }) {
-		return errors.New("tenanthttp: TokenConfig.Algorithms mixes HS256 to HS512 with others: then a public key could be used as a secret")
+		return errors.New("tenanthttp: TokenConfig.Algorithms mixes HS256 to HS512 with others, so that a public key could be used as a secret: remove one kind")
 	}
 	return nil
 }
 
-// Claim reads the tenant from a claim of the request's token, a string or a whole number. A token proves what it says, so
-// that [DangerouslyTrustResolver] is an answer here; but it does so until it expires, and who must be locked out at once needs
-// [Authorize]. A valid token without the claim names no tenant.
+// Claim reads the tenant from a claim of the request's token, a string or an integer. A token is a proof, so
+// [DangerouslyTrustResolver] can be used with it. But it is valid until it expires: to lock a user out at once, use [Authorize].
+// A valid token without the claim names no tenant.
 func (t *Tokens) Claim(name string) Resolver {
 	return func(r *http.Request) (string, error) {
 		claims, err := t.Claims(r)
@@ -117,13 +117,12 @@ func (t *Tokens) Claim(name string) Resolver {
 				return one([]string{value.String()})
 			}
 		}
-		return "", malformed("the token's claim is neither a string nor a whole number")
+		return "", malformed("the token's claim is neither a string nor an integer")
 	}
 }
 
-// Claims verifies the request's token and returns what it says. Numbers are [json.Number]. The error is an
-// [ErrUnauthenticated], and also one of package jwt's, such as [jwt.ErrTokenExpired]; or the server's own, from
-// [TokenConfig].Key.
+// Claims verifies the request's token and returns its claims. Numbers are [json.Number]. The error is an [ErrUnauthenticated],
+// and also one of package jwt, such as [jwt.ErrTokenExpired]; or an error of [TokenConfig].Key.
 func (t *Tokens) Claims(r *http.Request) (jwt.MapClaims, error) {
 	token := t.from(r)
 	switch {
@@ -155,7 +154,7 @@ func (t *Tokens) Claims(r *http.Request) (jwt.MapClaims, error) {
 	}
 }
 
-// checkKey refuses secrets that are none: short ones, and public keys that are used as such.
+// checkKey refuses a secret that is too short, and a public key that is used as a secret.
 func checkKey(key any, method jwt.SigningMethod) error {
 	if _, hmac := method.(*jwt.SigningMethodHMAC); !hmac {
 		return nil // the other methods accept keys of their own type only
