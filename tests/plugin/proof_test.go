@@ -114,7 +114,7 @@ func TestWhyNotIsolated(t *testing.T) {
 		{
 			name: "materialized view", dsn: d.App.DSN, table: "kept",
 			prepare: []string{"CREATE MATERIALIZED VIEW kept AS SELECT * FROM patients", "GRANT SELECT ON kept TO PUBLIC"},
-			remedy:  "kept is no table",
+			remedy:  "kept is not a table",
 		},
 		{name: "no tenant column", dsn: d.App.DSN, table: "countries"},
 	} {
