@@ -84,7 +84,7 @@ const superuser = "postgres"
 
 var errPortTaken = errors.New("the port is taken")
 
-// start starts the postmaster and waits until it takes connections.
+// start starts the postmaster and waits until it accepts connections.
 func (c *cluster) start(ctx context.Context) error {
 	args := []string{"-D", c.data(), "-k", c.dir.path, "-p", strconv.Itoa(c.port), "-c", "listen_addresses=" + loopback}
 	for _, setting := range c.settings {
@@ -118,7 +118,7 @@ func (c *cluster) start(ctx context.Context) error {
 	return nil
 }
 
-// whyEnded tells with the server's own words, from the given offset of its log, why it did not stay.
+// whyEnded returns an error with what the server has logged since the given offset.
 func (c *cluster) whyEnded(from int64) error {
 	content, err := os.ReadFile(c.log.Name())
 	if err != nil {
@@ -165,7 +165,7 @@ func (c *cluster) stop() error {
 	if c.process != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		err = c.process.end(ctx, syscall.SIGQUIT) // at once: its data go anyway
+		err = c.process.end(ctx, syscall.SIGQUIT) // at once: its data are removed anyway
 	}
 	return errors.Join(err, c.log.Close(), c.dir.remove())
 }
@@ -183,7 +183,7 @@ func serverURL(host string, port int, password string) *url.URL {
 	}
 }
 
-// freePort returns a port of this machine that nobody listens at for the moment.
+// freePort returns a port of this machine that is free at the moment.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", loopback+":0")
 	if err != nil {

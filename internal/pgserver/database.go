@@ -15,8 +15,8 @@ type Database struct {
 
 	// Owner owns the database and its schema public: it migrates.
 	Owner Login
-	// App is the application: no superuser, no BYPASSRLS, owner of nothing. It may SET ROLE to the admin's role, but
-	// has none of its rights before it does.
+	// App is the application: not a superuser, no BYPASSRLS, owner of nothing. It may SET ROLE to the admin's role, but
+	// has none of its rights before.
 	App Login
 	// Admin is neither superuser nor BYPASSRLS: policies TO this role give it the rows.
 	Admin Login
@@ -27,14 +27,14 @@ type Database struct {
 // Login is a role and the way to connect as that role. It prints as the role alone.
 type Login struct {
 	Role string
-	// DSN is a URL. It holds a password: don't log it.
+	// DSN is a URL. It holds a password: do not log it.
 	DSN string
 }
 
 // Format keeps the password out of everything that is printed, whatever the verb.
 func (l Login) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, l.Role) }
 
-// cleanupTime is the time that cleaning up may take, when the context of the work is over already.
+// cleanupTime is how long cleaning up may take after the context of the work has ended.
 const cleanupTime = 30 * time.Second
 
 // NewDatabase makes a fresh database, in about 15 ms.
@@ -42,7 +42,7 @@ func (s *Server) NewDatabase(ctx context.Context) (*Database, error) {
 	name := s.roles.database(s.made.Add(1))
 	sql := fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s OWNER %s", name, s.roles.template(), s.roles.owner.name)
 	if s.instance.owned() && s.version >= 150000 {
-		// The strategy of old is twice as fast where a checkpoint writes nothing through to the disk.
+		// The old strategy is twice as fast if a checkpoint does not write to the disk.
 		sql += " STRATEGY file_copy"
 	}
 	if err := s.maintain(ctx, sql); err != nil {
@@ -57,7 +57,7 @@ func (s *Server) NewDatabase(ctx context.Context) (*Database, error) {
 	}, nil
 }
 
-// Drop drops the database and ends its sessions. A database that is gone already is no error.
+// Drop drops the database and ends its sessions. It is not an error if the database is already gone.
 func (d *Database) Drop(ctx context.Context) error {
 	if err := d.server.maintain(ctx, dropSQL(d.Name)); err != nil {
 		return fmt.Errorf("pgserver: drop database %s: %w", d.Name, err)

@@ -2,17 +2,17 @@
 //
 // The first of these that works is used:
 //
-//  1. the server that TENANCY_DSN names, with a login that may create roles and databases;
+//  1. the server that TENANCY_DSN names, as a URL or as key=value pairs, with a login that may create roles and databases;
 //  2. the binaries installed on this machine: in PATH, where pg_config says, in the places distributions use, or,
 //     before all others, in TENANCY_PG_BINDIR;
 //  3. a container of postgres:<major>-alpine, if a Docker daemon answers;
 //  4. binaries downloaded from Maven Central and kept for the next time.
 //
 // TENANCY_PG=local, docker or download insists on one of the last three. TENANCY_PG_VERSION insists on a major version,
-// such as 17. What a variable asks for and can't be had is an error; nothing else is taken in its place.
+// such as 17. If what a variable asks for is not available, that is an error: no other source is tried.
 //
-// A server carries three roles made for the purpose: an owner, an application that is subject to every policy, and an
-// admin whose role the application may take but does not inherit. Each test gets a database of its own:
+// A server gets three roles: an owner, an application that is subject to every policy, and an admin whose role the
+// application may take but does not inherit. Each test gets a database of its own:
 //
 //	func TestMain(m *testing.M) { pgserver.Main(m) }
 //
@@ -22,6 +22,6 @@
 //		…
 //	}
 //
-// A server that this package started ends with the process that started it, even if that is killed, and what a killed
-// process left behind is removed by the next Start.
+// A server that this package started ends with its process, even if that is killed. What a killed process left on disk, or
+// at the server of TENANCY_DSN, is removed by the next Start.
 package pgserver

@@ -19,7 +19,7 @@ import (
 const (
 	// dockerPing is how long a Docker daemon may take to answer. One that is there does so in milliseconds.
 	dockerPing = 2 * time.Second
-	// dockerLifetime is how long a container lives if nobody comes to remove it: its process was killed.
+	// dockerLifetime is how long a container lives if its process was killed and cannot remove it.
 	dockerLifetime = 2 * time.Hour
 )
 
@@ -93,7 +93,7 @@ func (c *container) pull(ctx context.Context) error {
 	return nil
 }
 
-// start makes and starts the container. Its port is chosen here, for one that Docker chooses changes with a restart.
+// start makes and starts the container. The port is chosen here, because one that Docker chooses changes with a restart.
 func (c *container) start(cfg config) (err error) {
 	if c.port, err = freePort(); err != nil {
 		return err
@@ -129,8 +129,8 @@ func (c *container) start(cfg config) (err error) {
 
 func (c *container) expire() error { return c.resource.Expire(uint(dockerLifetime / time.Second)) }
 
-// awaitReady waits until the server takes connections. It does so later than its port: the image first makes the data
-// directory, with a server that listens to nobody outside.
+// awaitReady waits until the server accepts connections. The port is open earlier: the image first makes the data
+// directory, with a server that does not listen outside of the container.
 func (c *container) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

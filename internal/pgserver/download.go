@@ -57,7 +57,7 @@ func downloadCache() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// cacheParent is where programs keep what they can fetch again. The user that PostgreSQL runs as can't enter root's own.
+// cacheParent is where programs keep what they can fetch again. The user that PostgreSQL runs as cannot enter root's.
 var cacheParent = func() (string, error) {
 	if os.Geteuid() == 0 {
 		return "/var/cache", nil
@@ -72,7 +72,7 @@ func download(ctx context.Context, version embeddedpostgres.PostgresVersion, cac
 	report := time.NewTicker(5 * time.Second)
 	defer report.Stop()
 	done := make(chan error, 1)
-	// The library knows no context: when this one ends, the download is left to itself.
+	// The library takes no context: when ctx ends, the download goes on in the background.
 	go func() { done <- fetch(version, cache) }()
 	for {
 		select {
@@ -89,8 +89,8 @@ func download(ctx context.Context, version embeddedpostgres.PostgresVersion, cac
 	}
 }
 
-// fetch lets the library download and extract the binaries, and no more: it would run them with its own ideas of users,
-// ports and logs.
+// fetch lets the library download and extract the binaries, and not run them: it has its own ideas of users, ports and
+// logs.
 func fetch(version embeddedpostgres.PostgresVersion, cache string) error {
 	work, err := os.MkdirTemp(cache, "fetching-")
 	if err != nil {
@@ -101,8 +101,8 @@ func fetch(version embeddedpostgres.PostgresVersion, cache string) error {
 	if err != nil {
 		return err
 	}
-	// Its only door is Start, which would go on to run a server. With data that look like a cluster's and are none, it
-	// fails at exactly that, after all that is wanted here.
+	// The library has no function but Start, which would also run a server. With a data directory that only looks like a
+	// cluster's, that step fails, after the download.
 	data, extracted := filepath.Join(work, "data"), filepath.Join(work, "extracted")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err

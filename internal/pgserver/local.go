@@ -94,7 +94,7 @@ func executable(dir, program string) string {
 
 var versionPattern = regexp.MustCompile(`\(PostgreSQL\) ([0-9]+)`)
 
-// suitable returns an error if the binaries in dir can't be run, or are of a version that isn't wanted.
+// suitable returns an error if the binaries in dir cannot be run, or have an unwanted version.
 func suitable(ctx context.Context, dir string) error {
 	for _, program := range []string{"initdb", "postgres"} {
 		if !has(dir, program) {
@@ -108,7 +108,7 @@ func suitable(ctx context.Context, dir string) error {
 	version := versionPattern.FindStringSubmatch(out)
 	switch {
 	case version == nil:
-		return fmt.Errorf("%s is no PostgreSQL: its version is %q", dir, strings.TrimSpace(out))
+		return fmt.Errorf("%s does not hold PostgreSQL: its version is %q", dir, strings.TrimSpace(out))
 	case len(version[1]) < 2 || version[1] < "14":
 		return fmt.Errorf("%s holds PostgreSQL %s: 14 or newer is needed", dir, version[1])
 	case wantedMajor() != "" && wantedMajor() != version[1]:

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// command runs a program of PostgreSQL to its end, and returns what it said. If it failed, that is in the error.
+// command runs a program of PostgreSQL to its end, and returns its output. If it failed, the output is in the error.
 func command(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = 5 * time.Second
@@ -56,8 +56,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// Linux takes the end of the thread that forked for the end of the parent. So this goroutine keeps its thread
-		// for as long as the child lives.
+		// On Linux the parent is the thread that forked, so this goroutine keeps its thread as long as the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -72,7 +71,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, <-started
 }
 
-// ended tells whether the process has.
+// ended reports whether the process has ended.
 func (p *process) ended() bool {
 	select {
 	case <-p.done:
@@ -97,7 +96,7 @@ func (p *process) end(ctx context.Context, sig os.Signal) error {
 	}
 }
 
-// often is how often to poll what costs next to nothing to ask.
+// often is the interval for polling what is cheap to ask.
 const often = 2 * time.Millisecond
 
 // poll calls ready until it returns true or an error, or the context ends.

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// roles are those of one server, the same for all its databases. Their names are unique, so that several runs can share
+// roles are the roles of one server, the same for all its databases. Their names are unique, so that several runs can use
 // the server of TENANCY_DSN.
 type roles struct {
 	run               string // what all the names have in common
@@ -61,7 +61,7 @@ func (s *Server) prepare(ctx context.Context) error {
 		}
 	}
 	if super {
-		// Passwords don't belong in a log.
+		// Passwords must not be logged.
 		if err := run(ctx, conn, "SET log_statement = 'none'; SET log_min_duration_statement = -1"); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s *Server) prepare(ctx context.Context) error {
 }
 
 // checkRights learns the server's version, and whether the login is a superuser's. It returns an error if the login
-// can't make what this package makes.
+// cannot create what this package creates.
 func (s *Server) checkRights(ctx context.Context, conn *pgx.Conn) (super bool, err error) {
 	var createRole, createDB bool
 	err = conn.QueryRow(ctx, `SELECT rolsuper, rolcreaterole, rolcreatedb, current_setting('server_version_num')::int
@@ -109,20 +109,20 @@ func (s *Server) rolesSQL(super bool) string {
 			fmt.Fprintf(&sql, "COMMENT ON ROLE %s IS '%s';\n", role.name, mark)
 		}
 	}
-	// The application may take the admin's role, and has none of its rights until then.
+	// The application may take the admin's role, but has none of its rights until then.
 	fmt.Fprintf(&sql, "ALTER ROLE %s NOINHERIT;\n", r.app.name)
 	fmt.Fprintf(&sql, "GRANT %s TO %s", r.admin.name, r.app.name)
 	if s.version >= 160000 {
 		sql.WriteString(" WITH INHERIT FALSE, SET TRUE")
 	}
 	if !super {
-		// Who is no superuser must be a member to make databases for the owner, and to end sessions.
+		// A login that is not a superuser must be a member, to make databases for the owner and to end sessions.
 		fmt.Fprintf(&sql, ";\nGRANT %s, %s, %s TO CURRENT_USER", r.owner.name, r.app.name, r.admin.name)
 	}
 	return sql.String()
 }
 
-// prepareTemplate makes the owner the owner of schema public, and the only one to create in it.
+// prepareTemplate gives schema public to the owner, and lets no other role create in it.
 func (s *Server) prepareTemplate(ctx context.Context, maintenance *pgx.Conn) error {
 	conn, err := pgx.ConnectConfig(ctx, s.connConfig(s.roles.template()))
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *Server) prepareTemplate(ctx context.Context, maintenance *pgx.Conn) err
 	})
 }
 
-// dropAll drops what was made at a server that is not ours.
+// dropAll drops what this package made at the server of TENANCY_DSN.
 func (s *Server) dropAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
@@ -179,7 +179,7 @@ func (s *Server) connConfig(database string) *pgx.ConnConfig {
 	}
 	cfg, err := pgx.ParseConfig(u.String())
 	if err != nil {
-		panic("pgserver: a login that was well-formed is so no more")
+		panic("pgserver: a DSN that was valid is now malformed")
 	}
 	return cfg
 }

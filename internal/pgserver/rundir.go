@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// runDir is the directory of one server: data, log and socket. It is locked for as long as its process lives, so that
-// others can tell a living one from what a killed process left behind.
+// runDir is the directory of one server: data, log and socket. Its process keeps it locked, so that
+// other processes can recognise what a killed process left.
 type runDir struct {
 	path string
 	lock *os.File
@@ -46,13 +46,13 @@ func newRunDirIn(ctx context.Context, parent string) (*runDir, error) {
 		return nil, err
 	}
 	// A directory that is just being made, not yet locked, must not be taken for a leftover.
-	door, err := os.OpenFile(filepath.Join(base, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	baseLock, err := os.OpenFile(filepath.Join(base, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer door.Close()
-	if err := poll(ctx, often, func() (bool, error) { return tryLock(door) }); err != nil {
-		return nil, fmt.Errorf("wait for %s: %w", door.Name(), err)
+	defer baseLock.Close()
+	if err := poll(ctx, often, func() (bool, error) { return tryLock(baseLock) }); err != nil {
+		return nil, fmt.Errorf("wait for %s: %w", baseLock.Name(), err)
 	}
 	sweep(ctx, base)
 	if parent == memory() {
@@ -82,7 +82,7 @@ func (d *runDir) remove() error {
 	return errors.Join(d.lock.Close(), os.RemoveAll(d.path))
 }
 
-// temporary is the parent of this user's servers on disk. It is short, for the path of a socket has at most 107 bytes.
+// temporary is the parent of this user's servers on disk. It is short, because the path of a socket has at most 107 bytes.
 func temporary() string {
 	temp := os.TempDir()
 	if runtime.GOOS != "windows" && (os.Geteuid() == 0 || len(temp) > 60) {
@@ -112,7 +112,7 @@ func runBase(parent string) (string, error) {
 	return base, ours(info)
 }
 
-// sweep stops the servers of dead processes and removes their directories. What resists is left to the next sweep.
+// sweep stops the servers of dead processes and removes their directories. What fails is left to the next sweep.
 func sweep(ctx context.Context, base string) {
 	entries, _ := os.ReadDir(base)
 	for _, entry := range entries {
@@ -134,7 +134,7 @@ func sweep(ctx context.Context, base string) {
 			continue
 		}
 		if err := d.stopLeftover(ctx); err != nil {
-			progress("%s: a server left behind does not stop: %v", d.path, err)
+			progress("%s: cannot stop the server of a killed process: %v", d.path, err)
 			lock.Close()
 			continue
 		}
@@ -151,7 +151,7 @@ func (d *runDir) stopLeftover(ctx context.Context) error {
 		if postmaster.pid == 0 {
 			return true, nil
 		}
-		// The number of a dead process may have passed to another one: only a postmaster answers at its socket.
+		// Another process may have the same number now: only a postmaster answers at its socket.
 		if !postmasterAnswers(d.path, postmaster.port) {
 			return true, nil
 		}
@@ -163,7 +163,7 @@ func (d *runDir) stopLeftover(ctx context.Context) error {
 	})
 }
 
-// postmasterAnswers tells whether a server listens at the socket in dir.
+// postmasterAnswers reports whether a server listens at the socket in dir.
 func postmasterAnswers(dir, port string) bool {
 	conn, err := net.Dial("unix", filepath.Join(dir, ".s.PGSQL."+port))
 	if err != nil {

@@ -29,7 +29,7 @@ type instance interface {
 	describe(version string) string
 	// dsn is the login that may create roles and databases.
 	dsn() *url.URL
-	// owned tells whether the server ends with its instance, and all that is in it.
+	// owned reports whether the server and its data end with the instance.
 	owned() bool
 	// logs returns all that the server has logged.
 	logs(ctx context.Context) (string, error)
@@ -50,7 +50,7 @@ type config struct {
 }
 
 // WithStatementLog makes the server log every statement that arrives, also one that is only prepared: a test can then
-// prove that nothing did. A server named by TENANCY_DSN goes on as its owner configured it.
+// prove that nothing did. The server of TENANCY_DSN keeps its configuration.
 func WithStatementLog() Option {
 	return func(c *config) {
 		c.settings = append(c.settings, "log_statement=all", "log_min_duration_statement=0")
@@ -63,9 +63,9 @@ func WithEndless(functions ...string) Option {
 	return func(c *config) { c.endless = append(c.endless, functions...) }
 }
 
-// Start gives a real PostgreSQL, from the first source that has one. The context bounds the start, which takes half a
+// Start starts or joins a real PostgreSQL, from the first source that has one. The context bounds the start, which takes half a
 // second with local binaries and as long as the network needs where something must be fetched; the server lives until
-// Close. If there is no server to be had, the error says of each source why, and what would help.
+// Close. If no source works, the error says why for each source, and what to do.
 func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	cfg := config{settings: []string{
 		// Nothing here has to survive a crash of the machine.
@@ -103,12 +103,12 @@ func (s *Server) Source() string {
 func (s *Server) Version() int { return s.version }
 
 // DSN is the login that made the roles and makes the databases, at the maintenance database. It is a superuser's,
-// except perhaps with TENANCY_DSN. It holds a password: don't log it.
+// except perhaps with TENANCY_DSN. It holds a password: do not log it.
 func (s *Server) DSN() string { return s.dsn.String() }
 
 // Logs returns what the server has logged since it was started. Each line about a session names its role and database
 // as role@database. With local or downloaded binaries a statement is in the log before its answer is; Docker needs a
-// moment. The error is ErrNoLogs where the log is out of reach.
+// moment. The error is ErrNoLogs for the server of TENANCY_DSN.
 func (s *Server) Logs(ctx context.Context) (string, error) { return s.instance.logs(ctx) }
 
 // LogPath names the file that Logs reads, which lives until Close. It is empty where the log is not a file: with

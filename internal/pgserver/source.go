@@ -12,8 +12,8 @@ import (
 // defaultMajor is the version of PostgreSQL that is fetched when TENANCY_PG_VERSION names no other.
 const defaultMajor = "17"
 
-// ErrNoLogs says that the log of a server can't be read: Logs returns it for a server named by TENANCY_DSN.
-var ErrNoLogs = errors.New("pgserver: the server's log is out of reach")
+// ErrNoLogs is returned by Logs for the server of TENANCY_DSN, whose log cannot be read.
+var ErrNoLogs = errors.New("pgserver: the server's log cannot be read")
 
 // sources are tried in this order; TENANCY_PG chooses by name.
 var sources = []source{
@@ -107,12 +107,12 @@ var twoDigits = regexp.MustCompile(`^[1-9][0-9]$`)
 
 func checkMajor() error {
 	if major := wantedMajor(); major != "" && (!twoDigits.MatchString(major) || major < "14") {
-		return fmt.Errorf("TENANCY_PG_VERSION=%s is no major version: use 14 or newer, such as %s", major, defaultMajor)
+		return fmt.Errorf("TENANCY_PG_VERSION=%s is not a supported major version: use 14 or newer, such as %s", major, defaultMajor)
 	}
 	return nil
 }
 
-// progress tells people at the terminal what takes so long.
+// progress writes to the terminal what takes long.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "pgserver: "+format+"\n", args...)
 }

@@ -29,7 +29,7 @@ func TestWhatIsAskedForAndCantBeHadIsAnError(t *testing.T) {
 		{
 			"no version",
 			map[string]string{"TENANCY_PG_VERSION": "17.2"},
-			[]string{"TENANCY_PG_VERSION=17.2 is no major version"},
+			[]string{"TENANCY_PG_VERSION=17.2 is not a supported major version"},
 		},
 		{
 			"old version",

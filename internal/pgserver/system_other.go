@@ -4,11 +4,11 @@ package pgserver
 
 import "syscall"
 
-// dieWithParent does nothing here: a server whose parent was killed goes on until the next Start sweeps it.
+// dieWithParent does nothing here: a server whose parent was killed runs until the next Start stops it.
 func dieWithParent(*syscall.SysProcAttr) {}
 
 // memory is empty: only Linux has a file system in memory that every user may write to.
 func memory() string { return "" }
 
-// room leaves it to PostgreSQL to find out.
+// room checks nothing here.
 func room(string) error { return nil }

@@ -13,7 +13,7 @@ import (
 )
 
 // attributes are those of a child process: a process group of its own and, since PostgreSQL refuses to run as root, the
-// user postgres or else nobody where this process is root's.
+// user postgres, or nobody, if this process is root's.
 func attributes() (*syscall.SysProcAttr, error) {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(attr)
@@ -38,7 +38,7 @@ func unprivileged() (uid, gid int, err error) {
 		gid, gidErr := strconv.Atoi(u.Gid)
 		return uid, gid, errors.Join(uidErr, gidErr)
 	}
-	return 0, 0, errors.New("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
+	return 0, 0, errors.New("PostgreSQL refuses to run as root, and this machine has neither a user postgres nor a user nobody to run it as")
 }
 
 // hand gives a directory to the user that PostgreSQL runs as.

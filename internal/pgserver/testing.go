@@ -25,7 +25,7 @@ var shared struct {
 // stops it when all are done or the run is interrupted, looks for goroutines that are left, and exits.
 func Main(m *testing.M, opts ...Option) { os.Exit(Run(m, opts...)) }
 
-// Run does what Main does, except that it returns the exit code: for a TestMain that has more to do.
+// Run does what Main does, but returns the exit code instead of exiting. It is for a TestMain that has more to do.
 func Run(m *testing.M, opts ...Option) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -86,14 +86,14 @@ func closeShared() error {
 	return shared.server.Close()
 }
 
-// Shared returns the server behind New, the same for all tests of a package. If there is none to be had, it fails the
-// test: a test that needs a server and finds none is not skipped.
+// Shared returns the server behind New, the same for all tests of a package. If there is none, it fails the
+// test: a test that needs a server is never skipped.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.ctx == nil {
-		t.Fatal("pgserver: no run to belong to: add func TestMain(m *testing.M) { pgserver.Main(m) }")
+		t.Fatal("pgserver: the package has no TestMain: add func TestMain(m *testing.M) { pgserver.Main(m) }")
 	}
 	if !shared.started {
 		shared.started = true
