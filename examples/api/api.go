@@ -35,7 +35,7 @@ type api struct {
 	cursors  *cursors
 	attempts *limiter
 
-	host     tenanthttp.Resolver // which tenant a request's host name stands for
+	host     tenanthttp.Resolver // finds the tenant of a request's host name
 	byDomain *tenanthttp.Cache
 }
 
@@ -68,8 +68,8 @@ func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api,
 
 func (a *api) close() error { return demo.Disconnect(a.db) }
 
-// handler serves all routes. A request gets its tenant only if the host and the token name the same one, and the bearer of
-// the token is a member now.
+// handler serves all routes. A request gets its tenant only if host and token name the same one, and the user of the token
+// is a member now.
 func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	admins := tenanthttp.Require(isAdmin)
@@ -114,7 +114,7 @@ func (a *api) tenantByDomain(ctx context.Context, name string) (string, error) {
 	return domain.TenantID, unknown(err)
 }
 
-// unknown says what an unsuccessful look-up means to tenanthttp.
+// unknown translates the error of a lookup for tenanthttp.
 func unknown(err error) error {
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		return tenanthttp.ErrUnknownTenant

@@ -16,7 +16,7 @@ type position struct {
 	Name string
 }
 
-// cursors hides positions in lists from clients, and binds each to the list it is from: the tenant's, and no other.
+// cursors encrypts positions in lists, and binds each to its list and its tenant.
 type cursors struct{ cipher.AEAD }
 
 func newCursors(key ed25519.PrivateKey) (*cursors, error) {
@@ -37,7 +37,7 @@ func (c *cursors) seal(list string, p position) string {
 	return base64.RawURLEncoding.EncodeToString(c.Seal(nil, nil, text, []byte(list)))
 }
 
-// open returns false for a cursor of another list, or none at all.
+// open returns false for a cursor of another list, and for a text that is not a cursor.
 func (c *cursors) open(list, cursor string) (p position, ok bool) {
 	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {

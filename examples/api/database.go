@@ -62,7 +62,7 @@ func migrate(ctx context.Context, owner *gorm.DB, app string) error {
 		"REVOKE INSERT, UPDATE, DELETE ON tenants, users FROM " + app,
 		"REVOKE INSERT, UPDATE ON memberships FROM " + app,
 		"REVOKE UPDATE, DELETE ON domains FROM " + app,
-		// A verified domain belongs to the tenant that has claimed it, and goes when the claim is deleted.
+		// A verified domain belongs to the tenant that has claimed it, and is deleted with the claim.
 		`ALTER TABLE domains ADD FOREIGN KEY (tenant_id, claim_id)
 			REFERENCES domain_claims (tenant_id, id) ON DELETE CASCADE`,
 	} {
@@ -73,7 +73,7 @@ func migrate(ctx context.Context, owner *gorm.DB, app string) error {
 	return nil
 }
 
-// members are those of the tenants that seed makes. Zoe works for both.
+// members are the members of the tenants that seed makes. Zoe works for both.
 var members = []struct{ email, slug, role string }{
 	{"ann@acme.example", "acme", "admin"},
 	{"bob@acme.example", "acme", "member"},
@@ -82,7 +82,7 @@ var members = []struct{ email, slug, role string }{
 	{"zoe@example.com", "globex", "member"},
 }
 
-// seed makes two tenants with their users, as the owner, and their projects, as each of them.
+// seed makes two tenants and their users as the owner, and the projects as each tenant.
 func seed(ctx context.Context, owner, db *gorm.DB, p *passwords.Hasher) error {
 	tenants, users := map[string]string{}, map[string]string{}
 	for _, slug := range []string{"acme", "globex"} {

@@ -17,7 +17,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/internal/web"
 )
 
-// domainOutput is what an admin sees of a claim: the record that proves it.
+// domainOutput shows an admin the claim, and the DNS record that verifies it.
 type domainOutput struct {
 	Name     string `json:"name"`
 	Verified bool   `json:"verified"`
@@ -41,8 +41,8 @@ func (a *api) listDomains(w http.ResponseWriter, r *http.Request) error {
 	return web.Write(w, http.StatusOK, domains)
 }
 
-// claimDomain notes that the tenant would like to be found by a domain name. Nothing follows from it: the name may be
-// somebody else's.
+// claimDomain stores that the tenant wants to use a domain name. It has no effect until it is
+// verified: the name may belong to another tenant.
 func (a *api) claimDomain(w http.ResponseWriter, r *http.Request) error {
 	var in struct{ Name string }
 	if err := web.Read(w, r, &in); err != nil {
@@ -65,12 +65,12 @@ func (a *api) claimDomain(w http.ResponseWriter, r *http.Request) error {
 
 var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`)
 
-// isDomain refuses what is no public name, and what has its tenant already: the subdomains of the base.
+// isDomain reports whether name is a public domain name, and not a subdomain of the base, which already has its tenant.
 func isDomain(name string) bool {
 	return len(name) <= 240 && domainName.MatchString(name) && !strings.HasSuffix("."+name, "."+base)
 }
 
-// verifyDomain makes a claimed domain the tenant's, if the tenant has put the challenge into DNS, and it is nobody's yet.
+// verifyDomain gives a claimed domain to the tenant, if DNS holds the challenge and no other tenant has the domain.
 func (a *api) verifyDomain(w http.ResponseWriter, r *http.Request) error {
 	claim, err := a.claim(r)
 	if err != nil {
@@ -116,7 +116,7 @@ func (a *api) dropDomain(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// claim is the tenant's claim of the name in the path.
+// claim returns the tenant's claim of the name in the path.
 func (a *api) claim(r *http.Request) (claim DomainClaim, err error) {
 	name := r.PathValue("name")
 	if !isDomain(name) {
@@ -126,7 +126,7 @@ func (a *api) claim(r *http.Request) (claim DomainClaim, err error) {
 	return claim, err
 }
 
-// lookUp returns the TXT records of a name, which may be none.
+// lookUp returns the TXT records of a name. There may be no records.
 func (a *api) lookUp(ctx context.Context, name string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

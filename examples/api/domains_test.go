@@ -18,7 +18,7 @@ const domain = "work.acme.example"
 
 // TestDomain: from the claim to the end of it.
 func TestDomain(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	atDomain := request{host: domain + ":8080", token: w.ann, path: "/projects?limit=1"}
 	resolves := func() bool {
 		got := w.do(t, atDomain)
@@ -57,9 +57,9 @@ func TestDomain(t *testing.T) {
 	require.Equal(t, "[]", w.do(t, request{token: w.ann, path: "/domains"}).body)
 }
 
-// TestDomainOfAnother can't be taken, seen or dropped, by nobody who does not have it in DNS, and by none who comes second.
+// TestDomainOfAnother: a tenant cannot take, see or drop the domain of another.
 func TestDomainOfAnother(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	anns := w.claimed(t, "acme.localhost", w.ann, domain)
 	eves := w.claimed(t, "globex.localhost", w.eve, domain) // anyone can claim anything
 	require.NotEqual(t, anns.Value, eves.Value)
@@ -95,9 +95,9 @@ func TestDomainOfAnother(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, w.do(t, request{host: domain, token: w.ann, path: "/projects"}).status)
 }
 
-// TestDomainNames: some are nobody's to claim.
+// TestDomainNames: some names cannot be claimed.
 func TestDomainNames(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	for _, name := range []string{
 		"", "example", "localhost", "globex.localhost", "Globex.LocalHost.", "a.b.localhost", "127.0.0.1", "1.2.3.4", "::1", "[::1]",
 		"acme.example:8080", "https://acme.example", "acme.example/x", "*.acme.example", "-a.example", "a-.example", "a..example",
@@ -130,7 +130,7 @@ func TestTXTFile(t *testing.T) {
 	require.Error(t, err)
 }
 
-func (w *world) claimed(t *testing.T, host, token, name string) (claim domainOutput) {
+func (w *fixture) claimed(t *testing.T, host, token, name string) (claim domainOutput) {
 	t.Helper()
 	got := w.do(t, request{host: host, token: token, method: "POST", path: "/domains", body: `{"name":"` + name + `"}`})
 	require.Equal(t, http.StatusCreated, got.status, got.body)
@@ -138,7 +138,7 @@ func (w *world) claimed(t *testing.T, host, token, name string) (claim domainOut
 	return claim
 }
 
-func (w *world) verify(t *testing.T, host, token string) response {
+func (w *fixture) verify(t *testing.T, host, token string) response {
 	t.Helper()
 	return w.do(t, request{host: host, token: token, method: "POST", path: "/domains/" + domain + "/verify"})
 }

@@ -22,7 +22,7 @@ const forbidden = `{"type":"about:blank","title":"Forbidden","status":403,"detai
 
 // TestBadTokens: a token is good only as it was signed.
 func TestBadTokens(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	_, otherKey, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -101,7 +101,7 @@ func TestBadTokens(t *testing.T) {
 
 // TestForgedTenant: what the token does not say, no other part of the request can.
 func TestForgedTenant(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	for name, q := range map[string]request{
 		"another's host":            {host: "globex.localhost", token: w.ann},
 		"another's token":           {host: "acme.localhost", token: w.eve},
@@ -133,7 +133,7 @@ func TestForgedTenant(t *testing.T) {
 
 // TestOtherTenantsIDs get the same answers as ids that never were, and change nothing.
 func TestOtherTenantsIDs(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	before := w.do(t, request{host: "globex.localhost", token: w.eve, path: "/projects"})
 	require.Contains(t, before.body, `{"id":6,"name":"Globex project 1","version":1}`)
 	tag := http.Header{"If-Match": {`"1"`}}
@@ -168,7 +168,7 @@ func TestOtherTenantsIDs(t *testing.T) {
 
 // TestMassAssignment: no body sets what it is not asked for.
 func TestMassAssignment(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	globex, err := w.tenantBySlug(tenancy.WithoutTenant(t.Context()), "globex")
 	require.NoError(t, err)
 	before := w.do(t, request{token: w.ann, path: "/overview"}).body
@@ -194,7 +194,7 @@ func TestMassAssignment(t *testing.T) {
 
 // TestSQL: what a client searches for is a text, and what it sorts by is one of two.
 func TestSQL(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	const none = `{"projects":[]}`
 	for query, want := range map[string]string{
 		"q=' OR true --":                     none,
@@ -242,7 +242,7 @@ func TestSQL(t *testing.T) {
 
 // TestRevoked: a membership that has ended, or a role that has changed, counts from the next request on.
 func TestRevoked(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	owner, err := connect(w.database.Owner.DSN)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, demo.Disconnect(owner)) }()
@@ -279,7 +279,7 @@ func TestRevoked(t *testing.T) {
 
 // TestAdminsOnly: the routes that Require guards.
 func TestAdminsOnly(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	for _, q := range []request{
 		{method: "DELETE", path: "/projects/1", header: http.Header{"If-Match": {`"1"`}}},
 		{method: "POST", path: "/projects/1/restore"},
@@ -298,7 +298,7 @@ func TestAdminsOnly(t *testing.T) {
 
 // TestSizes: nothing is read without end.
 func TestSizes(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	big := strings.Repeat("a", 1<<17)
 	for _, path := range []string{"/login", "/projects", "/tasks", "/domains"} {
 		got := w.do(t, request{method: "POST", path: path, token: w.ann, body: fmt.Sprintf(`{"name":%q}`, big)})
@@ -311,7 +311,7 @@ func TestSizes(t *testing.T) {
 
 // TestCursors are good for the list that they are from.
 func TestCursors(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	next := func(q request) string {
 		got := w.do(t, q)
 		require.Equal(t, http.StatusOK, got.status)

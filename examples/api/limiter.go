@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	attempts      = 5 // to log in as somebody, in
+	attempts      = 5 // to log in as one user, within
 	attemptWindow = time.Minute
 )
 
-// limiter bounds how often somebody is tried to log in as. Its size is fixed, so that no flood of names fills the memory;
-// names that share a place share its attempts.
+// limiter limits the attempts to log in as a user. Its size is fixed, so that many names cannot fill the memory. Names that
+// share a place share its attempts.
 type limiter struct {
 	seed maphash.Seed
 	now  func() time.Time
@@ -26,7 +26,7 @@ type limiter struct {
 
 func newLimiter() *limiter { return &limiter{seed: maphash.MakeSeed(), now: time.Now} }
 
-// try counts an attempt, and tells whether there may be one.
+// try counts an attempt, and reports whether it is allowed.
 func (l *limiter) try(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *limiter) try(name string) bool {
 	return place.tries <= attempts
 }
 
-// succeeded forgets the attempts.
+// succeeded resets the attempts.
 func (l *limiter) succeeded(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,8 +20,8 @@ const (
 	tokenTTL = 10 * time.Minute
 )
 
-// login gives a token for the tenant of the request's host, which is the only one that the token is good for. The answer
-// is the same whether the tenant, the user or the membership does not exist, or the password is wrong.
+// login returns a token for the tenant of the request's host. The token is valid for that tenant only. The response is the
+// same for an unknown tenant, an unknown user, a missing membership and a wrong password.
 func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	var in struct{ Email, Password string }
 	if err := web.Read(w, r, &in); err != nil {
@@ -31,7 +31,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	tenant, err := a.host(r)
 	switch {
 	case errors.Is(err, tenanthttp.ErrUnknownTenant):
-		tenant = nobody
+		tenant = noTenant
 	case tenanthttp.Status(err) == http.StatusBadRequest:
 		return web.Refuse(http.StatusBadRequest, "the host name names no tenant")
 	case err != nil:
@@ -66,10 +66,10 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	}{token, int(tokenTTL.Seconds())})
 }
 
-// nobody is the id that no tenant has.
-const nobody = "00000000-0000-0000-0000-000000000000"
+// noTenant is an id that no tenant has.
+const noTenant = "00000000-0000-0000-0000-000000000000"
 
-// userOf returns the user if there is one, and a member of the tenant; else an empty one.
+// userOf returns the user if it exists and is a member of the tenant, or else the zero value.
 func (a *api) userOf(ctx context.Context, tenant, email string) (user User, err error) {
 	if !web.IsText(email, 254) {
 		email = ""
@@ -80,7 +80,7 @@ func (a *api) userOf(ctx context.Context, tenant, email string) (user User, err 
 	return user, err
 }
 
-// sign makes a token. It is believed until it ends, but what it lets its bearer do is asked anew with each request.
+// sign makes a token. It proves who the user is until it expires. What the user may do is read for each request.
 func (a *api) sign(user, tenant string) (string, error) {
 	now := time.Now()
 	return jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// failures are logins as nobody, or almost: nothing tells them apart.
+// failures are failed logins: their responses are the same.
 var failures = map[string]request{
 	"wrong password":            {host: "acme.localhost", body: `{"email":"ann@acme.example","password":"wrong"}`},
 	"empty password":            {host: "acme.localhost", body: `{"email":"bob@acme.example","password":""}`},
@@ -24,7 +24,7 @@ var failures = map[string]request{
 }
 
 func TestLoginFailures(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	for name, q := range failures {
 		t.Run(name, func(t *testing.T) {
 			q.method, q.path = "POST", "/login"
@@ -78,10 +78,10 @@ func TestLoginAtTheSameTime(t *testing.T) {
 	require.Equal(t, attempts, n)
 }
 
-// TestUnknownUsersTakeAsLong: who does not exist, or is no member, is compared with the hash of nobody, and so takes as long.
-// A hash that can't be read shows that the comparison takes place.
+// TestUnknownUsersTakeAsLong: the password of an unknown user is compared as well, so that the answer takes as long. A hash
+// that cannot be read shows that the comparison takes place.
 func TestUnknownUsersTakeAsLong(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	w.passwords.Absent = "unreadable"
 	login := func(host, email string) int {
 		return w.do(t, request{method: "POST", host: host, path: "/login", body: fmt.Sprintf(`{"email":%q,"password":"wrong"}`, email)}).status

@@ -20,7 +20,7 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// txtRecords makes it possible to verify domains that nobody owns, to try it out.
+// txtRecords allows trying the verification with domains that do not exist.
 var txtRecords = flag.String("txt", "", "verify domains by the TXT records in this `file`, each a name and a value, instead of DNS")
 
 func main() {
@@ -45,8 +45,7 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 	return demo.App{Handler: a.handler(), Close: a.close, Try: try}, nil
 }
 
-// signingKey is the key whose seed of 32 bytes is given in base64, or a new one, with which all tokens end when the
-// process does.
+// signingKey returns the key of a seed, 32 bytes in base64. An empty seed gives a new key, and tokens end with the process.
 func signingKey(seed string) (ed25519.PrivateKey, error) {
 	if seed == "" {
 		_, key, err := ed25519.GenerateKey(rand.Reader)

@@ -31,8 +31,8 @@ func TestReadme(t *testing.T) {
 	require.NotContains(t, program.Log(), "level=ERROR")
 }
 
-// world is the API with its two tenants, and some tokens.
-type world struct {
+// fixture is the API with its two tenants, and some tokens.
+type fixture struct {
 	*api
 	server   *httptest.Server
 	database *pgserver.Database
@@ -42,9 +42,9 @@ type world struct {
 	ann, bob, eve, zoe string // tokens: of acme's admin, of its members, of globex's admin; zoe's is acme's
 }
 
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	w := &world{database: pgserver.New(t), dns: dns{records: map[string][]string{}}, log: &buffer{}}
+	w := &fixture{database: pgserver.New(t), dns: dns{records: map[string][]string{}}, log: &buffer{}}
 	_, key, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	w.api, err = newAPI(t.Context(), w.database, config{
@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // token logs in.
-func (w *world) token(t *testing.T, slug, email string) string {
+func (w *fixture) token(t *testing.T, slug, email string) string {
 	t.Helper()
 	got := w.do(t, request{host: slug + ".localhost", method: "POST", path: "/login",
 		body: fmt.Sprintf(`{"email":%q,"password":"open sesame"}`, email)})
@@ -87,7 +87,7 @@ type response struct {
 	header http.Header
 }
 
-func (w *world) do(t *testing.T, q request) response {
+func (w *fixture) do(t *testing.T, q request) response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), q.method, w.server.URL+q.path, strings.NewReader(q.body))
 	require.NoError(t, err)

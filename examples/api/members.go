@@ -13,12 +13,12 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// caller is who has sent a request, and what he or she may do for its tenant.
+// caller is the user who sent a request, and the user's role at its tenant.
 type caller struct{ user, role string }
 
 type callerKey struct{}
 
-// withCaller makes room for the caller in the context, which isMember fills in.
+// withCaller puts an empty caller into the context. isMember fills it in.
 func withCaller(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, new(caller))))
@@ -27,7 +27,7 @@ func withCaller(next http.Handler) http.Handler {
 
 func callerOf(ctx context.Context) *caller { return ctx.Value(callerKey{}).(*caller) }
 
-// isMember asks the database with each request, and not the token: a membership can end before a token does.
+// isMember asks the database for each request, because a membership can end before a token does.
 func (a *api) isMember(r *http.Request, tenant string) (bool, error) {
 	claims, err := a.tokens.Claims(r)
 	if err != nil {
@@ -50,8 +50,8 @@ func isAdmin(r *http.Request, _ string) (bool, error) {
 	return callerOf(r.Context()).role == "admin", nil
 }
 
-// removeMember ends a membership at once: tokens that the member still has are refused from now on. The table is shared, so
-// this is a query that must name the tenant.
+// removeMember ends a membership at once: the member's tokens are refused from now on. The table is shared, so this query
+// must name the tenant.
 func (a *api) removeMember(w http.ResponseWriter, r *http.Request) error {
 	email := strings.ToLower(r.PathValue("email"))
 	if !web.IsText(email, 254) {
@@ -61,7 +61,7 @@ func (a *api) removeMember(w http.ResponseWriter, r *http.Request) error {
 	tenant, _ := tenancy.TenantFromContext(ctx)
 	member := a.db.WithContext(ctx).Model(&User{}).Select("id").Where("email = ?", email)
 	result := a.db.WithContext(ctx).Where("tenant_id = ? AND user_id = (?)", tenant, member).
-		Where("user_id <> ?", callerOf(ctx).user). // or nobody might be left to let people in again
+		Where("user_id <> ?", callerOf(ctx).user). // an admin cannot lock out the tenant
 		Delete(&Membership{})
 	if result.Error != nil {
 		return result.Error

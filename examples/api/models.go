@@ -6,8 +6,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// Tenant is a customer. The table is shared, as are User, Membership and Domain: they are read to find out whose request
-// it is. The application may change the last two only.
+// Tenant is a customer. The tables of Tenant, User, Membership and Domain are shared, because they are read before a request
+// has a tenant. The application may change the last two only.
 type Tenant struct {
 	ID   string `gorm:"type:uuid;primaryKey;default:gen_random_uuid()"`
 	Slug string `gorm:"not null;uniqueIndex"` // its subdomain
@@ -29,30 +29,30 @@ type Membership struct {
 	Tenant   *Tenant `gorm:"foreignKey:TenantID"`
 }
 
-// TenantShared says that the table has a tenant column, and no policy.
+// TenantShared says that the table has a tenant column but no policy.
 func (Membership) TenantShared() {}
 
-// Domain is a domain name that a tenant has shown to be its own. There can be only one of a name, and it ends with the
-// claim by which it came to be: see migrate.
+// Domain is a domain name that a tenant has shown to be its own. A name can belong to one tenant only. The row is deleted
+// with its claim: see migrate.
 type Domain struct {
 	Name     string `gorm:"primaryKey"`
 	TenantID string `gorm:"type:uuid;not null"`
 	ClaimID  int64  `gorm:"not null"`
 }
 
-// TenantShared says that the table has a tenant column, and no policy.
+// TenantShared says that the table has a tenant column but no policy.
 func (Domain) TenantShared() {}
 
-// DomainClaim says that a tenant would like to be found by a domain name. Anyone can claim any: nothing follows from it.
+// DomainClaim says that a tenant wants to use a domain name. Any tenant can claim any name: a claim alone has no effect.
 type DomainClaim struct {
 	ID         int64
 	TenantID   string     `gorm:"type:uuid;not null"`
-	Name       string     `gorm:"not null;uniqueIndex"` // of the tenant's claims: rls adds the tenant to the index
-	Challenge  string     `gorm:"not null"`             // what must be found in DNS
-	VerifiedAt *time.Time // nil until it was
+	Name       string     `gorm:"not null;uniqueIndex"` // within the tenant: rls adds the tenant to the index
+	Challenge  string     `gorm:"not null"`             // the value that DNS must hold
+	VerifiedAt *time.Time // nil until then
 }
 
-// Project is a tenant's, and is kept when it is deleted.
+// Project belongs to a tenant. A deleted project keeps its row.
 type Project struct {
 	ID        int64          `json:"id"`
 	TenantID  string         `json:"-" gorm:"type:uuid;not null"`
@@ -63,7 +63,7 @@ type Project struct {
 	Tasks     []Task         `json:"-"`
 }
 
-// Task is a tenant's. Its foreign key includes the tenant, so that it can't be in another tenant's project.
+// Task belongs to a tenant. Its foreign key includes the tenant, so that it cannot be in another tenant's project.
 type Task struct {
 	ID        int64  `json:"id"`
 	TenantID  string `json:"-" gorm:"type:uuid;not null"`

@@ -22,7 +22,7 @@ func (a *api) overview(w http.ResponseWriter, r *http.Request) error {
 	return writeOverview(w, projects)
 }
 
-// overviewSlowly answers the same with one statement more for each project. It is here to be found in the log.
+// overviewSlowly returns the same with one more statement for each project. It is here to be found in the log.
 func (a *api) overviewSlowly(w http.ResponseWriter, r *http.Request) error {
 	db := a.db.WithContext(r.Context())
 	var projects []Project

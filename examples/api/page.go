@@ -16,14 +16,14 @@ const (
 	maxLimit     = 100
 )
 
-// page is what a client may ask of a list. What it asks for becomes an argument of a statement, or one of the texts below:
-// never SQL.
+// page is the part of a list that a client asks for. The client's values become arguments of a statement, or select one of
+// the texts below. They never become SQL.
 type page struct {
 	limit   int
-	order   string // by what the list is ordered, always ending in id
+	order   string // ends in id
 	search  string
 	after   *position
-	binding string // what a cursor is good for
+	binding string // the list that a cursor is valid for
 }
 
 // readPage reads ?limit=20&sort=name&q=text&cursor=next.
@@ -59,7 +59,7 @@ func (a *api) readPage(r *http.Request) (p page, err error) {
 	return p, nil
 }
 
-// scope narrows a query to the page, and one row more: that there is a next page.
+// scope limits a query to the page and one more row, which shows that there is a next page.
 func (p page) scope(db *gorm.DB) *gorm.DB {
 	if p.search != "" {
 		db = db.Where("name ILIKE ?", "%"+wildcards.Replace(p.search)+"%")
@@ -74,5 +74,5 @@ func (p page) scope(db *gorm.DB) *gorm.DB {
 	return db.Order(p.order).Limit(p.limit + 1)
 }
 
-// wildcards takes the characters that mean something to LIKE at their word.
+// wildcards escapes the wildcards of LIKE.
 var wildcards = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)

@@ -71,7 +71,7 @@ func (a *api) showProject(w http.ResponseWriter, r *http.Request) error {
 	return writeProject(w, http.StatusOK, project)
 }
 
-// renameProject changes a project that is still as the client has seen it.
+// renameProject changes a project that has not changed since the client read it.
 func (a *api) renameProject(w http.ResponseWriter, r *http.Request) error {
 	id, version, err := pathIDAndVersion(r)
 	if err != nil {
@@ -111,8 +111,8 @@ func (a *api) deleteProject(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// restoreProject undoes deleteProject. Unscoped takes away GORM's condition on deleted_at; the tenant is none of its
-// business.
+// restoreProject undoes deleteProject. Unscoped removes GORM's condition on deleted_at. It does not affect the
+// isolation of tenants.
 func (a *api) restoreProject(w http.ResponseWriter, r *http.Request) error {
 	id, err := pathID(r)
 	if err != nil {
@@ -131,7 +131,7 @@ func (a *api) restoreProject(w http.ResponseWriter, r *http.Request) error {
 	return writeProject(w, http.StatusOK, project)
 }
 
-// notAsSeen says why a project could not be changed.
+// notAsSeen returns why a project could not be changed.
 func (a *api) notAsSeen(r *http.Request, id int64) error {
 	if err := a.db.WithContext(r.Context()).Take(&Project{}, id).Error; err != nil {
 		return err
@@ -139,7 +139,7 @@ func (a *api) notAsSeen(r *http.Request, id int64) error {
 	return web.Refuse(http.StatusPreconditionFailed, "the project has changed: get it again")
 }
 
-// writeProject tells the project's version by its ETag, for If-Match (https://www.rfc-editor.org/rfc/rfc9110#name-if-match).
+// writeProject sends the project's version as its ETag, for If-Match (https://www.rfc-editor.org/rfc/rfc9110#name-if-match).
 func writeProject(w http.ResponseWriter, status int, project Project) error {
 	w.Header().Set("ETag", fmt.Sprintf(`"%d"`, project.Version))
 	return web.Write(w, status, project)
@@ -185,7 +185,7 @@ func (a *api) addTask(w http.ResponseWriter, r *http.Request) error {
 	}
 	task := Task{ProjectID: in.ProjectID, Title: in.Title}
 	err := a.db.WithContext(r.Context()).Transaction(func(tx *gorm.DB) error {
-		// Locked, or it might be deleted meanwhile.
+		// Locked, so that it is not deleted meanwhile.
 		if err := tx.Clauses(clause.Locking{Strength: "SHARE"}).Take(&Project{}, in.ProjectID).Error; err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 
 // TestPages: each project is on one page, in order, also while others are added and deleted; and no other tenant's.
 func TestPages(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	for i := range 20 {
 		name := fmt.Sprintf("Rocket %d", 7*i%5) // several have the same name
 		require.Equal(t, http.StatusCreated, w.do(t, request{token: w.ann, method: "POST", path: "/projects", body: fmt.Sprintf(`{"name":%q}`, name)}).status)
@@ -58,7 +58,7 @@ type list struct {
 	Next     string
 }
 
-func (w *world) list(t *testing.T, path string) (l list) {
+func (w *fixture) list(t *testing.T, path string) (l list) {
 	t.Helper()
 	got := w.do(t, request{token: w.ann, path: path})
 	require.Equal(t, http.StatusOK, got.status, got.body)
@@ -66,7 +66,7 @@ func (w *world) list(t *testing.T, path string) (l list) {
 	return l
 }
 
-func (w *world) rename(t *testing.T, id int, tag, name string) response {
+func (w *fixture) rename(t *testing.T, id int, tag, name string) response {
 	t.Helper()
 	header := http.Header{}
 	if tag != "" {
@@ -77,7 +77,7 @@ func (w *world) rename(t *testing.T, id int, tag, name string) response {
 
 // TestLocking: of changes to the same version, one is made.
 func TestLocking(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	require.Equal(t, `"1"`, w.do(t, request{token: w.ann, path: "/projects/1"}).header.Get("ETag"))
 	require.Equal(t, http.StatusPreconditionRequired, w.rename(t, 1, "", "x").status)
 	for _, tag := range []string{"*", "1", `"0"`, `"2"`, `W/"1"`, `"1`, `"1","2"`, `"' OR true --"`} {
@@ -108,7 +108,7 @@ func TestLocking(t *testing.T) {
 
 // TestSoftDelete: what is deleted is gone from everywhere, and comes back.
 func TestSoftDelete(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	remove := request{token: w.ann, method: "DELETE", path: "/projects/2", header: http.Header{"If-Match": {`"1"`}}}
 	require.Equal(t, http.StatusNoContent, w.do(t, remove).status)
 	require.Equal(t, http.StatusNotFound, w.do(t, remove).status)
@@ -130,7 +130,7 @@ func TestSoftDelete(t *testing.T) {
 }
 
 func TestTasks(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	got := w.do(t, request{token: w.bob, method: "POST", path: "/tasks", body: `{"project_id":1,"title":"Celebrate"}`})
 	require.Equal(t, http.StatusCreated, got.status)
 	require.JSONEq(t, `{"id":31,"project_id":1,"title":"Celebrate"}`, got.body)
@@ -142,7 +142,7 @@ func TestTasks(t *testing.T) {
 
 // TestLog: the log tells a page from an N+1, and a transaction from its statements.
 func TestLog(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	last := func(q request) string {
 		q.token, q.header = w.ann, http.Header{"X-Request-Id": {"warm-up-1"}}
 		w.do(t, q) // prepares statements
@@ -172,9 +172,9 @@ func TestLog(t *testing.T) {
 	require.Contains(t, last(request{host: "globex.localhost", path: "/projects"}), `status=403 statements=0 round_trips=0`)
 }
 
-// TestNames: what can't be stored or read is no name.
+// TestNames: a text that cannot be stored or displayed is refused.
 func TestNames(t *testing.T) {
-	w := newWorld(t)
+	w := newFixture(t)
 	for _, name := range []string{``, ` `, `a\u0000b`, `a\nb`, strings.Repeat("a", 101)} {
 		got := w.do(t, request{token: w.ann, method: "POST", path: "/projects", body: `{"name":"` + name + `"}`})
 		require.Equal(t, http.StatusBadRequest, got.status, name)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// txtResolver is what of a *net.Resolver is needed.
+// txtResolver is the part of *net.Resolver that is needed.
 type txtResolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
@@ -14,7 +14,7 @@ type txtResolver interface {
 // txtFile is a file of TXT records: on each line a name, a space, and a value.
 type txtFile string
 
-// LookupTXT reads the file anew each time. A file that is not there has no records.
+// LookupTXT reads the file each time. A file that does not exist has no records.
 func (f txtFile) LookupTXT(_ context.Context, name string) (values []string, err error) {
 	text, err := os.ReadFile(string(f))
 	if os.IsNotExist(err) {

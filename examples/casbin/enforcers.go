@@ -30,7 +30,7 @@ type enforcers struct {
 	made map[string]*casbin.SyncedEnforcer
 }
 
-// of returns the enforcer of the request's tenant. There are as many as companies, because unknown names get no tenant.
+// of returns the enforcer of the request's tenant. Their number is bounded, because unknown names get no tenant.
 func (e *enforcers) of(ctx context.Context) (*casbin.SyncedEnforcer, error) {
 	tenant, ok := tenancy.TenantFromContext(ctx)
 	if !ok {
@@ -52,8 +52,8 @@ func (e *enforcers) of(ctx context.Context) (*casbin.SyncedEnforcer, error) {
 	return enforcer, nil
 }
 
-// newEnforcer loads the rules of the tenant in ctx. The adapter sends its statements under context.Background(): the client that it
-// gets names the tenant for it, and outlives the request.
+// newEnforcer loads the rules of the tenant in ctx. The adapter sends its statements with context.Background(), so it gets
+// a client that is bound to the tenant and outlives the request.
 func newEnforcer(ctx context.Context, db *gorm.DB) (*casbin.SyncedEnforcer, error) {
 	library, err := gormadapter.NewAdapterByDB(tenancy.DangerouslyBind(ctx, db))
 	if err != nil {
@@ -66,8 +66,8 @@ func newEnforcer(ctx context.Context, db *gorm.DB) (*casbin.SyncedEnforcer, erro
 	return casbin.NewSyncedEnforcer(m, adapter{library})
 }
 
-// adapter is the library's, but for SavePolicy: that is TRUNCATE, which would remove the rules of all tenants, and which the
-// application has no right to.
+// adapter replaces SavePolicy of the library's adapter. That one sends TRUNCATE, which would remove the rules of all tenants
+// and which the application may not run.
 type adapter struct{ *gormadapter.Adapter }
 
 // SavePolicy replaces the tenant's rules.

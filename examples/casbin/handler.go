@@ -7,7 +7,7 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// rule is what a user may do.
+// rule allows a user an action on an object.
 type rule struct {
 	User   string `json:"user"`
 	Object string `json:"object"`
@@ -20,8 +20,8 @@ func (r rule) isValid() bool {
 
 var errRule = web.Refuse(http.StatusBadRequest, "user, object and action must be texts of 1 to 100 characters")
 
-// handler serves the permissions of the company that a request names by its subdomain. Who may change them is left out here:
-// examples/api has a login.
+// handler serves the permissions of the company that the subdomain names. Every client may change them here; examples/api
+// has a login.
 func handler(e *enforcers, tenants companies) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /allowed", web.Handler(e.allowed))
@@ -79,7 +79,7 @@ func (e *enforcers) add(w http.ResponseWriter, r *http.Request) error {
 	return web.Write(w, http.StatusCreated, in)
 }
 
-// replace takes all rules at once, in memory first and then in the table.
+// replace replaces all rules, first in memory and then in the table.
 func (e *enforcers) replace(w http.ResponseWriter, r *http.Request) error {
 	var in []rule
 	if err := web.Read(w, r, &in); err != nil {

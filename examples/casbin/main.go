@@ -14,8 +14,8 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// Rule is the adapter's table, with the tenant. Migrate makes its unique index one within a tenant. The index has the name that the
-// adapter looks for, so that it makes none of its own.
+// Rule is the adapter's table with a tenant column. Migrate adds the tenant to its unique index. The index has the name that
+// the adapter expects, so that the adapter does not create another one.
 type Rule struct {
 	ID       uint   `gorm:"primaryKey;autoIncrement"`
 	TenantID string `gorm:"not null"`
@@ -28,10 +28,10 @@ type Rule struct {
 	V5       string `gorm:"size:100;uniqueIndex:idx_casbin_rule"`
 }
 
-// TableName is the adapter's.
+// TableName returns the name of the adapter's table.
 func (Rule) TableName() string { return "casbin_rule" }
 
-// companies are the tenants. An application has a table of them.
+// companies are the tenants. A real application has a table of them.
 type companies []string
 
 func (c companies) Tenant(_ context.Context, name string) (string, error) {

@@ -100,7 +100,7 @@ func TestAudit(t *testing.T) {
 	require.Equal(t, entries, s.audit(t))
 }
 
-// TestNoAuditNoData: what can't be put on record is not shown.
+// TestNoAuditNoData: nothing is shown without a record.
 func TestNoAuditNoData(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 0, 1)

@@ -22,7 +22,7 @@ type config struct {
 	Log       *slog.Logger
 }
 
-// app holds what lives as long as the program: one client for all clinics and all requests among it.
+// app holds what lives as long as the program, such as the one client for all clinics and all requests.
 type app struct {
 	db        *gorm.DB
 	secure    bool
@@ -46,8 +46,8 @@ func newApp(c config) (http.Handler, error) {
 	return a.routes()
 }
 
-// routes says who may go where. A request passes from the outside in: it is counted, refused if another site sent it,
-// given its session and its user, and, for a clinic's pages, the clinic as its tenant.
+// routes defines who may use which route. A request passes the middleware from the outside in: it is counted, refused if
+// another site sent it, and gets its session, its user and, on the pages of a clinic, the clinic as its tenant.
 func (a *app) routes() (http.Handler, error) {
 	metrics, err := a.metrics()
 	if err != nil {
@@ -90,7 +90,7 @@ func (a *app) routes() (http.Handler, error) {
 	return count(a.headers(a.sameOrigin(mux))), nil
 }
 
-// page answers a request, or returns an error before anything was written.
+// page writes a response, or returns an error before it has written anything.
 type page func(http.ResponseWriter, *http.Request) error
 
 var (
@@ -98,7 +98,8 @@ var (
 	errNoMember = errors.New("not a member")
 )
 
-// serve answers for a page that returns an error. What another clinic has and what nobody has is the same: not found.
+// serve writes the error page if a page returns an error. A record of another clinic gets the same response as one that does
+// not exist.
 func (a *app) serve(h page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := h(w, r)
@@ -114,8 +115,7 @@ func (a *app) serve(h page) http.Handler {
 	})
 }
 
-// fail answers a request that failed for no fault of the visitor's. PostgreSQL's messages can quote values, so that the
-// log gets their codes alone.
+// fail answers a request that failed on the server. PostgreSQL's messages can quote values, so only their codes are logged.
 func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 	why := err.Error()
 	if pg := new(pgconn.PgError); errors.As(err, &pg) {

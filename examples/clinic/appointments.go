@@ -8,7 +8,7 @@ import (
 )
 
 // The handlers of this file make a repository for each request, around a client that has the request's context. Its
-// methods need no context then. It must end with the request, for the context in it does.
+// methods then need no context. It must not outlive the request, because its context does not.
 
 // appointmentBook is a repository of one request.
 type appointmentBook struct{ db *gorm.DB }
@@ -23,7 +23,7 @@ func (b appointmentBook) from(t time.Time, most int) (next []Appointment, err er
 		Limit(most).Find(&next).Error
 }
 
-// add returns gorm.ErrRecordNotFound where there is no such patient, be it that another clinic has it.
+// add returns gorm.ErrRecordNotFound if the patient does not exist, or is another clinic's.
 func (b appointmentBook) add(x *Appointment) error {
 	return b.db.Transaction(func(tx *gorm.DB) error {
 		if err := tx.Select("id").First(&Patient{}, x.PatientID).Error; err != nil {
@@ -41,7 +41,7 @@ func (a *app) listAppointments(w http.ResponseWriter, r *http.Request) error {
 	return a.render(w, r, http.StatusOK, "appointments", view{Title: "Appointments", Nav: "appointments", Body: next})
 }
 
-// appointmentForm is an appointment as somebody typed it in.
+// appointmentForm holds the fields as typed.
 type appointmentForm struct {
 	At, Doctor, Reason string
 	Wrong              map[string]string

@@ -11,9 +11,9 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// trail collects what the bypass client does in one request. It is stored before the page is sent: what can't be put on
-// record is not shown. It is not stored right away, for the statement still holds its connection then, and a pool whose
-// connections all wait for another one would wait for ever.
+// trail collects what the bypass client does in one request. It is stored before the page is sent, so that nothing
+// is shown without a record. It is not stored within the statement, which still holds its connection: if all connections of
+// the pool waited for another one, they would wait forever.
 type trail struct {
 	mu      sync.Mutex // rows that end with their context are closed on another goroutine
 	entries []AuditEntry
@@ -48,8 +48,8 @@ func record(ctx context.Context, e tenancy.BypassEvent) {
 	entry.Failed, entry.SQLState = e.Failed, e.SQLState
 }
 
-// bypass runs read with a client that sees all clinics and can't write, and stores what it did. If that fails, so does
-// bypass.
+// bypass runs read with a read-only client that sees all clinics, and stores what it did. If that cannot be stored, bypass
+// fails.
 //
 // The audit trail is a shared table: no statement that stores it is itself one of the bypass client.
 func (a *app) bypass(r *http.Request, reason string, read func(*gorm.DB) error) error {
@@ -63,7 +63,7 @@ func (a *app) bypass(r *http.Request, reason string, read func(*gorm.DB) error) 
 		t.entries[i].Path = r.Pattern
 	}
 	if len(t.entries) > 0 {
-		// Also when the visitor has gone: what was read was read.
+		// The rows were read, even if the visitor has gone.
 		ctx := tenancy.WithoutTenant(context.WithoutCancel(r.Context()))
 		if err := a.db.WithContext(ctx).Create(&t.entries).Error; err != nil {
 			return err
@@ -78,8 +78,7 @@ type auditPage struct {
 	Pager   pager
 }
 
-// auditTrail shows the newest entries first. It is read without bypassing anything, so that looking at it leaves no
-// trace in it.
+// auditTrail shows the newest entries first. The table is shared, so reading it needs no bypass and adds no entry.
 func (a *app) auditTrail(w http.ResponseWriter, r *http.Request) error {
 	const size = 20
 	shared := a.db.WithContext(tenancy.WithoutTenant(r.Context()))

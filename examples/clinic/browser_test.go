@@ -158,12 +158,12 @@ func newBrowser(t *testing.T) browser {
 		chromedp.ExecPath(chromium(t)),
 		chromedp.WSURLReadTimeout(time.Minute), // of the start, on a busy machine
 		chromedp.WindowSize(1280, 900),
-		chromedp.NoSandbox, // or root can't start it
+		chromedp.NoSandbox, // root cannot start it otherwise
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("lang", "en-US"),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"), // it asks nobody else
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"), // no other hosts
 	)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
@@ -292,7 +292,7 @@ func (b browser) isFocused(selector string) (is bool) {
 	return is
 }
 
-// tabTo presses Tab until the element has the focus, as it must after as many steps as anybody has patience for.
+// tabTo presses Tab until the element has the focus, as it must after 40 steps at most.
 func (b browser) tabTo(selector string) {
 	b.t.Helper()
 	for range 40 {
@@ -301,7 +301,7 @@ func (b browser) tabTo(selector string) {
 		}
 		b.press(kb.Tab)
 	}
-	b.t.Fatalf("%s can't be reached with Tab", selector)
+	b.t.Fatalf("%s cannot be reached with Tab", selector)
 }
 
 // shoot keeps the page as it looks on a desk and on a telephone, in the light and in the dark.

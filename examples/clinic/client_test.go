@@ -125,7 +125,7 @@ func (c *client) cookie() string {
 	return ""
 }
 
-// plant puts a token into the client's cookies, as somebody at the same computer might.
+// plant puts a token into the client's cookies, as another person at the same computer could.
 func (c *client) plant(token string) {
 	c.t.Helper()
 	u, err := url.Parse(c.url)
@@ -140,7 +140,7 @@ var (
 )
 
 // charts returns the chart numbers of all patients that are shown. A seeded one begins with its clinic's letter, and
-// tests see to it that those they add do.
+// tests ensure that those they add do.
 func (r reply) charts() (charts []string) {
 	for _, found := range chartMark.FindAllStringSubmatch(r.Body, -1) {
 		charts = append(charts, found[1])

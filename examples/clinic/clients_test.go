@@ -60,9 +60,9 @@ func TestWhatMustNotBeKept(t *testing.T) {
 	var patients []Patient
 	require.NoError(t, kept.Find(&patients).Error)
 	over()
-	require.ErrorIs(t, kept.Find(&patients).Error, context.Canceled, "the first request's end is everybody's")
+	require.ErrorIs(t, kept.Find(&patients).Error, context.Canceled, "it ends with the first request")
 
-	// And if it had no end, it would serve the first request's clinic to whoever is given it.
+	// And if it had no end, it would serve the first request's clinic to every later request.
 	kept = s.db.WithContext(context.WithoutCancel(request))
 	require.NoError(t, kept.Find(&patients).Error)
 	require.EqualValues(t, 1, patients[0].TenantID)

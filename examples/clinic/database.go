@@ -12,8 +12,8 @@ import (
 	"github.com/gormtenancy/tenancy/rls/check"
 )
 
-// open connects as the application, with at most so many connections. The plugin is all that the rest of this program
-// needs for the isolation of clinics; it refuses to start where the database has holes.
+// open connects as the application, with at most conns connections. The plugin isolates the clinics: the rest of this program
+// does nothing for it. It refuses to start if the check finds a hole in the database.
 func open(dsn, adminRole string, conns int) (*gorm.DB, error) {
 	db, err := openPlain(dsn, conns)
 	if err != nil {
@@ -23,7 +23,7 @@ func open(dsn, adminRole string, conns int) (*gorm.DB, error) {
 		AdminRole: adminRole,
 		OnBypass:  record,
 		Check:     tenancy.CheckRefuse, CheckOptions: []check.Option{check.Models(models()...)},
-		Logger: slog.New(slog.DiscardHandler), // the audit trail has it all
+		Logger: slog.New(slog.DiscardHandler), // bypasses are in the audit trail
 	}))
 }
 

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// text returns a field of the query or the form as PostgreSQL can store it and people mean it: UTF-8 without control
-// characters and without space around it. What is longer than so many characters is cut off.
+// text returns a field of the query or the form as PostgreSQL can store it: UTF-8 without control characters, without space
+// around it, and cut to the given number of characters.
 func text(r *http.Request, field string, longest int) string {
 	clean := strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) && c != '\n' {
@@ -24,7 +24,7 @@ func text(r *http.Request, field string, longest int) string {
 	return strings.TrimSpace(clean)
 }
 
-// id returns the number in the request's path, and errNotFound for what is none.
+// id returns the number in the request's path, or errNotFound if it is not a number.
 func id(r *http.Request) (int64, error) {
 	n, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil || n <= 0 {
@@ -33,7 +33,7 @@ func id(r *http.Request) (int64, error) {
 	return n, nil
 }
 
-// contains is a pattern for ILIKE that finds the words themselves, also where they hold what LIKE takes for a wildcard
+// contains returns a pattern for ILIKE that finds the words. It escapes the wildcards of LIKE
 // (https://www.postgresql.org/docs/current/functions-matching.html#FUNCTIONS-LIKE).
 func contains(words string) string {
 	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(words) + "%"
@@ -44,7 +44,7 @@ const (
 	minuteLayout = "2006-01-02T15:04" // of <input type="datetime-local">
 )
 
-// day reads a date. It returns false for what is none, and for one that no patient was born on.
+// day parses a date of birth. It returns false if it is not a date, before 1890 or in the future.
 func day(s string, now time.Time) (time.Time, bool) {
 	t, err := time.Parse(dayLayout, s)
 	return t, err == nil && t.Year() >= 1890 && !t.After(now)
@@ -58,7 +58,7 @@ type pager struct {
 	query       url.Values
 }
 
-// newPager finds the page that the request asks for, among those that there are.
+// newPager returns the page that the request asks for, or the nearest one that exists.
 func newPager(r *http.Request, total int64, size int) pager {
 	p := pager{Total: total, Pages: max(1, int((total+int64(size)-1)/int64(size))), path: r.URL.Path, query: r.URL.Query()}
 	p.Page, _ = strconv.Atoi(r.URL.Query().Get("page"))

@@ -17,7 +17,7 @@ type loginForm struct {
 	Demo     []demoUser
 	Clinic   string // the id as text; empty for the head office
 	Email    string
-	Password string // of a demonstration's user only, never what somebody typed
+	Password string // of a demo account only, never what a user typed
 	Next     string
 	Wrong    bool
 }
@@ -58,9 +58,9 @@ func (a *app) showLogin(w http.ResponseWriter, r *http.Request, status int, form
 	return a.render(w, r, status, "login", view{Title: "Sign in", Body: form})
 }
 
-// login signs a user in to a clinic, or an administrator to none. A wrong password, an unknown address and a clinic that
-// the user is no member of get the same answer, after the same time. The session's token changes: what somebody may have
-// planted in the browser before is worth nothing.
+// login signs a user in to a clinic, or an administrator to no clinic. A wrong password, an unknown address and a missing
+// membership get the same response, after the same time. The session's token changes, so that a token that was planted in the
+// browser before is useless.
 func (a *app) login(w http.ResponseWriter, r *http.Request) error {
 	form := loginForm{
 		Clinic: text(r, "clinic", 20), Email: strings.ToLower(text(r, "email", 200)), Next: r.PostFormValue("next"), Wrong: true,
@@ -111,7 +111,7 @@ func (a *app) authenticate(r *http.Request, email, password string) (User, error
 	return user, err
 }
 
-// mayWorkFor reports whether the user is a member of the clinic, or an administrator if none is named.
+// mayWorkFor reports whether the user is a member of the clinic, or an administrator if clinic is empty.
 func (a *app) mayWorkFor(r *http.Request, user User, clinic string) (bool, error) {
 	if clinic == "" {
 		return user.Admin, nil
@@ -151,7 +151,7 @@ func (a *app) switchClinic(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// home sends everybody where they work.
+// home redirects to the patients of the clinic, or of all clinics.
 func (a *app) home(w http.ResponseWriter, r *http.Request) error {
 	to := "/patients"
 	if a.tenant(r) == "" {

@@ -37,7 +37,7 @@ func TestSignInRefused(t *testing.T) {
 	for name, in := range map[string][3]string{
 		"wrong password":             {"3", noor.Email, "wrong"},
 		"no password":                {"3", noor.Email, ""},
-		"somebody else's password":   {"3", noor.Email, admin.Password()},
+		"another user's password":    {"3", noor.Email, admin.Password()},
 		"unknown user":               {"3", "nobody@cove.example", noor.Password()},
 		"clinic of others":           {"2", noor.Email, noor.Password()},
 		"no such clinic":             {"7", noor.Email, noor.Password()},
@@ -58,7 +58,7 @@ func TestSignInRefused(t *testing.T) {
 	}
 }
 
-// TestSignInForm: whom the demonstration's links name is filled in, and nothing that a link says.
+// TestSignInForm: the links of the demonstration fill in the form, and only from the known accounts.
 func TestSignInForm(t *testing.T) {
 	s := newSite(t)
 	c := newClient(t, s.URL)

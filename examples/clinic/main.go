@@ -2,7 +2,7 @@
 //
 //	go run ./examples/clinic
 //
-// It starts a PostgreSQL by itself, or uses the one that TENANCY_DSN names, fills it, and tells where to sign in.
+// It starts a PostgreSQL by itself, or uses the one that TENANCY_DSN names, fills it, and prints how to sign in.
 package main
 
 import (
@@ -23,13 +23,13 @@ const try = `
 Open http://localhost:PORT in a browser, and sign in as
 
   clinic 3, noor@cove.example, clinic3-user2      a nurse who works for three clinics
-  no clinic, admin@daybook.example, head-office   the administrator, who sees all of them
+  no clinic, admin@daybook.example, head-office   the administrator, who sees all clinics
 
-The sign-in page lists everybody else.`
+The sign-in page lists all accounts.`
 
 func main() {
-	secure := flag.Bool("secure", false, "the browser speaks HTTPS, to a proxy in front: send cookies over nothing else")
-	conns := flag.Int("conns", 10, "the most connections to PostgreSQL")
+	secure := flag.Bool("secure", false, "send cookies over HTTPS only: for a proxy in front that ends HTTPS")
+	conns := flag.Int("conns", 10, "the largest `number` of connections to PostgreSQL")
 	demo.Main(func(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 		hasher := passwords.New()
 		db, err := prepare(ctx, database, *conns, hasher)

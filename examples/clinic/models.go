@@ -2,7 +2,7 @@ package main
 
 import "time"
 
-// Clinic is a tenant. The table is shared: its name is needed before anybody has signed in.
+// Clinic is a tenant. The table is shared: its name is needed before a user has signed in.
 type Clinic struct {
 	ID   int64
 	Name string `gorm:"not null;uniqueIndex"`
@@ -33,8 +33,7 @@ type Membership struct {
 	Clinic   Clinic `gorm:"foreignKey:TenantID"`
 }
 
-// TenantShared says that the table has a tenant column and is not a tenant's all the same: whether somebody is a member
-// is asked before the request has a tenant.
+// TenantShared says that the table has a tenant column but is shared: memberships are read before the request has a tenant.
 func (Membership) TenantShared() {}
 
 // AuditEntry is one statement of the bypass client. The table is shared, and the application may only add to it.
@@ -53,7 +52,7 @@ type AuditEntry struct {
 	SQLState string    `gorm:"not null"`
 }
 
-// Patient is a clinic's: the table has the column tenant_id.
+// Patient belongs to a clinic: the table has the column tenant_id.
 type Patient struct {
 	ID           int64
 	TenantID     int64     `gorm:"not null"`
@@ -63,13 +62,13 @@ type Patient struct {
 	Born         time.Time `gorm:"not null;type:date"`
 	Phone        string    `gorm:"not null"`
 	Notes        string    `gorm:"not null"`
-	Version      int64     `gorm:"not null;default:1"` // grows with each change, so that no change is overwritten unseen
+	Version      int64     `gorm:"not null;default:1"` // grows with each change, so that no change is overwritten by accident
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 	Appointments []Appointment `gorm:"constraint:OnDelete:CASCADE"`
 }
 
-// Appointment is a clinic's. Its foreign key includes the tenant, so that it can't be with another clinic's patient.
+// Appointment belongs to a clinic. Its foreign key includes the tenant, so that it cannot be with another clinic's patient.
 type Appointment struct {
 	ID        int64
 	TenantID  int64     `gorm:"not null"`
@@ -80,7 +79,7 @@ type Appointment struct {
 	Reason    string    `gorm:"not null"`
 }
 
-// models are all that is migrated, in an order in which foreign keys can be made.
+// models are the models to migrate, in an order that allows foreign keys.
 func models() []any {
 	return []any{&Clinic{}, &User{}, &Membership{}, &AuditEntry{}, &Patient{}, &Appointment{}}
 }

@@ -49,7 +49,7 @@ var functions = template.FuncMap{
 	},
 }
 
-// age is how old somebody is, in years.
+// age returns a person's age in years.
 func age(born, now time.Time) int {
 	years := now.Year() - born.Year()
 	if now.Month() < born.Month() || now.Month() == born.Month() && now.Day() < born.Day() {
@@ -58,7 +58,7 @@ func age(born, now time.Time) int {
 	return years
 }
 
-// view is what a template is given. render fills in what all pages have in common.
+// view is the data of a template. render fills in what all pages have in common.
 type view struct {
 	Title   string
 	Nav     string // the entry of the navigation that is current
@@ -69,7 +69,7 @@ type view struct {
 	Token   func() string // for forms
 }
 
-// render answers with a page. It is written when it is complete, so that an error can still be answered with another.
+// render writes a page. It writes nothing until the page is complete, so that an error can still get an error page.
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) error {
 	v.Visitor = visitorOf(r.Context())
 	v.Clinic = v.Visitor.Clinic(a.tenant(r))
@@ -80,9 +80,9 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store") // nor by the button "back" after signing out
+	w.Header().Set("Cache-Control", "no-store") // so that the back button shows nothing after signing out
 	w.WriteHeader(status)
-	_, _ = page.WriteTo(w) // the visitor has gone, if anything
+	_, _ = page.WriteTo(w) // fails only if the visitor has gone
 	return nil
 }
 
@@ -103,8 +103,8 @@ func (a *app) refuse(w http.ResponseWriter, r *http.Request, status int) {
 	}
 }
 
-// staticFile serves the style sheet or the icon, which anybody may keep for an hour. Nothing else is to be had, no listing
-// and no template.
+// staticFile serves the style sheet and the icon, which may be cached for an hour. It serves no other file, no listing and no
+// template.
 func staticFile(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	if name != "style.css" && name != "icon.svg" {

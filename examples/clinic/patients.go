@@ -12,8 +12,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// The handlers of this file use the one *gorm.DB of the program with the context of the request. This is the way to
-// prefer: nothing has to be made or kept for a tenant, and there is only one place where the tenant is, the context.
+// The handlers of this file use the one *gorm.DB of the program with the context of the request. Prefer this way: nothing
+// has to be made or kept for a tenant, and the tenant is in one place only, the context.
 
 // pageSize is how many rows a page of a list has.
 const pageSize = 10
@@ -33,8 +33,8 @@ func (a *app) listPatients(w http.ResponseWriter, r *http.Request) error {
 	return a.render(w, r, http.StatusOK, "patients", view{Title: "Patients", Nav: "patients", Body: list})
 }
 
-// findPatients searches among all patients that db shows: a clinic's own, or everybody's if it is the bypass client. No
-// word of the clinic stands in it.
+// findPatients searches the patients that db shows: those of one clinic, or of all if db is the bypass client. It does not
+// name the clinic.
 func findPatients(db *gorm.DB, r *http.Request) (list patientList, err error) {
 	list.Query = text(r, "q", 100)
 	match := func(db *gorm.DB) *gorm.DB {
@@ -53,19 +53,19 @@ func findPatients(db *gorm.DB, r *http.Request) (list patientList, err error) {
 		Offset(list.Pager.offset(pageSize)).Limit(pageSize).Find(&list.Patients).Error
 }
 
-// patientForm is a patient as somebody typed it in.
+// patientForm holds the fields as typed.
 type patientForm struct {
 	ID                       int64 // 0 for a new patient
 	Version                  int64
 	Chart, Name, Born, Phone string
 	Notes                    string
 	Wrong                    map[string]string // what is wrong, by field
-	Conflict                 *Patient          // as somebody else has stored it meanwhile
+	Conflict                 *Patient          // the saved patient, if another user has changed it meanwhile
 }
 
 var chartForm = regexp.MustCompile(`^[A-Z]{1,3}-[0-9A-Za-z-]{1,24}$`)
 
-// readPatient takes from the form what people may change, and nothing else: no id, no clinic.
+// readPatient reads the fields that users may change. It reads no id and no clinic.
 func readPatient(r *http.Request) (p Patient, form patientForm) {
 	form = patientForm{
 		Chart: text(r, "chart", 30), Name: text(r, "name", 120), Born: text(r, "born", 10), Phone: text(r, "phone", 40),
@@ -162,8 +162,8 @@ func (a *app) editPatientPage(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// editPatient changes the row only if it is still the one that was shown. The id alone says which: policies make another
-// clinic's a row that is not there.
+// editPatient changes the row only if its version is the one that was shown. The query needs no clinic: the policies hide the
+// rows of other clinics.
 func (a *app) editPatient(w http.ResponseWriter, r *http.Request) error {
 	id, err := id(r)
 	if err != nil {

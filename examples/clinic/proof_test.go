@@ -117,7 +117,7 @@ type job struct {
 	seen   *findings
 }
 
-// run is a short working day of somebody, anywhere.
+// run is a short working day of one user.
 func (j *job) run() {
 	u := demoUsers[j.random.IntN(len(demoUsers)-1)] // all but the administrator, who is the last
 	clinics := append([]int64{u.Clinic}, u.Also...)

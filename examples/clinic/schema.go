@@ -9,8 +9,8 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// migrate makes the schema, on the connection of the role that owns the tables: GORM's tables, PostgreSQL's policies on
-// those that are tenants', and an audit trail that the application can't change.
+// migrate creates the schema as the owner of the tables: GORM's tables, PostgreSQL's policies on the tenant tables, and an
+// audit trail that the application cannot change.
 func migrate(ctx context.Context, owner *gorm.DB, appRole, adminRole string) error {
 	isolation := rls.Isolation{AppRole: appRole, AdminRole: adminRole}
 	if _, err := isolation.Migrate(ctx, owner, models()...); err != nil {

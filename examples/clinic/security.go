@@ -11,7 +11,7 @@ import (
 // maxForm is the largest form in bytes.
 const maxForm = 64 << 10
 
-// headers tells browsers to be strict. Nothing comes from elsewhere, there is no script, and no page is kept.
+// headers makes browsers strict: no resources of other sites, no scripts, no cached pages.
 func (a *app) headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -30,8 +30,8 @@ func (a *app) headers(next http.Handler) http.Handler {
 	})
 }
 
-// sameOrigin refuses what another site made a browser send. Every browser of today says where a request comes from; for
-// those that don't, forms carry the session's token as well (see checkToken).
+// sameOrigin refuses requests that another site made a browser send. Current browsers send the origin of a request. For
+// others, forms carry the session's token as well (see checkToken).
 func (a *app) sameOrigin(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -42,7 +42,7 @@ func (a *app) sameOrigin(next http.Handler) http.Handler {
 
 const tokenKey = "csrf"
 
-// token returns the session's token for forms, and makes one if there is none.
+// token returns the session's token for forms, and makes one if the session has none.
 func (a *app) token(r *http.Request) string {
 	token := a.sessions.GetString(r.Context(), tokenKey)
 	if token == "" {
@@ -62,12 +62,12 @@ func (a *app) checkToken(r *http.Request) bool {
 	return want != "" && subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1
 }
 
-// localPath returns where to go after sign-in: a path of this site, whatever a link has asked for.
+// localPath returns the path to open after sign-in. It is always a path of this site.
 func localPath(asked string) string {
 	u, err := url.Parse(asked)
 	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || u.Opaque != "" ||
 		!strings.HasPrefix(u.Path, "/") || strings.HasPrefix(u.Path, "//") || strings.Contains(u.Path, `\`) {
 		return "/"
 	}
-	return u.RequestURI() // escaped anew: no line breaks, no backslashes
+	return u.RequestURI() // escaped again: no line breaks, no backslashes
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 )
 
-// demoUser is a user of the demonstration, whose password the login page tells everybody.
+// demoUser is a user of the demonstration, whose password the login page shows.
 type demoUser struct {
 	Name, Job, Email string
 	Clinic           int64 // 1 to 6; 0 is the head office
@@ -82,7 +82,7 @@ var (
 // childrens is the clinic whose patients are young.
 const childrens = 3
 
-// patientsEach is how many patients a clinic has to begin with: more than fit on one page.
+// patientsEach is how many patients each clinic starts with: more than fit on one page.
 const patientsEach = 24
 
 // seed fills an empty database: shared tables under WithoutTenant, each clinic's rows as that clinic.
@@ -122,7 +122,7 @@ func seed(ctx context.Context, db *gorm.DB, now time.Time, hasher *passwords.Has
 	})
 }
 
-// newUsers hashes everybody's password.
+// newUsers hashes the passwords of all users.
 func newUsers(hasher *passwords.Hasher) []User {
 	users := make([]User, len(demoUsers))
 	for i, u := range demoUsers {
@@ -133,7 +133,7 @@ func newUsers(hasher *passwords.Hasher) []User {
 	return users
 }
 
-// newPatients makes a clinic's patients, each with an appointment. None of them names the tenant: the plugin does.
+// newPatients makes a clinic's patients, each with an appointment. They do not name the tenant: the plugin fills it in.
 // Their chart numbers begin with the clinic's letter, A to F.
 func newPatients(clinic int, now time.Time) []Patient {
 	morning := time.Date(now.Year(), now.Month(), now.Day(), 8, 0, 0, 0, now.Location())

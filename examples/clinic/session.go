@@ -25,7 +25,7 @@ const (
 	flashKey  = "flash"  // a message for the next page
 )
 
-// newSessions is scs without its own store in memory, whose goroutine nothing ends.
+// newSessions uses scs without its own store in memory, whose goroutine never ends.
 func newSessions(s scs.Store, secure bool) *scs.SessionManager {
 	name := "session"
 	if secure {
@@ -43,7 +43,7 @@ func newSessions(s scs.Store, secure bool) *scs.SessionManager {
 	}
 }
 
-// renew gives the session a new token. Its working day does not begin anew, as it would with scs alone.
+// renew gives the session a new token and keeps its deadline, which scs alone would extend.
 func renew(ctx context.Context, sessions *scs.SessionManager) error {
 	end := sessions.Deadline(ctx)
 	if err := sessions.RenewToken(ctx); err != nil {
@@ -53,8 +53,8 @@ func renew(ctx context.Context, sessions *scs.SessionManager) error {
 	return nil
 }
 
-// session gives a request its session and its visitor. Both are looked up for each request: who has been removed, or is
-// no longer an administrator, notices at once.
+// session gives a request its session and its visitor. Both are looked up for each request, so that a removed user,
+// or one that is no longer an administrator, loses access at once.
 func (a *app) session(next http.Handler) http.Handler {
 	return a.sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -72,9 +72,9 @@ func (a *app) session(next http.Handler) http.Handler {
 	}))
 }
 
-// visitor is who sent the request.
+// visitor is the user who sent the request.
 type visitor struct {
-	User    User     // the zero value if nobody has signed in
+	User    User     // the zero value if no user has signed in
 	Clinics []Clinic // that the user is a member of
 }
 
@@ -94,8 +94,8 @@ func visitorOf(ctx context.Context) visitor {
 	return v
 }
 
-// visitor asks who the session's user is, and what for. Users, memberships and clinics are shared tables: they are read
-// for no tenant.
+// visitor reads the session's user and the user's clinics. Users, memberships and clinics are shared tables: they are read
+// without a tenant.
 func (a *app) visitor(ctx context.Context) (v visitor, err error) {
 	id := a.sessions.GetInt64(ctx, userKey)
 	if id == 0 {
@@ -113,7 +113,7 @@ func (a *app) visitor(ctx context.Context) (v visitor, err error) {
 	return v, err
 }
 
-// requireUser sends who has not signed in to the page for it, and back afterwards.
+// requireUser redirects a visitor who has not signed in to the sign-in page, and back afterwards.
 func (a *app) requireUser(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if visitorOf(r.Context()).User.ID != 0 {
@@ -138,15 +138,15 @@ func (a *app) requireAdmin(next http.Handler) http.Handler {
 	})
 }
 
-// tenant names the clinic that the session works for. Nothing that a browser can write is asked.
+// tenant returns the clinic of the session. It uses nothing that a browser can change.
 func (a *app) tenant(r *http.Request) string { return a.sessions.GetString(r.Context(), tenantKey) }
 
-// isMember is asked on each request, so that a membership ends when its row does.
+// isMember is called for each request, so that a membership ends with its row.
 func isMember(r *http.Request, tenant string) (bool, error) {
 	return visitorOf(r.Context()).Clinic(tenant) != nil, nil
 }
 
-// refuseTenant answers for tenanthttp's middleware.
+// refuseTenant writes the error page for tenanthttp's middleware.
 func (a *app) refuseTenant(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, tenanthttp.ErrNoTenant), errors.Is(err, tenanthttp.ErrForbidden):

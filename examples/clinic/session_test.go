@@ -44,7 +44,7 @@ func TestSessionFixation(t *testing.T) {
 	require.Equal(t, "/login?next=%2Fpatients", mallory.get("/patients").Location, "signing out ends it on the server")
 }
 
-// TestEndedStaysEnded: a request that was running when somebody signed out writes the session at its end.
+// TestEndedStaysEnded: a request that was running during the sign-out writes the session at its end.
 func TestEndedStaysEnded(t *testing.T) {
 	sessions := newSessions(newStore(), false)
 	token := newSession(t, sessions)

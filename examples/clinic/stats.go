@@ -14,15 +14,15 @@ import (
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
 )
 
-// costs adds up what requests have cost, by route and class of status. There are no more of these than the program has
-// routes, and none is named after a tenant.
+// costs adds up what requests have cost, by route and class of status. Their number is bounded by the routes of the
+// program, and no key holds a tenant.
 type costs struct {
 	mu  sync.Mutex
 	sum map[costKey]cost
 }
 
 type costKey struct {
-	Route string // empty for what is no route
+	Route string // empty if no route matched
 	Class string // "2xx", "3xx", …
 }
 
@@ -34,7 +34,7 @@ type cost struct {
 
 func newCosts() *costs { return &costs{sum: map[costKey]cost{}} }
 
-// add takes a request that is over.
+// add adds a request that has ended.
 func (c *costs) add(r meter.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +97,7 @@ type clinicCount struct {
 	Patients, Appointments int64
 }
 
-// statsPage is what it costs to serve everybody from one database.
+// statsPage shows what it costs to serve all clinics from one database.
 type statsPage struct {
 	Pool    sql.DBStats
 	Clinics []clinicCount

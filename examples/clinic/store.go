@@ -7,9 +7,8 @@ import (
 	"github.com/alexedwards/scs/v2"
 )
 
-// store keeps sessions in memory; several servers would share a database. A session that has been ended never comes
-// back: scs writes a session at the end of each request, to note that it is in use, and a slow request that began before
-// a logout would bring it back to life.
+// store keeps sessions in memory; several servers would need a database. It never restores a session that has ended: scs
+// writes the session at the end of each request, so a slow request that began before a logout would otherwise restore it.
 type store struct {
 	mu       sync.Mutex
 	sessions map[string]kept
@@ -47,7 +46,7 @@ func (s *store) Commit(token string, data []byte, expiry time.Time) error {
 	return nil
 }
 
-// Delete ends a session. Its token is remembered until no request that knew it can be running any more.
+// Delete ends a session. Its token is remembered until no request that uses it can still run.
 func (s *store) Delete(token string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

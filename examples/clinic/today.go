@@ -15,10 +15,9 @@ import (
 // The handler of this file uses a client that is kept for each clinic, as programs do that look something up for a
 // tenant once: its settings, its time zone, its licence.
 //
-// What must not be kept is a *gorm.DB with a context in it, as (*gorm.DB).WithContext returns: the first request's
-// deadline would end everybody's, and the tenant in it would be that of whoever came first, whatever the request that
-// uses it was allowed. So a clinicClient keeps the shared *gorm.DB and facts, and takes the context with each call. Which
-// client it is can't widen what is seen: the context still names the tenant, and if both disagree, nothing is sent.
+// Do not keep a *gorm.DB with a context in it, as (*gorm.DB).WithContext returns: every later request would have the deadline
+// and the tenant of the first one. So a clinicClient keeps the shared *gorm.DB and facts, and takes the context with each
+// call. The wrong client cannot show more: the context still names the tenant, and if both disagree, nothing is sent.
 
 // clinicClient is what is kept for one clinic.
 type clinicClient struct {
@@ -59,7 +58,7 @@ func (c *clinicClient) plan(ctx context.Context, start time.Time) (dayPlan, erro
 		Order("appointments.at, appointments.id").Find(&plan.Appointments).Error
 }
 
-// maxClients bounds what is kept: a program with a hundred thousand tenants must not keep them all.
+// maxClients bounds the memory: a program with a hundred thousand tenants must not keep a client for each.
 const maxClients = 100
 
 // clinicClients keeps a client for each clinic that was asked for.
@@ -73,7 +72,7 @@ func newClinicClients(db *gorm.DB) *clinicClients {
 	return &clinicClients{db: db, kept: map[string]*clinicClient{}}
 }
 
-// of returns the client of the context's tenant. The first time it asks for what it keeps.
+// of returns the client of the context's tenant. The first call reads what the client keeps.
 func (c *clinicClients) of(ctx context.Context) (*clinicClient, error) {
 	tenant, _ := tenancy.TenantFromContext(ctx)
 	c.mu.Lock()

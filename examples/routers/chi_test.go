@@ -6,8 +6,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// chiRouter: its middlewares are net/http's. One that needs a value of the path stands below the route that has it, in
-// Route, Group or With. Use on the router itself would come before the route is known.
+// chiRouter: middleware of chi is middleware of net/http. If it needs a value of the path, use it below the route that has
+// the value, in Route, Group or With: Use on the router itself runs before the route is known.
 func chiRouter(owls http.HandlerFunc) http.Handler {
 	r := chi.NewRouter()
 	r.With(bySubdomain).Get("/owls", owls)

@@ -6,7 +6,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// ginEngine: gin has its own kind of middleware, which ginMiddleware makes.
+// ginEngine: gin has its own type of middleware. ginMiddleware adapts net/http's.
 func ginEngine(owls http.HandlerFunc) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
@@ -17,8 +17,8 @@ func ginEngine(owls http.HandlerFunc) http.Handler {
 	return engine
 }
 
-// ginMiddleware makes gin's kind of middleware from net/http's: it hands over the values of the path, takes the request
-// with its new context, and stops when the middleware has answered by itself.
+// ginMiddleware adapts middleware of net/http to gin: it passes the values of the path, keeps the request with its new
+// context, and stops if the middleware has written the response itself.
 func ginMiddleware(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		for _, p := range c.Params {

@@ -1,5 +1,4 @@
-// Package routers shows tenanthttp with other routers than net/http's own: chi, gin and echo. Each file has all that is
-// special about one.
+// Package routers shows tenanthttp with other routers than net/http's: chi, gin and echo. Each has a file of its own.
 package routers
 
 import (
@@ -21,17 +20,17 @@ import (
 
 func TestMain(m *testing.M) { pgserver.Main(m) }
 
-// Owl is a tenant's.
+// Owl belongs to a tenant.
 type Owl struct {
 	ID       int64
 	TenantID string
 	Name     string
 }
 
-// bySubdomain is for public routes. It may stand anywhere: the host name is known from the start.
+// bySubdomain is for public routes. It may be used anywhere, because the host name is always known.
 var bySubdomain = tenanthttp.Middleware(tenanthttp.Subdomain("localhost"), tenanthttp.DangerouslyTrustResolver())
 
-// byPath must be inside of a route that has {tenant}, for only there its value is known.
+// byPath must be inside of a route that has {tenant}: only there its value is known.
 var byPath = tenanthttp.Middleware(tenanthttp.PathValue("tenant"), tenanthttp.Authorize(isMember))
 
 // isMember stands for authentication.

@@ -12,7 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// handler finds out which school a request is for, and serves it. No query below names a school.
+// handler finds the school of a request and serves it. No query below names a school.
 func handler(db *gorm.DB) http.Handler {
 	students := students{db}
 	mux := http.NewServeMux()
@@ -25,12 +25,12 @@ func handler(db *gorm.DB) http.Handler {
 		tenanthttp.NewCache(schools{db}, tenanthttp.CacheConfig{}),
 	)
 	return tenanthttp.Middleware(school,
-		tenanthttp.DangerouslyTrustResolver(), // these pages are public: whoever knows a school's name may see its students
-		tenanthttp.RevealTenants(),            // and may know which schools there are
+		tenanthttp.DangerouslyTrustResolver(), // these pages are public: every client may see the students
+		tenanthttp.RevealTenants(),            // and may know which schools exist
 	)(mux)
 }
 
-// schools looks up the id of a school by its subdomain. It is asked before the request has a tenant.
+// schools looks up the id of a school by its subdomain, before the request has a tenant.
 type schools struct{ db *gorm.DB }
 
 func (s schools) Tenant(ctx context.Context, slug string) (string, error) {
@@ -42,7 +42,7 @@ func (s schools) Tenant(ctx context.Context, slug string) (string, error) {
 	return strconv.FormatInt(school.ID, 10), err
 }
 
-// students are those of the school in the request's context.
+// students serves the students of the school in the request's context.
 type students struct{ db *gorm.DB }
 
 func (s students) list(w http.ResponseWriter, r *http.Request) error {
@@ -73,7 +73,7 @@ func (s students) add(w http.ResponseWriter, r *http.Request) error {
 	if !web.IsText(in.Name, 100) {
 		return web.Refuse(http.StatusBadRequest, "name must be a text of 1 to 100 characters")
 	}
-	student := Student{Name: in.Name} // and tenant_id is filled in
+	student := Student{Name: in.Name} // the plugin fills in tenant_id
 	if err := s.db.WithContext(r.Context()).Create(&student).Error; err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type School struct {
 	Name string `gorm:"not null"`
 }
 
-// Student is a school's: the table has the column tenant_id, here with a foreign key to schools.
+// Student belongs to a school: the table has the column tenant_id, here with a foreign key to schools.
 type Student struct {
 	ID       int64   `json:"id"`
 	TenantID int64   `json:"-" gorm:"not null"`
@@ -43,7 +43,7 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 	return demo.App{Handler: handler(db), Close: func() error { return demo.Disconnect(db) }, Try: try}, nil
 }
 
-// migrate makes tables, policies and schools, as the owner. The application may only read which schools there are.
+// migrate creates tables, policies and schools as the owner. The application may only read the schools.
 func migrate(ctx context.Context, database *pgserver.Database) error {
 	db, err := demo.Connect(database.Owner.DSN)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package meter tells what a request costs: how many statements it sent to PostgreSQL, and how many network round trips
-// it waited for. They are counted on the socket, so that nothing is left out: preparing statements, ending transactions,
-// pinging a connection that was idle.
+// Package meter measures what a request costs: the statements that it sent to PostgreSQL, and the network round trips that it
+// waited for. Round trips are counted on the socket, so that preparing statements, ending transactions and pinging idle
+// connections are included.
 package meter
 
 import (
@@ -8,13 +8,13 @@ import (
 	"sync/atomic"
 )
 
-// Counter counts what is done under one context. It may be read at any time.
+// Counter counts what one context has done. It may be read at any time.
 type Counter struct{ statements, roundTrips atomic.Int64 }
 
-// Statements is the number of statements sent. BEGIN, COMMIT and ROLLBACK of an explicit transaction are not among them.
+// Statements is the number of statements sent. It does not include BEGIN, COMMIT and ROLLBACK.
 func (c *Counter) Statements() int64 { return c.statements.Load() }
 
-// RoundTrips is how often something was sent and an answer awaited. Connecting is not counted.
+// RoundTrips is the number of network round trips. Connecting is not counted.
 func (c *Counter) RoundTrips() int64 { return c.roundTrips.Load() }
 
 type counterKey struct{}

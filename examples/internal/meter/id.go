@@ -8,10 +8,10 @@ import (
 
 const idHeader = "X-Request-Id"
 
-// saneID is what may stand in a log and in a header without a second thought.
+// saneID matches an id that is safe in a log and in a header.
 var saneID = regexp.MustCompile(`^[A-Za-z0-9._-]{8,64}$`)
 
-// idOf takes the id that a proxy has given the request, if it is one, or makes one.
+// idOf returns the id that a proxy has given the request, or a new one.
 func idOf(r *http.Request) string {
 	if ids := r.Header.Values(idHeader); len(ids) == 1 && saneID.MatchString(ids[0]) {
 		return ids[0]

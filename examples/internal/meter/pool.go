@@ -12,15 +12,15 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// pingAfter is how long a connection is idle before it is tried out. With pgx it is a second, which is a round trip too many
-// for a server that is near. Tests change it.
+// pingAfter is how long a connection may be idle before it is pinged. The default of pgx, a second, costs needless round
+// trips. Tests change it.
 var pingAfter = time.Minute
 
 // Open returns a pool of pgx connections that counts. Its connections open when they are needed.
 func Open(dsn string) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
-		return nil, errors.New("the database's address is malformed") // the error would show it, with its password
+		return nil, errors.New("the DSN is malformed") // the error of pgx may show the password
 	}
 	cfg.Tracer = tracer{}
 	dial := cfg.DialFunc
@@ -32,13 +32,13 @@ func Open(dsn string) (*sql.DB, error) {
 		return &socket{Conn: conn}, nil
 	}
 	ping := stdlib.OptionShouldPing(func(ctx context.Context, p stdlib.ShouldPingParams) bool {
-		attribute(ctx, p.Conn) // who borrows it pays for the ping
+		attribute(ctx, p.Conn) // the ping counts for the request that gets the connection
 		return p.IdleDuration > pingAfter
 	})
 	return stdlib.OpenDB(*cfg, ping), nil
 }
 
-// tracer counts statements, and tells a connection for whom it works.
+// tracer counts statements, and assigns a connection to the context that uses it.
 type tracer struct{}
 
 func (tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
@@ -52,7 +52,7 @@ func (tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.Trac
 
 func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// attribute makes what conn does from here on count for ctx, until it is somebody else's.
+// attribute counts what conn does from now on for ctx, until another context uses it.
 func attribute(ctx context.Context, conn *pgx.Conn) {
 	raw := conn.PgConn().Conn()
 	if encrypted, ok := raw.(interface{ NetConn() net.Conn }); ok {
@@ -63,10 +63,10 @@ func attribute(ctx context.Context, conn *pgx.Conn) {
 	}
 }
 
-// socket counts the turns of a conversation: something was written, and an answer came.
+// socket counts round trips: something was written, and a response arrived.
 type socket struct {
 	net.Conn
-	counter atomic.Pointer[Counter] // nil while nobody counts
+	counter atomic.Pointer[Counter] // nil if not counted
 	waiting atomic.Bool
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Request is what is known of a request when it is over.
+// Request describes a request that has ended.
 type Request struct {
 	ID         string // see RequestID
 	Method     string
@@ -16,11 +16,11 @@ type Request struct {
 	Duration   time.Duration
 	Statements int64
 	RoundTrips int64
-	Tenant     string // as Tenant was told; empty if it was not
+	Tenant     string // as given to Tenant; may be empty
 }
 
-// Requests gives each request an id and a Counter, and logs a line when it is over. The mux names its route, also when
-// the request is refused before it gets there. Each of done, if any, is called after the line was logged.
+// Requests gives each request an id and a Counter, and logs a line when it is over. The mux names its route, even if
+// the request is refused earlier. Each of done is called after the line was logged.
 func Requests(log *slog.Logger, mux *http.ServeMux, done ...func(Request)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +44,7 @@ func Requests(log *slog.Logger, mux *http.ServeMux, done ...func(Request)) func(
 	}
 }
 
-// log leaves out the path, the query and the body: they are the tenant's.
+// log leaves out the path, the query and the body: they may hold data of the tenant.
 func (r *Request) log(ctx context.Context, log *slog.Logger) {
 	log.LogAttrs(ctx, slog.LevelInfo, "request",
 		slog.String("route", r.Route), slog.String("method", r.Method), slog.Int("status", r.Status),
@@ -55,7 +55,7 @@ func (r *Request) log(ctx context.Context, log *slog.Logger) {
 
 type requestKey struct{}
 
-// Tenant notes the tenant of the request for its line in the log. It fits tenanthttp.OnTenant.
+// Tenant adds the tenant to the log line of the request. Use it with tenanthttp.OnTenant.
 func Tenant(ctx context.Context, tenant string) context.Context {
 	if r, ok := ctx.Value(requestKey{}).(*Request); ok {
 		r.Tenant = tenant

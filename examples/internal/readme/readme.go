@@ -16,7 +16,7 @@ import (
 
 // Check runs, in one shell and in the program's folder, every command of the blocks marked `console` in the README, which
 // begin with "$ ", and compares what each prints with what follows it there. The README has the program on port 8080. A "…"
-// stands for anything but a line's end, and not nothing.
+// stands for one or more characters of the line.
 //
 // The lines of blocks marked `log` must be found in the program's log, in this order.
 func (p *Program) Check(t *testing.T, file string) {
@@ -109,5 +109,5 @@ func pattern(expected string) string {
 
 var lineEnd = regexp.MustCompile(`[ \t\r]+(\n|$)`)
 
-// clean takes away what nobody sees.
+// clean removes white space at the ends of lines.
 func clean(s string) string { return strings.Trim(lineEnd.ReplaceAllString(s, "$1"), "\n") }

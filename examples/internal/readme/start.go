@@ -27,8 +27,8 @@ type Program struct {
 // Log is what the program has written to its standard error until now.
 func (p *Program) Log() string { return p.log.String() }
 
-// Start builds the program of the current folder and runs it on a free port, with these further arguments. When the
-// test is over it presses Ctrl-C, and the program must end well.
+// Start builds the program of the current folder and runs it on a free port, with these further arguments. At the
+// end of the test it presses Ctrl-C, and the program must exit with 0.
 func Start(t *testing.T, args ...string) *Program {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "example")

@@ -2,7 +2,7 @@ package web
 
 import "net/http"
 
-// Routes serves a mux whose own answers, to paths and methods that it does not know, are problems as well.
+// Routes serves a mux, and writes the mux's own errors, for unknown paths and methods, as problems too.
 func Routes(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler, pattern := mux.Handler(r)
@@ -16,7 +16,7 @@ func Routes(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// statusOnly takes an answer and drops its body.
+// statusOnly records the status of a response and drops its body.
 type statusOnly struct {
 	header http.Header
 	status int

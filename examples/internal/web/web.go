@@ -1,4 +1,4 @@
-// Package web reads and writes JSON for the examples, with errors as RFC 9457 wants them.
+// Package web reads and writes JSON for the examples. Errors are problem details (RFC 9457).
 package web
 
 import (
@@ -33,14 +33,14 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &refusal):
 		problem(w, refusal.Status, refusal.Detail)
 	case errors.Is(err, gorm.ErrRecordNotFound):
-		problem(w, http.StatusNotFound, "there is none")
+		problem(w, http.StatusNotFound, "there is no such record")
 	default:
 		slog.ErrorContext(r.Context(), "request failed", "error", loggable(err), "request_id", meter.RequestID(r.Context()))
 		problem(w, http.StatusInternalServerError, "")
 	}
 }
 
-// Refusal is an error that is the client's fault. The client reads it: it must not say more than the client may know.
+// Refusal is an error of the client. The client reads it, so it must not hold what the client may not know.
 type Refusal struct {
 	Status int
 	Detail string
@@ -52,7 +52,7 @@ func (r *Refusal) Error() string { return r.Detail }
 func Refuse(status int, detail string) error { return &Refusal{status, detail} }
 
 // Read decodes the body of a request into a value. It returns a Refusal if the body is too large, is not one JSON value,
-// or has a field that the value does not have: one that is silently ignored is a mistake of the client's, or an attempt.
+// or has a field that the value does not have, because a field that is silently ignored hides a mistake or an attack.
 func Read(w http.ResponseWriter, r *http.Request, into any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
@@ -75,7 +75,7 @@ func Write(w http.ResponseWriter, status int, body any) error {
 }
 
 // IsText reports whether PostgreSQL can store s and people can read it: it is not blank, has at most that many characters,
-// and none that controls.
+// and no control characters.
 func IsText(s string, atMost int) bool {
 	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= atMost && strings.TrimSpace(s) != "" &&
 		!strings.ContainsFunc(s, unicode.IsControl)

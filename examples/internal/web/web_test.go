@@ -65,7 +65,7 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("x: %w", Refuse(http.StatusConflict, "taken")), http.StatusConflict,
 			`{"type":"about:blank","title":"Conflict","status":409,"detail":"taken"}`, ""},
 		{fmt.Errorf("x: %w", gorm.ErrRecordNotFound), http.StatusNotFound,
-			`{"type":"about:blank","title":"Not Found","status":404,"detail":"there is none"}`, ""},
+			`{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no such record"}`, ""},
 		{errors.Join(&pgconn.PgError{Code: "22P02", Message: "secret"}), http.StatusInternalServerError,
 			`{"type":"about:blank","title":"Internal Server Error","status":500}`, "SQLSTATE 22P02"},
 		{io.ErrUnexpectedEOF, http.StatusInternalServerError,
