@@ -20,8 +20,8 @@ import (
 
 const forbidden = `{"type":"about:blank","title":"Forbidden","status":403,"detail":"You may not act for this tenant."}`
 
-// TestBadTokens: a token is good only as it was signed.
-func TestBadTokens(t *testing.T) {
+// TestTokenMustBeAsSigned: a token is good only as it was signed.
+func TestTokenMustBeAsSigned(t *testing.T) {
 	w := newFixture(t)
 	_, otherKey, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
@@ -99,8 +99,8 @@ func TestBadTokens(t *testing.T) {
 	}
 }
 
-// TestForgedTenant: what the token does not say, no other part of the request can.
-func TestForgedTenant(t *testing.T) {
+// TestTenantCannotBeForged: what the token does not say, no other part of the request can.
+func TestTenantCannotBeForged(t *testing.T) {
 	w := newFixture(t)
 	for name, q := range map[string]request{
 		"another's host":            {host: "globex.localhost", token: w.ann},
@@ -240,8 +240,8 @@ func TestSQL(t *testing.T) {
 	require.Contains(t, w.do(t, request{token: w.ann, path: "/overview"}).body, "Acme project 5")
 }
 
-// TestRevoked: a membership that has ended, or a role that has changed, counts from the next request on.
-func TestRevoked(t *testing.T) {
+// TestMembershipRevoked: a membership that has ended, or a role that has changed, counts from the next request on.
+func TestMembershipRevoked(t *testing.T) {
 	w := newFixture(t)
 	owner, err := connect(w.database.Owner.DSN)
 	require.NoError(t, err)
@@ -277,8 +277,8 @@ func TestRevoked(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, w.do(t, request{token: w.ann, path: "/projects"}).status)
 }
 
-// TestAdminsOnly: the routes that Require guards.
-func TestAdminsOnly(t *testing.T) {
+// TestRoutesOfAdminsRefuseOthers: the routes that Require guards.
+func TestRoutesOfAdminsRefuseOthers(t *testing.T) {
 	w := newFixture(t)
 	for _, q := range []request{
 		{method: "DELETE", path: "/projects/1", header: http.Header{"If-Match": {`"1"`}}},

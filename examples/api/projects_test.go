@@ -75,8 +75,8 @@ func (w *fixture) rename(t *testing.T, id int, tag, name string) response {
 	return w.do(t, request{token: w.ann, method: "PUT", path: "/projects/" + strconv.Itoa(id), header: header, body: fmt.Sprintf(`{"name":%q}`, name)})
 }
 
-// TestLocking: of changes to the same version, one is made.
-func TestLocking(t *testing.T) {
+// TestProjectVersionIsChangedOnce: of changes to the same version, one is made.
+func TestProjectVersionIsChangedOnce(t *testing.T) {
 	w := newFixture(t)
 	require.Equal(t, `"1"`, w.do(t, request{token: w.ann, path: "/projects/1"}).header.Get("ETag"))
 	require.Equal(t, http.StatusPreconditionRequired, w.rename(t, 1, "", "x").status)
@@ -172,8 +172,8 @@ func TestLog(t *testing.T) {
 	require.Contains(t, last(request{host: "globex.localhost", path: "/projects"}), `status=403 statements=0 round_trips=0`)
 }
 
-// TestNames: a text that cannot be stored or displayed is refused.
-func TestNames(t *testing.T) {
+// TestProjectNames: a text that cannot be stored or displayed is refused.
+func TestProjectNames(t *testing.T) {
 	w := newFixture(t)
 	for _, name := range []string{``, ` `, `a\u0000b`, `a\nb`, strings.Repeat("a", 101)} {
 		got := w.do(t, request{token: w.ann, method: "POST", path: "/projects", body: `{"name":"` + name + `"}`})

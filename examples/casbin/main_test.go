@@ -43,8 +43,8 @@ func send(handler http.Handler, method, host, path, body string) (status int, an
 	return w.Code, strings.TrimSpace(string(said))
 }
 
-// TestCompaniesAtOnce: two companies that add and replace rules at the same time have their own rules afterwards.
-func TestCompaniesAtOnce(t *testing.T) {
+// TestRulesOfTwoCompaniesAtOnce: two companies that add and replace rules at the same time have their own rules afterwards.
+func TestRulesOfTwoCompaniesAtOnce(t *testing.T) {
 	handler, _ := start(t)
 	const replaced = `[{"user":"%[1]s","object":"everything","action":"read"}]`
 	var wg sync.WaitGroup
@@ -92,8 +92,8 @@ func TestBadRequests(t *testing.T) {
 	require.Equal(t, "[]", said)
 }
 
-// TestWithoutTenant: no enforcer is made for a request without a tenant.
-func TestWithoutTenant(t *testing.T) {
+// TestEnforcerNeedsTenant: no enforcer is made for a request without a tenant.
+func TestEnforcerNeedsTenant(t *testing.T) {
 	_, database := start(t)
 	db, err := demo.Connect(database.App.DSN)
 	require.NoError(t, err)

@@ -23,8 +23,8 @@ func (s site) audit(t *testing.T) (entries []AuditEntry) {
 	return entries
 }
 
-// TestAdminOnly: a clinic's people see nothing of the head office, and leave no trace there.
-func TestAdminOnly(t *testing.T) {
+// TestHeadOfficeIsClosedToClinics: a clinic's people see nothing of the head office, and leave no trace there.
+func TestHeadOfficeIsClosedToClinics(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 3, 2)
 	for _, path := range []string{"/admin", "/admin?q=a", "/audit", "/stats", "/metrics"} {
@@ -57,8 +57,8 @@ func TestAdminSeesAll(t *testing.T) {
 	require.Equal(t, map[string]int{"A": 24, "B": 24, "C": 24, "D": 24, "E": 24, "F": 24}, letters)
 }
 
-// TestAudit: what was seen is on record, with who, why and where, before it is shown.
-func TestAudit(t *testing.T) {
+// TestAuditRecordsWhatWasSeen: what was seen is on record, with who, why and where, before it is shown.
+func TestAuditRecordsWhatWasSeen(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 0, 1)
 	require.Contains(t, c.get("/audit").Body, "No entries yet.")
@@ -100,8 +100,8 @@ func TestAudit(t *testing.T) {
 	require.Equal(t, entries, s.audit(t))
 }
 
-// TestNoAuditNoData: nothing is shown without a record.
-func TestNoAuditNoData(t *testing.T) {
+// TestAuditThatFailsShowsNothing: nothing is shown without a record.
+func TestAuditThatFailsShowsNothing(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 0, 1)
 	require.NoError(t, s.owner.Exec("REVOKE INSERT ON audit_entries FROM "+s.database.App.Role).Error)

@@ -11,8 +11,8 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// TestKeptClient: a client that is kept for a clinic serves one request after another, and never another clinic.
-func TestKeptClient(t *testing.T) {
+// TestClientKeptForClinicServesNoOther: a client that is kept for a clinic serves one request after another, and never another clinic.
+func TestClientKeptForClinicServesNoOther(t *testing.T) {
 	s := newDatabase(t)
 	clients := newClinicClients(s.db)
 	first, over := context.WithCancel(tenancy.WithTenant(t.Context(), 3))
@@ -52,8 +52,8 @@ func TestKeptClientsAreBounded(t *testing.T) {
 	require.Len(t, clients.kept, 1)
 }
 
-// TestWhatMustNotBeKept shows why clinicClient keeps no context: this is what would happen.
-func TestWhatMustNotBeKept(t *testing.T) {
+// TestClientWithContextMustNotBeKept shows why clinicClient keeps no context: this is what would happen.
+func TestClientWithContextMustNotBeKept(t *testing.T) {
 	s := newDatabase(t)
 	request, over := context.WithCancel(tenancy.WithTenant(t.Context(), 1))
 	kept := s.db.WithContext(request)

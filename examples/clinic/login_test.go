@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEverybodyCanSignIn(t *testing.T) {
+func TestLoginOfEachUser(t *testing.T) {
 	s := newSite(t)
 	for _, u := range demoUsers {
 		for _, clinic := range append([]int64{u.Clinic}, u.Also...) {
@@ -73,8 +73,8 @@ func TestSignInForm(t *testing.T) {
 	require.Equal(t, "/", c.get("/login").Location, "who has signed in needs not do so again")
 }
 
-// TestNobody: without a session every page leads to the sign-in, and back.
-func TestNobody(t *testing.T) {
+// TestPagesWithoutSessionLeadToSignIn: without a session every page leads to the sign-in, and back.
+func TestPagesWithoutSessionLeadToSignIn(t *testing.T) {
 	s := newSite(t)
 	c := newClient(t, s.URL)
 	for path, to := range map[string]string{

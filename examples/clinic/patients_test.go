@@ -45,7 +45,7 @@ func TestPatients(t *testing.T) {
 	require.Contains(t, c.get(added.Location).Body, "Cough")
 }
 
-func TestWrongForms(t *testing.T) {
+func TestPatientFormsThatAreWrong(t *testing.T) {
 	s := newSite(t)
 	before := s.everything(t)
 	c := signedIn(t, s.URL, 3, 2)
@@ -81,8 +81,8 @@ func TestCharts(t *testing.T) {
 		"another clinic's number")
 }
 
-// TestConflict: of two who edit the same patient, the slower one is told, and decides.
-func TestConflict(t *testing.T) {
+// TestPatientEditedByTwo: of two who edit the same patient, the slower one is told, and decides.
+func TestPatientEditedByTwo(t *testing.T) {
 	s := newSite(t)
 	noor, ivo := signedIn(t, s.URL, 3, 2), signedIn(t, s.URL, 3, 3)
 	path := patientPath(s.patientOf(t, 3))

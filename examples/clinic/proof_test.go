@@ -19,13 +19,13 @@ import (
 )
 
 var (
-	workers = flag.Int("workers", 50, "how many users are at work at once in TestManyAtOnce")
+	workers = flag.Int("workers", 50, "how many users are at work at once in TestRequestsOfManyClinicsAtOnce")
 	rounds  = flag.Int("rounds", 50, "how often each of them signs in")
 )
 
-// TestManyAtOnce: fifty people at a time sign in here and there, look, add, switch and sign out, on four connections. None
+// TestRequestsOfManyClinicsAtOnce: fifty people at a time sign in here and there, look, add, switch and sign out, on four connections. None
 // of them is shown a row of another clinic.
-func TestManyAtOnce(t *testing.T) {
+func TestRequestsOfManyClinicsAtOnce(t *testing.T) {
 	s := newSite(t)
 	seen := work(t, s.URL, *workers, *rounds)
 	seen.report(t)
@@ -35,9 +35,9 @@ func TestManyAtOnce(t *testing.T) {
 	require.Len(t, s.everything(t), len(demoClinics)*patientsEach+seen.added)
 }
 
-// TestManyAtOnceWithoutThePlugin is the same without the plugin, on a login that policies do not restrict: the rows of
+// TestRequestsOfManyClinicsAtOnceWithoutPlugin is the same without the plugin, on a login that policies do not restrict: the rows of
 // other clinics are found, so that the test above would have seen them.
-func TestManyAtOnceWithoutThePlugin(t *testing.T) {
+func TestRequestsOfManyClinicsAtOnceWithoutPlugin(t *testing.T) {
 	s := newDatabase(t)
 	db, err := openPlain(s.database.Admin.DSN, connections)
 	require.NoError(t, err)

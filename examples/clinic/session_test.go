@@ -59,7 +59,7 @@ func TestEndedStaysEnded(t *testing.T) {
 	require.False(t, alive(t, sessions, token))
 }
 
-func TestTimeouts(t *testing.T) {
+func TestSessionTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sessions := newSessions(newStore(), false)
 		token := newSession(t, sessions)
@@ -154,8 +154,8 @@ func TestCrossSite(t *testing.T) {
 	require.Equal(t, http.StatusSeeOther, c.do(r).Status, "the same form, from here")
 }
 
-// TestRevoked: who is no longer a member is out with the next request, whatever the session says.
-func TestRevoked(t *testing.T) {
+// TestSessionEndsWithMembership: who is no longer a member is out with the next request, whatever the session says.
+func TestSessionEndsWithMembership(t *testing.T) {
 	s := newSite(t)
 	c, admin := signedIn(t, s.URL, 3, 2), signedIn(t, s.URL, 0, 1)
 	requireOwn(t, 3, c.get("/patients"))
@@ -184,7 +184,7 @@ func TestRevoked(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, admin.get("/audit").Status)
 }
 
-func TestSwitchToOthers(t *testing.T) {
+func TestSessionSwitchesToOtherClinicsOnlyAsMember(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 3, 2) // of 3, 1 and 5
 	for _, clinic := range []string{"2", "4", "6", "7", "", "0", "-1", "01", " 1", "1 ", "1;2", "1 OR 1=1", "x", "1\x00", strings.Repeat("1", 5000)} {

@@ -118,7 +118,7 @@ func TestRolesThatDoNotExist(t *testing.T) {
 		failed(t, "--app-role: the login cannot take the role")
 }
 
-func TestNothingToCheck(t *testing.T) {
+func TestCheckOfNothing(t *testing.T) {
 	empty := pgserver.New(t)
 	tenancy(t, "check", "--dsn", empty.App.DSN).failed(t, `no table has the column "tenant_id"`)
 	tenancy(t, "sql", "--dsn", empty.App.DSN).failed(t, `no table has the column "tenant_id"`)

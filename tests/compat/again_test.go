@@ -18,8 +18,8 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// TestAgain installs the plugin more than once, or not by Use.
-func TestAgain(t *testing.T) {
+// TestPluginInstalledAgain installs the plugin more than once, or not by Use.
+func TestPluginInstalledAgain(t *testing.T) {
 	d := newDatabase(t)
 	pool := func(t *testing.T) gorm.Dialector {
 		pool, err := sql.Open("pgx", d.dsn)
@@ -110,9 +110,9 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestSharedStatements sends the same SQL through the tenants' clients and the admin's, all with GORM's one store of
+// TestPreparedStatementsShared sends the same SQL through the tenants' clients and the admin's, all with GORM's one store of
 // prepared statements.
-func TestSharedStatements(t *testing.T) {
+func TestPreparedStatementsShared(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
 		for _, limit := range []int{0, 1} { // with one connection all meet the same server-side statements

@@ -19,8 +19,8 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-// TestClose closes what db.DB() returns, as an application does, and looks what is left.
-func TestClose(t *testing.T) {
+// TestCloseLeavesNothing closes what db.DB() returns, as an application does, and looks what is left.
+func TestCloseLeavesNothing(t *testing.T) {
 	d := newDatabase(t)
 	use := func(t *testing.T, config gorm.Config, cfg tenancy.Config, plugins ...gorm.Plugin) *gorm.DB {
 		config.Logger = logger.Discard

@@ -188,8 +188,8 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// TestOneConnection has tenants and the admin client take turns on the only one.
-func TestOneConnection(t *testing.T) {
+// TestPoolOfOneConnection has tenants and the admin client take turns on the only one.
+func TestPoolOfOneConnection(t *testing.T) {
 	eachLimited(t, func(t *testing.T, l *limited, d *database) {
 		l.use(t, d.Config())
 		l.pool.SetMaxOpenConns(1)

@@ -71,7 +71,7 @@ func open(t testing.TB, dialect gorm.Dialector, config gorm.Config) *gorm.DB {
 	return testdb.OpenPlain(t, "", testdb.Dialect(dialect), testdb.Configured(config))
 }
 
-func TestPools(t *testing.T) {
+func TestPoolsAreGuarded(t *testing.T) {
 	d := newDatabase(t)
 	for _, o := range openers {
 		for _, c := range configs {
@@ -90,8 +90,8 @@ func TestPools(t *testing.T) {
 	}
 }
 
-// TestContextTimeout is GORM's own deadline, which holds for a statement that comes without one.
-func TestContextTimeout(t *testing.T) {
+// TestDefaultContextTimeoutHolds is GORM's own deadline, which holds for a statement that comes without one.
+func TestDefaultContextTimeoutHolds(t *testing.T) {
 	d := newDatabase(t)
 	two := d.newPair(t)
 	db := open(t, postgres.Open(d.dsn), gorm.Config{DefaultContextTimeout: 100 * time.Millisecond})

@@ -188,8 +188,8 @@ func TestResolver(t *testing.T) {
 	}
 }
 
-// TestSeveralSources has two sources, which take turns, and resolvers for a table and a name.
-func TestSeveralSources(t *testing.T) {
+// TestResolverOfSeveralSources has two sources, which take turns, and resolvers for a table and a name.
+func TestResolverOfSeveralSources(t *testing.T) {
 	d := newDatabase(t)
 	dialect := func(name string) gorm.Dialector {
 		return postgres.Open(testdb.WithParam(d.dsn, "application_name", name))
@@ -256,8 +256,8 @@ func TestSeveralSources(t *testing.T) {
 	}
 }
 
-// TestUnisolatedReplica has a replica whose tables are not isolated, for want of policies or because its login is exempt.
-func TestUnisolatedReplica(t *testing.T) {
+// TestReplicaNotIsolatedIsRefused has a replica whose tables are not isolated, for want of policies or because its login is exempt.
+func TestReplicaNotIsolatedIsRefused(t *testing.T) {
 	d := newDatabase(t)
 	bare := newBare(t) // another database plays the replica, for a standby could not differ
 	for _, r := range []struct{ name, dsn string }{
@@ -279,9 +279,9 @@ func TestUnisolatedReplica(t *testing.T) {
 	}
 }
 
-// TestUnsafeReplica has a replica whose login sees every tenant's rows: the admin's, which the proof of a table does not
+// TestReplicaOfUnsafeRole has a replica whose login sees every tenant's rows: the admin's, which the proof of a table does not
 // notice, for policies apply to it, and a superuser's.
-func TestUnsafeReplica(t *testing.T) {
+func TestReplicaOfUnsafeRole(t *testing.T) {
 	d := newDatabase(t)
 	logins := map[string]string{"the admin": d.Admin.DSN}
 	if dsn := d.superuser(t); dsn != "" {

@@ -199,9 +199,9 @@ func requireGuarded(t *testing.T, d *database, db *gorm.DB, catchUp func(testing
 
 func nothing(testing.TB) {}
 
-// TestWithoutThePlugin runs the same ways without the plugin, on a connection that no policy holds back, so that a way
+// TestWaysCrossWithoutPlugin runs the same ways without the plugin, on a connection that no policy holds back, so that a way
 // that would pass there too is known to prove nothing.
-func TestWithoutThePlugin(t *testing.T) {
+func TestWaysCrossWithoutPlugin(t *testing.T) {
 	d := newDatabase(t)
 	for _, way := range ways {
 		two := d.newPair(t)

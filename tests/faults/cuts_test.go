@@ -12,9 +12,9 @@ import (
 
 var ways = []way{{}, {simple: true}, {prepare: true}, {simple: true, prepare: true}, {cold: true}}
 
-// TestCuts cuts the connection before, inside and after each message of each operation, in both directions. After a
+// TestConnectionCutAtEachMessage cuts the connection before, inside and after each message of each operation, in both directions. After a
 // message is before the next one, unless somebody waits between the two.
-func TestCuts(t *testing.T) {
+func TestConnectionCutAtEachMessage(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways {
 		t.Run(way.String(), func(t *testing.T) {
@@ -61,8 +61,8 @@ func (w way) thorough() bool { return !w.prepare && !w.cold }
 // waits tells whether somebody waits for an answer after a message of this kind: Query, Sync, ReadyForQuery.
 func waits(kind byte) bool { return kind == 'Q' || kind == cleaning || kind == 'S' || kind == 'Z' }
 
-// TestTermination has the backend terminated when each message of each operation is about to reach the server.
-func TestTermination(t *testing.T) {
+// TestBackendTerminatedAtEachMessage has the backend terminated when each message of each operation is about to reach the server.
+func TestBackendTerminatedAtEachMessage(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:2] {
 		t.Run(way.String(), func(t *testing.T) {

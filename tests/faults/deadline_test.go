@@ -13,8 +13,8 @@ import (
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
-// TestDeadlines lets a deadline strike at every stage of a statement and of a transaction.
-func TestDeadlines(t *testing.T) {
+// TestDeadlineAtEachStage lets a deadline strike at every stage of a statement and of a transaction.
+func TestDeadlineAtEachStage(t *testing.T) {
 	t.Parallel()
 	create := find(t, "Create")
 	stages := []struct {
@@ -133,8 +133,8 @@ func (f *fixture) quiet(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-// TestPoolExhausted: with one connection, taken, whoever waits gives up at the deadline, and is served when it is free.
-func TestPoolExhausted(t *testing.T) {
+// TestPoolExhaustedGivesUpAtDeadline: with one connection, taken, whoever waits gives up at the deadline, and is served when it is free.
+func TestPoolExhaustedGivesUpAtDeadline(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {

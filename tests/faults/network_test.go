@@ -26,9 +26,9 @@ func find(t *testing.T, name string) operation {
 	return operation{}
 }
 
-// TestHalfOpen lets the network fall silent at the first and the last message of each side. Nobody hears of it: the
+// TestConnectionHalfOpen lets the network fall silent at the first and the last message of each side. Nobody hears of it: the
 // deadline ends the wait.
-func TestHalfOpen(t *testing.T) {
+func TestConnectionHalfOpen(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:2] {
 		t.Run(way.String(), func(t *testing.T) {
@@ -78,8 +78,8 @@ func (f *fixture) silence(t *testing.T, op operation, clean [2][]byte, side wire
 	return true
 }
 
-// TestHalfOpenRollback: a rollback has no deadline of its caller's, and gives up all the same.
-func TestHalfOpenRollback(t *testing.T) {
+// TestConnectionHalfOpenInRollback: a rollback has no deadline of its caller's, and gives up all the same.
+func TestConnectionHalfOpenInRollback(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, way{})
 	mark := f.mark()
@@ -96,8 +96,8 @@ func TestHalfOpenRollback(t *testing.T) {
 	f.recovered(t, true)
 }
 
-// TestByteByByte delivers everything in pieces of one byte.
-func TestByteByByte(t *testing.T) {
+// TestNetworkDeliversByteByByte delivers everything in pieces of one byte.
+func TestNetworkDeliversByteByByte(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
@@ -142,9 +142,9 @@ func TestSlowNetworkMeetsDeadline(t *testing.T) {
 	}
 }
 
-// TestGoingOn: a transaction whose connection is cut between two statements fails with each statement that follows, and
+// TestTransactionDoesNotGoOnAfterFault: a transaction whose connection is cut between two statements fails with each statement that follows, and
 // does not commit.
-func TestGoingOn(t *testing.T) {
+func TestTransactionDoesNotGoOnAfterFault(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 // victimDSN is set for a child process, which is killed in the middle of a transaction.
 const victimDSN = "TENANCY_TEST_VICTIM_DSN"
 
-// TestKilledProcess kills an application that has written, and holds locks, and has not committed.
-func TestKilledProcess(t *testing.T) {
+// TestProcessKilledInTransaction kills an application that has written, and holds locks, and has not committed.
+func TestProcessKilledInTransaction(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, way{})
 	for range 3 {

@@ -25,9 +25,9 @@ func requireState(t *testing.T, err error, state string) {
 	require.Equal(t, state, pgErr.Code)
 }
 
-// TestRestart restarts the server between two statements, in a transaction, and while rows are streamed. It has a server
+// TestServerRestarts restarts the server between two statements, in a transaction, and while rows are streamed. It has a server
 // of its own.
-func TestRestart(t *testing.T) {
+func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	server, err := pgserver.Start(t.Context())
 	require.NoError(t, err)
@@ -75,9 +75,9 @@ func TestRestart(t *testing.T) {
 	f.recovered(t, true)
 }
 
-// TestDiskFull: PostgreSQL finds no room for a row, in a statement and at the commit. Triggers send that row to a table on
+// TestServerDiskFull: PostgreSQL finds no room for a row, in a statement and at the commit. Triggers send that row to a table on
 // a full disk; the limit of temporary files is in TestTemporaryFileLimit.
-func TestDiskFull(t *testing.T) {
+func TestServerDiskFull(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
@@ -151,9 +151,9 @@ func TestTemporaryFileLimit(t *testing.T) {
 	f.recovered(t, true)
 }
 
-// TestConflicts: two transactions of one tenant get into each other's way, each on a connection of its own. One fails,
+// TestTransactionConflictsFailWhole: two transactions of one tenant get into each other's way, each on a connection of its own. One fails,
 // entirely, with an error that says that it can be tried again.
-func TestConflicts(t *testing.T) {
+func TestTransactionConflictsFailWhole(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
@@ -226,8 +226,8 @@ func TestConflicts(t *testing.T) {
 
 var errOwn = errors.New("the application's own")
 
-// TestTerminatedInTransaction: the backend ends between two statements, and the transaction goes on or gives up.
-func TestTerminatedInTransaction(t *testing.T) {
+// TestBackendTerminatedInTransaction: the backend ends between two statements, and the transaction goes on or gives up.
+func TestBackendTerminatedInTransaction(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {

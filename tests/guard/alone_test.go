@@ -12,11 +12,11 @@ import (
 // TestStatementsThatNeedNoTransaction go alone, for nobody's sake but the login's.
 func TestStatementsThatNeedNoTransaction(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE SEQUENCE tries; GRANT ALL ON tries TO `+w.App.Role)
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE SEQUENCE tries; GRANT ALL ON tries TO `+d.App.Role)
 	nobody := guard.WithoutTenant(context.Background())
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		_, err := p.ExecContext(nobody, `VACUUM shared`)
 		require.NoError(t, err)
 
@@ -31,26 +31,26 @@ func TestStatementsThatNeedNoTransaction(t *testing.T) {
 		require.ErrorContains(t, err, "25001", "in a transaction")
 		require.NoError(t, tx.Rollback())
 
-		other := guarded(t, way, config(t, w.App, way.mode), guard.Config{Role: w.App.Role})
+		other := guarded(t, way, config(t, d.App, way.mode), guard.Config{Role: d.App.Role})
 		_, err = other.ExecContext(nobody, `VACUUM shared`)
 		require.ErrorContains(t, err, "25001", "a pool with a role sends nothing without it")
 
 		// The same error from elsewhere is an error, and nothing is sent twice.
-		w.asOwner(t, `ALTER SEQUENCE tries RESTART`)
+		d.AsOwner(t, `ALTER SEQUENCE tries RESTART`)
 		_, err = p.ExecContext(nobody, `DO $$ BEGIN PERFORM nextval('tries'); RAISE 'no' USING ERRCODE = '25001'; END $$`)
 		require.ErrorContains(t, err, "25001")
 		var tries int
-		require.NoError(t, w.owner.QueryRow(`SELECT nextval('tries')`).Scan(&tries))
+		require.NoError(t, d.owner.QueryRow(`SELECT nextval('tries')`).Scan(&tries))
 		require.Equal(t, 2, tries)
 	})
 }
 
-// TestSetTransaction can be the first statement of a transaction: what travels before it takes no snapshot.
-func TestSetTransaction(t *testing.T) {
+// TestTransactionTakesSetTransactionFirst can be the first statement of a transaction: what travels before it takes no snapshot.
+func TestTransactionTakesSetTransactionFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		tx := begin(tenant(t, "a"), t, p, nil)
 		_, err := tx.Exec(`SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`)
 		require.NoError(t, err)

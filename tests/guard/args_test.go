@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 type (
@@ -71,22 +73,22 @@ func arguments() []struct {
 	}
 }
 
-// TestArguments stores Go values through the guard and through pgx's stdlib, and finds the same stored, or the same
+// TestArgumentsArriveAsThroughPGX stores Go values through the guard and through pgx's stdlib, and finds the same stored, or the same
 // error.
-func TestArguments(t *testing.T) {
+func TestArgumentsArriveAsThroughPGX(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, ownTypes)
+	d := newDatabase(t)
+	d.AsOwner(t, ownTypes)
 	types := make(map[string]string) // to table
 	for _, a := range arguments() {
 		if _, ok := types[a.pgType]; !ok {
 			types[a.pgType] = fmt.Sprintf("stored_%d", len(types))
-			w.asOwner(t, fmt.Sprintf(`CREATE TABLE %s (v %s); GRANT ALL ON %[1]s TO %[3]s`, types[a.pgType], a.pgType, w.App.Role))
+			d.AsOwner(t, fmt.Sprintf(`CREATE TABLE %s (v %s); GRANT ALL ON %[1]s TO %[3]s`, types[a.pgType], a.pgType, d.App.Role))
 		}
 	}
 	eachWay(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, a := range arguments() {
 			store := func(db queryer) string {
@@ -103,13 +105,13 @@ func TestArguments(t *testing.T) {
 	})
 }
 
-// TestSeveralArguments has parameters of many types in one statement, used out of order and twice.
-func TestSeveralArguments(t *testing.T) {
+// TestArgumentsOfSeveralTypes has parameters of many types in one statement, used out of order and twice.
+func TestArgumentsOfSeveralTypes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		const query = `SELECT $3::text, $1::int, $2::bool, $1::int, $4::bytea, $5::timestamptz, '$1', "$2" FROM (SELECT 1 AS "$2") x`
 		args := []any{-7, true, "it's $1 -- /* ", []byte{0}, time.Unix(0, 0)}
@@ -133,7 +135,7 @@ func (r rewriter) RewriteQuery(context.Context, *pgx.Conn, string, []any) (strin
 // TestOptions sends what pgx allows in front of the arguments. GORM's migrator sends the mode.
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	binaryText := pgx.QueryResultFormatsByOID{pgtype.TextOID: pgx.BinaryFormatCode, pgtype.Int4OID: pgx.BinaryFormatCode}
 	calls := []struct {
 		name string
@@ -149,7 +151,7 @@ func TestOptions(t *testing.T) {
 		{"formats by OID", `SELECT 1, 'a'::text, 1.5::numeric`, []any{binaryText}},
 		{"mode and named", `SELECT @a::int`, []any{pgx.QueryExecModeDescribeExec, pgx.NamedArgs{"a": 1}}},
 	}
-	for _, mode := range modes {
+	for _, mode := range testdb.Modes {
 		name := mode.String()
 		calls = append(calls, []struct {
 			name string
@@ -163,8 +165,8 @@ func TestOptions(t *testing.T) {
 		}...)
 	}
 	eachPool(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, c := range calls {
 			want := dump(way.query(ctx, t, stock, c.sql, c.args...))([]string{"any"})
@@ -177,7 +179,7 @@ func TestOptions(t *testing.T) {
 			_, err := way.exec(ctx, t, p, c.sql, c.args...)
 			requireSameError(t, stockErr, err, "exec "+c.name)
 		}
-		for _, mode := range modes {
+		for _, mode := range testdb.Modes {
 			got, err := texts(p.QueryContext(ctx, `SELECT body FROM notes WHERE body <> $1 ORDER BY 1`, mode, "a2"))
 			require.NoError(t, err)
 			require.Equal(t, []string{"a1"}, got, mode)

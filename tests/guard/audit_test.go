@@ -47,10 +47,10 @@ func (l *ledger) one(t *testing.T, mark guard.Bypass) guard.Event {
 // TestReportOfOneStatement: each is reported before it is sent, and when it is over.
 func TestReportOfOneStatement(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		l := &ledger{}
-		p := w.bypass(t, way, l.report)
+		p := d.bypass(t, way, l.report)
 		mark := guard.Bypass{Reason: "audit", Table: "notes"}
 		ctx := bypassing(mark)
 		ids := map[string]bool{}
@@ -111,10 +111,10 @@ func TestReportOfOneStatement(t *testing.T) {
 // TestReportOfRows: their end is reported where they end, closed or not; those that do not end have begun.
 func TestReportOfRows(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		l := &ledger{}
-		p := w.bypass(t, way, l.report)
+		p := d.bypass(t, way, l.report)
 		mark := guard.Bypass{Reason: "audit"}
 		const five = `SELECT generate_series(1, 5)`
 
@@ -139,10 +139,10 @@ func TestReportOfRows(t *testing.T) {
 // TestReportOfPanic: a statement that panics has begun, and one whose begin cannot be reported is not sent.
 func TestReportOfPanic(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		l := &ledger{}
-		p := w.bypass(t, way, l.report)
+		p := d.bypass(t, way, l.report)
 		mark := guard.Bypass{Reason: "audit"}
 		_, err := way.exec(bypassing(mark), t, p, `UPDATE notes SET body = $1`, panicking{})
 		require.Error(t, err)
@@ -151,7 +151,7 @@ func TestReportOfPanic(t *testing.T) {
 		l.begun(t, mark)
 
 		for _, end := range []bool{false, true} {
-			p := w.bypass(t, way, func(_ context.Context, e guard.Event) {
+			p := d.bypass(t, way, func(_ context.Context, e guard.Event) {
 				if e.End == end {
 					panic("the hook's")
 				}
@@ -179,16 +179,16 @@ func TestReportOfPanic(t *testing.T) {
 // TestReportOfSeveralStatements: the report of a text names all of its statements.
 func TestReportOfSeveralStatements(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE TABLE goods AS SELECT generate_series(1, 3) AS id; GRANT ALL ON goods TO PUBLIC`)
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE TABLE goods AS SELECT generate_series(1, 3) AS id; GRANT ALL ON goods TO PUBLIC`)
 	eachPool(t, func(t *testing.T, way way) {
 		l := &ledger{}
-		p := w.bypass(t, way, l.report)
+		p := d.bypass(t, way, l.report)
 		mark := guard.Bypass{Reason: "audit"}
 		ctx := bypassing(mark)
 		refill := func() {
 			t.Helper()
-			w.asOwner(t, `TRUNCATE goods; INSERT INTO goods SELECT generate_series(1, 3)`)
+			d.AsOwner(t, `TRUNCATE goods; INSERT INTO goods SELECT generate_series(1, 3)`)
 		}
 
 		refill()

@@ -16,17 +16,17 @@ var everything = []string{"a1", "a2", "b1"}
 func bypassing(b guard.Bypass) context.Context { return guard.WithBypass(context.Background(), b) }
 
 // bypass opens a pool that bypasses by the admin's role.
-func (w *world) bypass(t *testing.T, way way, report func(context.Context, guard.Event)) *pool {
+func (d *database) bypass(t *testing.T, way way, report func(context.Context, guard.Event)) *pool {
 	t.Helper()
-	return guarded(t, way, config(t, w.App, way.mode), guard.Config{Bypass: true, Role: w.Admin.Role, Report: report})
+	return guarded(t, way, config(t, d.App, way.mode), guard.Config{Bypass: true, Role: d.Admin.Role, Report: report})
 }
 
 // TestBypassNeedsMark: the pool serves nobody who does not say why.
 func TestBypassNeedsMark(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.bypass(t, way, nil)
+		p := d.bypass(t, way, nil)
 		require.NoError(t, p.Ping())
 		before := p.sent.Load()
 		for _, ctx := range []context.Context{
@@ -44,13 +44,13 @@ func TestBypassNeedsMark(t *testing.T) {
 
 		ctx := bypassing(guard.Bypass{Reason: "test"})
 		require.Equal(t, everything, p.notes(ctx, t))
-		require.Equal(t, "|"+w.Admin.Role, way.one(ctx, t, p, currentSQL))
+		require.Equal(t, "|"+d.Admin.Role, way.one(ctx, t, p, currentSQL))
 		require.Equal(t, everything, p.notes(guard.WithBypass(tenant(t, "a"), guard.Bypass{Reason: "test"}), t))
 		tx := begin(ctx, t, p, nil)
 		require.Equal(t, everything, way.notesOf(context.Background(), t, tx), "inherited")
 		require.NoError(t, tx.Commit())
 		if p.inner != nil {
-			require.Equal(t, "|"+w.App.Role, p.inside(t))
+			require.Equal(t, "|"+d.App.Role, p.inside(t))
 		}
 	})
 }
@@ -58,22 +58,22 @@ func TestBypassNeedsMark(t *testing.T) {
 // TestBypassByLogin: a pool with credentials of its own takes no role.
 func TestBypassByLogin(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := guarded(t, way, config(t, w.Admin, way.mode), guard.Config{Bypass: true})
+		p := guarded(t, way, config(t, d.Admin, way.mode), guard.Config{Bypass: true})
 		ctx := bypassing(guard.Bypass{Reason: "test"})
 		require.Equal(t, everything, p.notes(ctx, t))
-		require.Equal(t, "|"+w.Admin.Role, way.one(ctx, t, p, currentSQL))
+		require.Equal(t, "|"+d.Admin.Role, way.one(ctx, t, p, currentSQL))
 	})
 }
 
 // TestReadOnlyBypass writes nothing, alone and in a transaction.
 func TestReadOnlyBypass(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	const readOnly = "25006"
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.bypass(t, way, nil)
+		p := d.bypass(t, way, nil)
 		ctx, writing := bypassing(guard.Bypass{Reason: "look", ReadOnly: true}), bypassing(guard.Bypass{Reason: "write"})
 		for _, sql := range []string{
 			`DELETE FROM notes`, `INSERT INTO notes (tenant_id, body) VALUES ('a', 'x') RETURNING id`, `TRUNCATE shared`,
@@ -118,14 +118,14 @@ func TestReadOnlyBypass(t *testing.T) {
 // TestRoleErrors: a role that can't be taken is an error that says what to do, wherever it is met.
 func TestRoleErrors(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		for role, remedy := range map[string]string{
 			`no "such" role`: `CREATE ROLE "no ""such"" role"`,
-			w.Owner.Role:     `GRANT "` + w.Owner.Role + `" TO "` + w.App.Role + `"`,
+			d.Owner.Role:     `GRANT "` + d.Owner.Role + `" TO "` + d.App.Role + `"`,
 		} {
 			var reported error
-			p := guarded(t, way, config(t, w.App, way.mode), guard.Config{
+			p := guarded(t, way, config(t, d.App, way.mode), guard.Config{
 				Bypass: true, Role: role, Report: func(_ context.Context, e guard.Event) { reported = e.Err },
 			})
 			ctx := bypassing(guard.Bypass{Reason: "test"})
@@ -155,7 +155,7 @@ func TestRoleErrors(t *testing.T) {
 			require.NoError(t, conn.Close())
 
 			// A statement's own lack of rights is not the role's.
-			admin := w.bypass(t, way, nil)
+			admin := d.bypass(t, way, nil)
 			_, err = way.exec(ctx, t, admin, `DROP TABLE notes`)
 			require.Equal(t, "42501", code(err))
 			require.NotErrorIs(t, err, guard.ErrSetRole)
@@ -166,11 +166,11 @@ func TestRoleErrors(t *testing.T) {
 // TestSchemaOfTheRole: a statement is understood with the rights of the role it runs under, not of the login.
 func TestSchemaOfTheRole(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE SCHEMA audit; CREATE TABLE audit.log (id int); GRANT USAGE ON SCHEMA audit TO `+w.Admin.Role+
-		`; GRANT ALL ON audit.log TO `+w.Admin.Role)
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE SCHEMA audit; CREATE TABLE audit.log (id int); GRANT USAGE ON SCHEMA audit TO `+d.Admin.Role+
+		`; GRANT ALL ON audit.log TO `+d.Admin.Role)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.bypass(t, way, nil)
+		p := d.bypass(t, way, nil)
 		ctx := bypassing(guard.Bypass{Reason: "test"})
 		_, err := way.exec(ctx, t, p, `INSERT INTO audit.log VALUES ($1)`, 1)
 		require.NoError(t, err)
@@ -181,10 +181,10 @@ func TestSchemaOfTheRole(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, tx.Commit())
 
-		app := w.app(t, way)
+		app := d.app(t, way)
 		_, err = way.exec(tenant(t, "a"), t, app, `INSERT INTO audit.log VALUES ($1)`, 1)
 		require.Equal(t, "42501", code(err))
-		_, err = app.ExecContext(tenant(t, "a"), `SET ROLE `+w.Admin.Role)
+		_, err = app.ExecContext(tenant(t, "a"), `SET ROLE `+d.Admin.Role)
 		require.NoError(t, err)
 		_, err = way.exec(tenant(t, "a"), t, app, `INSERT INTO audit.log VALUES ($1)`, 1)
 		require.Equal(t, "42501", code(err))

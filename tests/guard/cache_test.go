@@ -30,11 +30,11 @@ const preparedSQL = `SELECT count(*)::text FROM pg_prepared_statements`
 // TestCacheBounded: a connection keeps as many prepared statements as it may, and those used last.
 func TestCacheBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		const capacity = 4
 		const overhead = 2 // the assertion, and one that waits for the next round trip to be dropped
-		cfg := config(t, w.App, way.mode)
+		cfg := config(t, d.App, way.mode)
 		cfg.StatementCacheCapacity, cfg.DescriptionCacheCapacity = capacity, capacity
 		p := guarded(t, way, cfg, guard.Config{})
 		ctx := tenant(t, "a")
@@ -58,12 +58,12 @@ func TestCacheBounded(t *testing.T) {
 	})
 }
 
-// TestNoCache: a capacity of nothing leaves nothing prepared.
-func TestNoCache(t *testing.T) {
+// TestCacheWithoutCapacityPreparesNothing: a capacity of nothing leaves nothing prepared.
+func TestCacheWithoutCapacityPreparesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		cfg := config(t, w.App, way.mode)
+		cfg := config(t, d.App, way.mode)
 		cfg.StatementCacheCapacity, cfg.DescriptionCacheCapacity = 0, 0
 		p := guarded(t, way, cfg, guard.Config{})
 		stock := open(t, cfg)
@@ -103,8 +103,8 @@ const shiftingSQL = `CREATE TABLE shifting (v int, extra numeric); GRANT ALL ON 
 // first of one. A transaction under way gets the error, and the next one works.
 func TestMigrationBetween(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, shiftingSQL)
+	d := newDatabase(t)
+	d.AsOwner(t, shiftingSQL)
 	statements := []struct {
 		sql  string
 		args []any
@@ -114,9 +114,9 @@ func TestMigrationBetween(t *testing.T) {
 		{`UPDATE shifting SET v = v RETURNING *`, nil},
 	}
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
-		stock := open(t, config(t, w.App, pgx.QueryExecModeDescribeExec))
+		stock := open(t, config(t, d.App, pgx.QueryExecModeDescribeExec))
 		fresh := func(sql string, args ...any) string { // what somebody sees who has no memory
 			return dump(stock.QueryContext(ctx, sql, args...))([]string{"any"})
 		}
@@ -125,12 +125,12 @@ func TestMigrationBetween(t *testing.T) {
 				dumped := func(q queryer) string { return dump(way.query(ctx, t, q, s.sql, s.args...))([]string{"any"}) }
 				requireSame(t, fresh(s.sql, s.args...), dumped(p), "before")
 
-				w.asOwner(t, change.sql)
+				d.AsOwner(t, change.sql)
 				requireSame(t, fresh(s.sql, s.args...), dumped(p), change.name)
-				w.asOwner(t, change.undo)
+				d.AsOwner(t, change.undo)
 				requireSame(t, fresh(s.sql, s.args...), dumped(p), change.name+" undone")
 
-				w.asOwner(t, change.sql)
+				d.AsOwner(t, change.sql)
 				tx := begin(ctx, t, p, nil)
 				want := fresh(s.sql, s.args...)
 				requireSame(t, want, dumped(tx), change.name+", first of a transaction")
@@ -138,8 +138,8 @@ func TestMigrationBetween(t *testing.T) {
 				require.NoError(t, tx.Commit())
 
 				tx = begin(ctx, t, p, nil)
-				require.Equal(t, "a|"+w.App.Role, way.one(ctx, t, tx, currentSQL))
-				w.asOwner(t, change.undo)
+				require.Equal(t, "a|"+d.App.Role, way.one(ctx, t, tx, currentSQL))
+				d.AsOwner(t, change.undo)
 				want = fresh(s.sql, s.args...)
 				if got := dumped(tx); got != want {
 					require.Contains(t, got, "failed", "an error, or the truth")
@@ -160,33 +160,33 @@ func TestMigrationBetween(t *testing.T) {
 // own answer to that; a second is not.
 func TestParameterTypeChanges(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, shiftingSQL)
+	d := newDatabase(t)
+	d.AsOwner(t, shiftingSQL)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		const sql = `UPDATE shifting SET v = $1`
 		_, err := way.exec(ctx, t, p, sql, 1)
 		require.NoError(t, err)
-		w.asOwner(t, changes[1].sql)
+		d.AsOwner(t, changes[1].sql)
 		if _, err = way.exec(ctx, t, p, sql, "one"); err != nil {
 			_, err = way.exec(ctx, t, p, sql, "one")
 		}
 		require.NoError(t, err)
 		_, err = way.exec(ctx, t, p, sql, "1")
 		require.NoError(t, err)
-		w.asOwner(t, changes[1].undo)
+		d.AsOwner(t, changes[1].undo)
 		p.requireFree(t)
 	})
 }
 
-// TestNothingSentIsNothingDropped: a statement that failed is to be dropped on the server by the next round trip that
+// TestCacheDropsNothingIfNothingWasSent: a statement that failed is to be dropped on the server by the next round trip that
 // prepares one. If that comes to nothing, for its context is over, another does it.
-func TestNothingSentIsNothingDropped(t *testing.T) {
+func TestCacheDropsNothingIfNothingWasSent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		over, cancel := context.WithCancel(ctx)
 		cancel()
@@ -206,9 +206,9 @@ func TestNothingSentIsNothingDropped(t *testing.T) {
 // server misses one: that could be in a transaction, which would be lost.
 func TestDeallocatedByStatement(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		notes := []string{"a1", "a2"}
 		require.Equal(t, notes, p.notes(ctx, t))
@@ -227,12 +227,12 @@ func TestDeallocatedByStatement(t *testing.T) {
 	})
 }
 
-// TestDeallocated: the server can forget what the client remembers.
-func TestDeallocated(t *testing.T) {
+// TestStatementDeallocatedByServer: the server can forget what the client remembers.
+func TestStatementDeallocatedByServer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		notes := []string{"a1", "a2"}
 		for _, forget := range []string{`DEALLOCATE ALL`, `DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$`} {
@@ -269,12 +269,12 @@ func TestDeallocated(t *testing.T) {
 // TestDiscardAll is what some poolers send; PostgreSQL takes it only outside a transaction.
 func TestDiscardAll(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		if way.direct {
 			return // needs an unguarded hand on the connection
 		}
-		p := w.app(t, way)
+		p := d.app(t, way)
 		require.Equal(t, []string{"a1", "a2"}, p.notes(tenant(t, "a"), t))
 		_, err := p.inner.Exec(`DISCARD ALL`)
 		require.NoError(t, err)
@@ -287,9 +287,9 @@ func TestDiscardAll(t *testing.T) {
 // TestBeginIsPrepared: a transaction begins by the name of a statement, and by its text again when the server has forgotten it.
 func TestBeginIsPrepared(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		read := func() {
 			tx, err := p.BeginTx(ctx, nil)
@@ -322,10 +322,10 @@ func TestBeginIsPrepared(t *testing.T) {
 // TestOrdinaryErrorsKeepStatements: an error that says nothing about the statement costs it nothing.
 func TestOrdinaryErrorsKeepStatements(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
 		way.prepared = true
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		const sql = `INSERT INTO notes (body) VALUES ($1)`
 		since := func() string {
@@ -347,18 +347,18 @@ func TestOrdinaryErrorsKeepStatements(t *testing.T) {
 	})
 }
 
-// TestOneStatementManyRoles uses the same prepared SQL on one connection for tenants, for nobody and for the admin:
+// TestStatementOfManyRoles uses the same prepared SQL on one connection for tenants, for nobody and for the admin:
 // PostgreSQL plans it again for each role, and reads the setting with each execution.
-func TestOneStatementManyRoles(t *testing.T) {
+func TestStatementOfManyRoles(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		if way.direct {
 			return // two pools share a connection only if they borrow it
 		}
-		p := w.app(t, way)
+		p := d.app(t, way)
 		admin := &pool{way: way, inner: p.inner, DB: guard.Borrow(p.inner, guard.Config{
-			Setting: setting, Bypass: true, Role: w.Admin.Role,
+			Setting: setting, Bypass: true, Role: d.Admin.Role,
 		})}
 		defer admin.Close()
 		bypass := guard.WithBypass(context.Background(), guard.Bypass{Reason: "test"})

@@ -26,13 +26,13 @@ var ended = map[string]struct {
 	}, context.DeadlineExceeded},
 }
 
-// TestCancellation ends a context at every stage. The error says so, and the connection is nobody's burden.
-func TestCancellation(t *testing.T) {
+// TestContextEndsAtEachStage ends a context at every stage. The error says so, and the connection is nobody's burden.
+func TestContextEndsAtEachStage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	for name, end := range ended {
 		eachStage := func(t *testing.T, way way) {
-			p := w.app(t, way)
+			p := d.app(t, way)
 			for stage, run := range stages {
 				ctx, cancel := end.start(tenant(t, "a"))
 				err := run(ctx, t, p, func() {
@@ -134,10 +134,10 @@ func interrupted(ctx context.Context, t *testing.T, p *pool, tx *sql.Tx) error {
 // TestRollbackAfterCancel costs neither the connection nor anything else.
 func TestRollbackAfterCancel(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	const pid = `SELECT pg_backend_pid()::text`
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		backend := way.one(tenant(t, "a"), t, p, pid)
 		for range 3 {
 			ctx, cancel := context.WithCancel(tenant(t, "a"))
@@ -174,14 +174,14 @@ func (e *panicError) Error() string { return "panic in " + e.in }
 
 func newPanicError(in string, value any) error { return &panicError{in, value, debug.Stack()} }
 
-// TestPanics in a user's code leave the pool clean. They become errors, for database/sql never takes the connection of a
+// TestPanicReleasesConnection in a user's code leave the pool clean. They become errors, for database/sql never takes the connection of a
 // panicking query back, and lets the Rollback of its transaction wait for ever.
-func TestPanics(t *testing.T) {
+func TestPanicReleasesConnection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	type valuer struct{ driver.Valuer }
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for name, arg := range map[string]any{"value": valuer{panicking{}}, "rewriter": panicking{}} {
 			requirePanic := func(err error) {
@@ -214,14 +214,14 @@ func TestPanics(t *testing.T) {
 	})
 }
 
-// TestKilledBackend ends the session on the server, at every stage.
-func TestKilledBackend(t *testing.T) {
+// TestBackendKilledAtEachStage ends the session on the server, at every stage.
+func TestBackendKilledAtEachStage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
-		killer, err := pgx.ConnectConfig(ctx, config(t, w.App, pgx.QueryExecModeExec))
+		killer, err := pgx.ConnectConfig(ctx, config(t, d.App, pgx.QueryExecModeExec))
 		require.NoError(t, err)
 		defer killer.Close(ctx)
 		kill := func(q queryer) { // by another session of the same role, which needs no right to do so
@@ -271,6 +271,6 @@ func TestKilledBackend(t *testing.T) {
 		}
 		require.Error(t, err)
 		p.requireFree(t)
-		require.Equal(t, "|"+w.App.Role, way.one(guard.WithoutTenant(ctx), t, p, currentSQL))
+		require.Equal(t, "|"+d.App.Role, way.one(guard.WithoutTenant(ctx), t, p, currentSQL))
 	})
 }

@@ -29,9 +29,9 @@ func values(vs ...any) pgx.CopyFromSource {
 // TestCopyFrom loads shared tables, and is refused where PostgreSQL can't apply policies.
 func TestCopyFrom(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		count := func(q queryer) string { return way.one(ctx, t, q, `SELECT count(*)::text FROM shared`) }
 		conn, err := p.Conn(ctx)
@@ -85,15 +85,15 @@ func TestCopyFrom(t *testing.T) {
 // TestCopyBypass loads rows of all tenants.
 func TestCopyBypass(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
 		if way.direct {
 			return
 		}
 		// The admin's policy is one too, so COPY needs a table without any, or a role that needs none.
-		w.asOwner(t, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`)
-		defer w.asOwner(t, `ALTER TABLE notes ENABLE ROW LEVEL SECURITY`)
-		p := w.bypass(t, way, nil)
+		d.AsOwner(t, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`)
+		defer d.AsOwner(t, `ALTER TABLE notes ENABLE ROW LEVEL SECURITY`)
+		p := d.bypass(t, way, nil)
 		ctx := bypassing(guard.Bypass{Reason: "load"})
 		conn, err := p.Conn(ctx)
 		require.NoError(t, err)

@@ -17,20 +17,13 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 const setting = "app.tenant_id"
 
 // waitTime is far more than anything here takes.
 const waitTime = 20 * time.Second
-
-var modes = []pgx.QueryExecMode{
-	pgx.QueryExecModeCacheStatement,
-	pgx.QueryExecModeCacheDescribe,
-	pgx.QueryExecModeDescribeExec,
-	pgx.QueryExecModeExec,
-	pgx.QueryExecModeSimpleProtocol,
-}
 
 // way is one of the ways in which a guarded pool can be made and used.
 type way struct {
@@ -55,7 +48,7 @@ func (w way) String() string {
 // eachPool runs test for every mode, borrowed and direct.
 func eachPool(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
-	for _, mode := range modes {
+	for _, mode := range testdb.Modes {
 		for _, direct := range []bool{false, true} {
 			w := way{mode: mode, direct: direct}
 			t.Run(w.String(), func(t *testing.T) { test(t, w) })
@@ -73,9 +66,9 @@ func eachWay(t *testing.T, test func(t *testing.T, w way)) {
 	})
 }
 
-// world is a database with a table "notes" of two tenants and a shared table "shared".
-type world struct {
-	*pgserver.Database
+// database has a table "notes" of two tenants, and a shared table "shared".
+type database struct {
+	*testdb.Database
 	owner *sql.DB
 }
 
@@ -95,32 +88,25 @@ const schema = `
 	CREATE TABLE children (id int, parent_id int REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO %[1]s, %[2]s;`
 
-func newWorld(t *testing.T) *world {
+func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := pgserver.New(t)
-	w := &world{Database: d, owner: open(t, config(t, d.Owner, pgx.QueryExecModeExec))}
-	w.asOwner(t, fmt.Sprintf(schema, d.App.Role, d.Admin.Role))
-	admin := open(t, config(t, d.Admin, pgx.QueryExecModeExec))
-	_, err := admin.Exec(`INSERT INTO notes (tenant_id, body) VALUES ('a', 'a1'), ('a', 'a2'), ('b', 'b1')`)
+	d := &database{Database: testdb.New(t)}
+	var err error
+	d.owner, err = d.OwnerDB.DB()
 	require.NoError(t, err)
-	require.NoError(t, admin.Close())
-	return w
-}
-
-func (w *world) asOwner(t *testing.T, sql string) {
-	t.Helper()
-	_, err := w.owner.Exec(sql)
-	require.NoError(t, err)
+	d.AsOwner(t, fmt.Sprintf(schema, d.App.Role, d.Admin.Role))
+	require.NoError(t, d.AdminDB.Exec(`INSERT INTO notes (tenant_id, body) VALUES ('a', 'a1'), ('a', 'a2'), ('b', 'b1')`).Error)
+	return d
 }
 
 // arrived returns what the server has logged about statements of this login in this database. Pings don't count.
-func (w *world) arrived(t *testing.T, login pgserver.Login) []string {
+func (d *database) arrived(t *testing.T, login pgserver.Login) []string {
 	t.Helper()
 	log, err := pgserver.Shared(t).Logs(t.Context())
 	require.NoError(t, err)
 	var lines []string
 	for line := range strings.Lines(log) {
-		_, message, ok := strings.Cut(line, " "+login.Role+"@"+w.Name+" ")
+		_, message, ok := strings.Cut(line, " "+login.Role+"@"+d.Name+" ")
 		if ok && !bareDuration.MatchString(message) && !strings.HasSuffix(message, "statement: -- ping\n") {
 			lines = append(lines, message)
 		}
@@ -193,9 +179,9 @@ func (c countingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-func (w *world) app(t *testing.T, way way) *pool {
+func (d *database) app(t *testing.T, way way) *pool {
 	t.Helper()
-	return guarded(t, way, config(t, w.App, way.mode), guard.Config{})
+	return guarded(t, way, config(t, d.App, way.mode), guard.Config{})
 }
 
 // inUse is the number of connections that somebody holds, in the pool that owns them.

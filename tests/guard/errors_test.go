@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestErrors holds the errors of faulty statements against those of pgx's stdlib, above all the positions: text before
+// TestErrorsAreThoseOfPGX holds the errors of faulty statements against those of pgx's stdlib, above all the positions: text before
 // the statement must not show in them.
-func TestErrors(t *testing.T) {
+func TestErrorsAreThoseOfPGX(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	statements := []struct {
 		sql  string
 		args []any
@@ -45,8 +45,8 @@ func TestErrors(t *testing.T) {
 		{"DO $$ BEGIN RAISE EXCEPTION 'no' USING HINT = 'h', DETAIL = 'd'; END $$", nil},
 	}
 	eachPool(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, s := range statements {
 			want := dump(way.query(ctx, t, stock, s.sql, s.args...))([]string{"any"})
@@ -67,8 +67,8 @@ func TestErrors(t *testing.T) {
 	t.Run("prepared", func(t *testing.T) {
 		eachPool(t, func(t *testing.T, way way) {
 			way.prepared = true
-			stock := open(t, config(t, w.App, way.mode))
-			p := w.app(t, way)
+			stock := open(t, config(t, d.App, way.mode))
+			p := d.app(t, way)
 			ctx := tenant(t, "a")
 			for _, s := range statements {
 				_, stockErr := way.exec(ctx, t, stock, s.sql, s.args...)
@@ -88,10 +88,10 @@ func TestErrors(t *testing.T) {
 // later one.
 func TestErrorsInTransaction(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		run := func(db beginner, first bool, query string, args ...any) string {
 			tx, err := db.BeginTx(ctx, nil)

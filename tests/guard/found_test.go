@@ -15,9 +15,9 @@ import (
 // tenant's statements are refused there, so that a ROLLBACK brings back nothing for them.
 func TestSessionHeldInTransactionOfSQL(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		defer c.Close()
@@ -39,9 +39,9 @@ func TestSessionHeldInTransactionOfSQL(t *testing.T) {
 // cleaned first.
 func TestSessionEncodingOfAnother(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		require.Equal(t, "a", way.one(tenant(t, "a"), t, c, `SELECT current_setting('app.tenant_id')`))
@@ -61,22 +61,22 @@ func TestSessionEncodingOfAnother(t *testing.T) {
 // another encoding.
 func TestTransactionCommitsInItsEncoding(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, procedures+`;
+	d := newDatabase(t)
+	d.AsOwner(t, procedures+`;
 		CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			INSERT INTO log (line) VALUES (current_setting('app.tenant_id', true));
 			RETURN NULL;
 		END $$;
 		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON shared DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()`)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		tx := begin(tenant(t, "ü"), t, p, nil)
 		for _, sql := range []string{`INSERT INTO shared VALUES (1)`, `SET LOCAL client_encoding = LATIN1`} {
 			_, err := way.exec(tenant(t, "ü"), t, tx, sql)
 			require.NoError(t, err)
 		}
 		err := tx.Commit()
-		require.Empty(t, w.logged(t), "for the tenant Ã¼")
+		require.Empty(t, d.logged(t), "for the tenant Ã¼")
 		require.ErrorContains(t, err, "client_encoding")
 		p.requireFree(t)
 	})
@@ -86,9 +86,9 @@ func TestTransactionCommitsInItsEncoding(t *testing.T) {
 // last that the holder did leaves nothing.
 func TestSessionHeldLocksGo(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		_, err = c.ExecContext(tenant(t, "a"), `SELECT pg_advisory_lock(7)`)
@@ -102,10 +102,10 @@ func TestSessionHeldLocksGo(t *testing.T) {
 // TestSessionSequencesOfTheLastButOne: lastval does not return what a tenant has inserted before another one has read.
 func TestSessionSequencesOfTheLastButOne(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	d := newDatabase(t)
+	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
 		require.NoError(t, err)
 		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, p))
@@ -118,10 +118,10 @@ func TestSessionSequencesOfTheLastButOne(t *testing.T) {
 // own into another table.
 func TestSessionSequencesOfAnotherTable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	d := newDatabase(t)
+	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
 		require.NoError(t, err)
 		tx := begin(tenant(t, "b"), t, p, nil)
@@ -137,9 +137,9 @@ func TestSessionSequencesOfAnotherTable(t *testing.T) {
 // that was begun.
 func TestTransactionChainAfterError(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		tx := begin(tenant(t, "a"), t, p, nil)
 		_, err := tx.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, "a1")
 		require.ErrorContains(t, err, "23505")
@@ -152,10 +152,10 @@ func TestTransactionChainAfterError(t *testing.T) {
 // TestSessionSequencesOfAFailure: lastval does not return the number that another tenant's insert drew before it failed.
 func TestSessionSequencesOfAFailure(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	d := newDatabase(t)
+	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, "a1")
 		require.ErrorContains(t, err, "23505")
 		_, err = texts(p.QueryContext(tenant(t, "b"), `SELECT lastval()`))
@@ -166,14 +166,14 @@ func TestSessionSequencesOfAFailure(t *testing.T) {
 // TestSessionRowSecurityOfTrigger: row_security, which a trigger has switched off, refuses the next tenant nothing.
 func TestSessionRowSecurityOfTrigger(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			PERFORM set_config('row_security', 'off', false);
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		insert := `INSERT INTO "shared" ("id") VALUES (1)`
 		_, err := p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
 		require.NoError(t, err)
@@ -188,13 +188,13 @@ func TestSessionRowSecurityOfTrigger(t *testing.T) {
 // TestSessionRoleEndsWithItsUse: who gets the connection next, also without the guard, has the login's own role.
 func TestSessionRoleEndsWithItsUse(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		if p.inner == nil {
 			return // there is none without
 		}
-		_, err := p.ExecContext(tenant(t, "a"), `SET ROLE `+w.Admin.Role)
+		_, err := p.ExecContext(tenant(t, "a"), `SET ROLE `+d.Admin.Role)
 		require.NoError(t, err)
 		var role string
 		require.NoError(t, p.inner.QueryRow(`SHOW role`).Scan(&role))
@@ -205,9 +205,9 @@ func TestSessionRoleEndsWithItsUse(t *testing.T) {
 // TestTransactionOnLostConnection: a transaction whose first statement could not be sent is not committed.
 func TestTransactionOnLostConnection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		if p.inner == nil {
 			return // its connections are not to be reached
 		}
@@ -228,9 +228,9 @@ func TestTransactionOnLostConnection(t *testing.T) {
 // which it has not.
 func TestRetryOnlyOfServersOwnErrors(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE SEQUENCE runs; GRANT USAGE, SELECT ON SEQUENCE runs TO `+w.App.Role+`;
-		CREATE TABLE changing (id int); GRANT SELECT ON changing TO `+w.App.Role+`;
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE SEQUENCE runs; GRANT USAGE, SELECT ON SEQUENCE runs TO `+d.App.Role+`;
+		CREATE TABLE changing (id int); GRANT SELECT ON changing TO `+d.App.Role+`;
 		CREATE FUNCTION stale() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
 			PERFORM nextval('runs');
 			EXECUTE 'EXECUTE no_such_statement';
@@ -240,8 +240,8 @@ func TestRetryOnlyOfServersOwnErrors(t *testing.T) {
 		return way.one(tenant(t, "a"), t, p, `SELECT last_value::text || is_called FROM runs`)
 	}
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
-		reset := func() { w.asOwner(t, `ALTER SEQUENCE runs RESTART`) }
+		p := d.app(t, way)
+		reset := func() { d.AsOwner(t, `ALTER SEQUENCE runs RESTART`) }
 		reset()
 		ctx := tenant(t, "a")
 		// PostgreSQL's own 0A000, of another of its functions, at run time, as the first of a transaction.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -18,20 +17,21 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-// fuzzWorld is the database of newWorld, with a guarded pool of one connection for each mode of pgx, and an unguarded one
+// fuzzed is the database of newDatabase, with a guarded pool of one connection for each mode of pgx, and an unguarded one
 // of tenant a.
-type fuzzWorld struct {
+type fuzzed struct {
 	guarded map[pgx.QueryExecMode]*sql.DB
 	plain   map[pgx.QueryExecMode]*sql.DB
 	admin   *sql.DB
 }
 
-func newFuzzWorld(f *testing.F) *fuzzWorld {
+func newFuzzed(f *testing.F) *fuzzed {
 	f.Helper()
-	d := pgserver.New(f)
-	w := &fuzzWorld{guarded: map[pgx.QueryExecMode]*sql.DB{}, plain: map[pgx.QueryExecMode]*sql.DB{}}
+	d := newDatabase(f)
+	w := &fuzzed{guarded: map[pgx.QueryExecMode]*sql.DB{}, plain: map[pgx.QueryExecMode]*sql.DB{}}
 	connect := func(login pgserver.Login, mode pgx.QueryExecMode, settings ...string) *pgx.ConnConfig {
 		cfg, err := pgx.ParseConfig(login.DSN)
 		require.NoError(f, err)
@@ -47,13 +47,8 @@ func newFuzzWorld(f *testing.F) *fuzzWorld {
 		db.SetMaxOpenConns(1)
 		return db
 	}
-	owner := keep(stdlib.OpenDB(*connect(d.Owner, pgx.QueryExecModeExec)))
-	_, err := owner.Exec(fmt.Sprintf(schema, d.App.Role, d.Admin.Role))
-	require.NoError(f, err)
 	w.admin = keep(stdlib.OpenDB(*connect(d.Admin, pgx.QueryExecModeExec)))
-	_, err = w.admin.Exec(`INSERT INTO notes (tenant_id, body) VALUES ('a', 'a1'), ('a', 'a2'), ('b', 'b1')`)
-	require.NoError(f, err)
-	for _, mode := range modes {
+	for _, mode := range testdb.Modes {
 		w.guarded[mode] = keep(guard.Open(stdlib.GetConnector(*connect(d.App, mode)), guard.Config{Setting: setting}))
 		w.plain[mode] = keep(stdlib.OpenDB(*connect(d.App, mode, "a")))
 	}
@@ -62,7 +57,7 @@ func newFuzzWorld(f *testing.F) *fuzzWorld {
 
 // afterwards requires that tenant b sees its rows, and nothing else, on the connection that was used. What raw SQL may do
 // to its session, such as hiding the schema, makes an error, after which the connection is replaced.
-func (w *fuzzWorld) afterwards(t *testing.T, db *sql.DB) {
+func (w *fuzzed) afterwards(t *testing.T, db *sql.DB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tenant(t, "b"), waitTime)
 	defer cancel()
@@ -86,7 +81,7 @@ func replace(t *testing.T, db *sql.DB) {
 
 // FuzzTenantOnTheWire: PostgreSQL gets the very id that the context names, in every mode, or nothing.
 func FuzzTenantOnTheWire(f *testing.F) {
-	w := newFuzzWorld(f)
+	w := newFuzzed(f)
 	for _, id := range []string{
 		"", "a", "b'", "'b", `\`, `\'`, `'\`, `b\\''`, `'; RESET ROLE; --`, "$1", "$$", "/*", "--\n", "\x00", "a\x00b", "\xff", "größe", "\u2028", "\ufeff",
 		"E'b'", "a\r\nb", " b ", "%s", strings.Repeat("'", 1024), strings.Repeat("x", 1025), strings.Repeat(`\`, 1<<20),
@@ -123,7 +118,7 @@ func FuzzTenantOnTheWire(f *testing.F) {
 // FuzzSQL: whatever a statement's text is, the next one is its own tenant's, and PostgreSQL finds the same fault with it,
 // at the same place, as without the guard.
 func FuzzSQL(f *testing.F) {
-	w := newFuzzWorld(f)
+	w := newFuzzed(f)
 	for n, query := range []string{
 		"", ";", "SELECT 1", "SELECT 1; SELECT 2", "SELECT body FROM notes -- ", "SELECT body FROM notes /* ", "/* /* */ */ SELECT 1", "--", "-- \n SELECT 1",
 		"SELECT $$x$$", "SELECT $a$ $$ $b$ $a$", "SELECT $a$ unfinished", "SELECT 'unfinished", `SELECT "unfinished`, `SELECT E'\'`, "SELECT U&'\\0041'",
@@ -151,7 +146,7 @@ func FuzzSQL(f *testing.F) {
 			_, err := db.ExecContext(ctx, query)
 			return err
 		}
-		mode := modes[int(way)%len(modes)]
+		mode := testdb.Modes[int(way)%len(testdb.Modes)]
 		db := w.guarded[mode]
 		var stock, guarded *pgconn.PgError
 		if got := run(tenant(t, "a"), db); errors.As(got, &guarded) && guarded.Code == "42601" { // a syntax error
@@ -171,7 +166,7 @@ func FuzzSQL(f *testing.F) {
 
 // FuzzOptions: pgx's options among the arguments mean what they mean without the guard.
 func FuzzOptions(f *testing.F) {
-	w := newFuzzWorld(f)
+	w := newFuzzed(f)
 	f.Add([]byte{}, "x")
 	for option := range byte(10) {
 		f.Add([]byte{option}, "x'")
@@ -183,7 +178,7 @@ func FuzzOptions(f *testing.F) {
 		for _, o := range options[:min(len(options), 8)] {
 			switch o % 10 {
 			case 0, 1, 2, 3, 4:
-				args = append(args, modes[o%10])
+				args = append(args, testdb.Modes[o%10])
 			case 5:
 				args = append(args, pgx.QueryResultFormats{pgx.TextFormatCode})
 			case 6:

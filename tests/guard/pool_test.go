@@ -78,8 +78,8 @@ func pools(t *testing.T, cfg *pgx.ConnConfig) map[string]struct {
 // TestSupported: what can be guarded is, and what can't be is refused with a reason.
 func TestSupported(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	for name, pool := range pools(t, config(t, w.App, pgx.QueryExecModeCacheStatement)) {
+	d := newDatabase(t)
+	for name, pool := range pools(t, config(t, d.App, pgx.QueryExecModeCacheStatement)) {
 		t.Run(name, func(t *testing.T) {
 			db := guard.Borrow(pool.db, guard.Config{Setting: setting})
 			defer db.Close()
@@ -110,8 +110,8 @@ func TestSupported(t *testing.T) {
 // TestOpenForeign: a direct connector is looked at too.
 func TestOpenForeign(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	connector := stdlib.GetConnector(*config(t, w.App, pgx.QueryExecModeExec))
+	d := newDatabase(t)
+	connector := stdlib.GetConnector(*config(t, d.App, pgx.QueryExecModeExec))
 	db := guard.Open(wrapping{connector, func(c driver.Conn) driver.Conn { return opaque{c} }}, guard.Config{Setting: setting})
 	defer db.Close()
 	require.ErrorContains(t, db.PingContext(t.Context()), "guard_test.opaque")
@@ -125,11 +125,11 @@ func TestOpenForeign(t *testing.T) {
 	require.ErrorContains(t, err, "tenancy")
 }
 
-// TestLimits: the lender's limits hold, and its idle connections are used again.
-func TestLimits(t *testing.T) {
+// TestPoolLimitsOfLenderHold: the lender's limits hold, and its idle connections are used again.
+func TestPoolLimitsOfLenderHold(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.app(t, way{mode: pgx.QueryExecModeCacheStatement})
+	d := newDatabase(t)
+	p := d.app(t, way{mode: pgx.QueryExecModeCacheStatement})
 	ctx := tenant(t, "a")
 	for range 10 {
 		require.Equal(t, []string{"a1", "a2"}, p.notes(ctx, t))

@@ -53,12 +53,12 @@ var readOnlySteps = [][]string{
 // later.
 func TestReadOnlyBypassNeverWrites(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asSuper(t, `CREATE PROCEDURE wipe() LANGUAGE plpgsql AS $$ BEGIN COMMIT; SET ROLE "`+w.Admin.Role+`"; DELETE FROM notes; COMMIT; END $$;
+	d := newDatabase(t)
+	d.AsSuperuser(t, `CREATE PROCEDURE wipe() LANGUAGE plpgsql AS $$ BEGIN COMMIT; SET ROLE "`+d.Admin.Role+`"; DELETE FROM notes; COMMIT; END $$;
 		CREATE FUNCTION wiped() RETURNS void LANGUAGE sql AS 'DELETE FROM notes'`)
-	admin := open(t, config(t, w.Admin, pgx.QueryExecModeExec))
+	admin := open(t, config(t, d.Admin, pgx.QueryExecModeExec))
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.bypass(t, way, nil)
+		p := d.bypass(t, way, nil)
 		ctx := bypassing(guard.Bypass{Reason: "look", ReadOnly: true})
 		kept := func(sent ...string) {
 			t.Helper()
@@ -67,7 +67,7 @@ func TestReadOnlyBypassNeverWrites(t *testing.T) {
 			require.Equal(t, everything, all, sent)
 		}
 		for _, escape := range escapes {
-			escape = strings.ReplaceAll(escape, "ROLE\"", w.Admin.Role+`"`)
+			escape = strings.ReplaceAll(escape, "ROLE\"", d.Admin.Role+`"`)
 			for _, query := range []bool{false, true} {
 				for name, through := range throughs(ctx, t, p) {
 					q, end := through()
@@ -105,9 +105,9 @@ func TestReadOnlyBypassNeverWrites(t *testing.T) {
 // TestReadOnlyBypassRefusesReadWriteFirst: PostgreSQL's own reasons.
 func TestReadOnlyBypassRefusesReadWriteFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.bypass(t, way, nil)
+		p := d.bypass(t, way, nil)
 		ctx := bypassing(guard.Bypass{Reason: "look", ReadOnly: true})
 		for _, through := range throughs(ctx, t, p) {
 			for text, state := range map[string]string{

@@ -10,10 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-// TestRefusals sends statements that the guard refuses, and sees that nothing arrives.
-func TestRefusals(t *testing.T) {
+// TestRefusedStatementIsNotSent sends statements that the guard refuses, and sees that nothing arrives.
+func TestRefusedStatementIsNotSent(t *testing.T) {
 	t.Parallel()
 	for name, ctx := range map[string]context.Context{
 		"no decision":   context.Background(),
@@ -25,20 +26,20 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			d := newDatabase(t)
 			for _, direct := range []bool{false, true} {
-				for _, mode := range modes {
-					p := w.app(t, way{mode: mode, direct: direct})
+				for _, mode := range testdb.Modes {
+					p := d.app(t, way{mode: mode, direct: direct})
 					require.NoError(t, p.PingContext(ctx), "a ping needs no tenant")
 					before := p.sent.Load()
 					refuseAll(ctx, t, p)
 					require.Equal(t, before, p.sent.Load(), "nothing may be sent")
 				}
 			}
-			require.Empty(t, w.arrived(t, w.App))
-			p := w.app(t, way{mode: pgx.QueryExecModeExec})
+			require.Empty(t, d.arrived(t, d.App))
+			p := d.app(t, way{mode: pgx.QueryExecModeExec})
 			p.requireFree(t)
-			require.NotEmpty(t, w.arrived(t, w.App), "the log would have shown it")
+			require.NotEmpty(t, d.arrived(t, d.App), "the log would have shown it")
 		})
 	}
 }
@@ -90,11 +91,11 @@ func refuseAll(ctx context.Context, t *testing.T, p *pool) {
 
 }
 
-// TestNoInheritance: a context that says nothing inherits its transaction's tenant; one that says nonsense does not.
-func TestNoInheritance(t *testing.T) {
+// TestTransactionTenantIsInheritedBySilentContextOnly: a context that says nothing inherits its transaction's tenant; one that says nonsense does not.
+func TestTransactionTenantIsInheritedBySilentContextOnly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.app(t, way{mode: pgx.QueryExecModeCacheStatement})
+	d := newDatabase(t)
+	p := d.app(t, way{mode: pgx.QueryExecModeCacheStatement})
 	tx, err := p.BeginTx(tenant(t, "a"), nil)
 	require.NoError(t, err)
 	defer tx.Rollback()
@@ -104,12 +105,12 @@ func TestNoInheritance(t *testing.T) {
 	require.Equal(t, []string{"a1", "a2"}, p.notesOf(context.Background(), t, tx), "nothing was lost by it")
 }
 
-// TestEmptyTransaction sees that a transaction without a statement costs nothing.
-func TestEmptyTransaction(t *testing.T) {
+// TestTransactionWithoutStatementCostsNothing sees that a transaction without a statement costs nothing.
+func TestTransactionWithoutStatementCostsNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx, cancel := context.WithCancel(tenant(t, "a"))
 		defer cancel()
 		require.NoError(t, p.PingContext(ctx))

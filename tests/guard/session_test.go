@@ -160,13 +160,13 @@ func origin(ctx context.Context, sql string, built bool) context.Context {
 // pool without the guard.
 func TestSessionKeepsNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	replace := strings.NewReplacer("{admin}", w.Admin.Role, "{app}", w.App.Role)
+	d := newDatabase(t)
+	replace := strings.NewReplacer("{admin}", d.Admin.Role, "{app}", d.App.Role)
 	eachPool(t, func(t *testing.T, way way) {
 		for _, k := range allKept {
 			for _, leave := range leaving {
 				t.Run(k.name+"/"+leave.name, func(t *testing.T) {
-					p := w.app(t, way)
+					p := d.app(t, way)
 					err := leave.run(tenant(t, "a"), p, replace.Replace(k.leave))
 					if errors.Is(err, errNotThisWay) {
 						return
@@ -191,10 +191,10 @@ func TestSessionKeepsNothing(t *testing.T) {
 // TestSessionForgetsSequences: no tenant learns the number that another one's row has got.
 func TestSessionForgetsSequences(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+w.App.Role)
+	d := newDatabase(t)
+	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		insert := `INSERT INTO "notes" ("body") VALUES ($1)`
 		n := 0
 		create := func(q queryer, id string) {
@@ -233,9 +233,9 @@ func TestSessionForgetsSequences(t *testing.T) {
 // TestSessionForgetsSeed: a tenant that has set the seed of random() does not know what the next one draws.
 func TestSessionForgetsSeed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		drawn := map[string]bool{}
 		for range 3 {
 			_, err := p.ExecContext(tenant(t, "a"), `SELECT setseed(0.5)`)
@@ -249,9 +249,9 @@ func TestSessionForgetsSeed(t *testing.T) {
 // TestSessionOfConnectHook: what the application's connect hook and its DSN have set survives each cleaning.
 func TestSessionOfConnectHook(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		cfg := config(t, w.App, way.mode)
+		cfg := config(t, d.App, way.mode)
 		cfg.RuntimeParams["lock_timeout"] = "7s"
 		cfg.RuntimeParams["my.dsn"] = "kept"
 		hook := stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
@@ -292,9 +292,9 @@ func TestSessionOfConnectHook(t *testing.T) {
 // else a row.
 func TestSessionPreparedByName(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		built := `SELECT "body" FROM "notes" ORDER BY "body"`
 		read := func(id string) []string {
 			ctx := origin(tenant(t, id), built, true)
@@ -304,7 +304,7 @@ func TestSessionPreparedByName(t *testing.T) {
 		}
 		require.Equal(t, []string{"a1", "a2"}, read("a"))
 		require.Equal(t, []string{"b1"}, read("b"))
-		for _, role := range []string{"none", w.Admin.Role} {
+		for _, role := range []string{"none", d.Admin.Role} {
 			_, err := p.ExecContext(tenant(t, "b"), `DO $do$
 				DECLARE s record;
 				BEGIN
@@ -329,9 +329,9 @@ func TestSessionPreparedByName(t *testing.T) {
 // TestSessionOutOfResources: a session for which the server has run out of something ends, and gives back what it holds.
 func TestSessionOutOfResources(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		for _, state := range []string{"53200", "53300", "XX000"} {
 			before := way.one(tenant(t, "a"), t, p, `SELECT pg_backend_pid()::text`)
 			_, err := p.ExecContext(tenant(t, "a"), `DO $$ BEGIN RAISE EXCEPTION 'out' USING ERRCODE = '`+state+`'; END $$`)
@@ -345,9 +345,9 @@ func TestSessionOutOfResources(t *testing.T) {
 // stay.
 func TestSessionHeldForTwoTenants(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		_, err = c.ExecContext(tenant(t, "a"), `SELECT pg_advisory_lock(7); CREATE TEMP TABLE mine AS SELECT * FROM notes`)
@@ -363,14 +363,14 @@ func TestSessionHeldForTwoTenants(t *testing.T) {
 // TestSessionIsLookedAt: what a trigger or someone without the guard has left is found before a statement runs.
 func TestSessionIsLookedAt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			CREATE TEMP TABLE IF NOT EXISTS notes AS SELECT 'forged' AS body;
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
 	eachPool(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		insert, read := `INSERT INTO "shared" ("id") VALUES (1)`, `SELECT "body" FROM "notes" ORDER BY "body"`
 		for range 3 {
 			_, err := p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
@@ -405,8 +405,8 @@ func TestSessionIsLookedAt(t *testing.T) {
 // TestSessionCleanAlways: what a trigger leaves that the guard does not look for is cleaned away where that is asked for.
 func TestSessionCleanAlways(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	d := newDatabase(t)
+	d.AsOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			PERFORM set_config('my.secret', current_setting('app.tenant_id'), false);
 			RETURN NULL;
 		END $$;
@@ -414,7 +414,7 @@ func TestSessionCleanAlways(t *testing.T) {
 	insert, look := `INSERT INTO "shared" ("id") VALUES ($1)`, `SELECT coalesce(current_setting('my.secret', true), '')`
 	eachWay(t, func(t *testing.T, way way) {
 		for always, want := range map[bool]string{true: "", false: "a"} {
-			p := guarded(t, way, config(t, w.App, way.mode), guard.Config{CleanAlways: always})
+			p := guarded(t, way, config(t, d.App, way.mode), guard.Config{CleanAlways: always})
 			_, err := way.exec(tenant(t, "a"), t, p, insert, 1)
 			require.NoError(t, err)
 			require.Equal(t, want, way.one(tenant(t, "b"), t, p, look), "always: %v", always)

@@ -21,20 +21,20 @@ var hostileIDs = []string{
 	"\x01\x7f", "null", "none", "default",
 }
 
-// TestHostileIDs sees each id arrive as it is, in every mode, whatever SQL text the statement itself is.
-func TestHostileIDs(t *testing.T) {
+// TestTenantWithHostileID sees each id arrive as it is, in every mode, whatever SQL text the statement itself is.
+func TestTenantWithHostileID(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	for _, conforming := range []string{"on", "off"} {
 		t.Run("standard_conforming_strings="+conforming, func(t *testing.T) {
 			eachWay(t, func(t *testing.T, way way) {
-				cfg := config(t, w.App, way.mode)
+				cfg := config(t, d.App, way.mode)
 				cfg.RuntimeParams["standard_conforming_strings"] = conforming
 				cfg.RuntimeParams["escape_string_warning"] = "off"
 				p := guarded(t, way, cfg, guard.Config{})
 				for _, id := range hostileIDs {
 					ctx := tenant(t, id)
-					want := id + "|" + w.App.Role
+					want := id + "|" + d.App.Role
 					require.Equal(t, want, way.one(ctx, t, p, currentSQL))
 					if conforming == "on" || way.prepared || way.mode != pgx.QueryExecModeSimpleProtocol {
 						// pgx writes no arguments into SQL text where strings don't conform.
@@ -58,18 +58,18 @@ func TestHostileIDs(t *testing.T) {
 	}
 }
 
-// TestOtherEncoding: bytes of UTF-8 are another text where the connection takes them for LATIN1, perhaps another
+// TestTenantInOtherEncoding: bytes of UTF-8 are another text where the connection takes them for LATIN1, perhaps another
 // tenant's id.
-func TestOtherEncoding(t *testing.T) {
+func TestTenantInOtherEncoding(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		cfg := config(t, w.App, way.mode)
+		cfg := config(t, d.App, way.mode)
 		cfg.RuntimeParams["client_encoding"] = "LATIN1"
 		p := guarded(t, way, cfg, guard.Config{})
 		_, err := way.query(tenant(t, "é"), t, p, currentSQL)
 		require.ErrorContains(t, err, "client_encoding")
-		require.Equal(t, "a|"+w.App.Role, way.one(tenant(t, "a"), t, p, currentSQL))
+		require.Equal(t, "a|"+d.App.Role, way.one(tenant(t, "a"), t, p, currentSQL))
 		p.requireFree(t)
 	})
 }
@@ -80,10 +80,10 @@ func (p *pool) inside(t *testing.T) string {
 	return p.one(context.Background(), t, p.inner, currentSQL)
 }
 
-// TestNothingStays looks at the connection between the statements.
-func TestNothingStays(t *testing.T) {
+// TestTenantDoesNotStayOnConnection looks at the connection between the statements.
+func TestTenantDoesNotStayOnConnection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		if way.direct {
 			return // nobody else has its connection: see TestSessionSettings
@@ -126,15 +126,15 @@ func TestNothingStays(t *testing.T) {
 				return tx.Rollback()
 			},
 		} {
-			for _, role := range []string{"", w.Admin.Role} {
-				p := guarded(t, way, config(t, w.App, way.mode), guard.Config{Role: role, Bypass: role != ""})
+			for _, role := range []string{"", d.Admin.Role} {
+				p := guarded(t, way, config(t, d.App, way.mode), guard.Config{Role: role, Bypass: role != ""})
 				ctx = guard.WithBypass(tenant(t, "a"), guard.Bypass{Reason: "test"})
 				if role == "" {
 					require.NoError(t, run(p), name)
 				} else {
 					require.Equal(t, "|"+role, way.one(ctx, t, p, currentSQL))
 				}
-				require.Equal(t, "|"+w.App.Role, p.inside(t), name)
+				require.Equal(t, "|"+d.App.Role, p.inside(t), name)
 			}
 		}
 	})
@@ -143,37 +143,37 @@ func TestNothingStays(t *testing.T) {
 // TestSessionSettings: what raw SQL sets for the session stays on a pooled connection, and must mean nothing.
 func TestSessionSettings(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	traps := []string{
 		`SET app.tenant_id = 'b'`,
 		`SET SESSION app.tenant_id = 'b'`,
 		`SELECT set_config('app.tenant_id', 'b', false)`,
-		`SET ROLE ` + w.Admin.Role,
-		`SET ROLE ` + w.Admin.Role + `; SET app.tenant_id = 'b'`,
-		`SET SESSION ROLE ` + w.Admin.Role,
+		`SET ROLE ` + d.Admin.Role,
+		`SET ROLE ` + d.Admin.Role + `; SET app.tenant_id = 'b'`,
+		`SET SESSION ROLE ` + d.Admin.Role,
 		`SET search_path = pg_catalog, public`,
 		`COMMIT; SET app.tenant_id = 'b'`,
-		`DO $$ BEGIN PERFORM set_config('role', '` + w.Admin.Role + `', false); END $$`,
+		`DO $$ BEGIN PERFORM set_config('role', '` + d.Admin.Role + `', false); END $$`,
 	}
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		for _, trap := range traps {
 			_, err := p.ExecContext(tenant(t, "b"), trap)
 			require.NoError(t, err, trap)
 			require.Equal(t, []string{"a1", "a2"}, p.notes(tenant(t, "a"), t), trap)
 			require.Empty(t, p.notes(guard.WithoutTenant(context.Background()), t), trap)
-			require.Equal(t, "|"+w.App.Role, way.one(guard.WithoutTenant(context.Background()), t, p, currentSQL), trap)
+			require.Equal(t, "|"+d.App.Role, way.one(guard.WithoutTenant(context.Background()), t, p, currentSQL), trap)
 
 			tx, err := p.BeginTx(tenant(t, "a"), nil)
 			require.NoError(t, err)
-			require.Equal(t, "a|"+w.App.Role, way.one(tenant(t, "a"), t, tx, currentSQL), trap)
+			require.Equal(t, "a|"+d.App.Role, way.one(tenant(t, "a"), t, tx, currentSQL), trap)
 			// The same from within, and for as long as the transaction lasts.
 			if _, err := tx.Exec(trap); err == nil {
 				rows, err := way.query(tenant(t, "a"), t, tx, currentSQL)
 				if err == nil {
 					got, err := texts(rows, nil)
 					require.NoError(t, err)
-					require.Equal(t, []string{"a|" + w.App.Role}, got, trap)
+					require.Equal(t, []string{"a|" + d.App.Role}, got, trap)
 				} else {
 					require.ErrorContains(t, err, "already ended", trap)
 				}
@@ -182,7 +182,7 @@ func TestSessionSettings(t *testing.T) {
 			require.Equal(t, []string{"a1", "a2"}, p.notes(tenant(t, "a"), t), trap)
 		}
 		// What raw SQL has begun and not ended goes with its connection.
-		_, err := p.ExecContext(tenant(t, "b"), `BEGIN; SET LOCAL ROLE `+w.Admin.Role)
+		_, err := p.ExecContext(tenant(t, "b"), `BEGIN; SET LOCAL ROLE `+d.Admin.Role)
 		require.NoError(t, err)
 		p.requireFree(t)
 	})

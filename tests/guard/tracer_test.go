@@ -96,10 +96,10 @@ func (tr *tracer) take(t *testing.T) []string {
 // TestTracers: users' tracing hangs on pgx's tracers. They see the user's statements and nothing of the tenant.
 func TestTracers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		tr := &tracer{}
-		cfg := config(t, w.App, way.mode)
+		cfg := config(t, d.App, way.mode)
 		cfg.Tracer = tr
 		p := guarded(t, way, cfg, guard.Config{})
 		const secret = "the-tenants-secret-id"
@@ -163,10 +163,10 @@ func TestTracers(t *testing.T) {
 // TestTracePrepare: preparing is traced when it happens, under the user's SQL.
 func TestTracePrepare(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		tr := &tracer{}
-		cfg := config(t, w.App, way.mode)
+		cfg := config(t, d.App, way.mode)
 		cfg.Tracer = tr
 		p := guarded(t, way, cfg, guard.Config{})
 		const sql = `SELECT $1::int`

@@ -1,16 +1,13 @@
 package guard_test
 
 import (
-	"context"
 	"database/sql"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
 // procedures are some that write, and commit in between.
@@ -28,22 +25,9 @@ const procedures = `
 		RAISE EXCEPTION 'prepared statement "tenancy_x" does not exist' USING ERRCODE = state;
 	END $$`
 
-// asSuper runs SQL as the server's superuser, in this database.
-func (w *world) asSuper(t *testing.T, sql string) {
+func (d *database) logged(t *testing.T) []string {
 	t.Helper()
-	cfg, err := pgx.ParseConfig(pgserver.Shared(t).DSN())
-	require.NoError(t, err)
-	cfg.Database, cfg.DefaultQueryExecMode = w.Name, pgx.QueryExecModeExec
-	c, err := pgx.ConnectConfig(context.Background(), cfg)
-	require.NoError(t, err)
-	defer c.Close(context.Background())
-	_, err = c.Exec(context.Background(), sql)
-	require.NoError(t, err)
-}
-
-func (w *world) logged(t *testing.T) []string {
-	t.Helper()
-	lines, err := texts(w.owner.Query(`WITH all_lines AS (DELETE FROM log RETURNING *)
+	lines, err := texts(d.owner.Query(`WITH all_lines AS (DELETE FROM log RETURNING *)
 		SELECT concat_ws('|', who, line) FROM all_lines ORDER BY id`))
 	require.NoError(t, err)
 	return lines
@@ -52,14 +36,14 @@ func (w *world) logged(t *testing.T) []string {
 // TestProcedureThatCommits: it runs to its end with its tenant, or not at all; and runs where it works for no tenant.
 func TestProcedureThatCommits(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, procedures)
+	d := newDatabase(t)
+	d.AsOwner(t, procedures)
 	calls := []string{
 		`CALL purge(1)`, `/* CALL */ call purge(1)`, `-- x` + "\n" + `CALL purge(1);`,
 		`DO $$ BEGIN CALL purge(1); END $$`, `DO $$ BEGIN INSERT INTO log (line) VALUES ('before'); COMMIT; INSERT INTO log (line) VALUES ('after'); END $$`,
 	}
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		for _, call := range calls {
 			for _, through := range []string{"pool", "GORM", "transaction", "connection"} {
 				ctx := tenant(t, "a")
@@ -79,7 +63,7 @@ func TestProcedureThatCommits(t *testing.T) {
 				_, err := way.exec(ctx, t, q, call)
 				require.ErrorContains(t, err, "2D000", "%s: %s", through, call)
 				require.ErrorContains(t, err, "WithoutTenant", "what to do")
-				require.Empty(t, w.logged(t), "%s: %s", through, call)
+				require.Empty(t, d.logged(t), "%s: %s", through, call)
 				switch q := q.(type) {
 				case *sql.Tx:
 					require.NoError(t, q.Rollback())
@@ -91,61 +75,61 @@ func TestProcedureThatCommits(t *testing.T) {
 		if !way.prepared {
 			_, err := p.ExecContext(tenant(t, "a"), `CALL purge($1)`, 1)
 			require.ErrorContains(t, err, "2D000")
-			require.Empty(t, w.logged(t))
+			require.Empty(t, d.logged(t))
 		}
 		p.requireFree(t)
 
 		_, err := way.exec(guard.WithoutTenant(t.Context()), t, p, `CALL purge(1)`)
 		require.NoError(t, err)
-		require.Equal(t, []string{w.App.Role + "|", w.App.Role + "|"}, w.logged(t), "for no tenant it sees nothing, before and after")
+		require.Equal(t, []string{d.App.Role + "|", d.App.Role + "|"}, d.logged(t), "for no tenant it sees nothing, before and after")
 		if !way.prepared {
 			_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge($1)`, 1)
 			require.NoError(t, err)
-			require.Len(t, w.logged(t), 2)
+			require.Len(t, d.logged(t), 2)
 		}
-		_, err = p.ExecContext(tenant(t, "a"), `SET app.tenant_id = 'a'; SET ROLE `+w.Admin.Role)
+		_, err = p.ExecContext(tenant(t, "a"), `SET app.tenant_id = 'a'; SET ROLE `+d.Admin.Role)
 		require.NoError(t, err)
 		_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge(1)`)
 		require.NoError(t, err)
-		require.Equal(t, []string{w.App.Role + "|", w.App.Role + "|"}, w.logged(t))
+		require.Equal(t, []string{d.App.Role + "|", d.App.Role + "|"}, d.logged(t))
 
 		// On a pool that sets a role, a commit would end it.
-		asAdmin := guarded(t, way, config(t, w.App, way.mode), guard.Config{Role: w.Admin.Role})
+		asAdmin := guarded(t, way, config(t, d.App, way.mode), guard.Config{Role: d.Admin.Role})
 		_, err = way.exec(guard.WithoutTenant(t.Context()), t, asAdmin, `CALL purge(1)`)
 		require.ErrorContains(t, err, "2D000")
-		require.Empty(t, w.logged(t))
+		require.Empty(t, d.logged(t))
 	})
 }
 
 // TestRetryOnServersWordOnly: what failed with an error that SQL has raised is not sent again.
 func TestRetryOnServersWordOnly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, procedures)
+	d := newDatabase(t)
+	d.AsOwner(t, procedures)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		for _, state := range []string{"0A000", "26000", "08P01", "25001", "42704"} {
 			_, err := way.exec(guard.WithoutTenant(t.Context()), t, p, `CALL fails($1)`, state)
 			require.ErrorContains(t, err, state)
-			require.Equal(t, []string{state}, w.logged(t), "once")
+			require.Equal(t, []string{state}, d.logged(t), "once")
 
 			_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `INSERT INTO log (line) VALUES ('x'); COMMIT; EXECUTE nowhere`)
 			require.ErrorContains(t, err, "26000")
-			require.Len(t, w.logged(t), 1)
+			require.Len(t, d.logged(t), 1)
 		}
 		// The guard's own marks count only where the guard has asked for them.
 		for _, mark := range []string{"session_is_not_clean", "transaction_was_ended", "table_is_not_isolated", "statements_were_prepared_by_sql"} {
 			_, err := p.ExecContext(guard.WithoutTenant(t.Context()), `INSERT INTO log (line) VALUES ('x'); COMMIT; SELECT current_setting('tenancy.`+mark+`')`)
 			require.ErrorContains(t, err, "42704")
-			require.Len(t, w.logged(t), 1, mark)
+			require.Len(t, d.logged(t), 1, mark)
 		}
 		// A statement that cannot run in a transaction is sent alone only if nothing went before it.
 		_, err := p.ExecContext(guard.WithoutTenant(t.Context()), `INSERT INTO log (line) VALUES ('x'); COMMIT; VACUUM log`)
 		require.ErrorContains(t, err, "25001")
-		require.Len(t, w.logged(t), 1)
+		require.Len(t, d.logged(t), 1)
 		_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `DO $$ BEGIN INSERT INTO log (line) VALUES ('x'); EXECUTE 'VACUUM log'; END $$`)
 		require.ErrorContains(t, err, "25001")
-		require.Empty(t, w.logged(t))
+		require.Empty(t, d.logged(t))
 	})
 }
 
@@ -153,13 +137,13 @@ func TestRetryOnServersWordOnly(t *testing.T) {
 // that policies do not bind stays.
 func TestTransactionKeepsRole(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	reports, auditor := w.App.Role+"_reports", w.App.Role+"_auditor"
-	w.asSuper(t, `CREATE ROLE `+reports+` NOLOGIN; CREATE ROLE `+auditor+` NOLOGIN; GRANT `+reports+`, `+auditor+` TO `+w.App.Role)
-	t.Cleanup(func() { w.asSuper(t, `DROP OWNED BY `+reports+`, `+auditor+`; DROP ROLE `+reports+`, `+auditor) })
-	w.asOwner(t, `GRANT SELECT ON notes TO `+reports+`, `+auditor+`; CREATE POLICY all_rows ON notes TO `+auditor+` USING (true)`)
+	d := newDatabase(t)
+	reports, auditor := d.App.Role+"_reports", d.App.Role+"_auditor"
+	d.AsSuperuser(t, `CREATE ROLE `+reports+` NOLOGIN; CREATE ROLE `+auditor+` NOLOGIN; GRANT `+reports+`, `+auditor+` TO `+d.App.Role)
+	t.Cleanup(func() { d.AsSuperuser(t, `DROP OWNED BY `+reports+`, `+auditor+`; DROP ROLE `+reports+`, `+auditor) })
+	d.AsOwner(t, `GRANT SELECT ON notes TO `+reports+`, `+auditor+`; CREATE POLICY all_rows ON notes TO `+auditor+` USING (true)`)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		for _, take := range []string{`SET LOCAL ROLE `, `SET ROLE `} {
 			ctx := tenant(t, "a")
 			tx := begin(ctx, t, p, nil)
@@ -176,7 +160,7 @@ func TestTransactionKeepsRole(t *testing.T) {
 			_, err = way.exec(ctx, t, tx, take+auditor)
 			require.NoError(t, err)
 			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
-			require.Equal(t, "a|"+w.App.Role, way.one(ctx, t, tx, currentSQL))
+			require.Equal(t, "a|"+d.App.Role, way.one(ctx, t, tx, currentSQL))
 			require.NoError(t, tx.Rollback())
 
 			tx = begin(ctx, t, p, nil)
@@ -184,7 +168,7 @@ func TestTransactionKeepsRole(t *testing.T) {
 			require.NoError(t, err)
 			_, err = way.exec(ctx, t, tx, `RESET ROLE`)
 			require.NoError(t, err)
-			require.Equal(t, "a|"+w.App.Role, way.one(ctx, t, tx, currentSQL), "its own again")
+			require.Equal(t, "a|"+d.App.Role, way.one(ctx, t, tx, currentSQL), "its own again")
 			require.NoError(t, tx.Commit())
 		}
 	})
@@ -194,9 +178,9 @@ func TestTransactionKeepsRole(t *testing.T) {
 // or not, and the snapshot is taken after the lock.
 func TestTransactionBeginsWithoutSnapshot(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p, other := w.app(t, way), w.app(t, way)
+		p, other := d.app(t, way), d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, first := range []string{
 			`SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`, `SET LOCAL lock_timeout = '1s'`, `SHOW lock_timeout`, `LOCK TABLE shared`,
@@ -226,9 +210,9 @@ func TestTransactionBeginsWithoutSnapshot(t *testing.T) {
 // TestTransactionChain: a transaction that SQL has ended and begun again is not taken for the one that was begun.
 func TestTransactionChain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, end := range []string{
 			`COMMIT AND CHAIN`, `ROLLBACK AND CHAIN`, `COMMIT; BEGIN`, `ROLLBACK; BEGIN`, `END AND CHAIN`, `ABORT AND CHAIN`,
@@ -265,18 +249,18 @@ func TestTransactionChain(t *testing.T) {
 // last.
 func TestTransactionDeferredTrigger(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, procedures+`;
+	d := newDatabase(t)
+	d.AsOwner(t, procedures+`;
 		CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			INSERT INTO log (who, line) SELECT current_user || '|' || current_setting('app.tenant_id', true), string_agg(body, ',' ORDER BY body) FROM notes;
 			RETURN NULL;
 		END $$;
 		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON shared DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()`)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, last := range []string{
-			`SET LOCAL app.tenant_id = 'b'`, `SET LOCAL ROLE ` + w.Admin.Role, `SET app.tenant_id = 'b'`, `RESET ALL`,
+			`SET LOCAL app.tenant_id = 'b'`, `SET LOCAL ROLE ` + d.Admin.Role, `SET app.tenant_id = 'b'`, `RESET ALL`,
 			`SELECT set_config('app.tenant_id', 'b', true)`,
 		} {
 			tx := begin(ctx, t, p, nil)
@@ -285,7 +269,7 @@ func TestTransactionDeferredTrigger(t *testing.T) {
 			_, err = way.exec(ctx, t, tx, last)
 			require.NoError(t, err)
 			require.NoError(t, tx.Commit())
-			require.Equal(t, []string{w.App.Role + "|a|a1,a2"}, w.logged(t), last)
+			require.Equal(t, []string{d.App.Role + "|a|a1,a2"}, d.logged(t), last)
 		}
 	})
 }

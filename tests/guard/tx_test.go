@@ -22,10 +22,10 @@ func begin(ctx context.Context, t *testing.T, p *pool, opts *sql.TxOptions) *sql
 // TestTxOptions: isolation and read-only are in force, and gone afterwards.
 func TestTxOptions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	const show = `SELECT current_setting('transaction_isolation') || '|' || current_setting('transaction_read_only')`
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for level, want := range map[sql.IsolationLevel]string{
 			sql.LevelDefault: "read committed", sql.LevelReadUncommitted: "read uncommitted",
@@ -60,23 +60,23 @@ func TestTxOptions(t *testing.T) {
 	})
 }
 
-// TestReassertion: what user SQL changes within a transaction holds for no other statement.
-func TestReassertion(t *testing.T) {
+// TestTransactionAssertsTenantAgain: what user SQL changes within a transaction holds for no other statement.
+func TestTransactionAssertsTenantAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		tx := begin(ctx, t, p, nil)
-		want := "a|" + w.App.Role
+		want := "a|" + d.App.Role
 		_, err := tx.ExecContext(ctx, `SAVEPOINT before`)
 		require.NoError(t, err)
 		for _, trap := range []string{
 			`SET LOCAL app.tenant_id = 'b'`,
 			`SET app.tenant_id = 'b'`,
 			`RESET app.tenant_id`,
-			`SET LOCAL ROLE ` + w.Admin.Role,
-			`SET LOCAL ROLE ` + w.Admin.Role + `; SAVEPOINT admin`,
+			`SET LOCAL ROLE ` + d.Admin.Role,
+			`SET LOCAL ROLE ` + d.Admin.Role + `; SAVEPOINT admin`,
 			`ROLLBACK TO SAVEPOINT admin`,
 			`ROLLBACK TO SAVEPOINT before`,
 			`RESET ROLE`,
@@ -97,12 +97,12 @@ func TestReassertion(t *testing.T) {
 	})
 }
 
-// TestSavepoints: a failed statement aborts the transaction, which takes nothing but its end or a ROLLBACK TO SAVEPOINT.
-func TestSavepoints(t *testing.T) {
+// TestTransactionSavepoints: a failed statement aborts the transaction, which takes nothing but its end or a ROLLBACK TO SAVEPOINT.
+func TestTransactionSavepoints(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		tx := begin(ctx, t, p, nil)
 		exec := func(sql string, args ...any) error {
@@ -136,9 +136,9 @@ func TestSavepoints(t *testing.T) {
 // not allow it; ROLLBACK TO SAVEPOINT must come through all the same.
 func TestForgottenInAbortedTx(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		require.Equal(t, []string{"a1", "a2"}, p.notes(ctx, t))
 		tx := begin(ctx, t, p, nil)
@@ -164,11 +164,11 @@ func TestForgottenInAbortedTx(t *testing.T) {
 // TestRawEnd: after a COMMIT or ROLLBACK in raw SQL a transaction takes nothing more.
 func TestRawEnd(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		for _, end := range []string{`COMMIT`, `ROLLBACK`, `ABORT`, `END`} {
 			for _, first := range []bool{true, false} {
-				p := w.app(t, way)
+				p := d.app(t, way)
 				ctx := tenant(t, "a")
 				tx := begin(ctx, t, p, nil)
 				if !first {
@@ -196,12 +196,12 @@ func TestRawEnd(t *testing.T) {
 	})
 }
 
-// TestCommitOfAborted gives the error of pgx.
-func TestCommitOfAborted(t *testing.T) {
+// TestTransactionCommitOfAborted gives the error of pgx.
+func TestTransactionCommitOfAborted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, sql := range []string{`SELECT 1/0`, `SELEC 1`, `SELECT nothing`} {
 			for _, first := range []bool{true, false} {
@@ -222,10 +222,10 @@ func TestCommitOfAborted(t *testing.T) {
 // TestDeferredConstraint: what PostgreSQL only finds at the commit is seen, wherever the commit is.
 func TestDeferredConstraint(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	const orphan = "23503"
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		_, err := way.exec(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
 		require.ErrorContains(t, err, orphan)
@@ -266,9 +266,9 @@ func TestDeferredConstraint(t *testing.T) {
 // TestTransactionOfTheFirst: a transaction that has no tenant belongs to the first that a statement names.
 func TestTransactionOfTheFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		a, b, none := tenant(t, "a"), tenant(t, "b"), guard.WithoutTenant(context.Background())
 		for name, begun := range map[string]context.Context{"undecided": context.Background(), "without": none} {
 			for _, before := range []bool{false, true} {
@@ -292,12 +292,12 @@ func TestTransactionOfTheFirst(t *testing.T) {
 	})
 }
 
-// TestPinned: a transaction belongs to the tenant it was begun for.
-func TestPinned(t *testing.T) {
+// TestTransactionKeepsItsTenant: a transaction belongs to the tenant it was begun for.
+func TestTransactionKeepsItsTenant(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
-		p := w.app(t, way)
+		p := d.app(t, way)
 		a, b, none := tenant(t, "a"), tenant(t, "b"), guard.WithoutTenant(context.Background())
 		for begun, tests := range map[context.Context]struct {
 			want  []string

@@ -80,8 +80,8 @@ const ownTypes = `
 // TestTypeListComplete fails when PostgreSQL has a type that the list above does not know.
 func TestTypeListComplete(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	names, err := texts(w.owner.Query(`SELECT typname FROM pg_type
+	d := newDatabase(t)
+	names, err := texts(d.owner.Query(`SELECT typname FROM pg_type
 		WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') AND typcategory <> 'A'`))
 	require.NoError(t, err)
 	require.NotEmpty(t, names)
@@ -112,14 +112,14 @@ func typeSQL(name string) string {
 	return sql.String()
 }
 
-// TestTypes reads every type through the guard and through pgx's stdlib, and finds no difference.
-func TestTypes(t *testing.T) {
+// TestTypesReadAsThroughPGX reads every type through the guard and through pgx's stdlib, and finds no difference.
+func TestTypesReadAsThroughPGX(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, ownTypes)
+	d := newDatabase(t)
+	d.AsOwner(t, ownTypes)
 	eachWay(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		into := destinationNames
 		if way.direct {
@@ -144,12 +144,12 @@ func TestTypes(t *testing.T) {
 	})
 }
 
-// TestDirectScan scans without an adapter what pgx has scanned so since Go 1.27. Before, database/sql refuses it, of the
+// TestRowsScanDirectly scans without an adapter what pgx has scanned so since Go 1.27. Before, database/sql refuses it, of the
 // guard as of pgx.
-func TestDirectScan(t *testing.T) {
+func TestRowsScanDirectly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.asOwner(t, ownTypes)
+	d := newDatabase(t)
+	d.AsOwner(t, ownTypes)
 	scans := []struct {
 		sql  string
 		into destination
@@ -167,8 +167,8 @@ func TestDirectScan(t *testing.T) {
 		{`SELECT now()`, into[chan int]()},
 	}
 	eachWay(t, func(t *testing.T, way way) {
-		stock := open(t, config(t, w.App, way.mode))
-		p := w.app(t, way)
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
 		ctx := tenant(t, "a")
 		for _, s := range scans {
 			scan := func(q queryer) string {

@@ -68,8 +68,8 @@ func (s setup) open(t testing.TB, d *database) *gorm.DB {
 		testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction = s.skipTx }))
 }
 
-// TestNoRowCrosses is the guarantee itself, over every way to open a pool and every way to send SQL.
-func TestNoRowCrosses(t *testing.T) {
+// TestStatementsKeepTenantsApart is the guarantee itself, over every way to open a pool and every way to send SQL.
+func TestStatementsKeepTenantsApart(t *testing.T) {
 	d := newDatabase(t)
 	for _, s := range setups() {
 		t.Run(s.String(), func(t *testing.T) {
@@ -87,9 +87,9 @@ func TestNoRowCrosses(t *testing.T) {
 	}
 }
 
-// TestWithoutThePlugin runs the same ways without the plugin, on a connection that no policy holds back, so that a way
+// TestStatementsCrossWithoutPlugin runs the same ways without the plugin, on a connection that no policy holds back, so that a way
 // that would pass there too is known to prove nothing.
-func TestWithoutThePlugin(t *testing.T) {
+func TestStatementsCrossWithoutPlugin(t *testing.T) {
 	d := newDatabase(t)
 	for _, way := range append(reads, writes...) {
 		t.Run(way.name, func(t *testing.T) {
@@ -104,8 +104,8 @@ func TestWithoutThePlugin(t *testing.T) {
 
 func equal(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }
 
-// TestNoDecision sends nothing in any way when the context says nothing about the tenant.
-func TestNoDecision(t *testing.T) {
+// TestStatementsWithoutDecisionSendNothing sends nothing in any way when the context says nothing about the tenant.
+func TestStatementsWithoutDecisionSendNothing(t *testing.T) {
 	d := newDatabase(t)
 	two := d.newPair(t)
 	log := &serverLog{}

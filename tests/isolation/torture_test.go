@@ -39,10 +39,10 @@ const (
 	shortDeadline = 3 * time.Millisecond
 )
 
-// TestTorture runs random work for random tenantCount on one or two connections, while contexts are cancelled, goroutines
+// TestPoolUnderTorture runs random work for random tenantCount on one or two connections, while contexts are cancelled, goroutines
 // panic, rows are left unread, settings are changed by hand and backends are killed. No tenant may see another's row, and
 // nothing may be left behind.
-func TestTorture(t *testing.T) {
+func TestPoolUnderTorture(t *testing.T) {
 	for _, maxOpen := range []int{1, 2} {
 		t.Run(fmt.Sprintf("MaxOpenConns=%d", maxOpen), func(t *testing.T) {
 			c := newChamber(t, maxOpen)

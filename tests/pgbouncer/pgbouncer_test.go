@@ -163,8 +163,8 @@ func (b *bouncer) cancellations() map[string]func(*pgx.ConnConfig) {
 	return all
 }
 
-// TestCancellation ends contexts at any time, in statements and transactions of all tenants.
-func TestCancellation(t *testing.T) {
+// TestContextEndsAtAnyTime ends contexts at any time, in statements and transactions of all tenants.
+func TestContextEndsAtAnyTime(t *testing.T) {
 	d := newDatabase(t)
 	for how, opt := range d.cancellations() {
 		for _, s := range []setup{{"cache_describe", false}, {"exec", true}, {"simple_protocol", false}} {

@@ -93,7 +93,7 @@ func TestFillOfReadOnlyColumn(t *testing.T) {
 	require.Equal(t, acme, p.TenantID)
 }
 
-func TestAssociations(t *testing.T) {
+func TestFillAssociations(t *testing.T) {
 	d := newDatabase(t)
 	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	var doctor Doctor

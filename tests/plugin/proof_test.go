@@ -48,7 +48,7 @@ type Visitor struct {
 	Doctor   *Doctor
 }
 
-func TestNotIsolated(t *testing.T) {
+func TestProofRefusesTablesNotIsolated(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.OwnerDB.AutoMigrate(&Visitor{}))
 	d.AsOwner(t,
@@ -75,7 +75,7 @@ func TestNotIsolated(t *testing.T) {
 	}
 }
 
-func TestWhyNotIsolated(t *testing.T) {
+func TestProofSaysWhyNotIsolated(t *testing.T) {
 	d := newDatabase(t)
 	for _, c := range []struct {
 		name    string
@@ -166,7 +166,7 @@ func TestProofOfMissingTable(t *testing.T) {
 	require.ErrorIs(t, db.Find(&[]Absent{}).Error, tenancy.ErrNotIsolated)
 }
 
-func TestSwitchesOfTheProof(t *testing.T) {
+func TestProofSwitches(t *testing.T) {
 	d := newDatabase(t)
 	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY")
 	require.NoError(t, d.Open(t, tenancy.Config{DangerouslySkipProof: true}).WithContext(as(acme)).Find(&[]Patient{}).Error)

@@ -10,7 +10,7 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-func TestUnsafeRoles(t *testing.T) {
+func TestRolesThatAreUnsafe(t *testing.T) {
 	d := newDatabase(t)
 	admin := d.Admin.Role
 	_, err := testdb.OpenGuarded(t, d.SuperuserDSN(t), tenancy.Config{})
@@ -33,7 +33,7 @@ func TestUnsafeRoles(t *testing.T) {
 }
 
 // A login that no policy applies to is refused, though its statements run under a role that they do apply to.
-func TestUnsafeLoginIsRefused(t *testing.T) {
+func TestLoginThatIsUnsafeIsRefused(t *testing.T) {
 	d := newDatabase(t)
 	super, bypassing, plain := d.newLogin(t, "SUPERUSER"), d.newLogin(t, "BYPASSRLS"), d.newLogin(t, "")
 	for _, c := range []struct{ login, because, remedy string }{
@@ -73,7 +73,7 @@ func TestCitusIsRefused(t *testing.T) {
 }
 
 // Roles belong to the whole server: what other tests use is put back.
-func TestInheritedAdmin(t *testing.T) {
+func TestAdminRoleInheritedIsRefused(t *testing.T) {
 	d := newDatabase(t)
 	d.AsSuperuser(t, "CREATE ROLE inherited_admin", "CREATE ROLE inheritor LOGIN INHERIT PASSWORD 'inheritor' IN ROLE inherited_admin",
 		"CREATE ROLE exempt LOGIN BYPASSRLS PASSWORD 'exempt'")

@@ -95,8 +95,8 @@ var warm = []struct {
 	{"Bypass: Create", bypassed(create), beginOfPrepared, modeTrips{trips{5, 2}, trips{5, 3}, trips{5, 2}}},
 }
 
-// TestOneRoundTripPerStatement is the promise that the plugin costs no round trip, and saves some in transactions.
-func TestOneRoundTripPerStatement(t *testing.T) {
+// TestRoundTripsOfEachStatement is the promise that the plugin costs no round trip, and saves some in transactions.
+func TestRoundTripsOfEachStatement(t *testing.T) {
 	d := newDatabase(t)
 	for _, m := range modes {
 		for _, o := range []options{skip, begin, prepared, beginOfPrepared} {
@@ -143,7 +143,7 @@ var cold = []struct {
 	{"Bypass: First", bypassed(first), 0, modeTrips{trips{2, 2}, trips{2, 2}, trips{1, 1}}},
 }
 
-func TestFirstStatement(t *testing.T) {
+func TestRoundTripsOfFirstStatement(t *testing.T) {
 	d := newDatabase(t)
 	for _, m := range modes {
 		for i, c := range append([]opener{plain}, guarded...) {

@@ -15,8 +15,8 @@ import (
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
-// TestFates: a Query is delivered or not as its fate says, and its client learns as much as a network would tell.
-func TestFates(t *testing.T) {
+// TestProxyDealsEachFate: a Query is delivered or not as its fate says, and its client learns as much as a network would tell.
+func TestProxyDealsEachFate(t *testing.T) {
 	d := pgserver.New(t)
 	direct := connect(t, d.Owner.DSN)
 	_, err := direct.Exec(t.Context(), "CREATE TABLE t (n int)")

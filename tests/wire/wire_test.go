@@ -185,7 +185,7 @@ func TestDelayedBytesSurviveTheEndOfTheSender(t *testing.T) {
 	require.Equal(t, startup(), got)
 }
 
-func TestCutAll(t *testing.T) {
+func TestProxyCutsAllConnections(t *testing.T) {
 	for name, opts := range map[string][]Option{"at once": nil, "delayed": {WithDelay(time.Hour)}} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, echo(t, "tcp", "127.0.0.1:0").Addr().String(), opts...)
