@@ -1,25 +1,19 @@
-// Package tenanttest_test tests package tenanttest against a real PostgreSQL.
-package tenanttest_test
+package check_test
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tenanttest"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
-
-func TestMain(m *testing.M) { pgserver.Main(m) }
 
 type Patient struct {
 	ID       int64
@@ -48,25 +42,12 @@ func (r *recorder) Errorf(format string, args ...any) {
 
 func (r *recorder) Log(args ...any) { r.logs = append(r.logs, fmt.Sprint(args...)) }
 
-func open(t *testing.T, dsn string) *gorm.DB {
-	t.Helper()
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
-}
-
 // recent leaves the errors of the server that the tests happen to run on out of account.
 const recent = 190000
 
-func TestCheck(t *testing.T) {
-	d := pgserver.New(t)
-	owner, app := open(t, d.Owner.DSN), open(t, d.App.DSN)
-	isolation := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+func TestTenanttestCheck(t *testing.T) {
+	d := testdb.New(t)
+	owner, isolation := d.OwnerDB, d.Isolation()
 	run := func(db *gorm.DB, i rls.Isolation, opts ...check.Option) *recorder {
 		r := &recorder{TB: t}
 		tenanttest.Check(r, db, i, append(opts, check.ServerVersion(recent))...)
@@ -77,15 +58,13 @@ func TestCheck(t *testing.T) {
 	require.Len(t, empty.errors, 1, "nothing is proved")
 	require.Contains(t, empty.errors[0], "no table has the tenant column")
 
-	_, err := isolation.Migrate(t.Context(), owner, &Patient{}, &Invoice{})
-	require.NoError(t, err)
-	require.NoError(t, app.Use(tenancy.New(tenancy.Config{})))
+	d.Migrate(t, isolation, &Patient{}, &Invoice{})
+	app := d.Open(t, tenancy.Config{})
 	for _, db := range []*gorm.DB{owner, app} {
 		require.Equal(t, &recorder{TB: t}, run(db, isolation, check.Models(&Patient{})))
 	}
 
-	require.NoError(t, owner.Exec("ALTER TABLE patients DISABLE ROW LEVEL SECURITY").Error)
-	require.NoError(t, owner.Exec("ALTER TABLE invoices ALTER COLUMN tenant_id DROP NOT NULL").Error)
+	d.AsOwner(t, "ALTER TABLE patients DISABLE ROW LEVEL SECURITY", "ALTER TABLE invoices ALTER COLUMN tenant_id DROP NOT NULL")
 	holes := run(owner, isolation)
 	require.Len(t, holes.errors, 2, "one for each hole")
 	require.True(t, strings.HasPrefix(holes.errors[0], "critical: table-not-enabled: public.patients: "), holes.errors[0])
@@ -102,19 +81,13 @@ func TestCheck(t *testing.T) {
 }
 
 // What cannot be seen is logged, and is no reason to fail.
-func TestCheckLogsWhatItCannotSee(t *testing.T) {
-	d := pgserver.New(t)
-	owner := open(t, d.Owner.DSN)
+func TestTenanttestLogsWhatItCannotSee(t *testing.T) {
+	d := testdb.New(t)
 	isolation := rls.Isolation{AppRole: d.App.Role}
-	_, err := isolation.Migrate(t.Context(), owner, &Patient{})
-	require.NoError(t, err)
-	dsn, err := url.Parse(pgserver.Shared(t).DSN())
-	require.NoError(t, err)
-	dsn.Path = "/" + d.Name
-	super := open(t, dsn.String())
-	require.NoError(t, super.Exec("REVOKE SELECT ON pg_publication FROM PUBLIC").Error)
+	d.Migrate(t, isolation, &Patient{})
+	d.AsSuperuser(t, "REVOKE SELECT ON pg_publication FROM PUBLIC")
 	r := &recorder{TB: t}
-	tenanttest.Check(r, owner, isolation, check.ServerVersion(recent))
+	tenanttest.Check(r, d.OwnerDB, isolation, check.ServerVersion(recent))
 	require.Empty(t, r.errors)
 	require.Len(t, r.logs, 1)
 	require.Contains(t, r.logs[0], "publications")
