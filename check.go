@@ -18,11 +18,11 @@ const (
 	// CheckOff does not look for holes.
 	CheckOff CheckMode = iota
 
-	// CheckWarn writes a warning to Config.Logger for each hole, and one if the database can't be checked.
+	// CheckWarn writes a warning to Config.Logger for each hole, and one if the database cannot be checked.
 	CheckWarn
 
-	// CheckRefuse returns ErrUnsafeDatabase if there is a hole of any severity, and the reason if the database can't be
-	// checked. It only warns of what the role may not see in the catalog, and of a database without any tenant's table,
+	// CheckRefuse returns ErrUnsafeDatabase if there is a hole of any severity, and the reason if the database cannot be
+	// checked. It only warns of what the role may not see in the catalog, and of a database without any tenant table,
 	// which the application may be about to make.
 	CheckRefuse
 )

@@ -11,10 +11,10 @@ import (
 )
 
 // Isolation says how tenants are kept apart in a database. The zero value is complete: it isolates by the column
-// "tenant_id" and the setting "app.tenant_id", and leaves roles alone.
+// "tenant_id" and the setting "app.tenant_id", and grants nothing to any role.
 type Isolation struct {
 	// Setting is the PostgreSQL setting that holds the current tenant. Its name has at least two parts joined by a dot, as
-	// PostgreSQL demands of settings it does not know itself. Empty means "app.tenant_id".
+	// PostgreSQL demands of settings it does not know itself, of at most 63 bytes. Empty means "app.tenant_id".
 	Setting string
 
 	// Column is the column that holds the tenant a row belongs to. Empty means "tenant_id".
@@ -34,9 +34,9 @@ type Isolation struct {
 	ReadOnlyRole string
 
 	// Backfill gives the rows of a table their tenant, when the table is older than its tenant column. Migrate calls it for
-	// each tenant's table that has rows without a tenant, in the order of the models and with join tables last, after the
+	// each tenant table that has rows without a tenant, in the order of the models and with join tables last, after the
 	// column was added and before it becomes NOT NULL. The table is qualified and quoted, fit for SQL. Statements must go
-	// through tx, the migration's transaction; policies don't hide rows from them. Nil means that such rows are an error.
+	// through tx, the migration's transaction; policies do not hide rows from them. Nil means that such rows are an error.
 	//
 	//	func(ctx context.Context, tx *gorm.DB, table string) error {
 	//		return tx.Exec("UPDATE " + table + " SET tenant_id = 'acme' WHERE tenant_id IS NULL").Error

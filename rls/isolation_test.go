@@ -1,7 +1,6 @@
 package rls
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -30,7 +29,7 @@ func TestInvalidIsolation(t *testing.T) {
 
 func TestChangeString(t *testing.T) {
 	change := Change{Table: "public.notes", Description: "create policy tenant_isolation", SQL: "CREATE POLICY …"}
-	require.Equal(t, "public.notes: create policy tenant_isolation", fmt.Sprintf("%s", change))
+	require.Equal(t, "public.notes: create policy tenant_isolation", change.String())
 }
 
 func TestUnusableDatabase(t *testing.T) {

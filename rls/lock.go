@@ -21,14 +21,14 @@ const (
 	lockSession     = "SELECT pg_try_advisory_lock($1)"
 )
 
-// tryLock takes the lock, if nobody else has it.
+// tryLock takes the lock, if no other session has it.
 func tryLock(ctx context.Context, conn gorm.ConnPool, query string) (got bool, err error) {
 	err = conn.QueryRowContext(ctx, query, migrationLock).Scan(&got)
 	return got, err
 }
 
-// await calls try until it is done. A statement that waits in PostgreSQL would hold a snapshot, for whose end CREATE INDEX
-// CONCURRENTLY waits: it and those who wait for it would wait for each other.
+// await calls try until it is done. A statement that waits in PostgreSQL would hold a snapshot, and CREATE INDEX
+// CONCURRENTLY waits for the end of all snapshots: two migrations would wait for each other.
 func await(ctx context.Context, try func() (bool, error)) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
@@ -45,14 +45,14 @@ func await(ctx context.Context, try func() (bool, error)) error {
 	}
 }
 
-// unlock gives the lock of the session back. A connection that can't is closed, which gives it back as well.
+// unlock gives the lock of the session back. A connection that cannot is closed, which gives it back as well.
 func unlock(ctx context.Context, conn *sql.Conn) {
 	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", migrationLock); err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 }
 
-// inTransaction tells whether db is a transaction of the caller's.
+// inTransaction reports whether db is a transaction of the caller's.
 func inTransaction(db *gorm.DB) bool {
 	tx, ok := db.Statement.ConnPool.(gorm.TxCommitter)
 	return ok && tx != nil

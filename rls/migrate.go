@@ -16,57 +16,59 @@ import (
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
-// Migrate runs GORM's AutoMigrate for the models and then isolates their tables. It needs the connection of the role that
-// owns the tables: a plain *gorm.DB, or a guarded one, on which a context without a decision about the tenant counts as
-// one without a tenant.
+// Migrate runs GORM's AutoMigrate for the models and then isolates their tables. It needs the connection of the role that owns the
+// tables: a plain *gorm.DB, or a guarded one, on which a context without a decision about the tenant counts as one without a tenant.
 //
-// A tenant's table gets row level security that is enabled, and forced on its owner too; the policy tenant_isolation, by
-// which rows can be seen and written only while Setting names their tenant; a tenant column that is NOT NULL and defaults
-// to the current tenant; an index that leads with this column, unless there is one; and with an AdminRole the policy
-// tenant_admin, which shows that role every row; and with a ReadOnlyRole tenant_read_only, which lets it read them. Join tables that GORM makes get the tenant column first.
+// A tenant table gets:
 //
-// Foreign keys and unique constraints are checked by PostgreSQL without regard to policies, so they get the tenant column
-// too. The primary key becomes unique together with it, for foreign keys to refer to, unless none does and another index
-// begins with the same columns. A relation between two tenants' models gets a foreign key (tenant_id, x_id) in place of
-// GORM's: no row can then refer to another tenant's, and no cascade delete one. What the tags unique and uniqueIndex name
-// is unique within a tenant; to match, ON CONFLICT must name the tenant column as well, which package tenancy adds to
-// clause.OnConflict. All have the names that GORM gives them, so that its AutoMigrate does not bring back its own, and those that are there already without the tenant
-// column are replaced. ON DELETE SET NULL and SET DEFAULT spare the tenant column, for which PostgreSQL 15 is needed; on
-// PostgreSQL 14 they become NO ACTION, as they do everywhere for ON UPDATE.
+//   - a tenant column that is NOT NULL and defaults to the current tenant; a join table that GORM makes gets the column first;
+//   - an index that begins with this column, unless there is one;
+//   - the policy tenant_isolation, which shows and accepts rows only while Setting names their tenant;
+//   - with an AdminRole the policy tenant_admin, which shows that role every row, and with a ReadOnlyRole the policy
+//     tenant_read_only, which lets that role read every row;
+//   - row level security that is enabled, and forced on its owner too.
 //
-// A tenant column with the tag -:migration is made as well; the type of one that is there stays as it is then. AutoMigrate may run
+// PostgreSQL checks foreign keys and unique constraints without regard to policies, so they get the tenant column too. The primary key
+// becomes unique together with it, so that foreign keys can refer to it, unless none does and another index begins with the same
+// columns. A relation between two tenant models gets a foreign key (tenant_id, x_id) in place of GORM's: no row can then refer to
+// another tenant's, and no cascade delete one. What the tags unique and uniqueIndex name is unique within a tenant; to match, ON
+// CONFLICT must name the tenant column as well, which package tenancy adds to clause.OnConflict. All have the names that GORM gives
+// them, so that its AutoMigrate does not bring back its own. Those that exist without the tenant column are replaced. ON DELETE SET NULL
+// and SET DEFAULT leave the tenant column alone, which needs PostgreSQL 15; on PostgreSQL 14 they become NO ACTION, as they do on all
+// versions for ON UPDATE.
+//
+// Migrate also makes a tenant column with the tag -:migration; the type of one that exists then stays as it is. AutoMigrate may run
 // after Migrate on a *gorm.DB with the plugin of package tenancy, or with Isolation itself: see Initialize.
 //
-// Partitions, and tables that inherit from a tenant's, get the policies of the whole, so that no query of a part goes around
-// them. A partition that is made later gets them when Migrate runs again; until then nobody but the owner can read it, unless
-// it is granted directly.
+// Partitions, and tables that inherit from a tenant table, get the policies of the whole, so that no query of a part goes around
+// them. A partition that is made later gets them when Migrate runs again; until then only the owner can read it, unless it is granted
+// directly.
 //
-// AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their
-// schemas, and USAGE and SELECT on their sequences; ReadOnlyRole SELECT on the tables and USAGE of the schemas. Other privileges granted to them on these objects are revoked. Grants
-// to other roles, and policies of other names, stay as they are.
+// AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their schemas, and
+// USAGE and SELECT on their sequences. ReadOnlyRole is granted SELECT on the tables and USAGE of the schemas. Other privileges of these
+// roles on these objects are revoked. Grants to other roles, and policies of other names, stay as they are.
 //
-// The tables may have rows. Those without a tenant are given one by Backfill. A row that refers to another tenant's is an
-// error, which holds the query that finds such rows. Indexes are made in the transaction, which keeps others from writing to
-// the table meanwhile, unless ConcurrentIndexes is set.
+// The tables may have rows. Backfill gives a tenant to those without one. A row that refers to another tenant's is an error, which holds
+// the query that finds such rows. Indexes are made in the transaction, which keeps others from writing to the table meanwhile, unless
+// ConcurrentIndexes is set.
 //
-// Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already
-// is left untouched. The changes made are returned in their order; those of AutoMigrate itself are not among them.
+// Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already is left
+// untouched. The changes made are returned in their order; those of AutoMigrate itself are not among them.
 //
-// With ConcurrentIndexes these come first, for tables that are there already: missing columns are added, in a transaction of
-// their own; Backfill is called in another, for tables whose policies are not forced yet; and then missing indexes are made by
-// CREATE INDEX CONCURRENTLY, those of GORM's tags too. One that is to take the place of another is made beside it and takes
-// its name in the transaction, so that what was unique stays so throughout. Rows that have come without a tenant meanwhile are
-// given to Backfill again. An index that an earlier attempt has left unfinished (INVALID) is dropped and made anew.
-// Partitioned tables get their indexes in the transaction all the same, as do tables whose tenant column changes its type, and
-// so do unique constraints of shared tables. The transaction still locks each table to require the tenant column and to check
-// foreign keys, for which it reads the table once. All of it takes one connection, to PostgreSQL itself or to a pooler in session
-// mode; it can't be done within a transaction of the caller's, nor on a guarded *gorm.DB that takes a role for its statements.
+// With ConcurrentIndexes, Migrate first does the following to tables that exist: it adds missing columns, in a transaction of its own;
+// calls Backfill in another, for tables whose policies are not forced yet; and makes missing indexes by CREATE INDEX CONCURRENTLY, also
+// those of GORM's tags. An index that takes the place of another is made beside it and takes its name in the transaction, so that what
+// was unique stays so throughout. Rows that have come without a tenant meanwhile are given to Backfill again. An index that an earlier
+// attempt has left unfinished (INVALID) is dropped and made again. Partitioned tables get their indexes in the transaction all the same,
+// as do tables whose tenant column changes its type, and so do unique constraints of shared tables. The transaction still locks each
+// table to require the tenant column and to check foreign keys, and reads the table once for that. All of it takes one connection, to
+// PostgreSQL itself or to a pooler in session mode. It is impossible within a transaction of the caller's, and on a guarded *gorm.DB that
+// takes a role for its statements.
 //
-// Migrate fails when the isolation or a model is invalid, a role is missing or unsafe (AppRole must not be superuser, have
-// BYPASSRLS, inherit AdminRole or ReadOnlyRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer
-// or bigint, or rows have no tenant. It leaves the database as it was then, but for what ConcurrentIndexes has made first, which
-// is returned with the error. Errors of PostgreSQL can be had with errors.As and *pgconn.PgError; no error text holds a stored
-// value.
+// Migrate fails when the isolation or a model is invalid, a role is missing or unsafe (AppRole must not be superuser, have BYPASSRLS,
+// inherit AdminRole or ReadOnlyRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer or
+// bigint, or rows have no tenant. The database is then as it was, except for what ConcurrentIndexes has made first, which is returned
+// with the error. Errors of PostgreSQL are found by errors.As with a *pgconn.PgError; no error text holds a stored value.
 func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]Change, error) {
 	p, err := i.planner()
 	if err != nil {

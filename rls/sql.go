@@ -51,7 +51,7 @@ func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) 
 //
 // The tables must be there, with all columns of their models; join tables get the tenant column. The script must not run in
 // a transaction, and a statement that fails leaves an index that is INVALID behind: drop it before the script is run again.
-// Unique indexes that are there without the tenant column are not replaced, for that takes two indexes of one name:
+// Unique indexes that are there without the tenant column are not replaced, because that takes two indexes of one name:
 // Migrate does it.
 //
 //	-- +goose NO TRANSACTION

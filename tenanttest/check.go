@@ -15,8 +15,8 @@ import (
 	"github.com/gormtenancy/tenancy/rls/check"
 )
 
-// Check fails the test for each hole that package check finds in the database behind db, with the SQL that mends it. It
-// fails too if the database can't be checked, or no table has the tenant column: then nothing would be proved. What the
+// Check fails the test for each hole that package check finds in the database behind db, with the SQL that fixes it. It
+// fails too if the database cannot be checked, or no table has the tenant column: then nothing would be proved. What the
 // role of db may not see is logged. Nothing is written.
 //
 // Set AppRole: without it the role of db is taken for the application's, which in tests often is the owner of the tables or a

@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // oldestServer is the oldest supported major version of PostgreSQL.
-const oldestServer = 14
+const oldestServer = sqltext.PostgreSQL14 / sqltext.Major
 
 // connection holds the options that all commands have.
 type connection struct {

@@ -14,7 +14,7 @@ import (
 // casts of the setting to types that cannot make two ids the same, and with the sides in either order. The column stands
 // alone, or is cast to text of any length. Behind such a comparison others may follow, joined by AND.
 //
-// It does not count parentheses, for PostgreSQL writes them in pairs, around each operator with its operands: with the few
+// It does not count parentheses, because PostgreSQL writes them in pairs, around each operator with its operands: with the few
 // words that it allows, no other expression can be made. What begins with "((column = setting) AND " is that AND, and no OR of
 // it with something else, which would begin with a third parenthesis.
 //

@@ -23,7 +23,7 @@ type Option func(*checker)
 
 // Allow tolerates a finding, named by its code and object as the report names them, for a reason. The finding moves to
 // Report.Allowed. An entry that matches nothing is itself reported, as AllowStale. With the code SharedTable, the object is
-// a table, such as "public.memberships", that has the tenant column and is shared by all tenants nevertheless.
+// a table, such as "public.memberships", that has the tenant column although all tenants share it.
 func Allow(code Code, object, reason string) Option {
 	return func(c *checker) {
 		c.allowed = append(c.allowed, &allowance{code: code, object: object, reason: reason})

@@ -73,7 +73,7 @@ self AS (
 	SELECT r.oid, quote_ident(r.rolname) FROM pg_roles r, app
 	WHERE r.oid = app.oid OR NOT app.rolsuper AND pg_has_role(app.oid, r.oid, 'USAGE') AND r.oid NOT IN (SELECT oid FROM admin)
 ),
--- Roles to whom no tenant's policy applies, whatever the table.
+-- Roles to which no tenant's policy applies, whatever the table.
 above AS (
 	SELECT r.oid FROM pg_roles r
 	WHERE r.rolsuper OR r.rolbypassrls OR EXISTS (SELECT FROM admin WHERE pg_has_role(r.oid, admin.oid, 'USAGE'))

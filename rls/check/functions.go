@@ -17,7 +17,7 @@ type function struct {
 	Source    string   // unless it is parsed already
 	Reads     []string // what its parsed body refers to, for people
 
-	may string // a tenant's table or view that its source names
+	may string // a tenant table or view that its source names
 }
 
 const functionsQuery = `
@@ -76,7 +76,7 @@ var functionRules = []rule[function]{
 // word is a name in the source of a function, quoted or not.
 var word = regexp.MustCompile(`"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_$]*`)
 
-// readSources finds out which functions name a tenant's table, or a view that reads one, in a body that PostgreSQL has not
+// readSources finds out which functions name a tenant table, or a view that reads one, in a body that PostgreSQL has not
 // parsed. It errs on the side of suspicion: a name in a comment counts.
 func (c *checker) readSources() {
 	names := map[string]string{}
@@ -92,7 +92,7 @@ func (c *checker) readSources() {
 	for n := range c.facts.Functions {
 		f := &c.facts.Functions[n]
 		if f.Compiled {
-			c.unseen = append(c.unseen, fmt.Sprintf("What function %s reads can't be seen: it is compiled.", f.Signature))
+			c.unseen = append(c.unseen, fmt.Sprintf("What function %s reads cannot be seen: it is compiled.", f.Signature))
 			continue
 		}
 		for _, name := range word.FindAllString(f.Source, -1) {
@@ -109,7 +109,7 @@ func (c *checker) readSources() {
 	}
 }
 
-// trigger is a trigger on a tenant's table whose function runs with the rights of a role to whom its policies do not apply.
+// trigger is a trigger on a tenant table whose function runs with the rights of a role to which its policies do not apply.
 type trigger struct {
 	Schema, Table, Name string
 	Function            string // with the schema, quoted
@@ -135,7 +135,7 @@ func (t trigger) String() string {
 var triggerRules = []rule[trigger]{{
 	code: TriggerOwnerBypasses, severity: High,
 	found: func(*checker, trigger) bool { return true },
-	problem: "Its function runs with the rights of %s, to whom policies do not apply: what a tenant writes makes it read and " +
+	problem: "Its function runs with the rights of %s, to which policies do not apply: what a tenant writes makes it read and " +
 		"change the rows of all.",
 	detail: func(_ *checker, t trigger) string { return t.Owner },
 	fix: func(_ *checker, t trigger) []string {

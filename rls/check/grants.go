@@ -31,7 +31,7 @@ func privilegeRule(code Code, severity Severity, privilege, problem string) rule
 type space struct {
 	Name    string
 	Owned   bool                // by the application
-	Heir    string              // who could own it instead
+	Heir    string              // the role that could own it instead
 	Granted map[string][]string // to the application, by privilege
 }
 
@@ -51,7 +51,7 @@ var schemaRules = []rule[space]{{
 	code: GrantCreate, severity: High,
 	found: func(_ *checker, s space) bool { return s.Owned || len(s.Granted["CREATE"]) > 0 },
 	problem: "The application may create objects in it: a table or function that takes the place of another's there serves " +
-		"a tenant whatever other roles, who trust the schema, do with it.",
+		"a tenant whatever other roles, which trust the schema, do with it.",
 	fix: func(c *checker, s space) []string {
 		var steps []string
 		if s.Owned {

@@ -8,7 +8,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
-// unique is a unique index, or a unique or exclusion constraint, on a tenant's table.
+// unique is a unique index, or a unique or exclusion constraint, on a tenant table.
 type unique struct {
 	OID        int64 // of the table
 	Name       string
@@ -19,7 +19,7 @@ type unique struct {
 	table *tenantTable
 }
 
-// Of a partition's indexes, those made with its parent's are mended there. Primary keys are left out: see Check.
+// Of a partition's indexes, those made with its parent's are fixed there. Primary keys are left out: see Run.
 const uniquesQuery = `
 SELECT json_agg(json_build_object(
 	'oid',        t.oid::bigint,
@@ -68,7 +68,7 @@ var uniqueRules = []rule[unique]{{
 	},
 }}
 
-// foreignKey is a foreign key between tenants' tables that does not hold the tenant column.
+// foreignKey is a foreign key between tenant tables that does not hold the tenant column.
 type foreignKey struct {
 	Child, Parent      int64 // oids
 	Name               string
@@ -118,7 +118,7 @@ WHERE tenant <> ALL (pairs) AND NOT EXISTS (
 
 func (k foreignKey) String() string { return fmt.Sprintf("constraint %s on %s", k.Name, k.child) }
 
-// cascades tells whether a change of the parent reaches the child.
+// cascades reports whether a change of the parent reaches the child.
 func (k foreignKey) cascades() bool { return strings.ContainsAny(k.OnDelete+k.OnUpdate, "cnd") }
 
 var foreignKeyRules = []rule[foreignKey]{
@@ -165,7 +165,7 @@ func (k foreignKey) composite(c *checker) []string {
 	case c.version >= sqltext.PostgreSQL15: // where the columns to set can be named
 		on += fmt.Sprintf(" ON DELETE %s (%s)", action, columns)
 	}
-	// PostgreSQL checks the rows that are there as the owner, whom FORCE would let see none, and calls the constraint
+	// PostgreSQL checks the rows that are there as the owner, which sees none under FORCE, and calls the constraint
 	// valid.
 	tables := []*tenantTable{k.child}
 	if k.parent != k.child {

@@ -9,7 +9,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// livePolicy is a policy on a tenant's table, as far as it applies to the application.
+// livePolicy is a policy on a tenant table, as far as it applies to the application.
 type livePolicy struct {
 	OID        int64 // of the table
 	Name       string
@@ -59,7 +59,7 @@ func (p livePolicy) String() string { return fmt.Sprintf("policy %s on %s", p.Na
 
 func (p livePolicy) drop() string { return policy.Drop(p.Name, p.table.Quoted()) }
 
-// canonical tells whether the policy is for all commands and exactly as Migrate makes it.
+// canonical reports whether the policy is for all commands and exactly as Migrate makes it.
 func (c *checker) canonical(p livePolicy) bool {
 	return p.Command == "*" && p.Using != nil && p.Using.Text == p.table.written(c) && c.deviant(p) == nil
 }
@@ -130,7 +130,7 @@ var policyRules = []rule[livePolicy]{
 	{
 		code: PolicyVolatile, severity: Medium,
 		found: func(_ *checker, p livePolicy) bool { return len(p.bad.Volatile) > 0 },
-		problem: "It calls a function (%s) that is VOLATILE, anew for each row of every tenant and without the index: a large tenant " +
+		problem: "It calls a function (%s) that is VOLATILE, once for each row of every tenant and without the index: a large tenant " +
 			"slows everyone down, and what the function returns may change in between.",
 		detail: func(_ *checker, p livePolicy) string { return join(p.bad.Volatile) },
 		fix:    (*checker).replacePolicy,
@@ -163,8 +163,8 @@ var policyRules = []rule[livePolicy]{
 		found: func(_ *checker, p livePolicy) bool {
 			return settingsRead.MatchString(p.bad.Text) && !strings.Contains(p.bad.Text, "NULLIF(")
 		},
-		problem: "A setting that ended with its transaction reads as an empty string: without NULLIF, who has no tenant shares " +
-			"the rows of an empty one, or gets errors.",
+		problem: "A setting that ended with its transaction reads as an empty string: without NULLIF, a session without a tenant " +
+			"sees the rows of a tenant with an empty id, or gets errors.",
 		fix: (*checker).replacePolicy,
 	},
 	{

@@ -6,7 +6,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// publication sends tenants' tables to whoever subscribes to it.
+// publication sends tenant tables to its subscribers.
 type publication struct {
 	Name    string
 	All     bool     // FOR ALL TABLES
@@ -36,7 +36,7 @@ func (p publication) String() string { return "publication " + p.Name }
 var publicationRules = []rule[publication]{{
 	code: TablePublished, severity: Medium,
 	found:   func(*checker, publication) bool { return true },
-	problem: "Replication asks no policy: whoever subscribes gets the rows of all tenants.",
+	problem: "Replication asks no policy: each subscriber gets the rows of all tenants.",
 	fix: func(_ *checker, p publication) []string {
 		name := sqltext.Ident(p.Name)
 		if p.All {

@@ -42,7 +42,7 @@ type Finding struct {
 	Severity Severity
 	Object   string // such as "public.invoices" or "policy everyone on public.invoices"; without quotes
 	Problem  string // what a hostile tenant could do, in one sentence
-	// Fix is the SQL that mends it, complete, for the role that owns the object. Where a superuser is needed, it begins with
+	// Fix is the SQL that fixes it, complete, for the role that owns the object. Where a superuser is needed, it begins with
 	// a comment that says so. It is empty where no SQL can help: Problem then says what to do.
 	Fix string
 }
@@ -58,16 +58,16 @@ type Allowed struct {
 	Reason string
 }
 
-// Report is what Check found.
+// Report is what Run found.
 type Report struct {
 	Findings   []Finding // the worst first
 	Allowed    []Allowed // what Allow left out of Findings
 	Role       string    // the role that was taken for the application's
-	Tables     int       // tenants' tables that were looked at; with none, there was nothing to check
+	Tables     int       // tenant tables that were looked at; with none, there was nothing to check
 	NotChecked []string  // what could not be looked at, each in one sentence
 }
 
-// OK tells whether there are no findings.
+// OK reports whether there are no findings.
 func (r Report) OK() bool { return len(r.Findings) == 0 }
 
 // Err returns nil if there are no findings, and otherwise an error that lists their codes and objects. It holds no stored

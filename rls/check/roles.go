@@ -73,7 +73,7 @@ var roleRules = []rule[role]{
 	{
 		code: RoleOwnsTables, severity: High,
 		found: func(_ *checker, r role) bool { return len(r.Owns) > 0 },
-		problem: "It owns tenants' tables (%s), so whoever gets hold of it can switch isolation off or drop them: " +
+		problem: "It owns tenant tables (%s), so an attacker who takes it over can switch isolation off or drop them: " +
 			"let another role own them.",
 		detail: func(_ *checker, r role) string { return some(r.Owns) },
 		fix: func(_ *checker, r role) []string {
@@ -91,7 +91,7 @@ var roleRules = []rule[role]{
 	},
 }
 
-// asSuperuser is the comment before statements that the owner of a table can't run.
+// asSuperuser is the comment before statements that the owner of a table cannot run.
 const asSuperuser = "-- as a superuser, or a role that may administer the roles:"
 
 // some names the first few of a list.

@@ -65,7 +65,7 @@ type Rule struct {
 	Severity Severity
 }
 
-// Rules returns all that Check can find, in the order in which Report.SQL mends it.
+// Rules returns all that Run can find, in the order in which Report.SQL fixes it.
 func Rules() []Rule {
 	return slices.Concat(
 		describe(modelRules),

@@ -1,6 +1,10 @@
 package check
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
 
 // server is the PostgreSQL that runs the database.
 type server struct{ version int } // as in server_version_num
@@ -11,19 +15,19 @@ func (s server) String() string { return "server" }
 // and one after the last has not.
 type fixed map[int]int
 
-// has tells whether the server has the error.
+// has reports whether the server has the error.
 func (f fixed) has(s server) bool {
-	major, minor := s.version/10000, s.version%10000
+	major, minor := s.version/sqltext.Major, s.version%sqltext.Major
 	first, listed := f[major]
 	if listed {
 		return minor < first
 	}
-	return major < 14
+	return major < sqltext.PostgreSQL14/sqltext.Major
 }
 
 // upgrade says what to do.
 func (f fixed) upgrade(_ *checker, s server) string {
-	major, minor := s.version/10000, s.version%10000
+	major, minor := s.version/sqltext.Major, s.version%sqltext.Major
 	if first, listed := f[major]; listed {
 		return fmt.Sprintf("upgrade PostgreSQL %d.%d to %d.%d or later", major, minor, major, first)
 	}

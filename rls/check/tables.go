@@ -9,12 +9,12 @@ import (
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
-// tenantTable is a tenant's table.
+// tenantTable is a tenant table.
 type tenantTable struct {
 	catalog.Relation
 	OID        int64
 	Name       string              // the tenant column, quoted as PostgreSQL quotes it
-	Child      bool                // a partition, or inherits from another tenant's table
+	Child      bool                // a partition, or inherits from another tenant table
 	Accessible bool                // by the application, directly
 	Policed    bool                // a permissive policy applies to the application
 	Granted    map[string][]string // to the application, by privilege
@@ -42,11 +42,11 @@ SELECT json_agg(json_build_object(
 ) ORDER BY t.nspname, t.relname)
 FROM tenants t WHERE t.relkind <> 'f'`
 
-// regular tells whether the policies of the table itself matter. Those of a partition don't while it is read through its
+// regular reports whether the policies of the table itself matter. Those of a partition do not while it is read through its
 // parent only ("Row Security Policies").
 func (t *tenantTable) regular() bool { return !t.Child || t.Enabled }
 
-// exposed tells whether the table is read around the policies of its parent.
+// exposed reports whether the table is read around the policies of its parent.
 func (t *tenantTable) exposed() bool { return t.Child && t.Accessible && !t.Enabled }
 
 func (t *tenantTable) alter(action string) string { return "ALTER TABLE " + t.Quoted() + " " + action }
@@ -69,8 +69,8 @@ var tableRules = []rule[*tenantTable]{
 	{
 		code: TableWithoutPolicy, severity: Medium,
 		found: func(_ *checker, t *tenantTable) bool { return t.regular() && !t.Policed },
-		problem: "No policy lets the application in: it sees no row at all, and whoever repairs that by switching row level " +
-			"security off shows every tenant the rows of all.",
+		problem: "No policy lets the application in: it sees no row at all, and the obvious repair, row level security off, " +
+			"shows every tenant the rows of all.",
 		fix: func(c *checker, t *tenantTable) []string { return c.policies(t) },
 	},
 	{
@@ -122,7 +122,7 @@ func (c *checker) index(t *tenantTable) string {
 	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (%s)", sqltext.Ident(sqltext.IndexName(t.Table, c.Column)), t.Quoted(), t.Name)
 }
 
-// policies makes the policies anew, whatever there is by their names.
+// policies makes the policies again, whatever policies of their names there are.
 func (c *checker) policies(t *tenantTable) []string {
 	var steps []string
 	for _, name := range c.Names() {
@@ -179,7 +179,7 @@ func expectTypes(tables []*tenantTable) {
 	}
 }
 
-// parent is a table that is no tenant's and has a tenant's table for a child.
+// parent is a table that is no tenant's and has a tenant table for a child.
 type parent struct {
 	catalog.Relation
 	Child string // quoted
@@ -199,7 +199,7 @@ WHERE NOT t.relispartition AND ` + accessible("p")
 var parentRules = []rule[parent]{{
 	code: ParentExposes, severity: Critical,
 	found: func(*checker, parent) bool { return true },
-	problem: "It is no tenant's table, but a tenant's table (%s) inherits from it: who queries the parent gets the rows of all " +
+	problem: "It is no tenant table, but a tenant table (%s) inherits from it: a query of the parent returns the rows of all " +
 		"tenants from the child, whose policies do not apply then.",
 	detail: func(_ *checker, p parent) string { return p.Child },
 	fix: func(_ *checker, p parent) []string {
@@ -207,7 +207,7 @@ var parentRules = []rule[parent]{{
 	},
 }}
 
-// foreignTable is a tenant's table on another server.
+// foreignTable is a tenant table on another server.
 type foreignTable struct {
 	catalog.Relation
 	Grantees []string // by whose rights the application has access, quoted
@@ -223,7 +223,7 @@ FROM tenants t WHERE t.relkind = 'f'`
 var foreignTableRules = []rule[foreignTable]{{
 	code: ForeignTableAccessible, severity: Critical,
 	found: func(_ *checker, t foreignTable) bool { return len(t.Grantees) > 0 },
-	problem: "A foreign table can't have policies, and its server is asked with one login for all: each tenant reads the rows " +
+	problem: "A foreign table cannot have policies, and its server is asked with one login for all: each tenant reads the rows " +
 		"of all.",
 	fix: func(_ *checker, t foreignTable) []string {
 		return []string{fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", t.Quoted(), join(t.Grantees))}

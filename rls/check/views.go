@@ -7,13 +7,13 @@ import (
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
-// view is a view that reads tenants' tables and is open to the application.
+// view is a view that reads tenant tables and is open to the application.
 type view struct {
 	catalog.Relation
 	Materialized  bool
 	Invoker       bool
 	OwnerBypasses bool     // a policy of a table it reads
-	Heir          string   // the owner of a table it reads, who bypasses none by being superuser or so; quoted
+	Heir          string   // the owner of a table it reads, which is neither exempt from policies nor inherits from an exempt role; quoted
 	Unforced      []string // the tables it reads whose owners bypass their policies, quoted
 	Grantees      []string // by whose rights the application has access, quoted
 	Reads         []string // tables, for people
@@ -70,10 +70,10 @@ var viewRules = []rule[view]{
 	{
 		code: ViewOwnerBypasses, severity: Critical,
 		found: func(_ *checker, v view) bool { return !v.Invoker && v.OwnerBypasses },
-		problem: "It reads %s with the rights of its owner, to whom policies do not apply: each tenant reads, and through a simple " +
+		problem: "It reads %s with the rights of its owner, to which policies do not apply: each tenant reads, and through a simple " +
 			"view changes, the rows of all.",
 		detail: func(_ *checker, v view) string { return some(v.Reads) },
-		fix:    (*checker).mendView,
+		fix:    (*checker).fixView,
 	},
 	{
 		code: ViewNotInvoker, severity: Medium,
@@ -81,12 +81,12 @@ var viewRules = []rule[view]{
 		problem: "It reads %s with the rights of its owner, and by the policies for that role: each tenant sees the rows of all as " +
 			"soon as the owner may, or another becomes the owner.",
 		detail: func(_ *checker, v view) string { return some(v.Reads) },
-		fix:    (*checker).mendView,
+		fix:    (*checker).fixView,
 	},
 }
 
-// mendView makes a view use the rights of its caller. Before PostgreSQL 15 there are only other owners.
-func (c *checker) mendView(v view) []string {
+// fixView makes a view use the rights of its caller. Before PostgreSQL 15 there are only other owners.
+func (c *checker) fixView(v view) []string {
 	if c.version >= sqltext.PostgreSQL15 {
 		return []string{fmt.Sprintf("ALTER VIEW %s SET (security_invoker = true)", v.Quoted())}
 	}

@@ -64,7 +64,7 @@ func (d database) snapshot(t *testing.T) []string {
 	return collect(t, pool, query)
 }
 
-func TestSecondRunChangesNothing(t *testing.T) {
+func TestMigrateAgainChangesNothing(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T, d database) *gorm.DB{
 		"plain":    func(t *testing.T, d database) *gorm.DB { return d.owner },
 		"prepared": func(t *testing.T, d database) *gorm.DB { return open(t, d.Owner.DSN, &gorm.Config{PrepareStmt: true}) },
@@ -93,7 +93,7 @@ func TestSecondRunChangesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsBrokenByHandIsMended(t *testing.T) {
+func TestMigrateFixesWhatIsBrokenByHand(t *testing.T) {
 	d := newDatabase(t)
 	app, admin := d.App.Role, d.Admin.Role
 	d.migrate(t, &note{})
@@ -156,7 +156,7 @@ func (d database) definition(t *testing.T) []string {
 		ORDER BY 1`)
 }
 
-func TestCanonicalDefinition(t *testing.T) {
+func TestMigrateMakesTheCanonicalDefinition(t *testing.T) {
 	d := newDatabase(t)
 	d.migrateWith(t, rls.Isolation{}, &note{})
 	pool, err := d.owner.DB()
@@ -172,7 +172,7 @@ func TestCanonicalDefinition(t *testing.T) {
 		FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE attname = 'tenant_id'`))
 }
 
-func TestChangedSettingReplacesThePolicy(t *testing.T) {
+func TestMigrateReplacesThePolicyOfAnotherSetting(t *testing.T) {
 	d := twoTenants(t)
 	i := d.isolation()
 	i.Setting = "my_app.customer"
@@ -189,7 +189,7 @@ func TestChangedSettingReplacesThePolicy(t *testing.T) {
 	require.Empty(t, d.migrateWith(t, i, &note{}), "a second run")
 }
 
-func TestAdminRoleTakenAway(t *testing.T) {
+func TestMigrateWithoutTheAdminRole(t *testing.T) {
 	d := twoTenants(t)
 	i := d.isolation()
 	i.AdminRole = ""
@@ -199,7 +199,7 @@ func TestAdminRoleTakenAway(t *testing.T) {
 	require.Empty(t, tx.strings(t, bodies))
 }
 
-func TestPoliciesOfOtherNamesStay(t *testing.T) {
+func TestMigrateKeepsPoliciesOfOtherNames(t *testing.T) {
 	d := twoTenants(t)
 	d.run(t, "CREATE POLICY mine ON notes AS RESTRICTIVE USING (body <> 'secret')")
 	require.Empty(t, d.migrate(t, &note{}))
@@ -208,7 +208,7 @@ func TestPoliciesOfOtherNamesStay(t *testing.T) {
 	require.Equal(t, []string{"1"}, collect(t, pool, "SELECT count(*) FROM pg_policy WHERE polname = 'mine'"))
 }
 
-func TestColumnCommentedByHandStays(t *testing.T) {
+func TestMigrateKeepsCommentsMadeByHand(t *testing.T) {
 	d := twoTenants(t)
 	d.run(t, "COMMENT ON COLUMN notes.tenant_id IS 'by hand'")
 	before := d.snapshot(t)
@@ -217,7 +217,7 @@ func TestColumnCommentedByHandStays(t *testing.T) {
 }
 
 // Replicas of an application start together, and all of them migrate.
-func TestConcurrentMigrations(t *testing.T) {
+func TestMigrateConcurrently(t *testing.T) {
 	d := newDatabase(t)
 	var (
 		wait    sync.WaitGroup

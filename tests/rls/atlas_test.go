@@ -63,7 +63,7 @@ func (r *revisions) WriteRevision(_ context.Context, revision *migrate.Revision)
 	return nil
 }
 
-func TestAtlasRunsAScriptAgain(t *testing.T) {
+func TestScriptRunByAtlasAgain(t *testing.T) {
 	t.Parallel()
 	all := append([]any{&member{}, &user{}, &identity{}, quotedRow{}, unicodeRow{}, strangeRow{}}, shop...)
 	migrated, scripted := newDatabase(t), newDatabase(t)
@@ -82,7 +82,7 @@ func TestAtlasRunsAScriptAgain(t *testing.T) {
 	require.Equal(t, want, scripted.dump(t))
 }
 
-func TestAtlasMakesIndexesConcurrently(t *testing.T) {
+func TestIndexScriptRunByAtlas(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	up, _, err := d.isolation().SQL(offline(t, &gorm.Config{}), &identity{}, quotedRow{})

@@ -107,7 +107,7 @@ func (d database) locks(t *testing.T) []string {
 	return collect(t, pool, "SELECT locktype FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 }
 
-func TestConcurrentIndexesKeepNobodyFromWriting(t *testing.T) {
+func TestConcurrentIndexesLetOthersWrite(t *testing.T) {
 	for name, guarded := range map[string]bool{"plain": false, "guarded": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -198,7 +198,7 @@ func (d database) await(t *testing.T, query string) {
 }
 
 // The same without it: the writer waits.
-func TestOrdinaryIndexesKeepOthersFromWriting(t *testing.T) {
+func TestMigrateKeepsOthersFromWriting(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	require.NoError(t, d.owner.AutoMigrate(&member{}))
@@ -280,7 +280,7 @@ func TestConcurrentIndexesDoNotWaitForOtherMigrations(t *testing.T) {
 }
 
 // A failed attempt leaves an index that nothing can use, and that still costs each write.
-func TestUnfinishedIndexIsMadeAgain(t *testing.T) {
+func TestConcurrentIndexesMakeUnfinishedOnesAgain(t *testing.T) {
 	spoil := func(t *testing.T, d database, statements ...string) {
 		require.NoError(t, d.owner.AutoMigrate(&member{}))
 		d.run(t, "DROP INDEX idx_members_city", "INSERT INTO members (tenant_id, city) VALUES ('acme', 'x'), ('acme', 'x')")
@@ -316,7 +316,7 @@ func TestUnfinishedIndexIsMadeAgain(t *testing.T) {
 }
 
 // An index that somebody is making right now looks the same as one that was left behind.
-func TestIndexUnderWayIsNotDropped(t *testing.T) {
+func TestConcurrentIndexesUnderWayAreNotDropped(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.owner.AutoMigrate(&note{}))
 	pool, err := d.owner.DB()
@@ -341,7 +341,7 @@ func TestIndexUnderWayIsNotDropped(t *testing.T) {
 	require.NotContains(t, d.migrate(t, &note{}), "public.notes: make unique tenant_id, id")
 }
 
-func TestConcurrentIndexOfWrongRows(t *testing.T) {
+func TestConcurrentIndexesOfWrongRows(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, "CREATE TABLE members (id bigserial PRIMARY KEY, tenant_id text, email text)",
 		"INSERT INTO members (tenant_id, email) VALUES ('acme', 'secret'), ('acme', 'secret'), ('globex', 'ann')")

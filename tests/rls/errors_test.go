@@ -11,7 +11,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-func TestRefusedRoles(t *testing.T) {
+func TestMigrateRefusesRoles(t *testing.T) {
 	d := newDatabase(t)
 	bypassing := "bypassing_" + d.Name
 	d.super(t, "CREATE ROLE "+bypassing+" BYPASSRLS")
@@ -62,7 +62,7 @@ func (d database) superuser(t *testing.T) string {
 	return collect(t, pool, "SELECT rolname FROM pg_roles WHERE rolsuper")[0]
 }
 
-func TestRowsWithoutTenant(t *testing.T) {
+func TestMigrateRefusesRowsWithoutTenant(t *testing.T) {
 	const says = `table "public"."notes" has rows without a tenant: add the column "tenant_id" if it is missing, ` +
 		`give every row its tenant with UPDATE "public"."notes" SET "tenant_id" = …, and migrate again`
 	type strictNote struct {
@@ -93,7 +93,7 @@ func TestRowsWithoutTenant(t *testing.T) {
 }
 
 // A connection can have a tenant set, by ALTER ROLE or by an earlier statement. Old rows must not become that tenant's.
-func TestOldRowsAreNotGivenToTheMigratingTenant(t *testing.T) {
+func TestMigrateDoesNotGiveOldRowsToItsTenant(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('secret')")
 	pool, err := d.owner.DB()
@@ -104,7 +104,7 @@ func TestOldRowsAreNotGivenToTheMigratingTenant(t *testing.T) {
 	require.ErrorContains(t, err, "rows without a tenant")
 }
 
-func TestErrorsHoldNoStoredValues(t *testing.T) {
+func TestMigrateErrorsHoldNoStoredValues(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &textRow{})
 	d.as(t, "acme", "INSERT INTO rows DEFAULT VALUES")
@@ -117,7 +117,7 @@ func TestErrorsHoldNoStoredValues(t *testing.T) {
 	require.Equal(t, []string{"acme"}, d.sees(t, "acme", "SELECT tenant_id FROM rows"), "all is rolled back")
 }
 
-func TestErrorsOfPostgreSQL(t *testing.T) {
+func TestMigrateErrorsOfPostgreSQL(t *testing.T) {
 	d := newDatabase(t)
 	db := open(t, d.App.DSN, &gorm.Config{})
 	_, err := d.isolation().Migrate(t.Context(), db, &note{})
@@ -129,7 +129,7 @@ func TestErrorsOfPostgreSQL(t *testing.T) {
 	require.EqualError(t, err, "rls: public.notes: require tenant_id: ERROR: must be owner of table notes (SQLSTATE 42501)")
 }
 
-func TestTableThatIsNotMigrated(t *testing.T) {
+func TestMigrateRefusesAHiddenColumn(t *testing.T) {
 	type hidden struct {
 		ID       int64
 		TenantID string `gorm:"column:tenant_id;-:all"`
@@ -142,7 +142,7 @@ func TestTableThatIsNotMigrated(t *testing.T) {
 	require.Empty(t, d.migrate(t, &hidden{}), "a second run")
 }
 
-func TestModelsWithoutATable(t *testing.T) {
+func TestMigrateRefusesModelsWithoutATable(t *testing.T) {
 	d := newDatabase(t)
 	for name, model := range map[string]any{
 		"nil":       nil,
@@ -164,7 +164,7 @@ func TestModelsWithoutATable(t *testing.T) {
 	}
 }
 
-func TestCancelledContext(t *testing.T) {
+func TestMigrateWithACancelledContext(t *testing.T) {
 	d := newDatabase(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -172,7 +172,7 @@ func TestCancelledContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestNoModels(t *testing.T) {
+func TestMigrateNoModels(t *testing.T) {
 	d := newDatabase(t)
 	require.Empty(t, d.migrate(t))
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-func TestGrantsAreExactlyAsPromised(t *testing.T) {
+func TestMigrateGrantsExactlyWhatIsPromised(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &note{}, &country{})
 	pool, err := d.owner.DB()
@@ -38,7 +38,7 @@ func TestGrantsAreExactlyAsPromised(t *testing.T) {
 	}
 }
 
-func TestWithoutRolesNothingIsGranted(t *testing.T) {
+func TestMigrateWithoutRolesGrantsNothing(t *testing.T) {
 	d := newDatabase(t)
 	for _, change := range d.migrateWith(t, rls.Isolation{}, &note{}, &country{}) {
 		require.NotContains(t, change, "grant")
@@ -46,7 +46,7 @@ func TestWithoutRolesNothingIsGranted(t *testing.T) {
 	requireCode(t, d.fails(t, "acme", "SELECT FROM notes"), insufficientPrivilege)
 }
 
-func TestIdentityAndCompositeSequences(t *testing.T) {
+func TestMigrateIdentityAndCompositeSequences(t *testing.T) {
 	type counted struct {
 		ID       int64  `gorm:"primaryKey;generated:identity"`
 		TenantID string `gorm:"primaryKey"`
@@ -59,7 +59,7 @@ func TestIdentityAndCompositeSequences(t *testing.T) {
 	require.Equal(t, []string{"1", "2"}, d.sees(t, "acme", "SELECT number FROM counteds ORDER BY 1"))
 }
 
-func TestGrantThatDoesNotTake(t *testing.T) {
+func TestMigrateReportsAGrantWithoutEffect(t *testing.T) {
 	d := newDatabase(t)
 	// The owner of the table may use the schema, but not hand that on.
 	foreign := fmt.Sprintf("foreign_%s", d.Name)

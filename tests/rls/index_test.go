@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestIndexLeadsWithTheTenantColumn(t *testing.T) {
+func TestMigrateIndexesTheTenantColumn(t *testing.T) {
 	const added = "public.logs: index tenant_id"
 	d := newDatabase(t)
 	for name, test := range map[string]struct {
@@ -43,7 +43,7 @@ func TestIndexLeadsWithTheTenantColumn(t *testing.T) {
 	}
 }
 
-func TestIndexOfTheModelIsKept(t *testing.T) {
+func TestMigrateKeepsTheIndexOfTheModel(t *testing.T) {
 	type log struct {
 		ID       int64
 		TenantID string `gorm:"index"`
@@ -52,7 +52,7 @@ func TestIndexOfTheModelIsKept(t *testing.T) {
 	require.NotContains(t, d.migrate(t, &log{}), "public.logs: index tenant_id")
 }
 
-func TestKeyForForeignKeys(t *testing.T) {
+func TestMigrateMakesKeysForForeignKeys(t *testing.T) {
 	const none, index = "", "public.logs: index tenant_id"
 	d := newDatabase(t)
 	for name, test := range map[string]struct {
@@ -94,7 +94,7 @@ func TestKeyForForeignKeys(t *testing.T) {
 	}
 }
 
-func TestKeyForForeignKeysBesideAnIndex(t *testing.T) {
+func TestMigrateMakesKeysForForeignKeysBesideAnIndex(t *testing.T) {
 	type log struct {
 		ID       int64
 		TenantID string
@@ -120,7 +120,7 @@ func TestKeyForForeignKeysBesideAnIndex(t *testing.T) {
 	}
 }
 
-func TestKeyBesideAnIndexOfTheModel(t *testing.T) {
+func TestMigrateMakesNoKeyBesideAnIndexOfTheModel(t *testing.T) {
 	type log struct {
 		ID       int64  `gorm:"index:of_tenant,priority:2"`
 		TenantID string `gorm:"index:of_tenant,priority:1"`

@@ -25,14 +25,14 @@ func twoTenants(t *testing.T) database {
 	return d
 }
 
-func TestTenantSeesItsOwnRowsOnly(t *testing.T) {
+func TestPolicyShowsATenantItsOwnRowsOnly(t *testing.T) {
 	d := twoTenants(t)
 	require.Equal(t, []string{"of acme"}, d.sees(t, "acme", bodies))
 	require.Equal(t, []string{"of globex"}, d.sees(t, "globex", bodies))
 	require.Equal(t, []string{"of globex"}, d.sees(t, "globex", "SELECT body FROM notes WHERE tenant_id IN ('acme', 'globex')"))
 }
 
-func TestNothingIsVisibleWithoutTenant(t *testing.T) {
+func TestPolicyShowsNothingWithoutTenant(t *testing.T) {
 	d := twoTenants(t)
 	require.Empty(t, d.sees(t, "", bodies), "in a session that had a tenant before, where the setting is empty")
 
@@ -41,7 +41,7 @@ func TestNothingIsVisibleWithoutTenant(t *testing.T) {
 	require.Empty(t, collect(t, pool, bodies), "in a new session, where the setting is NULL")
 }
 
-func TestForeignRowsCannotBeWritten(t *testing.T) {
+func TestPolicyRefusesToWriteForeignRows(t *testing.T) {
 	d := twoTenants(t)
 	for name, statement := range map[string]string{
 		"insert for another": "INSERT INTO notes (tenant_id, body) VALUES ('globex', 'planted')",
@@ -59,14 +59,14 @@ func TestForeignRowsCannotBeWritten(t *testing.T) {
 	require.Equal(t, []string{"of globex"}, d.sees(t, "globex", bodies))
 }
 
-func TestOwnerIsATenantToo(t *testing.T) {
+func TestPolicyHoldsForTheOwner(t *testing.T) {
 	d := twoTenants(t)
 	pool, err := d.owner.DB()
 	require.NoError(t, err)
 	require.Empty(t, collect(t, pool, bodies))
 }
 
-func TestAdminSeesAllRows(t *testing.T) {
+func TestPolicyShowsTheAdminAllRows(t *testing.T) {
 	d := twoTenants(t)
 	tx := d.begin(t, "")
 	require.NoError(t, tx.exec("SET LOCAL ROLE "+d.Admin.Role))

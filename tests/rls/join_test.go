@@ -34,7 +34,7 @@ type (
 	}
 )
 
-func TestJoinTablesAreIsolated(t *testing.T) {
+func TestMigrateIsolatesJoinTables(t *testing.T) {
 	d := newDatabase(t)
 	// Only one model is named: GORM finds the others, and makes their tables.
 	changes := d.migrate(t, &user{})
@@ -69,14 +69,14 @@ func TestJoinTablesAreIsolated(t *testing.T) {
 	require.Len(t, d.sees(t, "", "SELECT name FROM roles"), 2, "shared by all")
 }
 
-func TestJoinTableOfCompositeKeys(t *testing.T) {
+func TestMigrateJoinTableOfCompositeKeys(t *testing.T) {
 	d := newDatabase(t)
 	changes := d.migrate(t, &project{})
 	require.Contains(t, changes, "public.project_tags: create policy tenant_isolation")
 	require.Empty(t, d.migrate(t, &project{}), "a second run")
 }
 
-func TestJoinTableTakesTheTypeOfItsTables(t *testing.T) {
+func TestMigrateGivesJoinTablesTheTypeOfTheirTables(t *testing.T) {
 	type label struct{ ID int64 }
 	type ticket struct {
 		ID       int64
@@ -111,7 +111,7 @@ func (AccountServer) TableName() string       { return "account_servers" }
 func (SharedAccountServer) TableName() string { return "account_servers" }
 func (SharedAccountServer) TenantShared()     {}
 
-func TestJoinModelOfTheUsersOwn(t *testing.T) {
+func TestMigrateJoinModelOfTheUsersOwn(t *testing.T) {
 	const isolated = "public.account_servers: create policy tenant_isolation"
 	t.Run("tenant's", func(t *testing.T) {
 		d := newDatabase(t)
@@ -127,7 +127,7 @@ func TestJoinModelOfTheUsersOwn(t *testing.T) {
 	})
 }
 
-func TestJoinRowsWithoutTenant(t *testing.T) {
+func TestMigrateJoinRowsWithoutTenant(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.owner.AutoMigrate(&user{}))
 	pool, err := d.owner.DB()

@@ -27,7 +27,7 @@ type item struct {
 func (invoice) TableName() string { return "billing.invoices" }
 func (item) TableName() string    { return "billing.items" }
 
-func TestOtherSchema(t *testing.T) {
+func TestMigrateOtherSchema(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, "CREATE SCHEMA billing", "CREATE TABLE invoices (id int)")
 	changes := d.migrate(t, &invoice{})
@@ -45,7 +45,7 @@ func TestOtherSchema(t *testing.T) {
 	require.Empty(t, d.sees(t, "globex", "SELECT id FROM billing.invoices"))
 }
 
-func TestNamingStrategies(t *testing.T) {
+func TestMigrateNamingStrategies(t *testing.T) {
 	for name, test := range map[string]struct {
 		naming       schema.NamingStrategy
 		table, joins string
@@ -100,7 +100,7 @@ func (unicodeRow) TableName() string  { return "kundenübersicht" }
 func (longRow) TableName() string     { return long }
 func (strangeRow) TableName() string  { return "what?-@now;'" }
 
-func TestOddTableNames(t *testing.T) {
+func TestMigrateOddTableNames(t *testing.T) {
 	for _, model := range []interface{ TableName() string }{
 		quotedRow{}, reservedRow{}, capitalRow{}, unicodeRow{}, longRow{}, strangeRow{},
 	} {
@@ -116,7 +116,7 @@ func TestOddTableNames(t *testing.T) {
 	}
 }
 
-func TestOddColumnName(t *testing.T) {
+func TestMigrateOddColumnName(t *testing.T) {
 	type row struct {
 		ID     int64
 		Tenant string `gorm:"column:Mandant-Nr?@"`
@@ -131,7 +131,7 @@ func TestOddColumnName(t *testing.T) {
 	require.Empty(t, d.sees(t, "globex", "SELECT id FROM rows"))
 }
 
-func TestOddRoleNames(t *testing.T) {
+func TestMigrateOddRoleNames(t *testing.T) {
 	d := newDatabase(t)
 	i := rls.Isolation{AppRole: `odd "app" ` + d.Name, AdminRole: "odd-Admin " + d.Name}
 	app, admin := pgx.Identifier{i.AppRole}.Sanitize(), pgx.Identifier{i.AdminRole}.Sanitize()

@@ -42,7 +42,7 @@ func (weird) TableName() string   { return `weird " name` }
 func (local) TableName() string   { return "select" }
 func (grouped) TableName() string { return strings.Repeat("größe", 9) }
 
-func TestOddNamesInKeys(t *testing.T) {
+func TestMigrateOddNamesInKeys(t *testing.T) {
 	d := newDatabase(t)
 	i := d.isolation()
 	i.Column = "Mandant-Nr"
@@ -66,7 +66,7 @@ func TestOddNamesInKeys(t *testing.T) {
 }
 
 // Names that GORM can't shorten to what PostgreSQL takes.
-func TestLongConstraintNames(t *testing.T) {
+func TestMigrateLongConstraintNames(t *testing.T) {
 	name := strings.Repeat("ö", 40)
 	type child struct {
 		ID       int64

@@ -34,7 +34,7 @@ var partitioned = []string{
 // partitions are the parts, each with a year of its own.
 var partitions = map[string]string{"events_2024": "2024", "events_2025": "2025", `"events 2025 ""rest"""`: "2025"}
 
-func TestPartitions(t *testing.T) {
+func TestMigratePartitions(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, partitioned...)
 	changes := d.migrate(t, &event{}, &reply{}, &note{})
@@ -61,7 +61,7 @@ func TestPartitions(t *testing.T) {
 	}, d.migrate(t, &event{}, &reply{}, &note{}))
 }
 
-func TestPartitionMadeLater(t *testing.T) {
+func TestMigratePartitionMadeLater(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, partitioned...)
 	d.migrate(t, &event{})
@@ -75,7 +75,7 @@ func TestPartitionMadeLater(t *testing.T) {
 	require.Empty(t, d.migrate(t, &event{}), "a second run")
 }
 
-func TestWrongRowsAreFoundInPartitions(t *testing.T) {
+func TestMigrateFindsWrongRowsInPartitions(t *testing.T) {
 	d := newDatabase(t)
 	d.run(t, partitioned...)
 	d.migrate(t, &event{}, &note{})
@@ -87,7 +87,7 @@ func TestWrongRowsAreFoundInPartitions(t *testing.T) {
 	require.ErrorContains(t, err, `SELECT * FROM "public"."events" child WHERE child."note_id" IS NOT NULL`)
 }
 
-func TestPartitionedByTheModel(t *testing.T) {
+func TestMigratePartitionedByTheModel(t *testing.T) {
 	d := newDatabase(t)
 	db := d.owner.Set("gorm:table_options", " PARTITION BY HASH (tenant_id)").Session(&gorm.Session{})
 	type entry struct {
@@ -102,7 +102,7 @@ func TestPartitionedByTheModel(t *testing.T) {
 	require.Contains(t, what(changes), "public.entries_0: force row level security")
 }
 
-func TestInheritingTables(t *testing.T) {
+func TestMigrateInheritingTables(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.owner.AutoMigrate(&note{}))
 	d.run(t, "CREATE TABLE old_notes () INHERITS (notes)", "GRANT SELECT ON old_notes TO "+d.App.Role,

@@ -93,7 +93,7 @@ var shopKeys = []string{
 	"wishes fk_wishes_ware FOREIGN KEY (tenant_id, ware_id) REFERENCES wares(tenant_id, id)",
 }
 
-func TestForeignKeysTellTenantsApart(t *testing.T) {
+func TestMigrateForeignKeysTellTenantsApart(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, d database){
 		"empty database": func(*testing.T, database) {},
 		"tables that GORM made": func(t *testing.T, d database) {
@@ -114,7 +114,7 @@ func TestForeignKeysTellTenantsApart(t *testing.T) {
 }
 
 // Who runs GORM's AutoMigrate after Migrate must not get back the foreign keys that ignore tenants.
-func TestForeignKeysSurviveAutoMigrate(t *testing.T) {
+func TestMigrateForeignKeysSurviveAutoMigrate(t *testing.T) {
 	d := newDatabase(t)
 	models := []any{&profile{}, &line{}, &ware{}}
 	d.migrate(t, models...)
@@ -124,7 +124,7 @@ func TestForeignKeysSurviveAutoMigrate(t *testing.T) {
 	require.Equal(t, before, d.foreignKeys(t))
 }
 
-func TestForeignKeysRefuseOtherTenants(t *testing.T) {
+func TestMigrateForeignKeysRefuseOtherTenants(t *testing.T) {
 	const violation = "23503"
 	d := newDatabase(t)
 	d.migrate(t, shop...)
@@ -151,7 +151,7 @@ func TestForeignKeysRefuseOtherTenants(t *testing.T) {
 	})
 }
 
-func TestForeignKeysActWithinTheTenant(t *testing.T) {
+func TestMigrateForeignKeysActWithinTheTenant(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, shop...)
 	for _, tenant := range []string{"acme", "globex"} {
@@ -173,7 +173,7 @@ func TestForeignKeysActWithinTheTenant(t *testing.T) {
 	require.Equal(t, []string{"globex 2 7"}, d.sees(t, "globex", lines))
 }
 
-func TestForeignKeysMendedByHand(t *testing.T) {
+func TestMigrateForeignKeysFixedByHand(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, shop...)
 	for name, test := range map[string]struct {
@@ -213,7 +213,7 @@ func TestForeignKeysMendedByHand(t *testing.T) {
 }
 
 // PostgreSQL checks rows as the owner: behind forced policies it would find none, and call a wrong foreign key valid.
-func TestWrongRowsAreFoundBehindPolicies(t *testing.T) {
+func TestMigrateFindsWrongRowsBehindPolicies(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, shop...)
 	d.as(t, "acme", "INSERT INTO shoppers (id, code) VALUES (1, 'secret')")
@@ -234,7 +234,7 @@ func TestWrongRowsAreFoundBehindPolicies(t *testing.T) {
 	require.Empty(t, d.migrate(t, shop...), "what was not forced in between is forced again")
 }
 
-func TestForeignKeysAreTheUsersChoice(t *testing.T) {
+func TestMigrateForeignKeysAreTheUsersChoice(t *testing.T) {
 	type part struct {
 		ID        int64
 		TenantID  string

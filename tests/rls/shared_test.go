@@ -32,7 +32,7 @@ type sharedNote struct {
 func (sharedNote) TableName() string { return "notes" }
 func (sharedNote) TenantShared()     {}
 
-func TestSharedTables(t *testing.T) {
+func TestMigrateSharedTables(t *testing.T) {
 	d := newDatabase(t)
 	for _, change := range d.migrate(t, &membership{}, &country{}) {
 		require.Contains(t, change, "grant")
@@ -43,7 +43,7 @@ func TestSharedTables(t *testing.T) {
 	require.Equal(t, []string{"Chile"}, d.sees(t, "globex", "SELECT name FROM countries"))
 }
 
-func TestTableWithColumnIsATenantsWhateverTheModel(t *testing.T) {
+func TestMigrateIsolatesATableWithTheColumnWhateverTheModel(t *testing.T) {
 	t.Run("model without the column", func(t *testing.T) {
 		d := newDatabase(t)
 		require.NoError(t, d.owner.AutoMigrate(&note{}))

@@ -54,7 +54,7 @@ var columnTypes = map[string]struct {
 	"bigint":                {&bigintRow{}, "1", "9223372036854775807"},
 }
 
-func TestColumnTypes(t *testing.T) {
+func TestMigrateColumnTypes(t *testing.T) {
 	for name, test := range columnTypes {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
@@ -84,7 +84,7 @@ func TestColumnTypes(t *testing.T) {
 }
 
 // A cast to varchar(n) cuts its operand off without an error.
-func TestTooLongTenantIsNotCutOff(t *testing.T) {
+func TestMigrateDoesNotCutOffLongTenants(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &varcharRow{})
 	full := strings.Repeat("a", 36)
@@ -94,7 +94,7 @@ func TestTooLongTenantIsNotCutOff(t *testing.T) {
 	requireCode(t, d.fails(t, full+"b", "INSERT INTO rows DEFAULT VALUES"), "22001")
 }
 
-func TestUnsupportedColumnTypes(t *testing.T) {
+func TestMigrateRefusesColumnTypes(t *testing.T) {
 	for _, name := range []string{"jsonb", "char(3)", "numeric", "text[]", "timestamptz"} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
@@ -110,7 +110,7 @@ func TestUnsupportedColumnTypes(t *testing.T) {
 	}
 }
 
-func TestChangedColumnType(t *testing.T) {
+func TestMigrateChangedColumnType(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &textRow{})
 	uuid := columnTypes["uuid"]
@@ -125,7 +125,7 @@ func TestChangedColumnType(t *testing.T) {
 	require.Empty(t, d.migrate(t, &uuidRow{}), "a second run")
 }
 
-func TestChangedColumnLength(t *testing.T) {
+func TestMigrateChangedColumnLength(t *testing.T) {
 	type longRow struct {
 		ID       int64
 		TenantID string `gorm:"size:64"`

@@ -40,7 +40,7 @@ func (d database) indexes(t *testing.T, table string) []string {
 	return collect(t, pool, "SELECT indexdef FROM pg_indexes WHERE tablename = $1 ORDER BY indexname", table)
 }
 
-func TestUniqueWithinATenant(t *testing.T) {
+func TestMigrateMakesUniqueWithinATenant(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, d database){
 		"empty database": func(*testing.T, database) {},
 		"tables that GORM made": func(t *testing.T, d database) {
@@ -65,7 +65,7 @@ func TestUniqueWithinATenant(t *testing.T) {
 	}
 }
 
-func TestUniqueValuesOfOthersAreNotTold(t *testing.T) {
+func TestMigrateHidesUniqueValuesOfOthers(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &member{})
 	const insert = `INSERT INTO members (email, login, first, last, card, badge) VALUES ('e', 'l', 'f', 'l', 'c', 'b')`
@@ -75,7 +75,7 @@ func TestUniqueValuesOfOthersAreNotTold(t *testing.T) {
 }
 
 // An upsert must name the tenant column too, for ON CONFLICT must name all columns of a unique index.
-func TestUpsertNamesTheTenantColumn(t *testing.T) {
+func TestMigrateLetsUpsertsNameTheTenantColumn(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &member{})
 	db := open(t, d.App.DSN, &gorm.Config{})
@@ -96,7 +96,7 @@ func TestUpsertNamesTheTenantColumn(t *testing.T) {
 	require.Equal(t, []string{"ann"}, d.sees(t, "acme", "SELECT email FROM members"))
 }
 
-func TestUniqueOfSharedTablesStays(t *testing.T) {
+func TestMigrateKeepsUniqueOfSharedTables(t *testing.T) {
 	type currency struct {
 		ID   int64
 		Code string `gorm:"unique"`
@@ -113,7 +113,7 @@ func TestUniqueOfSharedTablesStays(t *testing.T) {
 }
 
 // A table can have the tenant column though its model has not: GORM then makes what the plan replaces.
-func TestUniqueOfATableThatAloneHasTheColumn(t *testing.T) {
+func TestMigrateUniqueOfATableThatAloneHasTheColumn(t *testing.T) {
 	type badge struct {
 		ID   int64
 		Code string `gorm:"unique"`
@@ -131,7 +131,7 @@ func TestUniqueOfATableThatAloneHasTheColumn(t *testing.T) {
 	require.Empty(t, d.migrate(t, &badge{}), "a second run")
 }
 
-func TestWithdrawnUniqueness(t *testing.T) {
+func TestMigrateWithdrawnUniqueness(t *testing.T) {
 	type plain struct {
 		ID       int64
 		TenantID string

@@ -98,7 +98,7 @@ func (m Migrator) Tagged() ([]Tagged, error) {
 	return list, nil
 }
 
-// widens tells whether an index is unique without the tenant column.
+// widens reports whether an index is unique without the tenant column.
 func (m Migrator) widens(index *schema.Index) bool {
 	return index.Class == "UNIQUE" &&
 		!slices.ContainsFunc(index.Fields, func(o schema.IndexOption) bool { return o.DBName == m.set.column && o.Expression == "" })

@@ -14,13 +14,10 @@ import (
 )
 
 // CreateTable makes the tables of models, as GORM's migrator does, except for what the plan makes: foreign keys, and what is
-// unique of a tenant's table.
+// unique of a tenant table.
 func (m Migrator) CreateTable(values ...any) error {
 	for _, value := range m.ReorderModels(values, false) {
-		err := m.RunWithValue(value, func(stmt *gorm.Statement) error {
-			return m.createTable(stmt)
-		})
-		if err != nil {
+		if err := m.RunWithValue(value, m.createTable); err != nil {
 			return err
 		}
 	}

@@ -75,7 +75,7 @@ func (k keeper) Translate(err error) error {
 	return err
 }
 
-// keepingMigrator is GORM's migrator for PostgreSQL, for those who call AutoMigrate themselves. That of Migrate is Migrator, which
+// keepingMigrator is GORM's migrator for PostgreSQL, for applications that call AutoMigrate themselves. Migrate uses Migrator, which
 // also makes what is missing.
 type keepingMigrator struct {
 	postgres.Migrator

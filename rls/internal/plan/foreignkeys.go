@@ -59,7 +59,7 @@ func (p Planner) fills(t Table) bool {
 // key uses them.
 //
 // A foreign key is not checked while its tables are forced: PostgreSQL looks for wrong rows as the owner of the tables,
-// from whom the policies hide them all, and takes the key for valid. So what is forced and has a foreign key to be checked
+// to which the policies show none, and takes the key for valid. So what is forced and has a foreign key to be checked
 // is forced again only after that. The same goes for rows that get their tenant. No other session sees the table in between, because the
 // change locks it to the end of the transaction.
 func (p Planner) planOutdated(c *collector, t *Table) {

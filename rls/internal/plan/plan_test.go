@@ -53,7 +53,7 @@ func TestPlanOfAnUntouchedTable(t *testing.T) {
 }
 
 func TestPlanOfAFinishedTable(t *testing.T) {
-	grants := map[string][]string{"app": []string{"SELECT", "INSERT", "UPDATE", "DELETE"}, "admin": []string{"SELECT", "INSERT", "UPDATE", "DELETE"}}
+	grants := map[string][]string{"app": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "admin": {"SELECT", "INSERT", "UPDATE", "DELETE"}}
 	require.Empty(t, isolation.Plan([]Table{{
 		Relation: catalog.Relation{
 			Enabled: true, Forced: true, Policies: finished.Policies, Grants: grants, Usable: []string{"admin", "app"},

@@ -28,7 +28,7 @@ func (p Planner) Up(made []model.Made, plan []Change) string {
 		"-- tenant by the setting %s. To be run by the role that owns the tables, in a transaction; it can be repeated.\n",
 		comment(p.Column), comment(p.Setting))
 	if roles := p.Roles(); len(roles) > 0 {
-		fmt.Fprintf(&b, "-- These roles must be there: %s.\n", comment(strings.Join(roles, ", ")))
+		fmt.Fprintf(&b, "-- These roles must exist: %s.\n", comment(strings.Join(roles, ", ")))
 	}
 	b.WriteString("\n-- The tables as GORM makes them.\n")
 	for _, table := range made {

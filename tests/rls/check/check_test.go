@@ -21,7 +21,7 @@ import (
 )
 
 // What Migrate makes is what Check asks for.
-func TestMigratedModels(t *testing.T) {
+func TestCheckMigratedModels(t *testing.T) {
 	type text struct {
 		ID       int64
 		TenantID string
@@ -76,7 +76,7 @@ type (
 	}
 )
 
-func TestMigratedRelations(t *testing.T) {
+func TestCheckMigratedRelations(t *testing.T) {
 	d := newDatabase(t)
 	owner := open(t, d.Owner.DSN, &gorm.Config{})
 	require.NoError(t, owner.AutoMigrate(&customer{}, &order{}))
@@ -91,7 +91,7 @@ func TestMigratedRelations(t *testing.T) {
 
 // The SQL that mends a foreign key finds the rows that point at another tenant's, though policies are forced on the owner,
 // as whom PostgreSQL looks at them.
-func TestForeignKeyFixLooksAtRows(t *testing.T) {
+func TestCheckForeignKeyFixLooksAtRows(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, "ALTER TABLE comments DROP CONSTRAINT comments_note")
 	require.NoError(t, d.as(t, d.app, "globex", "INSERT INTO comments (id, note_id) VALUES (3, 1)"), "the note is acme's")
@@ -110,7 +110,7 @@ func TestForeignKeyFixLooksAtRows(t *testing.T) {
 }
 
 // How PostgreSQL writes a policy depends on the names in it.
-func TestOddNames(t *testing.T) {
+func TestCheckOddNames(t *testing.T) {
 	for _, i := range []rls.Isolation{
 		{Column: "Mandant-Nr?@", Setting: "My.Tenant$"},
 		{Column: "select", Setting: "a.b.c"},
@@ -155,7 +155,7 @@ type membership struct {
 func (membership) TenantShared() {}
 
 // One script mends many holes, some of which meet in one object.
-func TestScriptForManyHoles(t *testing.T) {
+func TestCheckScriptForManyHoles(t *testing.T) {
 	d := cleanDatabase(t)
 	for name := range map[string]bool{
 		"inherits the admin role": true, "not enabled": true, "partition granted": true, "child granted": true,
@@ -193,7 +193,7 @@ func sorted(report check.Report) bool {
 	return true
 }
 
-func TestWithoutAppRole(t *testing.T) {
+func TestCheckWithoutAppRole(t *testing.T) {
 	d := cleanDatabase(t)
 	i := rls.Isolation{AdminRole: d.Admin.Role}
 	report, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), i, d.allowances()...)
@@ -211,7 +211,7 @@ func TestWithoutAppRole(t *testing.T) {
 	require.Contains(t, found(report), "role-owns-tables: role "+d.Owner.Role)
 }
 
-func TestConnections(t *testing.T) {
+func TestCheckOnEveryConnection(t *testing.T) {
 	d := cleanDatabase(t)
 	guarded := func(t *testing.T) *gorm.DB {
 		inner, err := open(t, d.app, &gorm.Config{}).DB()
@@ -277,7 +277,7 @@ func TestConnections(t *testing.T) {
 	})
 }
 
-func TestAllow(t *testing.T) {
+func TestCheckAllow(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, "ALTER TABLE notes DISABLE ROW LEVEL SECURITY")
 	report := d.check(t, append(d.allowances(), check.Allow(check.TableNotEnabled, "public.notes", "tomorrow"))...)
@@ -304,7 +304,7 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-func TestSchemas(t *testing.T) {
+func TestCheckSchemas(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY; ALTER TABLE "of text"."Odd ""rows" DISABLE ROW LEVEL SECURITY`)
 	report := d.check(t, check.Schemas("of text", "of uuid"))
@@ -314,7 +314,7 @@ func TestSchemas(t *testing.T) {
 	require.EqualError(t, err, `rls: schema "typo" does not exist`)
 }
 
-func TestModelsOfOtherKinds(t *testing.T) {
+func TestCheckModelsOfOtherKinds(t *testing.T) {
 	d := cleanDatabase(t)
 	report := d.check(t, check.Models(&membership{}, &country{}), d.allowances()[2])
 	require.Empty(t, found(report))
@@ -325,7 +325,7 @@ func TestModelsOfOtherKinds(t *testing.T) {
 }
 
 // A join table has no model of its own, and a model can lead to others.
-func TestModelsWithAJoinTable(t *testing.T) {
+func TestCheckModelsWithAJoinTable(t *testing.T) {
 	type tag struct {
 		ID       int64
 		TenantID string
@@ -345,7 +345,7 @@ func TestModelsWithAJoinTable(t *testing.T) {
 	require.Empty(t, found(d.check(t, check.Models(&post{}))))
 }
 
-func TestUnseen(t *testing.T) {
+func TestCheckNotChecked(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.super, `CREATE FUNCTION compiled() RETURNS int LANGUAGE internal SECURITY DEFINER SET search_path = pg_catalog AS 'pg_backend_pid';
 		CREATE FUNCTION all_notes() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT body FROM public.notes'`)
@@ -363,7 +363,7 @@ func TestUnseen(t *testing.T) {
 	}, report.NotChecked)
 }
 
-func TestUncheckable(t *testing.T) {
+func TestCheckUncheckable(t *testing.T) {
 	d := newDatabase(t)
 	db := open(t, d.app, &gorm.Config{})
 	_, err := check.Run(t.Context(), db, rls.Isolation{AppRole: "nobody"})

@@ -9,7 +9,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls/check"
 )
 
-func TestCleanDatabase(t *testing.T) {
+func TestCheckCleanDatabase(t *testing.T) {
 	d := cleanDatabase(t)
 	for name, dsn := range map[string]string{"application": d.app, "owner": d.Owner.DSN, "admin": d.Admin.DSN, "superuser": d.super} {
 		t.Run(name, func(t *testing.T) {

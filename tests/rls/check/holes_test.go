@@ -515,7 +515,7 @@ func tomorrow(t *testing.T, d database) bool {
 	return does("TRUNCATE tomorrow")(t, d)
 }
 
-func TestHoles(t *testing.T) {
+func TestCheckFindsHoles(t *testing.T) {
 	version := newDatabase(t).version
 	for name, hole := range holes {
 		if version < hole.since {
@@ -567,7 +567,7 @@ func (d database) loginFor(script string) string {
 	return d.Owner.DSN
 }
 
-func TestEveryRuleHasAHole(t *testing.T) {
+func TestCheckRulesHaveHoles(t *testing.T) {
 	shown := map[check.Code]bool{}
 	for _, hole := range holes {
 		shown[hole.code] = true

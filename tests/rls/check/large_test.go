@@ -33,8 +33,8 @@ BEGIN
 	END LOOP;
 END $$`
 
-// TestLargeCatalog checks 2,000 tables with as many views, and logs how long that takes.
-func TestLargeCatalog(t *testing.T) {
+// TestCheckLargeCatalog checks 2,000 tables with as many views, and logs how long that takes.
+func TestCheckLargeCatalog(t *testing.T) {
 	const tables = 2000
 	d := newDatabase(t)
 	d.run(t, d.Owner.DSN, fmt.Sprintf(largeSQL, tables))
