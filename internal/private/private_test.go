@@ -52,11 +52,11 @@ func TestPoolOfTxAndConn(t *testing.T) {
 	db := open(t)
 	begun, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	defer begun.Rollback() //nolint:errcheck // nothing to roll back
+	defer begun.Rollback()
 	require.Same(t, db, private.PoolOfTx(begun), sqlMoved("sql.Tx.db")...)
 	taken, err := db.Conn(t.Context())
 	require.NoError(t, err)
-	defer taken.Close() //nolint:errcheck // goes back to the pool
+	defer taken.Close()
 	require.Same(t, db, private.PoolOfConn(taken), sqlMoved("sql.Conn.db")...)
 	require.Nil(t, private.PoolOfTx(nil))
 	require.Nil(t, private.PoolOfConn(nil))
