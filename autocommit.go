@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -21,7 +22,7 @@ import (
 // planAutocommit gives the guard a function that finds out, when the statement is sent, whether it can be sent without GORM's
 // default transaction. That transaction has not begun yet.
 func (s *statement) planAutocommit(db *gorm.DB, chain *chain) {
-	if s.Statement == nil || s.bypass != nil || s.DryRun || db.SkipDefaultTransaction || inTransaction(s.ConnPool) {
+	if s.Statement == nil || s.bypass != nil || s.DryRun || db.SkipDefaultTransaction || gormtx.In(s.ConnPool) {
 		return
 	}
 	o := guard.OriginOf(s.Context)

@@ -7,6 +7,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -87,7 +88,7 @@ type boundPool struct {
 // around returns a pool that adds the decision to contexts without one. A transaction is returned as it is: it has a tenant, or
 // gets one with its first statement.
 func (b *binding) around(c gorm.ConnPool) gorm.ConnPool {
-	if _, refused := c.(refusedPool); refused || inTransaction(c) {
+	if _, refused := c.(refusedPool); refused || gormtx.In(c) {
 		return c
 	}
 	return &boundPool{ConnPool: unbound(c), binding: b}

@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -33,7 +34,7 @@ func Bypass(db *gorm.DB, reason string, opts ...BypassOption) *gorm.DB {
 		return refuseAll(tx, db, "bypass", err)
 	}
 	tx.Config.ConnPool = pool
-	if inTransaction(tx.Statement.ConnPool) {
+	if gormtx.In(tx.Statement.ConnPool) {
 		tx.Statement.ConnPool = unprepared(tx.Statement.ConnPool)
 	} else {
 		tx.Statement.ConnPool = pool
@@ -78,7 +79,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 	if outer != nil {
 		b.below, b.readOnly = outer.below, outer.readOnly
 	} else {
-		if inTransaction(db.Statement.ConnPool) {
+		if gormtx.In(db.Statement.ConnPool) {
 			return nil, wrapf(ErrInTransaction, "a tenant's transaction cannot bypass: call Bypass outside of it, and begin a transaction with the result")
 		}
 		var err error
@@ -89,7 +90,7 @@ func newBypass(db *gorm.DB, reason string, opts []BypassOption) (*bypassPool, er
 	for _, opt := range opts {
 		opt(b)
 	}
-	if outer != nil && inTransaction(db.Statement.ConnPool) {
+	if outer != nil && gormtx.In(db.Statement.ConnPool) {
 		b.DB = outer.DB // a transaction keeps its role; the guard refuses to make it read-only
 		return b, nil
 	}

@@ -5,6 +5,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -142,7 +143,7 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	}
 	s.enterContext()
 	// In a transaction a context that says nothing inherits the transaction's tenant, which the guard knows.
-	if err := guard.CheckTenant(s.Context); err != nil && !inTransaction(s.ConnPool) {
+	if err := guard.CheckTenant(s.Context); err != nil && !gormtx.In(s.ConnPool) {
 		return s, err
 	}
 	if id, _ := guard.Tenant(s.Context); id != "" && s.SQL.Len() == 0 && !s.tenant.accepts(id) {
@@ -169,15 +170,10 @@ func (p *Plugin) newStatement(db *gorm.DB, op string) statement {
 	}
 }
 
-func inTransaction(c gorm.ConnPool) bool {
-	_, ok := c.(gorm.TxCommitter)
-	return ok
-}
-
 // scope returns the tenant that the statement runs for, and "" for none. In a transaction, a context that says nothing inherits
 // the transaction's tenant, which the guard knows.
 func (s *statement) scope() (string, error) {
-	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !inTransaction(s.ConnPool) {
+	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !gormtx.In(s.ConnPool) {
 		return id, nil
 	}
 	return guard.TransactionTenant(s.Context, unprepared(s.ConnPool))

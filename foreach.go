@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -30,7 +31,7 @@ func ForEachTenant[T ID](
 	switch {
 	case bypassOf(db.Config.ConnPool) != nil:
 		return errors.New("tenancy: ForEachTenant cannot use a client of Bypass: pass the *gorm.DB that Bypass was called with")
-	case inTransaction(db.Statement.ConnPool):
+	case gormtx.In(db.Statement.ConnPool):
 		return wrapf(ErrInTransaction, "ForEachTenant begins a transaction for each tenant: pass a *gorm.DB outside a transaction")
 	}
 	cfg := forEach{concurrency: 1}

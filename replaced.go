@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/callbacks"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
@@ -36,7 +37,7 @@ func (s *statement) checkReplaced() error {
 	switch {
 	case slices.Contains(s.plugin.config.DangerouslyTrustCallbacks, by):
 		return nil
-	case s.bypass == nil && inTransaction(s.ConnPool):
+	case s.bypass == nil && gormtx.In(s.ConnPool):
 		if _, err := guard.TransactionTenant(s.Context, unprepared(s.ConnPool)); err != nil {
 			return err
 		}

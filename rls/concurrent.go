@@ -9,13 +9,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
 // concurrently migrates with indexes made concurrently. All of it happens in one session, which holds the lock.
 func (m migration) concurrently(ctx context.Context, db *gorm.DB) ([]Change, error) {
-	if inTransaction(db) {
+	if gormtx.In(db.Statement.ConnPool) {
 		return nil, errors.New("no index can be made concurrently within a transaction: " +
 			"migrate outside of one, or without ConcurrentIndexes")
 	}

@@ -51,9 +51,3 @@ func unlock(ctx context.Context, conn *sql.Conn) {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 }
-
-// inTransaction reports whether db is a transaction of the caller's.
-func inTransaction(db *gorm.DB) bool {
-	tx, ok := db.Statement.ConnPool.(gorm.TxCommitter)
-	return ok && tx != nil
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
@@ -108,7 +109,7 @@ type migration struct {
 
 // atOnce migrates in one transaction.
 func (m migration) atOnce(ctx context.Context, db *gorm.DB) (changes []Change, err error) {
-	if inTransaction(db) {
+	if gormtx.In(db.Statement.ConnPool) {
 		err = db.Transaction(func(tx *gorm.DB) error {
 			_, err := tx.Statement.ConnPool.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock)
 			if err == nil {
