@@ -27,25 +27,13 @@ func TestTokenMustBeAsSigned(t *testing.T) {
 	require.NoError(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
-	good := func() jwt.MapClaims {
-		var claims jwt.MapClaims
-		_, _, err := jwt.NewParser().ParseUnverified(w.ann, &claims)
-		require.NoError(t, err)
-		return claims
-	}
-	with := func(name string, value any) jwt.MapClaims {
-		claims := good()
-		claims[name] = value
-		if value == nil {
-			delete(claims, name)
-		}
-		return claims
-	}
 	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
 		token, err := jwt.NewWithClaims(method, claims).SignedString(key)
 		require.NoError(t, err)
 		return token
 	}
+	good := func() jwt.MapClaims { return w.claims(t, "aud", audience) }
+	with := func(name string, value any) jwt.MapClaims { return w.claims(t, name, value) }
 	ours := func(claims jwt.MapClaims) string { return sign(jwt.SigningMethodEdDSA, w.key, claims) }
 	require.Equal(t, http.StatusOK, w.do(t, request{path: "/projects", token: ours(good())}).status, "the tests' own tokens")
 
@@ -79,6 +67,23 @@ func TestTokenMustBeAsSigned(t *testing.T) {
 			require.Equal(t, "Bearer", got.header.Get("WWW-Authenticate"))
 		})
 	}
+}
+
+// claims are those of Ann's token, with one of them changed; nil removes it.
+func (w *fixture) claims(t *testing.T, name string, value any) (claims jwt.MapClaims) {
+	t.Helper()
+	_, _, err := jwt.NewParser().ParseUnverified(w.ann, &claims)
+	require.NoError(t, err)
+	claims[name] = value
+	if value == nil {
+		delete(claims, name)
+	}
+	return claims
+}
+
+// TestTokensElsewhere: a token is read from one Authorization header only.
+func TestTokensElsewhere(t *testing.T) {
+	w := newFixture(t)
 	for name, header := range map[string]http.Header{
 		"no header":     {},
 		"other scheme":  {"Authorization": {"Basic YW5uOm9wZW4gc2VzYW1l"}},
@@ -90,11 +95,18 @@ func TestTokenMustBeAsSigned(t *testing.T) {
 			require.Equal(t, http.StatusUnauthorized, w.do(t, request{path: "/projects", header: header}).status)
 		})
 	}
+}
+
+// TestTokensWithoutTenant are valid, but name no tenant.
+func TestTokensWithoutTenant(t *testing.T) {
+	w := newFixture(t)
 	for name, claims := range map[string]jwt.MapClaims{
-		"no tenant": with("tenant", nil), "empty tenant": with("tenant", ""), "list of tenants": with("tenant", []string{"a"}),
+		"no tenant": w.claims(t, "tenant", nil), "empty tenant": w.claims(t, "tenant", ""), "list of tenants": w.claims(t, "tenant", []string{"a"}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, http.StatusBadRequest, w.do(t, request{path: "/projects", token: ours(claims)}).status)
+			token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(w.key)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusBadRequest, w.do(t, request{path: "/projects", token: token}).status)
 		})
 	}
 }

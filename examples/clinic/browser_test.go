@@ -37,6 +37,14 @@ func TestBrowser(t *testing.T) {
 	b.onlyCharts("C")
 	b.shoot("patients")
 
+	address := b.addPatient(s.URL)
+	b.switchAway(s.URL, address)
+	b.lookAcrossClinics()
+}
+
+// addPatient adds a patient to the clinic, and returns the address of the patient's page.
+func (b browser) addPatient(site string) (address string) {
+	b.t.Helper()
 	b.click("a.primary")
 	b.see("h1", "Add a patient")
 	b.click("main form .primary")
@@ -48,16 +56,20 @@ func TestBrowser(t *testing.T) {
 	b.click("main form .primary")
 	b.see("h1", "Zoë Zephyr")
 	b.see(".flash", "Zoë Zephyr has been added.")
-	var address string
 	b.do(chromedp.Location(&address))
 	b.shoot("patient")
-	b.open(s.URL + "/today")
+	b.open(site + "/today")
 	b.onlyCharts("C")
 	b.shoot("today")
-	b.open(s.URL + "/appointments")
+	b.open(site + "/appointments")
 	b.onlyCharts("C")
 	b.shoot("appointments")
+	return address
+}
 
+// switchAway switches to another clinic, which does not have the patient at the address, and signs out.
+func (b browser) switchAway(site, address string) {
+	b.t.Helper()
 	b.fill("#switch-clinic", "1")
 	b.click(".switch button")
 	b.see("#workplace", "Alder Lane Practice")
@@ -71,13 +83,17 @@ func TestBrowser(t *testing.T) {
 	b.see("h1", "Not found")
 
 	for _, path := range []string{"/admin", "/audit", "/stats", "/metrics"} {
-		b.open(s.URL + path)
+		b.open(site + path)
 		b.see("h1", "Access denied")
 	}
 	b.shoot("refused")
 	b.click(".out button")
 	b.see("h1", "Sign in")
+}
 
+// lookAcrossClinics signs in as the administrator.
+func (b browser) lookAcrossClinics() {
+	b.t.Helper()
 	b.signIn("", "admin@daybook.example", "head-office")
 	b.see("h1", "Patients of all clinics")
 	b.see(".count[role=status]", "145 patients")
@@ -89,7 +105,7 @@ func TestBrowser(t *testing.T) {
 	for _, chart := range b.charts() {
 		letters[chart[0]] = true
 	}
-	require.Greater(t, len(letters), 1, "patients of several clinics")
+	require.Greater(b.t, len(letters), 1, "patients of several clinics")
 	b.click("a[href='/audit']")
 	b.see("h1", "Audit trail")
 	b.see("tr.entry .title", "patients of all clinics")

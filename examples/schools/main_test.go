@@ -25,50 +25,57 @@ func TestReadme(t *testing.T) {
 	require.Contains(t, program.Said, "curl -s http://hogwarts.localhost:")
 }
 
-// TestHostileRequests: none of them sees, changes or makes anything at another school.
+const (
+	harry = `[{"id":1,"name":"Harry"}]`
+	yara  = `[{"id":2,"name":"Yara"}]`
+
+	malformed, notFound = http.StatusBadRequest, http.StatusNotFound
+)
+
+var hostileRequests = map[string]struct {
+	method, host, path, body string
+	header                   http.Header
+	status                   int
+	answer                   string // checked if it is not empty
+}{
+	"another's id":              {host: "castelobruxo.localhost", path: "/students/1", status: notFound},
+	"id that never was":         {host: "castelobruxo.localhost", path: "/students/99", status: notFound},
+	"SQL for an id":             {host: "castelobruxo.localhost", path: "/students/1%20OR%20true", status: notFound},
+	"huge id":                   {host: "castelobruxo.localhost", path: "/students/99999999999999999999", status: notFound},
+	"forged X-Forwarded-Host":   {host: "castelobruxo.localhost", header: http.Header{"X-Forwarded-Host": {"hogwarts.localhost"}}, status: 200, answer: yara},
+	"forged Forwarded":          {host: "castelobruxo.localhost", header: http.Header{"Forwarded": {"host=hogwarts.localhost"}}, status: 200, answer: yara},
+	"forged X-Tenant-Id":        {host: "castelobruxo.localhost", header: http.Header{"X-Tenant-Id": {"1"}}, status: 200, answer: yara},
+	"tenant in the query":       {host: "castelobruxo.localhost", path: "/students?tenant_id=1&school=hogwarts", status: 200, answer: yara},
+	"upper case, port and dot":  {host: "HogWarts.localhost.:80", status: 200, answer: harry},
+	"unknown school":            {host: "durmstrang.localhost", status: notFound},
+	"id for a subdomain":        {host: "1.localhost", status: notFound},
+	"SQL for a subdomain":       {host: "x'or'1'='1.localhost", status: malformed},
+	"wildcard for a subdomain":  {host: "%.localhost", status: malformed},
+	"two labels":                {host: "hogwarts.castelobruxo.localhost", status: malformed},
+	"no school":                 {host: "localhost", status: malformed},
+	"reserved label":            {host: "www.localhost", status: malformed},
+	"another domain":            {host: "hogwarts.localhost.example.com", status: malformed},
+	"IP address":                {host: "127.0.0.1", status: malformed},
+	"very long host":            {host: strings.Repeat("a", 10_000) + ".localhost", status: malformed},
+	"tenant in the body":        {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","tenant_id":2}`, status: malformed},
+	"tenant as Go spells it":    {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","TenantID":2}`, status: malformed},
+	"whole school in the body":  {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","School":{"ID":2,"Slug":"x"}}`, status: malformed},
+	"id in the body":            {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","id":2}`, status: malformed},
+	"no name":                   {method: "POST", host: "hogwarts.localhost", body: `{"name":" "}`, status: malformed},
+	"NUL in the name":           {method: "POST", host: "hogwarts.localhost", body: `{"name":"a\u0000b"}`, status: malformed},
+	"long name":                 {method: "POST", host: "hogwarts.localhost", body: `{"name":"` + strings.Repeat("a", 101) + `"}`, status: malformed},
+	"huge body":                 {method: "POST", host: "hogwarts.localhost", body: `{"name":"` + strings.Repeat("a", 1<<17) + `"}`, status: http.StatusRequestEntityTooLarge},
+	"POST to an unknown school": {method: "POST", host: "durmstrang.localhost", body: `{"name":"Eve"}`, status: notFound},
+	"DELETE":                    {method: "DELETE", host: "hogwarts.localhost", path: "/students/1", status: http.StatusMethodNotAllowed},
+}
+
+// TestHostileRequests: no request reads, changes or adds anything at another school.
 func TestHostileRequests(t *testing.T) {
 	s := start(t)
 	s.enrol(t, "hogwarts", "Harry")
 	s.enrol(t, "castelobruxo", "Yara")
-	harry, yara := `[{"id":1,"name":"Harry"}]`, `[{"id":2,"name":"Yara"}]`
-	const malformed, notFound = http.StatusBadRequest, http.StatusNotFound
 
-	for name, c := range map[string]struct {
-		method, host, path, body string
-		header                   http.Header
-		status                   int
-		answer                   string // checked if it is not empty
-	}{
-		"another's id":                  {host: "castelobruxo.localhost", path: "/students/1", status: notFound},
-		"id that never was":             {host: "castelobruxo.localhost", path: "/students/99", status: notFound},
-		"SQL for an id":                 {host: "castelobruxo.localhost", path: "/students/1%20OR%20true", status: notFound},
-		"huge id":                       {host: "castelobruxo.localhost", path: "/students/99999999999999999999", status: notFound},
-		"forged X-Forwarded-Host":       {host: "castelobruxo.localhost", header: http.Header{"X-Forwarded-Host": {"hogwarts.localhost"}}, status: 200, answer: yara},
-		"forged Forwarded":              {host: "castelobruxo.localhost", header: http.Header{"Forwarded": {"host=hogwarts.localhost"}}, status: 200, answer: yara},
-		"forged X-Tenant-Id":            {host: "castelobruxo.localhost", header: http.Header{"X-Tenant-Id": {"1"}}, status: 200, answer: yara},
-		"tenant in the query":           {host: "castelobruxo.localhost", path: "/students?tenant_id=1&school=hogwarts", status: 200, answer: yara},
-		"upper case, port and dot":      {host: "HogWarts.localhost.:80", status: 200, answer: harry},
-		"unknown school":                {host: "durmstrang.localhost", status: notFound},
-		"id for a subdomain":            {host: "1.localhost", status: notFound},
-		"SQL for a subdomain":           {host: "x'or'1'='1.localhost", status: malformed},
-		"wildcard for a subdomain":      {host: "%.localhost", status: malformed},
-		"two labels":                    {host: "hogwarts.castelobruxo.localhost", status: malformed},
-		"no school":                     {host: "localhost", status: malformed},
-		"reserved label":                {host: "www.localhost", status: malformed},
-		"another domain":                {host: "hogwarts.localhost.example.com", status: malformed},
-		"IP address":                    {host: "127.0.0.1", status: malformed},
-		"very long host":                {host: strings.Repeat("a", 10_000) + ".localhost", status: malformed},
-		"tenant in the body":            {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","tenant_id":2}`, status: malformed},
-		"tenant as Go spells it":        {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","TenantID":2}`, status: malformed},
-		"whole school in the body":      {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","School":{"ID":2,"Slug":"x"}}`, status: malformed},
-		"id in the body":                {method: "POST", host: "hogwarts.localhost", body: `{"name":"Eve","id":2}`, status: malformed},
-		"no name":                       {method: "POST", host: "hogwarts.localhost", body: `{"name":" "}`, status: malformed},
-		"NUL in the name":               {method: "POST", host: "hogwarts.localhost", body: `{"name":"a\u0000b"}`, status: malformed},
-		"long name":                     {method: "POST", host: "hogwarts.localhost", body: `{"name":"` + strings.Repeat("a", 101) + `"}`, status: malformed},
-		"huge body":                     {method: "POST", host: "hogwarts.localhost", body: `{"name":"` + strings.Repeat("a", 1<<17) + `"}`, status: http.StatusRequestEntityTooLarge},
-		"POST to a school that is none": {method: "POST", host: "durmstrang.localhost", body: `{"name":"Eve"}`, status: notFound},
-		"DELETE":                        {method: "DELETE", host: "hogwarts.localhost", path: "/students/1", status: http.StatusMethodNotAllowed},
-	} {
+	for name, c := range hostileRequests {
 		t.Run(name, func(t *testing.T) {
 			if c.path == "" {
 				c.path = "/students"
@@ -89,7 +96,7 @@ func TestHostileRequests(t *testing.T) {
 	require.JSONEq(t, yara, list)
 }
 
-// TestSchoolsAreReadOnly: not even a bug in the application can found a school.
+// TestSchoolsAreReadOnly: not even a bug in the application can add a school.
 func TestSchoolsAreReadOnly(t *testing.T) {
 	database := pgserver.New(t)
 	require.NoError(t, migrate(t.Context(), database))
