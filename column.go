@@ -20,10 +20,10 @@ type SharedModel interface {
 	TenantShared()
 }
 
-// OwnRowsModel is the model of a table that is read before the tenant is known, and in which each tenant writes rows of its own:
-// memberships, domains, API keys, and the table of tenants itself. Whose a row is says the tenant column, which is filled in
-// and checked as in any other model, or the primary key where the model has no such column. Everyone reads all rows; with
-// rls.Isolation.LookupRole only that role does, and each tenant its own.
+// OwnRowsModel is the model of a table that is read before the tenant is known, and in which each tenant writes its own rows:
+// memberships, domains, API keys, and the table of tenants itself. The tenant column says which tenant owns a row; it is filled
+// in and checked as in any other model. In a model without that column the primary key says it. All tenants read all rows. With
+// rls.Isolation.LookupRole only that role does, and each tenant reads its own rows.
 type OwnRowsModel interface {
 	TenantOwnRows()
 }
@@ -70,7 +70,7 @@ func (p *Plugin) fieldOf(s *schema.Schema) *schema.Field {
 	return nil
 }
 
-// ownRowsField returns the field that says whose a row of an OwnRowsModel is, and nil for other models.
+// ownRowsField returns the field that says which tenant owns a row of an OwnRowsModel, and nil for other models.
 func (p *Plugin) ownRowsField(s *schema.Schema) *schema.Field {
 	if field := s.FieldsByDBName[p.config.Column]; field != nil && policy.SharingOf(s) == policy.SharedOwn {
 		return field
