@@ -27,7 +27,7 @@ func TestCheckFindsHoles(t *testing.T) {
 	r := tenancy(t, d.options(t, "check")...)
 	require.Equal(t, 1, r.exit, r.errors)
 	require.Empty(t, r.errors)
-	require.NotContains(t, r.out, "\x1b", "no colours where nobody sees them")
+	require.NotContains(t, r.out, "\x1b", "no colours where there is no terminal")
 	critical, medium := strings.Index(r.out, "CRITICAL (1)"), strings.Index(r.out, "MEDIUM (1)")
 	require.GreaterOrEqual(t, critical, 0, r.out)
 	require.Greater(t, medium, critical, "the worst first")

@@ -12,7 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 )
 
-// The models of the tests that migrate again have everything that could tempt GORM or us to change something anew.
+// The models of the tests that migrate again have everything that could tempt GORM or us to change something again.
 type (
 	project struct {
 		TenantID string `gorm:"primaryKey"`

@@ -124,7 +124,7 @@ func (d database) admin(t *testing.T) *sql.DB {
 	return pool
 }
 
-// nullsColumns tells whether the server can null one column of a foreign key and not the others.
+// nullsColumns reports whether the server can null one column of a foreign key and not the others.
 func (d database) nullsColumns(t *testing.T) bool {
 	t.Helper()
 	var version int

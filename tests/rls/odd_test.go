@@ -65,7 +65,7 @@ func TestMigrateOddNamesInKeys(t *testing.T) {
 	scripted.psql(t, down)
 }
 
-// Names that GORM can't shorten to what PostgreSQL takes.
+// Names that GORM cannot shorten to what PostgreSQL takes.
 func TestMigrateLongConstraintNames(t *testing.T) {
 	name := strings.Repeat("ö", 40)
 	type child struct {

@@ -68,7 +68,7 @@ func (d database) shopKeys(t *testing.T) []string {
 	return d.possible(t, shopKeys)
 }
 
-// possible returns foreign keys as the server can have them: PostgreSQL 14 can't null one column and not the others.
+// possible returns foreign keys as the server can have them: PostgreSQL 14 cannot null one column and not the others.
 func (d database) possible(t *testing.T, keys []string) []string {
 	t.Helper()
 	var list []string

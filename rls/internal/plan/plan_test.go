@@ -86,7 +86,7 @@ func TestPlanLeavesAnAdminWhoOwnsTheTableAlone(t *testing.T) {
 	require.Empty(t, Planner{Config: policy.Config{AdminRole: "admin"}}.Plan([]Table{{Relation: catalog.Relation{Owner: "admin"}}}))
 }
 
-// parentAndChild are two tenants' tables, of which one refers to the other.
+// parentAndChild are two tenant tables, of which one refers to the other.
 func parentAndChild(version int, r model.Reference) []Table {
 	done := func(name string) catalog.Relation {
 		return catalog.Relation{Schema: "shop", Table: name, Version: version, Enabled: true, Forced: true, Policies: finished.Policies,

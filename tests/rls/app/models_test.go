@@ -183,7 +183,7 @@ type (
 	}
 )
 
-// TenantShared says that subscriptions are nobody's.
+// TenantShared says that subscriptions belong to no tenant.
 func (Subscription) TenantShared() {}
 
 var models = []any{

@@ -89,8 +89,8 @@ func TestCheckMigratedRelations(t *testing.T) {
 	require.Empty(t, found(d.check(t, check.Models(&customer{}, &order{}))))
 }
 
-// The SQL that mends a foreign key finds the rows that point at another tenant's, though policies are forced on the owner,
-// as whom PostgreSQL looks at them.
+// The SQL that fixes a foreign key finds the rows that point at another tenant's, although policies are forced on the owner,
+// as which PostgreSQL looks at them.
 func TestCheckForeignKeyFixLooksAtRows(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, "ALTER TABLE comments DROP CONSTRAINT comments_note")
@@ -154,7 +154,7 @@ type membership struct {
 
 func (membership) TenantShared() {}
 
-// One script mends many holes, some of which meet in one object.
+// One script fixes many holes, some of which meet in one object.
 func TestCheckScriptForManyHoles(t *testing.T) {
 	d := cleanDatabase(t)
 	for name := range map[string]bool{
@@ -350,7 +350,7 @@ func TestCheckNotChecked(t *testing.T) {
 	d.run(t, d.super, `CREATE FUNCTION compiled() RETURNS int LANGUAGE internal SECURITY DEFINER SET search_path = pg_catalog AS 'pg_backend_pid';
 		CREATE FUNCTION all_notes() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER AS 'SELECT body FROM public.notes'`)
 	report := d.check(t, d.allowances()...)
-	require.Equal(t, []string{"What function public.compiled() reads can't be seen: it is compiled."}, report.NotChecked)
+	require.Equal(t, []string{"What function public.compiled() reads cannot be seen: it is compiled."}, report.NotChecked)
 	require.Len(t, report.Findings, 2)
 
 	d.run(t, d.super, "REVOKE SELECT ON pg_rewrite, pg_default_acl FROM PUBLIC")

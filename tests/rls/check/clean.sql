@@ -75,7 +75,7 @@ GRANT SELECT ON note_bodies, short_notes, country_names TO {app};
 CREATE MATERIALIZED VIEW note_counts AS SELECT tenant_id, count(*) FROM notes GROUP BY tenant_id;
 GRANT SELECT ON note_counts TO {admin};
 
--- Functions: by the caller's rights; by the owner's, with names that can't be replaced and no tenant's table; and not for
+-- Functions: by the caller's rights; by the owner's, with names that cannot be replaced and no tenant table; and not for
 -- the application.
 CREATE FUNCTION count_notes() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM notes';
 CREATE FUNCTION count_countries() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp

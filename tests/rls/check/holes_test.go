@@ -19,14 +19,14 @@ type hole struct {
 	open   string // run by the owner, or by the superuser if it begins with superuser
 	since  int    // the server's version from which on the hole exists
 	opts   []check.Option
-	mended []check.Option // instead of opts, where no SQL can mend the hole
+	fixed  []check.Option // instead of opts, where no SQL can fix the hole
 	attack attack         // nil where there is nothing to attack
 }
 
-// superuser is the comment before what the owner can't run, as in a fix.
+// superuser is the comment before what the owner cannot run, as in a fix.
 const superuser = "-- as a superuser"
 
-// attack tells whether it succeeds.
+// attack reports whether it succeeds.
 type attack func(t *testing.T, d database) bool
 
 // leaks is an attack that gets a text to see that is none of its tenant's business.
@@ -72,7 +72,7 @@ func scans(tenant, query string) attack {
 	}
 }
 
-// login chooses who attacks.
+// login chooses the login that attacks.
 type login func(database) string
 
 func application(d database) string { return d.app }
@@ -457,25 +457,25 @@ var holes = map[string]hole{
 	// The server.
 	"CVE-2023-2455": {
 		code: check.ServerCVE20232455, object: "server",
-		opts:   []check.Option{check.ServerVersion(140007), cve2024, cve2025},
-		mended: []check.Option{check.ServerVersion(140008), cve2024, cve2025},
+		opts:  []check.Option{check.ServerVersion(140007), cve2024, cve2025},
+		fixed: []check.Option{check.ServerVersion(140008), cve2024, cve2025},
 	},
 	"CVE-2024-10976": {
 		code: check.ServerCVE202410976, object: "server",
-		opts:   []check.Option{check.ServerVersion(140013), cve2025},
-		mended: []check.Option{check.ServerVersion(140014), cve2025},
+		opts:  []check.Option{check.ServerVersion(140013), cve2025},
+		fixed: []check.Option{check.ServerVersion(140014), cve2025},
 	},
 	"CVE-2025-8713": {
 		code: check.ServerCVE20258713, object: "server",
-		opts:   []check.Option{check.ServerVersion(140018)},
-		mended: []check.Option{check.ServerVersion(140019)},
+		opts:  []check.Option{check.ServerVersion(140018)},
+		fixed: []check.Option{check.ServerVersion(140019)},
 	},
 
 	// Models.
 	"model without a table": {
 		code: check.ModelTableMissing, object: `"diaries"`,
-		opts:   []check.Option{check.Models(&diary{})},
-		mended: []check.Option{},
+		opts:  []check.Option{check.Models(&diary{})},
+		fixed: []check.Option{},
 	},
 	"model without the column": {
 		code: check.ModelColumnMissing, object: "public.diaries",
@@ -487,13 +487,13 @@ var holes = map[string]hole{
 	// The allow-list.
 	"stale": {
 		code: check.AllowStale, object: "table-not-forced on public.notes",
-		opts:   []check.Option{check.Allow(check.TableNotForced, "public.notes", "not any more")},
-		mended: []check.Option{},
+		opts:  []check.Option{check.Allow(check.TableNotForced, "public.notes", "not any more")},
+		fixed: []check.Option{},
 	},
 	"stale table": {
 		code: check.AllowStale, object: "shared-table on public.gone",
-		opts:   []check.Option{check.Allow(check.SharedTable, "public.gone", "it was")},
-		mended: []check.Option{},
+		opts:  []check.Option{check.Allow(check.SharedTable, "public.gone", "it was")},
+		fixed: []check.Option{},
 	},
 }
 
@@ -539,8 +539,8 @@ func TestCheckFindsHoles(t *testing.T) {
 			require.NotContains(t, finding.Problem, "%")
 
 			opts := hole.opts
-			if hole.mended != nil {
-				opts = hole.mended
+			if hole.fixed != nil {
+				opts = hole.fixed
 				require.Empty(t, finding.Fix)
 				require.Empty(t, report.SQL())
 			} else {
@@ -552,14 +552,14 @@ func TestCheckFindsHoles(t *testing.T) {
 				d.run(t, login, report.SQL())
 			}
 			if hole.attack != nil {
-				require.False(t, hole.attack(t, d), "the attack must fail once the hole is mended")
+				require.False(t, hole.attack(t, d), "the attack must fail once the hole is fixed")
 			}
 			require.Empty(t, found(d.check(t, append(d.allowances(), opts...)...)))
 		})
 	}
 }
 
-// loginFor is who must run a script.
+// loginFor is the login that must run a script.
 func (d database) loginFor(script string) string {
 	if strings.HasPrefix(script, superuser) {
 		return d.super

@@ -164,7 +164,7 @@ func (d database) allowances() []check.Option {
 	return []check.Option{
 		d.patched(),
 		check.Allow(check.SharedTable, "public.memberships", "read before the tenant is known"),
-		check.Allow(check.GrantCreate, "schema scratch", "nobody else uses it"),
+		check.Allow(check.GrantCreate, "schema scratch", "no other role uses it"),
 	}
 }
 

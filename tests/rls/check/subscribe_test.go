@@ -27,7 +27,7 @@ func subscribes(table, columns, values string) attack {
 
 		var level string
 		require.NoError(t, conn.QueryRow(t.Context(), "SHOW wal_level").Scan(&level))
-		if level != "logical" { // a server of the user's own: nobody can subscribe, but it is offered
+		if level != "logical" { // a server of the user's own: there is no subscriber, but it is offered
 			return leaks(table, "SELECT format('%I', tablename) || format('%I.%I', schemaname, tablename) FROM pg_publication_tables")(t, d)
 		}
 		var body string

@@ -72,19 +72,19 @@ func (n node) nodes() []node {
 
 func (n node) has(is func(node) bool) bool { return slices.ContainsFunc(n.nodes(), is) }
 
-// seeks tells whether a node finds the tenant's rows in an index.
+// seeks reports whether a node finds the tenant's rows in an index.
 func seeks(n node) bool { return strings.Contains(n.Cond, "tenant_id = ") }
 
-// scansAll tells whether a node reads a table from its first page to its last.
+// scansAll reports whether a node reads a table from its first page to its last.
 func scansAll(n node) bool { return n.Type == "Seq Scan" }
 
-// uses tells whether a node is a scan of an index.
+// uses reports whether a node is a scan of an index.
 func uses(index string) func(node) bool { return func(n node) bool { return n.Index == index } }
 
-// readsSetting tells whether a node reads the setting for each row that it filters.
+// readsSetting reports whether a node reads the setting for each row that it filters.
 func readsSetting(n node) bool { return strings.Contains(n.Filter, "current_setting(") }
 
-// initPlan tells whether a node is a sub-select that is evaluated before the rest.
+// initPlan reports whether a node is a subquery that is evaluated before the rest.
 func initPlan(n node) bool { return n.Relationship == "InitPlan" }
 
 // String names the nodes that read tables, which are what differs between our plans.

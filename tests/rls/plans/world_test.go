@@ -113,7 +113,7 @@ func (w *world) isolate(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// fill makes the rows as the admin, whom the policies let.
+// fill makes the rows as the admin, which the policies let.
 func (w *world) fill(t *testing.T) {
 	t.Helper()
 	tenant := fmt.Sprintf(w.column.tenant, tenants)

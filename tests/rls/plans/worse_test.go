@@ -102,7 +102,7 @@ func (w *world) requireWithoutNullif(t *testing.T) {
 	if w.name == "text" {
 		require.NoError(t, err)
 		_, err = w.app.Exec(t.Context(), "INSERT INTO documents (id, tenant_id, title, body) VALUES (-1, '', 'Nobody''s', '{}')")
-		require.NoError(t, err, "a row that belongs to nobody")
+		require.NoError(t, err, "a row that belongs to no tenant")
 		require.NoError(t, w.app.QueryRow(t.Context(), count).Scan(&found))
 		require.Equal(t, 1, found)
 		_, err = w.admin.Exec(t.Context(), "DELETE FROM documents WHERE id = -1")
