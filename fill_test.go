@@ -249,68 +249,81 @@ type (
 	withFloat struct{ TenantID float64 }
 )
 
+// scannedUUID and upperUUID are uuidText in other forms.
+var (
+	scannedUUID = mustScan(uuidText)
+	upperUUID   = strings.ToUpper(uuidText)
+)
+
+func mustScan(text string) (id UUID) {
+	if err := id.Scan(text); err != nil {
+		panic(err)
+	}
+	return id
+}
+
+// columnTypes are fields of a tenant column, and what a tenant becomes in them.
+var columnTypes = []struct {
+	tenant string
+	model  any
+	err    error
+}{
+	{"42", &withInt64{}, nil},
+	{"42", &withInt64{TenantID: 42}, nil},
+	{"42", &withInt64{TenantID: 43}, tenancy.ErrTenantMismatch},
+	{"acme", &withInt64{}, tenancy.ErrInvalidTenant},
+	{"042", &withInt64{}, tenancy.ErrInvalidTenant},
+	{"0x2a", &withInt64{}, tenancy.ErrInvalidTenant},
+	{"4200000000000000000000", &withInt64{}, tenancy.ErrInvalidTenant},
+	{"42", &withInt8{}, nil},
+	{"300", &withInt8{}, tenancy.ErrInvalidTenant},
+	{"42", &withUint{}, nil},
+	{"-42", &withUint{}, tenancy.ErrInvalidTenant},
+	{acme, &withPointer{}, nil},
+	{acme, &withPointer{TenantID: new(string)}, nil},
+	{acme, &withPointer{TenantID: ptr(other)}, tenancy.ErrTenantMismatch},
+	{"42", &withIntPointer{}, nil},
+	{"42", &withIntPointer{TenantID: ptr(int64(42))}, nil},
+	{"42", &withIntPointer{TenantID: ptr(int64(7))}, tenancy.ErrTenantMismatch},
+	{acme, &withIntPointer{}, tenancy.ErrInvalidTenant},
+	{acme, &withNamed{}, nil},
+	{acme, &withNamed{TenantID: other}, tenancy.ErrTenantMismatch},
+	{acme, &withBytes{}, nil},
+	{acme, &withBytes{TenantID: []byte(other)}, tenancy.ErrTenantMismatch},
+	{acme, &withNullString{}, nil},
+	{acme, &withNullString{sql.NullString{String: acme, Valid: true}}, nil},
+	{acme, &withNullString{sql.NullString{String: other, Valid: true}}, tenancy.ErrTenantMismatch},
+	{acme, &withNullString{sql.NullString{String: other}}, nil},
+	{"42", &withNullInt{}, nil},
+	{"42", &withNullInt{sql.NullInt64{Int64: 7, Valid: true}}, tenancy.ErrTenantMismatch},
+	{acme, &withNullInt{}, tenancy.ErrInvalidTenant},
+	{uuidText, &withUUID{}, nil},
+	{uuidText, &withUUID{scannedUUID}, nil},
+	{upperUUID, &withUUID{scannedUUID}, tenancy.ErrInvalidTenant},
+	{"{" + uuidText + "}", &withUUID{}, tenancy.ErrInvalidTenant},
+	{uuidText, &withUUID{UUID{1}}, tenancy.ErrTenantMismatch},
+	{acme, &withUUID{}, tenancy.ErrInvalidTenant},
+	{uuidText, &withUUIDPointer{}, nil},
+	{uuidText, &withUUIDPointer{&UUID{1}}, tenancy.ErrTenantMismatch},
+	{uuidText, &withRawUUID{}, nil},
+	{uuidText, &withRawUUID{scannedUUID}, nil},
+	{uuidText, &withRawUUID{UUID{1}}, tenancy.ErrTenantMismatch},
+	{acme, &withRawUUID{}, tenancy.ErrInvalidTenant},
+	{upperUUID, &withUUIDText{TenantID: uuidText}, tenancy.ErrInvalidTenant},
+	{uuidText, &withUUIDText{TenantID: upperUUID}, nil},
+	{upperUUID, &withPointer{TenantID: ptr(uuidText)}, tenancy.ErrTenantMismatch},
+	{acme, &withDefault{}, nil},
+	{acme, &withExpression{}, nil},
+	{acme, &embeds{}, nil},
+	{acme, &embeds{Base: base{TenantID: other}}, tenancy.ErrTenantMismatch},
+	{acme, &embedsPointer{}, nil},
+	{acme, &embedsPointer{Base: &base{TenantID: other}}, tenancy.ErrTenantMismatch},
+	{acme, &withKey{ID: 1}, nil},
+	{"42", &withFloat{}, tenancy.ErrInvalidTenant},
+}
+
 func TestCreateInTheColumnsType(t *testing.T) {
-	var id UUID
-	require.NoError(t, id.Scan(uuidText))
-	upper := strings.ToUpper(uuidText)
-	for i, c := range []struct {
-		tenant string
-		model  any
-		err    error
-	}{
-		{"42", &withInt64{}, nil},
-		{"42", &withInt64{TenantID: 42}, nil},
-		{"42", &withInt64{TenantID: 43}, tenancy.ErrTenantMismatch},
-		{"acme", &withInt64{}, tenancy.ErrInvalidTenant},
-		{"042", &withInt64{}, tenancy.ErrInvalidTenant},
-		{"0x2a", &withInt64{}, tenancy.ErrInvalidTenant},
-		{"4200000000000000000000", &withInt64{}, tenancy.ErrInvalidTenant},
-		{"42", &withInt8{}, nil},
-		{"300", &withInt8{}, tenancy.ErrInvalidTenant},
-		{"42", &withUint{}, nil},
-		{"-42", &withUint{}, tenancy.ErrInvalidTenant},
-		{acme, &withPointer{}, nil},
-		{acme, &withPointer{TenantID: new(string)}, nil},
-		{acme, &withPointer{TenantID: ptr(other)}, tenancy.ErrTenantMismatch},
-		{"42", &withIntPointer{}, nil},
-		{"42", &withIntPointer{TenantID: ptr(int64(42))}, nil},
-		{"42", &withIntPointer{TenantID: ptr(int64(7))}, tenancy.ErrTenantMismatch},
-		{acme, &withIntPointer{}, tenancy.ErrInvalidTenant},
-		{acme, &withNamed{}, nil},
-		{acme, &withNamed{TenantID: other}, tenancy.ErrTenantMismatch},
-		{acme, &withBytes{}, nil},
-		{acme, &withBytes{TenantID: []byte(other)}, tenancy.ErrTenantMismatch},
-		{acme, &withNullString{}, nil},
-		{acme, &withNullString{sql.NullString{String: acme, Valid: true}}, nil},
-		{acme, &withNullString{sql.NullString{String: other, Valid: true}}, tenancy.ErrTenantMismatch},
-		{acme, &withNullString{sql.NullString{String: other}}, nil},
-		{"42", &withNullInt{}, nil},
-		{"42", &withNullInt{sql.NullInt64{Int64: 7, Valid: true}}, tenancy.ErrTenantMismatch},
-		{acme, &withNullInt{}, tenancy.ErrInvalidTenant},
-		{uuidText, &withUUID{}, nil},
-		{uuidText, &withUUID{id}, nil},
-		{upper, &withUUID{id}, tenancy.ErrInvalidTenant},
-		{"{" + uuidText + "}", &withUUID{}, tenancy.ErrInvalidTenant},
-		{uuidText, &withUUID{UUID{1}}, tenancy.ErrTenantMismatch},
-		{acme, &withUUID{}, tenancy.ErrInvalidTenant},
-		{uuidText, &withUUIDPointer{}, nil},
-		{uuidText, &withUUIDPointer{&UUID{1}}, tenancy.ErrTenantMismatch},
-		{uuidText, &withRawUUID{}, nil},
-		{uuidText, &withRawUUID{id}, nil},
-		{uuidText, &withRawUUID{UUID{1}}, tenancy.ErrTenantMismatch},
-		{acme, &withRawUUID{}, tenancy.ErrInvalidTenant},
-		{upper, &withUUIDText{TenantID: uuidText}, tenancy.ErrInvalidTenant},
-		{uuidText, &withUUIDText{TenantID: upper}, nil},
-		{upper, &withPointer{TenantID: ptr(uuidText)}, tenancy.ErrTenantMismatch},
-		{acme, &withDefault{}, nil},
-		{acme, &withExpression{}, nil},
-		{acme, &embeds{}, nil},
-		{acme, &embeds{Base: base{TenantID: other}}, tenancy.ErrTenantMismatch},
-		{acme, &embedsPointer{}, nil},
-		{acme, &embedsPointer{Base: &base{TenantID: other}}, tenancy.ErrTenantMismatch},
-		{acme, &withKey{ID: 1}, nil},
-		{"42", &withFloat{}, tenancy.ErrInvalidTenant},
-	} {
+	for i, c := range columnTypes {
 		t.Run(fmt.Sprintf("%d %T %s", i, c.model, c.tenant), func(t *testing.T) {
 			tx := dry(t, c.tenant).Create(c.model)
 			if c.err != nil {

@@ -10,59 +10,64 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
+// longLabel is as long as a label of a name can be.
+var longLabel = strings.Repeat("a", 63)
+
+// subdomains are hosts, and the tenants that they name.
+var subdomains = []struct {
+	host   string
+	tenant string
+	err    error
+}{
+	{host: "acme.example.com", tenant: "acme"},
+	{host: "acme.example.com:8080", tenant: "acme"},
+	{host: "acme.example.com:", tenant: "acme"},
+	{host: "ACME.Example.COM", tenant: "acme"},
+	{host: "acme.example.com.", tenant: "acme"},
+	{host: "acme.example.com.:443", tenant: "acme"},
+	{host: "xn--mnchen-3ya.example.com", tenant: "xn--mnchen-3ya"},
+	{host: "7.example.com", tenant: "7"},
+	{host: longLabel + ".example.com", tenant: longLabel},
+
+	{host: "", err: tenanthttp.ErrNoTenant},
+	{host: "example.com", err: tenanthttp.ErrNoTenant},
+	{host: "www.example.com", err: tenanthttp.ErrNoTenant},
+	{host: "API.example.com", err: tenanthttp.ErrNoTenant},
+	{host: "admin.example.com:80", err: tenanthttp.ErrNoTenant},
+	{host: "localhost:8080", err: tenanthttp.ErrNoTenant},
+	{host: "127.0.0.1", err: tenanthttp.ErrNoTenant},
+	{host: "127.0.0.1:8080", err: tenanthttp.ErrNoTenant},
+	{host: "[::1]", err: tenanthttp.ErrNoTenant},
+	{host: "[::1]:8080", err: tenanthttp.ErrNoTenant},
+	{host: "[fe80::1%25eth0]:8080", err: tenanthttp.ErrNoTenant},
+	{host: "acme.example.org", err: tenanthttp.ErrNoTenant},
+	{host: "acme.example.com.evil.org", err: tenanthttp.ErrNoTenant},
+	{host: "evilexample.com", err: tenanthttp.ErrNoTenant},
+	{host: "com", err: tenanthttp.ErrNoTenant},
+
+	{host: "a.acme.example.com", err: tenanthttp.ErrMalformed},
+	{host: "www.acme.example.com", err: tenanthttp.ErrMalformed},
+	{host: ".example.com", err: tenanthttp.ErrMalformed},
+	{host: "..example.com", err: tenanthttp.ErrMalformed},
+	{host: "acme..example.com", err: tenanthttp.ErrMalformed},
+	{host: "acme.example.com..", err: tenanthttp.ErrMalformed},
+	{host: "-acme.example.com", err: tenanthttp.ErrMalformed},
+	{host: "ac_me.example.com", err: tenanthttp.ErrMalformed},
+	{host: "ac me.example.com", err: tenanthttp.ErrMalformed},
+	{host: "acme/.example.com", err: tenanthttp.ErrMalformed},
+	{host: "acme@example.com", err: tenanthttp.ErrMalformed},
+	{host: "münchen.example.com", err: tenanthttp.ErrMalformed},
+	{host: "acme\x00.example.com", err: tenanthttp.ErrMalformed},
+	{host: "acme.example.com:http", err: tenanthttp.ErrMalformed},
+	{host: "acme.example.com:123456", err: tenanthttp.ErrMalformed},
+	{host: "::1", err: tenanthttp.ErrMalformed},
+	{host: longLabel + "a.example.com", err: tenanthttp.ErrMalformed},
+	{host: strings.Repeat("a.", 5<<10) + "example.com", err: tenanthttp.ErrMalformed},
+}
+
 func TestSubdomain(t *testing.T) {
-	long := strings.Repeat("a", 63)
 	resolve := tenanthttp.Subdomain("Example.com", "api", "Admin")
-	for _, test := range []struct {
-		host   string
-		tenant string
-		err    error
-	}{
-		{host: "acme.example.com", tenant: "acme"},
-		{host: "acme.example.com:8080", tenant: "acme"},
-		{host: "acme.example.com:", tenant: "acme"},
-		{host: "ACME.Example.COM", tenant: "acme"},
-		{host: "acme.example.com.", tenant: "acme"},
-		{host: "acme.example.com.:443", tenant: "acme"},
-		{host: "xn--mnchen-3ya.example.com", tenant: "xn--mnchen-3ya"},
-		{host: "7.example.com", tenant: "7"},
-		{host: long + ".example.com", tenant: long},
-
-		{host: "", err: tenanthttp.ErrNoTenant},
-		{host: "example.com", err: tenanthttp.ErrNoTenant},
-		{host: "www.example.com", err: tenanthttp.ErrNoTenant},
-		{host: "API.example.com", err: tenanthttp.ErrNoTenant},
-		{host: "admin.example.com:80", err: tenanthttp.ErrNoTenant},
-		{host: "localhost:8080", err: tenanthttp.ErrNoTenant},
-		{host: "127.0.0.1", err: tenanthttp.ErrNoTenant},
-		{host: "127.0.0.1:8080", err: tenanthttp.ErrNoTenant},
-		{host: "[::1]", err: tenanthttp.ErrNoTenant},
-		{host: "[::1]:8080", err: tenanthttp.ErrNoTenant},
-		{host: "[fe80::1%25eth0]:8080", err: tenanthttp.ErrNoTenant},
-		{host: "acme.example.org", err: tenanthttp.ErrNoTenant},
-		{host: "acme.example.com.evil.org", err: tenanthttp.ErrNoTenant},
-		{host: "evilexample.com", err: tenanthttp.ErrNoTenant},
-		{host: "com", err: tenanthttp.ErrNoTenant},
-
-		{host: "a.acme.example.com", err: tenanthttp.ErrMalformed},
-		{host: "www.acme.example.com", err: tenanthttp.ErrMalformed},
-		{host: ".example.com", err: tenanthttp.ErrMalformed},
-		{host: "..example.com", err: tenanthttp.ErrMalformed},
-		{host: "acme..example.com", err: tenanthttp.ErrMalformed},
-		{host: "acme.example.com..", err: tenanthttp.ErrMalformed},
-		{host: "-acme.example.com", err: tenanthttp.ErrMalformed},
-		{host: "ac_me.example.com", err: tenanthttp.ErrMalformed},
-		{host: "ac me.example.com", err: tenanthttp.ErrMalformed},
-		{host: "acme/.example.com", err: tenanthttp.ErrMalformed},
-		{host: "acme@example.com", err: tenanthttp.ErrMalformed},
-		{host: "münchen.example.com", err: tenanthttp.ErrMalformed},
-		{host: "acme\x00.example.com", err: tenanthttp.ErrMalformed},
-		{host: "acme.example.com:http", err: tenanthttp.ErrMalformed},
-		{host: "acme.example.com:123456", err: tenanthttp.ErrMalformed},
-		{host: "::1", err: tenanthttp.ErrMalformed},
-		{host: long + "a.example.com", err: tenanthttp.ErrMalformed},
-		{host: strings.Repeat("a.", 5<<10) + "example.com", err: tenanthttp.ErrMalformed},
-	} {
+	for _, test := range subdomains {
 		tenant, err := resolve(request(host(test.host)))
 		require.ErrorIs(t, err, test.err, "%.40q", test.host)
 		require.Equal(t, test.tenant, tenant, "%.40q", test.host)

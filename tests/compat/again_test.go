@@ -18,91 +18,98 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
+// installation is a way to install the plugin more than once, or not by Use. It returns the clients that must be guarded.
+type installation struct {
+	name string
+	open func(t *testing.T, d *database, config gorm.Config) []*gorm.DB
+}
+
+var installations = []installation{
+	{"Use twice", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		db := open(t, postgres.Open(d.dsn), config)
+		plugin := tenancy.New(d.Config())
+		require.NoError(t, db.Use(plugin))
+		require.ErrorIs(t, db.Use(plugin), gorm.ErrRegistered)
+		require.ErrorIs(t, db.Use(tenancy.New(d.Config())), gorm.ErrRegistered)
+		return []*gorm.DB{db}
+	}},
+	{"Initialize again", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		db := open(t, postgres.Open(d.dsn), config)
+		plugin := tenancy.New(d.Config())
+		require.NoError(t, db.Use(plugin))
+		before := db.Config.ConnPool
+		require.NoError(t, plugin.Initialize(db))
+		require.NoError(t, tenancy.New(d.Config()).Initialize(db))
+		require.Equal(t, before, db.Config.ConnPool)
+		return []*gorm.DB{db}
+	}},
+	{"Config.Plugins", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		config.Plugins = map[string]gorm.Plugin{"tenancy": tenancy.New(d.Config())}
+		db := open(t, postgres.Open(d.dsn), config)
+		require.ErrorIs(t, db.Use(tenancy.New(d.Config())), gorm.ErrRegistered)
+		return []*gorm.DB{db}
+	}},
+	{"Config.Plugins with others, in no order", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
+		config.Plugins = map[string]gorm.Plugin{
+			"tenancy":       tenancy.New(d.Config()),
+			resolver.Name(): resolver,
+			"otelgorm":      tracing.NewPlugin(tracing.WithoutMetrics()),
+		}
+		return []*gorm.DB{open(t, postgres.Open(d.dsn), config)}
+	}},
+	{"one plugin for two clients of one pool", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		plugin, dialect := tenancy.New(d.Config()), sqlPool(t, d)
+		one, two := open(t, dialect, config), open(t, dialect, config)
+		require.NoError(t, one.Use(plugin))
+		require.NoError(t, two.Use(plugin))
+		onePool, err := one.DB()
+		require.NoError(t, err)
+		twoPool, err := two.DB()
+		require.NoError(t, err)
+		require.Same(t, onePool, twoPool)
+		return []*gorm.DB{one, two}
+	}},
+	{"two plugins for two clients of one pool", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		dialect := sqlPool(t, d)
+		one, two := open(t, dialect, config), open(t, dialect, config)
+		require.NoError(t, one.Use(tenancy.New(d.Config())))
+		require.NoError(t, two.Use(tenancy.New(d.Config())))
+		return []*gorm.DB{one, two}
+	}},
+	{"a client of a pool that is guarded", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		one := open(t, postgres.Open(d.dsn), config)
+		require.NoError(t, one.Use(tenancy.New(d.Config())))
+		guarded, err := one.DB()
+		require.NoError(t, err)
+		two := open(t, postgres.New(postgres.Config{Conn: guarded}), config)
+		require.NoError(t, two.Use(tenancy.New(d.Config())))
+		return []*gorm.DB{one, two}
+	}},
+	{"a pool that is guarded before GORM sees it", func(t *testing.T, d *database, config gorm.Config) []*gorm.DB {
+		connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
+		require.NoError(t, err)
+		cfg := d.Config()
+		db := open(t, postgres.New(postgres.Config{Conn: tenancy.OpenDB(connector, cfg)}), config)
+		require.NoError(t, db.Use(tenancy.New(cfg)))
+		return []*gorm.DB{db}
+	}},
+}
+
+func sqlPool(t *testing.T, d *database) gorm.Dialector {
+	t.Helper()
+	pool, err := sql.Open("pgx", d.dsn)
+	require.NoError(t, err)
+	return postgres.New(postgres.Config{Conn: pool})
+}
+
 // TestPluginInstalledAgain installs the plugin more than once, or not by Use.
 func TestPluginInstalledAgain(t *testing.T) {
 	d := newDatabase(t)
-	pool := func(t *testing.T) gorm.Dialector {
-		pool, err := sql.Open("pgx", d.dsn)
-		require.NoError(t, err)
-		return postgres.New(postgres.Config{Conn: pool})
-	}
-	for _, s := range []struct {
-		name string
-		open func(t *testing.T, config gorm.Config) []*gorm.DB
-	}{
-		{"Use twice", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			db := open(t, postgres.Open(d.dsn), config)
-			plugin := tenancy.New(d.Config())
-			require.NoError(t, db.Use(plugin))
-			require.ErrorIs(t, db.Use(plugin), gorm.ErrRegistered)
-			require.ErrorIs(t, db.Use(tenancy.New(d.Config())), gorm.ErrRegistered)
-			return []*gorm.DB{db}
-		}},
-		{"Initialize again", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			db := open(t, postgres.Open(d.dsn), config)
-			plugin := tenancy.New(d.Config())
-			require.NoError(t, db.Use(plugin))
-			before := db.Config.ConnPool
-			require.NoError(t, plugin.Initialize(db))
-			require.NoError(t, tenancy.New(d.Config()).Initialize(db))
-			require.Equal(t, before, db.Config.ConnPool)
-			return []*gorm.DB{db}
-		}},
-		{"Config.Plugins", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			config.Plugins = map[string]gorm.Plugin{"tenancy": tenancy.New(d.Config())}
-			db := open(t, postgres.Open(d.dsn), config)
-			require.ErrorIs(t, db.Use(tenancy.New(d.Config())), gorm.ErrRegistered)
-			return []*gorm.DB{db}
-		}},
-		{"Config.Plugins with others, in no order", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
-			config.Plugins = map[string]gorm.Plugin{
-				"tenancy":       tenancy.New(d.Config()),
-				resolver.Name(): resolver,
-				"otelgorm":      tracing.NewPlugin(tracing.WithoutMetrics()),
-			}
-			return []*gorm.DB{open(t, postgres.Open(d.dsn), config)}
-		}},
-		{"one plugin for two clients of one pool", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			plugin, dialect := tenancy.New(d.Config()), pool(t)
-			one, two := open(t, dialect, config), open(t, dialect, config)
-			require.NoError(t, one.Use(plugin))
-			require.NoError(t, two.Use(plugin))
-			onePool, err := one.DB()
-			require.NoError(t, err)
-			twoPool, err := two.DB()
-			require.NoError(t, err)
-			require.Same(t, onePool, twoPool)
-			return []*gorm.DB{one, two}
-		}},
-		{"two plugins for two clients of one pool", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			dialect := pool(t)
-			one, two := open(t, dialect, config), open(t, dialect, config)
-			require.NoError(t, one.Use(tenancy.New(d.Config())))
-			require.NoError(t, two.Use(tenancy.New(d.Config())))
-			return []*gorm.DB{one, two}
-		}},
-		{"a client of a pool that is guarded", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			one := open(t, postgres.Open(d.dsn), config)
-			require.NoError(t, one.Use(tenancy.New(d.Config())))
-			guarded, err := one.DB()
-			require.NoError(t, err)
-			two := open(t, postgres.New(postgres.Config{Conn: guarded}), config)
-			require.NoError(t, two.Use(tenancy.New(d.Config())))
-			return []*gorm.DB{one, two}
-		}},
-		{"a pool that is guarded before GORM sees it", func(t *testing.T, config gorm.Config) []*gorm.DB {
-			connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
-			require.NoError(t, err)
-			cfg := d.Config()
-			db := open(t, postgres.New(postgres.Config{Conn: tenancy.OpenDB(connector, cfg)}), config)
-			require.NoError(t, db.Use(tenancy.New(cfg)))
-			return []*gorm.DB{db}
-		}},
-	} {
+	for _, s := range installations {
 		for _, c := range configs[:2] {
 			t.Run(s.name+", "+c.name, func(t *testing.T) {
-				for _, db := range s.open(t, c.config) {
+				for _, db := range s.open(t, d, c.config) {
 					requireGuarded(t, d, db, nothing)
 				}
 			})

@@ -89,6 +89,43 @@ func TestCasbin(t *testing.T) {
 	require.Empty(t, report.Findings)
 }
 
+// enforcement is the tenants' enforcers, and a client that sees all rules.
+type enforcement struct {
+	enforcers map[string]*casbin.Enforcer
+	admin     *gorm.DB
+}
+
+var casbinTenants = []string{"acme", "globex"}
+
+func newEnforcement(t *testing.T, db, admin *gorm.DB) *enforcement {
+	t.Helper()
+	e := &enforcement{map[string]*casbin.Enforcer{}, admin}
+	for _, tenant := range casbinTenants {
+		adapter, err := gormadapter.NewAdapterByDB(tenancy.DangerouslyBind(tenancy.WithTenant(t.Context(), tenant), db))
+		require.NoError(t, err)
+		m, err := model.NewModelFromString(casbinModel)
+		require.NoError(t, err)
+		e.enforcers[tenant], err = casbin.NewEnforcer(m, savingAdapter{adapter})
+		require.NoError(t, err)
+	}
+	return e
+}
+
+func (e *enforcement) may(t *testing.T, tenant, who, what string) bool {
+	t.Helper()
+	require.NoError(t, e.enforcers[tenant].LoadPolicy())
+	ok, err := e.enforcers[tenant].Enforce(who, what, "read")
+	require.NoError(t, err)
+	return ok
+}
+
+func (e *enforcement) rules(t *testing.T, tenant string) (rules []string) {
+	t.Helper()
+	require.NoError(t, e.admin.Raw(`SELECT concat_ws(' ', ptype, v0, v1, nullif(v2, '')) FROM casbin_rule WHERE tenant_id = ?
+		ORDER BY 1`, tenant).Scan(&rules).Error)
+	return rules
+}
+
 func testCasbin(t *testing.T, db, admin *gorm.DB) {
 	t.Helper()
 	_, err := gormadapter.NewFilteredAdapterByDB(db, "", "casbin_rule")
@@ -97,39 +134,28 @@ func testCasbin(t *testing.T, db, admin *gorm.DB) {
 	require.ErrorIs(t, err, tenancy.ErrNoTenant, "without a tenant the adapter gets nothing")
 	require.Nil(t, unbound)
 
-	tenants := []string{"acme", "globex"}
-	enforcers := map[string]*casbin.Enforcer{}
-	for _, tenant := range tenants {
-		adapter, err := gormadapter.NewAdapterByDB(tenancy.DangerouslyBind(tenancy.WithTenant(t.Context(), tenant), db))
-		require.NoError(t, err)
-		m, err := model.NewModelFromString(casbinModel)
-		require.NoError(t, err)
-		enforcers[tenant], err = casbin.NewEnforcer(m, savingAdapter{adapter})
-		require.NoError(t, err)
-	}
-	may := func(tenant, who, what string) bool {
-		require.NoError(t, enforcers[tenant].LoadPolicy())
-		ok, err := enforcers[tenant].Enforce(who, what, "read")
-		require.NoError(t, err)
-		return ok
-	}
-	rules := func(tenant string) (rules []string) {
-		require.NoError(t, admin.Raw(`SELECT concat_ws(' ', ptype, v0, v1, nullif(v2, '')) FROM casbin_rule WHERE tenant_id = ?
-			ORDER BY 1`, tenant).Scan(&rules).Error)
-		return rules
-	}
+	e := newEnforcement(t, db, admin)
+	e.add(t)
+	before := e.rules(t, "globex")
+	e.change(t)
+	require.Equal(t, before, e.rules(t, "globex"))
+	e.refuse(t)
+	require.Equal(t, before, e.rules(t, "globex"))
+}
 
-	// The same rule for both, and one that only one has.
+// add gives both casbinTenants the same rules, and one that only one has.
+func (e *enforcement) add(t *testing.T) {
+	t.Helper()
 	var wg sync.WaitGroup
-	for _, tenant := range tenants {
+	for _, tenant := range casbinTenants {
 		wg.Go(func() {
-			e := enforcers[tenant]
-			_, err := e.AddPolicies([][]string{{"editor", "pages", "read"}, {"editor", tenant + "'s books", "read"}})
+			enforcer := e.enforcers[tenant]
+			_, err := enforcer.AddPolicies([][]string{{"editor", "pages", "read"}, {"editor", tenant + "'s books", "read"}})
 			if err == nil {
-				_, err = e.AddGroupingPolicy("ann", "editor")
+				_, err = enforcer.AddGroupingPolicy("ann", "editor")
 			}
 			if err == nil {
-				_, err = e.AddPolicy("bob", "pages", "read")
+				_, err = enforcer.AddPolicy("bob", "pages", "read")
 			}
 			if err != nil {
 				t.Errorf("%s: %v", tenant, err)
@@ -137,27 +163,30 @@ func testCasbin(t *testing.T, db, admin *gorm.DB) {
 		})
 	}
 	wg.Wait()
-	for i, tenant := range tenants {
-		other := tenants[1-i]
-		require.True(t, may(tenant, "ann", "pages"))
-		require.True(t, may(tenant, "ann", tenant+"'s books"))
-		require.False(t, may(tenant, "ann", other+"'s books"))
-		require.Len(t, rules(tenant), 4, "its index is unique within a tenant")
+	for i, tenant := range casbinTenants {
+		other := casbinTenants[1-i]
+		require.True(t, e.may(t, tenant, "ann", "pages"))
+		require.True(t, e.may(t, tenant, "ann", tenant+"'s books"))
+		require.False(t, e.may(t, tenant, "ann", other+"'s books"))
+		require.Len(t, e.rules(t, tenant), 4, "its index is unique within a tenant")
 	}
+}
 
-	// acme's changes leave globex's rules as they are.
-	before := rules("globex")
-	acme := enforcers["acme"]
-	_, err = acme.RemovePolicy("editor", "pages", "read")
+// change changes acme's rules, and leaves globex's as they are.
+func (e *enforcement) change(t *testing.T) {
+	t.Helper()
+	before := e.rules(t, "globex")
+	acme := e.enforcers["acme"]
+	_, err := acme.RemovePolicy("editor", "pages", "read")
 	require.NoError(t, err)
 	_, err = acme.UpdatePolicy([]string{"bob", "pages", "read"}, []string{"bob", "news", "read"})
 	require.NoError(t, err)
 	_, err = acme.RemoveFilteredPolicy(1, "globex's books")
 	require.NoError(t, err)
-	require.False(t, may("acme", "ann", "pages"))
-	require.True(t, may("acme", "bob", "news"))
-	require.True(t, may("globex", "ann", "pages"))
-	require.Equal(t, before, rules("globex"))
+	require.False(t, e.may(t, "acme", "ann", "pages"))
+	require.True(t, e.may(t, "acme", "bob", "news"))
+	require.True(t, e.may(t, "globex", "ann", "pages"))
+	require.Equal(t, before, e.rules(t, "globex"))
 
 	acme.ClearPolicy()
 	acme.EnableAutoSave(false)
@@ -165,31 +194,36 @@ func testCasbin(t *testing.T, db, admin *gorm.DB) {
 	require.NoError(t, err)
 	for range 2 {
 		require.NoError(t, acme.SavePolicy())
-		require.Equal(t, []string{"p eve pages read"}, rules("acme"))
-		require.Equal(t, before, rules("globex"))
+		require.Equal(t, []string{"p eve pages read"}, e.rules(t, "acme"))
+		require.Equal(t, before, e.rules(t, "globex"))
 	}
-	require.True(t, may("globex", "ann", "globex's books"))
-	require.False(t, may("globex", "eve", "pages"))
+	require.True(t, e.may(t, "globex", "ann", "globex's books"))
+	require.False(t, e.may(t, "globex", "eve", "pages"))
 	acme.EnableAutoSave(true)
+}
 
+// refuse tries what the adapter offers and the application has no right to.
+func (e *enforcement) refuse(t *testing.T) {
+	t.Helper()
+	acme, before := e.enforcers["acme"], e.rules(t, "globex")
 	// The adapter's own SavePolicy is TRUNCATE: the application has no right to it.
 	adapter := acme.GetAdapter().(savingAdapter).Adapter
 	var refused *pgconn.PgError
 	require.ErrorAs(t, adapter.SavePolicy(acme.GetModel()), &refused)
 	require.Equal(t, "42501", refused.Code)
-	require.Equal(t, before, rules("globex"))
-	require.Equal(t, []string{"p eve pages read"}, rules("acme"))
+	require.Equal(t, before, e.rules(t, "globex"))
+	require.Equal(t, []string{"p eve pages read"}, e.rules(t, "acme"))
 
 	// What the adapter offers for a context of the caller's is refused for another tenant.
 	foreign := tenancy.WithTenant(t.Context(), "globex")
 	require.ErrorIs(t, adapter.AddPolicyCtx(foreign, "p", "p", []string{"eve", "books", "read"}), tenancy.ErrTenantMismatch)
 	require.ErrorIs(t, adapter.LoadPolicyCtx(foreign, acme.GetModel()), tenancy.ErrTenantMismatch)
-	_, err = adapter.BeginTransaction(foreign)
+	_, err := adapter.BeginTransaction(foreign)
 	require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
 	tx, err := adapter.BeginTransaction(context.Background())
 	require.NoError(t, err)
 	require.NoError(t, tx.GetAdapter().AddPolicy("p", "p", []string{"zoe", "pages", "read"}))
 	require.NoError(t, tx.Commit())
-	require.True(t, slices.Contains(rules("acme"), "p zoe pages read"))
-	require.Equal(t, before, rules("globex"))
+	require.True(t, slices.Contains(e.rules(t, "acme"), "p zoe pages read"))
+	require.Equal(t, before, e.rules(t, "globex"))
 }

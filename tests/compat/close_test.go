@@ -19,112 +19,124 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
+// closing is an application that closes what db.DB() returns.
+type closing struct {
+	name string
+	open func(t *testing.T, d *database) (*gorm.DB, func()) // with what the application closes besides
+}
+
+var closings = []closing{
+	{"not used", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		return openToClose(t, d, gorm.Config{}, d.Config()), func() {}
+	}},
+	{"bypass used", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		db := openToClose(t, d, gorm.Config{}, d.Config())
+		requireBypass(t, db)
+		return db, func() {}
+	}},
+	{"PrepareStmt", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		db := openToClose(t, d, gorm.Config{PrepareStmt: true}, d.Config())
+		requireBypass(t, db)
+		return db, func() {}
+	}},
+	{"AdminDB, which stays open", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		admin, err := sql.Open("pgx", d.Admin.DSN)
+		require.NoError(t, err)
+		cfg := d.Config()
+		cfg.AdminRole, cfg.AdminDB = "", admin
+		db := openToClose(t, d, gorm.Config{}, cfg)
+		requireBypass(t, db)
+		return db, func() {
+			require.NoError(t, admin.Ping())
+			require.NoError(t, admin.Close())
+		}
+	}},
+	{"OpenDB", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
+		require.NoError(t, err)
+		pool := tenancy.OpenDB(connector, d.Config())
+		db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
+		require.NoError(t, err)
+		require.NoError(t, db.Use(tenancy.New(d.Config())))
+		requireBypass(t, db)
+		return db, func() {}
+	}},
+	{"pgxpool, which stays open", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		pool, err := pgxpool.New(t.Context(), d.dsn)
+		require.NoError(t, err)
+		db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), &gorm.Config{})
+		require.NoError(t, err)
+		require.NoError(t, db.Use(tenancy.New(d.Config())))
+		requireBypass(t, db)
+		return db, func() {
+			require.NoError(t, pool.Ping(context.Background()))
+			pool.Close()
+		}
+	}},
+	{"dbresolver before", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		resolver := asReplica(d)
+		db := openToClose(t, d, gorm.Config{}, d.Config(), resolver)
+		requireBypass(t, db)
+		return db, func() { closeAll(t, resolver) }
+	}},
+	{"dbresolver before, PrepareStmt", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		resolver := asReplica(d)
+		db := openToClose(t, d, gorm.Config{PrepareStmt: true}, d.Config(), resolver)
+		requireBypass(t, db)
+		return db, func() { closeAll(t, resolver) }
+	}},
+	{"dbresolver after", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		resolver := asReplica(d)
+		db := openToClose(t, d, gorm.Config{}, d.Config(), tenancy.New(d.Config()), resolver)
+		requireBypass(t, db)
+		return db, func() { closeAll(t, resolver) }
+	}},
+	{"dbresolver after, PrepareStmt", func(t *testing.T, d *database) (*gorm.DB, func()) {
+		resolver := asReplica(d)
+		db := openToClose(t, d, gorm.Config{PrepareStmt: true}, d.Config(), tenancy.New(d.Config()), resolver)
+		requireBypass(t, db)
+		return db, func() { closeAll(t, resolver) }
+	}},
+}
+
+// openToClose opens GORM with the plugins, and with this one if it is not among them. It leaves the pool to the test.
+func openToClose(t *testing.T, d *database, config gorm.Config, cfg tenancy.Config, plugins ...gorm.Plugin) *gorm.DB {
+	t.Helper()
+	config.Logger = logger.Discard
+	db, err := gorm.Open(postgres.Open(d.dsn), &config)
+	require.NoError(t, err)
+	for _, plugin := range plugins {
+		require.NoError(t, db.Use(plugin))
+	}
+	if _, ok := db.Plugins["tenancy"]; !ok {
+		require.NoError(t, db.Use(tenancy.New(cfg)))
+	}
+	return db
+}
+
+func requireBypass(t *testing.T, db *gorm.DB) {
+	t.Helper()
+	var n int64
+	require.NoError(t, tenancy.Bypass(db, "test").Model(&Note{}).Count(&n).Error)
+	require.Positive(t, n)
+}
+
+// asReplica has dbresolver take the database for its own replica.
+func asReplica(d *database) *dbresolver.DBResolver {
+	return dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
+}
+
 // TestCloseLeavesNothing closes what db.DB() returns, as an application does, and looks what is left.
 func TestCloseLeavesNothing(t *testing.T) {
 	d := newDatabase(t)
-	use := func(t *testing.T, config gorm.Config, cfg tenancy.Config, plugins ...gorm.Plugin) *gorm.DB {
-		config.Logger = logger.Discard
-		db, err := gorm.Open(postgres.Open(d.dsn), &config)
-		require.NoError(t, err)
-		for _, plugin := range plugins {
-			require.NoError(t, db.Use(plugin))
-		}
-		if _, ok := db.Plugins["tenancy"]; !ok {
-			require.NoError(t, db.Use(tenancy.New(cfg)))
-		}
-		return db
-	}
-	bypass := func(t *testing.T, db *gorm.DB) {
-		var n int64
-		require.NoError(t, tenancy.Bypass(db, "test").Model(&Note{}).Count(&n).Error)
-		require.Positive(t, n)
-	}
-	replica := func() *dbresolver.DBResolver {
-		return dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(d.dsn)}})
-	}
-	for _, s := range []struct {
-		name string
-		run  func(t *testing.T) (*gorm.DB, func()) // with what an application closes besides
-	}{
-		{"not used", func(t *testing.T) (*gorm.DB, func()) {
-			return use(t, gorm.Config{}, d.Config()), func() {}
-		}},
-		{"bypass used", func(t *testing.T) (*gorm.DB, func()) {
-			db := use(t, gorm.Config{}, d.Config())
-			bypass(t, db)
-			return db, func() {}
-		}},
-		{"PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
-			db := use(t, gorm.Config{PrepareStmt: true}, d.Config())
-			bypass(t, db)
-			return db, func() {}
-		}},
-		{"AdminDB, which stays open", func(t *testing.T) (*gorm.DB, func()) {
-			admin, err := sql.Open("pgx", d.Admin.DSN)
-			require.NoError(t, err)
-			cfg := d.Config()
-			cfg.AdminRole, cfg.AdminDB = "", admin
-			db := use(t, gorm.Config{}, cfg)
-			bypass(t, db)
-			return db, func() {
-				require.NoError(t, admin.Ping())
-				require.NoError(t, admin.Close())
-			}
-		}},
-		{"OpenDB", func(t *testing.T) (*gorm.DB, func()) {
-			connector, err := stdlib.GetDefaultDriver().(*stdlib.Driver).OpenConnector(d.dsn)
-			require.NoError(t, err)
-			pool := tenancy.OpenDB(connector, d.Config())
-			db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
-			require.NoError(t, err)
-			require.NoError(t, db.Use(tenancy.New(d.Config())))
-			bypass(t, db)
-			return db, func() {}
-		}},
-		{"pgxpool, which stays open", func(t *testing.T) (*gorm.DB, func()) {
-			pool, err := pgxpool.New(t.Context(), d.dsn)
-			require.NoError(t, err)
-			db, err := gorm.Open(postgres.New(postgres.Config{Conn: stdlib.OpenDBFromPool(pool)}), &gorm.Config{})
-			require.NoError(t, err)
-			require.NoError(t, db.Use(tenancy.New(d.Config())))
-			bypass(t, db)
-			return db, func() {
-				require.NoError(t, pool.Ping(context.Background()))
-				pool.Close()
-			}
-		}},
-		{"dbresolver before", func(t *testing.T) (*gorm.DB, func()) {
-			resolver := replica()
-			db := use(t, gorm.Config{}, d.Config(), resolver)
-			bypass(t, db)
-			return db, func() { closeAll(t, resolver) }
-		}},
-		{"dbresolver before, PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
-			resolver := replica()
-			db := use(t, gorm.Config{PrepareStmt: true}, d.Config(), resolver)
-			bypass(t, db)
-			return db, func() { closeAll(t, resolver) }
-		}},
-		{"dbresolver after", func(t *testing.T) (*gorm.DB, func()) {
-			resolver := replica()
-			db := use(t, gorm.Config{}, d.Config(), tenancy.New(d.Config()), resolver)
-			bypass(t, db)
-			return db, func() { closeAll(t, resolver) }
-		}},
-		{"dbresolver after, PrepareStmt", func(t *testing.T) (*gorm.DB, func()) {
-			resolver := replica()
-			db := use(t, gorm.Config{PrepareStmt: true}, d.Config(), tenancy.New(d.Config()), resolver)
-			bypass(t, db)
-			return db, func() { closeAll(t, resolver) }
-		}},
-	} {
-		t.Run(s.name, func(t *testing.T) {
+	for _, c := range closings {
+		t.Run(c.name, func(t *testing.T) {
 			two := d.newPair(t)
 			others := []goleak.Option{goleak.IgnoreCurrent()}
 			for _, function := range endless {
 				others = append(others, goleak.IgnoreAnyFunction(function))
 			}
-			db, closeRest := s.run(t)
+			db, closeRest := c.open(t, d)
 			tx := db.WithContext(two.ctx())
 			require.NoError(t, tx.Create(&Note{}).Error)
 			require.NoError(t, tx.First(&Note{}).Error)

@@ -38,6 +38,40 @@ func (d *driverTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.T
 
 func (d *driverTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+// traced are operations, and the spans below that of the request.
+var traced = []struct {
+	name string
+	run  func(db *gorm.DB) error
+	want []string
+}{
+	{"First", func(db *gorm.DB) error { return db.First(&Order{}).Error }, []string{"select orders"}},
+	{"Create", func(db *gorm.DB) error { return db.Create(&Order{}).Error }, []string{"insert orders"}},
+	{"Update", func(db *gorm.DB) error {
+		return db.Model(&Order{}).Where("true").Update("item", "x").Error
+	}, []string{"update orders"}},
+	{"Delete", func(db *gorm.DB) error { return db.Delete(&Order{}, 0).Error }, []string{"delete orders"}},
+	{"Exec", func(db *gorm.DB) error { return db.Exec("SELECT 1").Error }, []string{"gorm.Raw"}},
+	{"Row", func(db *gorm.DB) error {
+		return db.Model(&Order{}).Select("1").Row().Scan(new(int))
+	}, []string{"select orders"}},
+	{"Transaction", func(db *gorm.DB) error {
+		return db.Transaction(func(tx *gorm.DB) error {
+			if err := tx.Create(&Order{}).Error; err != nil {
+				return err
+			}
+			return tx.Last(&Order{}).Error
+		})
+	}, []string{"insert orders", "select orders"}},
+	{"a statement used twice", func(db *gorm.DB) error {
+		var n int64
+		tx := db.Model(&Order{}).Where("item <> ''")
+		if err := tx.Count(&n).Error; err != nil {
+			return err
+		}
+		return tx.Find(&[]Order{}).Error
+	}, []string{"select orders", "select orders"}},
+}
+
 func TestTracing(t *testing.T) {
 	d := newDatabase(t)
 	for _, a := range arrangements {
@@ -62,38 +96,7 @@ func TestTracing(t *testing.T) {
 			two := d.newPair(t)
 			require.NoError(t, db.WithContext(two.ctx()).First(&Order{}).Error, "the proof is out of the way")
 			tracer := provider.Tracer("test")
-			for _, s := range []struct {
-				name string
-				run  func(db *gorm.DB) error
-				want []string // the spans below that of the request
-			}{
-				{"First", func(db *gorm.DB) error { return db.First(&Order{}).Error }, []string{"select orders"}},
-				{"Create", func(db *gorm.DB) error { return db.Create(&Order{}).Error }, []string{"insert orders"}},
-				{"Update", func(db *gorm.DB) error {
-					return db.Model(&Order{}).Where("true").Update("item", "x").Error
-				}, []string{"update orders"}},
-				{"Delete", func(db *gorm.DB) error { return db.Delete(&Order{}, 0).Error }, []string{"delete orders"}},
-				{"Exec", func(db *gorm.DB) error { return db.Exec("SELECT 1").Error }, []string{"gorm.Raw"}},
-				{"Row", func(db *gorm.DB) error {
-					return db.Model(&Order{}).Select("1").Row().Scan(new(int))
-				}, []string{"select orders"}},
-				{"Transaction", func(db *gorm.DB) error {
-					return db.Transaction(func(tx *gorm.DB) error {
-						if err := tx.Create(&Order{}).Error; err != nil {
-							return err
-						}
-						return tx.Last(&Order{}).Error
-					})
-				}, []string{"insert orders", "select orders"}},
-				{"a statement used twice", func(db *gorm.DB) error {
-					var n int64
-					tx := db.Model(&Order{}).Where("item <> ''")
-					if err := tx.Count(&n).Error; err != nil {
-						return err
-					}
-					return tx.Find(&[]Order{}).Error
-				}, []string{"select orders", "select orders"}},
-			} {
+			for _, s := range traced {
 				for name, db := range map[string]*gorm.DB{"tenant": db, "bypass": tenancy.Bypass(db, "test")} {
 					recorder.Reset()
 					sent.parents = nil

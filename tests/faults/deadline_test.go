@@ -13,83 +13,85 @@ import (
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
+// stages are where a deadline can strike.
+var stages = []struct {
+	name string
+	run  func(ctx context.Context, t *testing.T, f *fixture, mark string) error
+	late bool // the commit may have arrived
+}{
+	{name: "before", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		<-ctx.Done()
+		return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
+	}},
+	{name: "waiting for the pool", run: func(ctx context.Context, t *testing.T, f *fixture, mark string) error {
+		holder, err := f.inner.Conn(as(globex))
+		require.NoError(t, err)
+		defer holder.Close()
+		return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
+	}},
+	{name: "while the statement is sent", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		f.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
+		return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
+	}},
+	{name: "while the statement runs", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		return f.db.WithContext(ctx).Exec(`INSERT INTO notes (body) SELECT ? FROM pg_sleep(60)`, mark).Error
+	}},
+	{name: "while rows are streamed", run: func(ctx context.Context, t *testing.T, f *fixture, _ string) error {
+		rows, err := f.db.WithContext(ctx).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
+		if err != nil {
+			return err // a machine that is very busy
+		}
+		defer rows.Close()
+		if !rows.Next() {
+			return rows.Err() // likewise
+		}
+		<-ctx.Done()
+		for rows.Next() {
+			var tenant string
+			if rows.Scan(&tenant) == nil {
+				require.Equal(t, acme, tenant)
+			}
+		}
+		return rows.Err()
+	}},
+	{name: "in a transaction, between two statements", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			if err := tx.Create(&Note{Body: mark}).Error; err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return tx.Create(&Note{Body: mark}).Error
+		})
+	}},
+	{name: "before the commit", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			if err := tx.Create(&Note{Body: mark}).Error; err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return nil
+		})
+	}},
+	{name: "while the commit is sent", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			err := tx.Create(&Note{Body: mark}).Error
+			f.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
+			return err
+		})
+	}},
+	{name: "while the commit is answered", late: true, run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
+		return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			err := tx.Create(&Note{Body: mark}).Error
+			f.injector.arm(at(wire.Server, 0, inside, wire.FallSilent))
+			return err
+		})
+	}},
+}
+
 // TestDeadlineAtEachStage lets a deadline strike at every stage of a statement and of a transaction.
 func TestDeadlineAtEachStage(t *testing.T) {
 	t.Parallel()
 	create := find(t, "Create")
-	stages := []struct {
-		name string
-		run  func(ctx context.Context, t *testing.T, f *fixture, mark string) error
-		late bool // the commit may have arrived
-	}{
-		{name: "before", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			<-ctx.Done()
-			return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
-		}},
-		{name: "waiting for the pool", run: func(ctx context.Context, t *testing.T, f *fixture, mark string) error {
-			holder, err := f.inner.Conn(as(globex))
-			require.NoError(t, err)
-			defer holder.Close()
-			return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
-		}},
-		{name: "while the statement is sent", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			f.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
-			return f.db.WithContext(ctx).Create(&Note{Body: mark}).Error
-		}},
-		{name: "while the statement runs", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			return f.db.WithContext(ctx).Exec(`INSERT INTO notes (body) SELECT ? FROM pg_sleep(60)`, mark).Error
-		}},
-		{name: "while rows are streamed", run: func(ctx context.Context, t *testing.T, f *fixture, _ string) error {
-			rows, err := f.db.WithContext(ctx).Raw(`SELECT tenant_id FROM notes, generate_series(1, 1000000)`).Rows()
-			if err != nil {
-				return err // a machine that is very busy
-			}
-			defer rows.Close()
-			if !rows.Next() {
-				return rows.Err() // likewise
-			}
-			<-ctx.Done()
-			for rows.Next() {
-				var tenant string
-				if rows.Scan(&tenant) == nil {
-					require.Equal(t, acme, tenant)
-				}
-			}
-			return rows.Err()
-		}},
-		{name: "in a transaction, between two statements", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-				if err := tx.Create(&Note{Body: mark}).Error; err != nil {
-					return err
-				}
-				<-ctx.Done()
-				return tx.Create(&Note{Body: mark}).Error
-			})
-		}},
-		{name: "before the commit", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-				if err := tx.Create(&Note{Body: mark}).Error; err != nil {
-					return err
-				}
-				<-ctx.Done()
-				return nil
-			})
-		}},
-		{name: "while the commit is sent", run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-				err := tx.Create(&Note{Body: mark}).Error
-				f.injector.arm(at(wire.Client, 0, inside, wire.FallSilent))
-				return err
-			})
-		}},
-		{name: "while the commit is answered", late: true, run: func(ctx context.Context, _ *testing.T, f *fixture, mark string) error {
-			return f.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-				err := tx.Create(&Note{Body: mark}).Error
-				f.injector.arm(at(wire.Server, 0, inside, wire.FallSilent))
-				return err
-			})
-		}},
-	}
 	for _, way := range ways[:4] {
 		t.Run(way.String(), func(t *testing.T) {
 			t.Parallel()

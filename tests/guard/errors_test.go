@@ -10,45 +10,47 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// failing are statements that fail at different stages.
+var failing = []struct {
+	sql  string
+	args []any
+}{
+	{"SELEC 1", nil},
+	{"SELECT 1 FROM nowhere", nil},
+	{"SELECT 'Ünïcödé', nothing FROM shared", nil},
+	{"SELECT 1; SELEC 2", nil},
+	{"INSERT INTO shared VALUES ($1, $2) RETURN id", []any{1, "x"}},
+	{"SELECT nothing, $1::int, $2::text", []any{1, "x"}},
+	{"SELECT $1::int", nil},
+	{"SELECT $1::int", []any{1, 2}},
+	{"SELECT 1", []any{1}},
+	{"SELECT $1::int", []any{"one"}},
+	{"SELECT $1::int", []any{int64(math.MaxInt64)}},
+	{"SELECT $1::int", []any{make(chan int)}},
+	{"SELECT $1::timestamptz", []any{struct{ A int }{1}}},
+	{"SELECT $1::text", []any{"a\x00b"}},
+	{"SELECT $1::jsonb", []any{"{"}},
+	{"SELECT 1 / ($1::int - 1)", []any{1}},
+	{"SELECT 1 / (g - 3) FROM generate_series(1, 5) g", nil},
+	{"SELECT 1 / (g - 300) FROM generate_series(1, 500) g", nil},
+	{"INSERT INTO parents VALUES (1), (1)", nil},
+	{"INSERT INTO children VALUES (1, 7)", nil},
+	{"INSERT INTO children VALUES (1, $1)", []any{7}},
+	{"INSERT INTO children VALUES (1, 7) RETURNING id", nil},
+	{"DROP TABLE shared", nil},
+	{"DO $$ BEGIN RAISE EXCEPTION 'no' USING HINT = 'h', DETAIL = 'd'; END $$", nil},
+}
+
 // TestErrorsAreThoseOfPGX holds the errors of faulty statements against those of pgx's stdlib, above all the positions: text before
 // the statement must not show in them.
 func TestErrorsAreThoseOfPGX(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	statements := []struct {
-		sql  string
-		args []any
-	}{
-		{"SELEC 1", nil},
-		{"SELECT 1 FROM nowhere", nil},
-		{"SELECT 'Ünïcödé', nothing FROM shared", nil},
-		{"SELECT 1; SELEC 2", nil},
-		{"INSERT INTO shared VALUES ($1, $2) RETURN id", []any{1, "x"}},
-		{"SELECT nothing, $1::int, $2::text", []any{1, "x"}},
-		{"SELECT $1::int", nil},
-		{"SELECT $1::int", []any{1, 2}},
-		{"SELECT 1", []any{1}},
-		{"SELECT $1::int", []any{"one"}},
-		{"SELECT $1::int", []any{int64(math.MaxInt64)}},
-		{"SELECT $1::int", []any{make(chan int)}},
-		{"SELECT $1::timestamptz", []any{struct{ A int }{1}}},
-		{"SELECT $1::text", []any{"a\x00b"}},
-		{"SELECT $1::jsonb", []any{"{"}},
-		{"SELECT 1 / ($1::int - 1)", []any{1}},
-		{"SELECT 1 / (g - 3) FROM generate_series(1, 5) g", nil},
-		{"SELECT 1 / (g - 300) FROM generate_series(1, 500) g", nil},
-		{"INSERT INTO parents VALUES (1), (1)", nil},
-		{"INSERT INTO children VALUES (1, 7)", nil},
-		{"INSERT INTO children VALUES (1, $1)", []any{7}},
-		{"INSERT INTO children VALUES (1, 7) RETURNING id", nil},
-		{"DROP TABLE shared", nil},
-		{"DO $$ BEGIN RAISE EXCEPTION 'no' USING HINT = 'h', DETAIL = 'd'; END $$", nil},
-	}
 	eachPool(t, func(t *testing.T, way way) {
 		stock := open(t, config(t, d.App, way.mode))
 		p := d.app(t, way)
 		ctx := tenant(t, "a")
-		for _, s := range statements {
+		for _, s := range failing {
 			want := dump(way.query(ctx, t, stock, s.sql, s.args...))([]string{"any"})
 			require.Regexp(t, `query failed|end [^<]`, want, "should fail: %s", s.sql)
 			got := dump(way.query(ctx, t, p, s.sql, s.args...))([]string{"any"})
@@ -70,7 +72,7 @@ func TestErrorsAreThoseOfPGX(t *testing.T) {
 			stock := open(t, config(t, d.App, way.mode))
 			p := d.app(t, way)
 			ctx := tenant(t, "a")
-			for _, s := range statements {
+			for _, s := range failing {
 				_, stockErr := way.exec(ctx, t, stock, s.sql, s.args...)
 				_, err := way.exec(ctx, t, p, s.sql, s.args...)
 				require.Error(t, err)

@@ -35,6 +35,44 @@ type Part struct {
 	Name     string
 }
 
+// defaultCreates are ways to create rows that have a default tag.
+var defaultCreates = map[string]func(db *gorm.DB) (any, *gorm.DB){
+	"do nothing": func(db *gorm.DB) (any, *gorm.DB) {
+		g := []Gadget{{Name: "a", Code: "1"}, {Name: "b", Code: "2"}}
+		return &g, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&g)
+	},
+	"do nothing again": func(db *gorm.DB) (any, *gorm.DB) {
+		g := Gadget{Name: "a", Code: "x1"}
+		if err := db.Create(&g).Error; err != nil {
+			return nil, asError(db, err)
+		}
+		again := []Gadget{{Name: "a", Code: "x1"}, {Name: "c", Code: "x3"}}
+		return &again, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&again)
+	},
+	"update all": func(db *gorm.DB) (any, *gorm.DB) {
+		g := []Gadget{{ID: 10, Name: "a", Code: "4"}, {Name: "b", Code: "5"}}
+		return &g, db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&g)
+	},
+	"associations": func(db *gorm.DB) (any, *gorm.DB) {
+		g := []Gadget{
+			{Name: "a", Code: "6", Maker: &Maker{Name: "M"}, Parts: []Part{{Name: "p"}, {Name: "q"}}},
+			{Name: "b", Code: "7", Maker: &Maker{Name: "N"}, Parts: []Part{{Name: "r"}}},
+		}
+		return &g, db.Create(&g)
+	},
+	"append": func(db *gorm.DB) (any, *gorm.DB) {
+		g := Gadget{Name: "a", Code: "8"}
+		if err := db.Create(&g).Error; err != nil {
+			return nil, asError(db, err)
+		}
+		return &g, asError(db, db.Model(&g).Association("Parts").Append(&Part{Name: "new"}, &Part{Name: "newer"}))
+	},
+	"a part of the rows": func(db *gorm.DB) (any, *gorm.DB) {
+		g := []Gadget{{Name: "a", Code: "9", TenantID: acme}, {Name: "b", Code: "10"}}
+		return &g, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&g)
+	},
+}
+
 // TestCreateWithDefaultTag: a tenant column with a default tag changes nothing of what Create returns, and associations are saved.
 func TestCreateWithDefaultTag(t *testing.T) {
 	gadgets := []any{&Maker{}, &Part{}, &Gadget{}}
@@ -47,42 +85,7 @@ func TestCreateWithDefaultTag(t *testing.T) {
 	guarded := d.Open(t, tenancy.Config{}, usual(logger.Discard)).WithContext(as(acme))
 
 	ids := 1000
-	for name, create := range map[string]func(db *gorm.DB) (any, *gorm.DB){
-		"do nothing": func(db *gorm.DB) (any, *gorm.DB) {
-			g := []Gadget{{Name: "a", Code: "1"}, {Name: "b", Code: "2"}}
-			return &g, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&g)
-		},
-		"do nothing again": func(db *gorm.DB) (any, *gorm.DB) {
-			g := Gadget{Name: "a", Code: "x1"}
-			if err := db.Create(&g).Error; err != nil {
-				return nil, asError(db, err)
-			}
-			again := []Gadget{{Name: "a", Code: "x1"}, {Name: "c", Code: "x3"}}
-			return &again, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&again)
-		},
-		"update all": func(db *gorm.DB) (any, *gorm.DB) {
-			g := []Gadget{{ID: 10, Name: "a", Code: "4"}, {Name: "b", Code: "5"}}
-			return &g, db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&g)
-		},
-		"associations": func(db *gorm.DB) (any, *gorm.DB) {
-			g := []Gadget{
-				{Name: "a", Code: "6", Maker: &Maker{Name: "M"}, Parts: []Part{{Name: "p"}, {Name: "q"}}},
-				{Name: "b", Code: "7", Maker: &Maker{Name: "N"}, Parts: []Part{{Name: "r"}}},
-			}
-			return &g, db.Create(&g)
-		},
-		"append": func(db *gorm.DB) (any, *gorm.DB) {
-			g := Gadget{Name: "a", Code: "8"}
-			if err := db.Create(&g).Error; err != nil {
-				return nil, asError(db, err)
-			}
-			return &g, asError(db, db.Model(&g).Association("Parts").Append(&Part{Name: "new"}, &Part{Name: "newer"}))
-		},
-		"a part of the rows": func(db *gorm.DB) (any, *gorm.DB) {
-			g := []Gadget{{Name: "a", Code: "9", TenantID: acme}, {Name: "b", Code: "10"}}
-			return &g, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&g)
-		},
-	} {
+	for name, create := range defaultCreates {
 		t.Run(name, func(t *testing.T) {
 			ids += 100 // the same on both sides
 			for _, table := range []string{"makers", "parts", "gadgets"} {

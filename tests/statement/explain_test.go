@@ -231,32 +231,34 @@ type VarcharNote struct {
 	CreatedAt time.Time `gorm:"index:,composite:newest,priority:2"`
 }
 
+// x
+var x = []struct {
+	name, table string
+	value       string // SQL that makes the tenant of a number
+	tenant      func(n int) string
+	find        func(db *gorm.DB) *gorm.DB
+}{
+	{
+		"uuid", "uuid_notes", `('00000000-0000-4000-8000-' || lpad(t::text, 12, '0'))::uuid`,
+		func(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) },
+		func(db *gorm.DB) *gorm.DB { return db.Find(&[]UUIDNote{}) },
+	},
+	{
+		"bigint", "bigint_notes", `t`, func(n int) string { return fmt.Sprint(n) },
+		func(db *gorm.DB) *gorm.DB { return db.Find(&[]BigintNote{}) },
+	},
+	{
+		"varchar", "varchar_notes", `'tenant-' || t`, func(n int) string { return fmt.Sprint("tenant-", n) },
+		func(db *gorm.DB) *gorm.DB { return db.Find(&[]VarcharNote{}) },
+	},
+}
+
 // TestExplainMergesConditionAndPolicy: the condition and the policy become one search of the index, for each type of the
 // column, in generic and in custom plans; and a custom plan knows how many rows the tenant has.
 func TestExplainMergesConditionAndPolicy(t *testing.T) {
 	d := newExplained(t, &UUIDNote{}, &BigintNote{}, &VarcharNote{})
-	types := []struct {
-		name, table string
-		value       string // SQL that makes the tenant of a number
-		tenant      func(n int) string
-		find        func(db *gorm.DB) *gorm.DB
-	}{
-		{
-			"uuid", "uuid_notes", `('00000000-0000-4000-8000-' || lpad(t::text, 12, '0'))::uuid`,
-			func(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) },
-			func(db *gorm.DB) *gorm.DB { return db.Find(&[]UUIDNote{}) },
-		},
-		{
-			"bigint", "bigint_notes", `t`, func(n int) string { return fmt.Sprint(n) },
-			func(db *gorm.DB) *gorm.DB { return db.Find(&[]BigintNote{}) },
-		},
-		{
-			"varchar", "varchar_notes", `'tenant-' || t`, func(n int) string { return fmt.Sprint("tenant-", n) },
-			func(db *gorm.DB) *gorm.DB { return db.Find(&[]VarcharNote{}) },
-		},
-	}
 	const huge, tiny = 1, 2 // of 20,000 rows the one has 8,000, the other 12
-	for _, typ := range types {
+	for _, typ := range x {
 		d.AsSuperuser(t, `INSERT INTO `+typ.table+` (tenant_id, created_at)
 			SELECT `+typ.value+`, '2024-01-01'::timestamptz + n * interval '1 minute'
 			FROM (SELECT n, CASE WHEN n % 5 < 2 THEN 1 ELSE 2 + n % 999 END AS t FROM generate_series(1, 20000) n) r`,
@@ -271,7 +273,7 @@ func TestExplainMergesConditionAndPolicy(t *testing.T) {
 		settings := map[string]string{"plan_cache_mode": mode}
 		guarded := d.client(t, tenancy.Config{}, settings)
 		alone := d.client(t, tenancy.Config{OmitTenantCondition: true}, settings)
-		for _, typ := range types {
+		for _, typ := range x {
 			t.Run(mode+"/"+typ.name, func(t *testing.T) {
 				build := newest(typ.find)
 				plan := d.plan(t, guarded, typ.tenant(huge), build)

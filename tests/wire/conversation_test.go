@@ -39,49 +39,51 @@ func connected(c *counters) *conversation {
 	return talk
 }
 
+// conversations are what is said on a connection, and how many round trips that is.
+var conversations = []struct {
+	name  string
+	steps []string
+	want  int64
+}{
+	{"start-up", nil, 0},
+	{"simple query", []string{">Q", "<TDDCZ"}, 1},
+	{"two simple queries", []string{">Q", "<TDDCZ", ">Q", "<CZ"}, 2},
+	{"two simple queries without waiting", []string{">QQ", "<CZCZ"}, 1},
+	{"answer in pieces", []string{">Q", "<TD", "<DC", "<Z"}, 1},
+	{"extended query", []string{">PBDES", "<12TDDCZ"}, 1},
+	{"prepare, then execute", []string{">PDS", "<1tTZ", ">BES", "<2DCZ"}, 2},
+	{"query in pieces", []string{">P", ">B", ">D", ">E", ">S", "<12nCZ"}, 1},
+	{"pipeline in one write", []string{">PBDESPBDESS", "<12TDCZ12TDCZZ"}, 1},
+	{"pipeline answered before it is all sent", []string{">PBDES", ">PB", "<12TDC", ">DES", "<Z12TDCZ"}, 1},
+	{"pipeline with a prefix", []string{">PBEBDES", "<12DC2TDCZ"}, 1},
+	{"flush and wait", []string{">PDH", "<1tT", ">BES", "<2CZ"}, 2},
+	{"flush and don't wait", []string{">PDH", ">BES", "<1tT2CZ"}, 1},
+	{"rows in portions", []string{">PBEH", "<12DDs", ">EH", "<DC", ">S", "<Z"}, 3},
+	{"empty query", []string{">PBES", "<12IZ"}, 1},
+	{"close a statement", []string{">CS", "<3Z"}, 1},
+	{"lone sync", []string{">S", "<Z"}, 1},
+	{"notices, parameters and notifications answer nothing", []string{"<NSA", ">Q", "<NSA", ">Q", "<CZCZ", "<A"}, 1},
+	{"terminate", []string{">Q", "<CZ", ">X"}, 1},
+	{"flush alone", []string{">H", ">H"}, 0},
+	{"error in a simple query", []string{">Q", "<EZ", ">Q", "<CZ"}, 2},
+	{"error in an extended query", []string{">PBDES", "<1EZ", ">S", "<Z"}, 2},
+	{"error in the first of two", []string{">PBESPBES", "<E", ">PBES", "<Z12CZ12CZ", ">S", "<Z"}, 2},
+	{"error at the commit", []string{">PBES", "<12CEZ", ">S", "<Z"}, 2},
+	{"error, and the rest comes late", []string{">PB", "<E", ">D", ">E", ">S", "<Z", ">S", "<Z"}, 3},
+	{"error after a flush", []string{">PH", "<E", ">S", "<Z"}, 2},
+	{"error that ends the connection", []string{"<E"}, 0},
+	{"copy out", []string{">Q", "<HdddcCZ"}, 1},
+	{"copy in", []string{">Q", "<G", ">dd", ">d", ">c", "<CZ", ">Q", "<CZ"}, 3},
+	{"copy in without waiting", []string{">Qdd", ">c", "<GCZ"}, 1},
+	{"copy in that fails", []string{">Q", "<G", ">d", "<EZ", ">d", ">f", ">Q", "<CZ"}, 3},
+	{"copy in, extended", []string{">PBES", "<12G", ">dc", ">S", "<CZ", ">S", "<Z"}, 3},
+	{"copy in, refused by the client", []string{">PBES", "<12G", ">fS", "<EZ", ">S", "<Z"}, 3},
+	{"function call", []string{">F", "<VZ"}, 1},
+}
+
 func TestRoundTrips(t *testing.T) {
 	// A step that begins with ">" is sent by the client, one that begins with "<" is received from the server.
-	tests := []struct {
-		name  string
-		steps []string
-		want  int64
-	}{
-		{"start-up", nil, 0},
-		{"simple query", []string{">Q", "<TDDCZ"}, 1},
-		{"two simple queries", []string{">Q", "<TDDCZ", ">Q", "<CZ"}, 2},
-		{"two simple queries without waiting", []string{">QQ", "<CZCZ"}, 1},
-		{"answer in pieces", []string{">Q", "<TD", "<DC", "<Z"}, 1},
-		{"extended query", []string{">PBDES", "<12TDDCZ"}, 1},
-		{"prepare, then execute", []string{">PDS", "<1tTZ", ">BES", "<2DCZ"}, 2},
-		{"query in pieces", []string{">P", ">B", ">D", ">E", ">S", "<12nCZ"}, 1},
-		{"pipeline in one write", []string{">PBDESPBDESS", "<12TDCZ12TDCZZ"}, 1},
-		{"pipeline answered before it is all sent", []string{">PBDES", ">PB", "<12TDC", ">DES", "<Z12TDCZ"}, 1},
-		{"pipeline with a prefix", []string{">PBEBDES", "<12DC2TDCZ"}, 1},
-		{"flush and wait", []string{">PDH", "<1tT", ">BES", "<2CZ"}, 2},
-		{"flush and don't wait", []string{">PDH", ">BES", "<1tT2CZ"}, 1},
-		{"rows in portions", []string{">PBEH", "<12DDs", ">EH", "<DC", ">S", "<Z"}, 3},
-		{"empty query", []string{">PBES", "<12IZ"}, 1},
-		{"close a statement", []string{">CS", "<3Z"}, 1},
-		{"lone sync", []string{">S", "<Z"}, 1},
-		{"notices, parameters and notifications answer nothing", []string{"<NSA", ">Q", "<NSA", ">Q", "<CZCZ", "<A"}, 1},
-		{"terminate", []string{">Q", "<CZ", ">X"}, 1},
-		{"flush alone", []string{">H", ">H"}, 0},
-		{"error in a simple query", []string{">Q", "<EZ", ">Q", "<CZ"}, 2},
-		{"error in an extended query", []string{">PBDES", "<1EZ", ">S", "<Z"}, 2},
-		{"error in the first of two", []string{">PBESPBES", "<E", ">PBES", "<Z12CZ12CZ", ">S", "<Z"}, 2},
-		{"error at the commit", []string{">PBES", "<12CEZ", ">S", "<Z"}, 2},
-		{"error, and the rest comes late", []string{">PB", "<E", ">D", ">E", ">S", "<Z", ">S", "<Z"}, 3},
-		{"error after a flush", []string{">PH", "<E", ">S", "<Z"}, 2},
-		{"error that ends the connection", []string{"<E"}, 0},
-		{"copy out", []string{">Q", "<HdddcCZ"}, 1},
-		{"copy in", []string{">Q", "<G", ">dd", ">d", ">c", "<CZ", ">Q", "<CZ"}, 3},
-		{"copy in without waiting", []string{">Qdd", ">c", "<GCZ"}, 1},
-		{"copy in that fails", []string{">Q", "<G", ">d", "<EZ", ">d", ">f", ">Q", "<CZ"}, 3},
-		{"copy in, extended", []string{">PBES", "<12G", ">dc", ">S", "<CZ", ">S", "<Z"}, 3},
-		{"copy in, refused by the client", []string{">PBES", "<12G", ">fS", "<EZ", ">S", "<Z"}, 3},
-		{"function call", []string{">F", "<VZ"}, 1},
-	}
-	for _, tt := range tests {
+	for _, tt := range conversations {
 		t.Run(tt.name, func(t *testing.T) {
 			var whole, byByte counters
 			talk := connected(&whole)
