@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // The models of the tests that migrate again have everything that could tempt GORM or us to change something again.
@@ -46,7 +47,7 @@ var models = []any{&project{}, &tag{}, &counter{}, &setting{}, &country{}, &note
 // snapshot is the catalog of the user's schemas, with the transactions that wrote its rows.
 func (d database) snapshot(t *testing.T) []string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	const query = `
 	WITH mine AS (
@@ -66,25 +67,27 @@ func (d database) snapshot(t *testing.T) []string {
 
 func TestMigrateAgainChangesNothing(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T, d database) *gorm.DB{
-		"plain":    func(t *testing.T, d database) *gorm.DB { return d.owner },
-		"prepared": func(t *testing.T, d database) *gorm.DB { return open(t, d.Owner.DSN, &gorm.Config{PrepareStmt: true}) },
+		"plain": func(t *testing.T, d database) *gorm.DB { return d.OwnerDB },
+		"prepared": func(t *testing.T, d database) *gorm.DB {
+			return testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(gorm.Config{PrepareStmt: true}))
+		},
 		"simple protocol": func(t *testing.T, d database) *gorm.DB {
-			return openWith(t, postgres.Config{DSN: d.Owner.DSN, PreferSimpleProtocol: true}, &gorm.Config{})
+			return testdb.OpenPlain(t, "", testdb.Dialect(postgres.New(postgres.Config{DSN: d.Owner.DSN, PreferSimpleProtocol: true})))
 		},
 		"translated errors": func(t *testing.T, d database) *gorm.DB {
-			return open(t, d.Owner.DSN, &gorm.Config{TranslateError: true, SkipDefaultTransaction: true})
+			return testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(gorm.Config{TranslateError: true, SkipDefaultTransaction: true}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
 			db := open(t, d)
-			changes, err := d.isolation().Migrate(t.Context(), db, models...)
+			changes, err := d.Isolation().Migrate(t.Context(), db, models...)
 			require.NoError(t, err)
 			require.NotEmpty(t, changes)
 
 			before := d.snapshot(t)
 			for range 2 {
-				changes, err = d.isolation().Migrate(t.Context(), db, models...)
+				changes, err = d.Isolation().Migrate(t.Context(), db, models...)
 				require.NoError(t, err)
 				require.Empty(t, changes)
 			}
@@ -129,7 +132,7 @@ func TestMigrateFixesWhatIsBrokenByHand(t *testing.T) {
 		"schema":           {"REVOKE USAGE ON SCHEMA public FROM PUBLIC, " + app, []string{"grant USAGE on schema public to " + app}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d.run(t, test.by)
+			d.AsOwner(t, test.by)
 			var what []string
 			for _, w := range test.what {
 				what = append(what, "public.notes: "+w)
@@ -144,7 +147,7 @@ func TestMigrateFixesWhatIsBrokenByHand(t *testing.T) {
 // definition is what the catalog says of isolation, without the traces of when it was said.
 func (d database) definition(t *testing.T) []string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	return collect(t, pool, `
 		SELECT concat_ws(' ', relname, relrowsecurity, relforcerowsecurity, (SELECT array_agg(acl::text ORDER BY acl::text) FROM unnest(relacl) acl))
@@ -159,7 +162,7 @@ func (d database) definition(t *testing.T) []string {
 func TestMigrateMakesTheCanonicalDefinition(t *testing.T) {
 	d := newDatabase(t)
 	d.migrateWith(t, rls.Isolation{}, &note{})
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"tenant_isolation PERMISSIVE {public} ALL" +
@@ -174,7 +177,7 @@ func TestMigrateMakesTheCanonicalDefinition(t *testing.T) {
 
 func TestMigrateReplacesThePolicyOfAnotherSetting(t *testing.T) {
 	d := twoTenants(t)
-	i := d.isolation()
+	i := d.Isolation()
 	i.Setting = "my_app.customer"
 	require.Equal(t, []string{
 		"public.notes: set default of tenant_id",
@@ -191,7 +194,7 @@ func TestMigrateReplacesThePolicyOfAnotherSetting(t *testing.T) {
 
 func TestMigrateWithoutTheAdminRole(t *testing.T) {
 	d := twoTenants(t)
-	i := d.isolation()
+	i := d.Isolation()
 	i.AdminRole = ""
 	require.Equal(t, []string{"public.notes: drop outdated policy tenant_admin"}, d.migrateWith(t, i, &note{}))
 	tx := d.begin(t, "")
@@ -201,16 +204,16 @@ func TestMigrateWithoutTheAdminRole(t *testing.T) {
 
 func TestMigrateKeepsPoliciesOfOtherNames(t *testing.T) {
 	d := twoTenants(t)
-	d.run(t, "CREATE POLICY mine ON notes AS RESTRICTIVE USING (body <> 'secret')")
+	d.AsOwner(t, "CREATE POLICY mine ON notes AS RESTRICTIVE USING (body <> 'secret')")
 	require.Empty(t, d.migrate(t, &note{}))
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	require.Equal(t, []string{"1"}, collect(t, pool, "SELECT count(*) FROM pg_policy WHERE polname = 'mine'"))
 }
 
 func TestMigrateKeepsCommentsMadeByHand(t *testing.T) {
 	d := twoTenants(t)
-	d.run(t, "COMMENT ON COLUMN notes.tenant_id IS 'by hand'")
+	d.AsOwner(t, "COMMENT ON COLUMN notes.tenant_id IS 'by hand'")
 	before := d.snapshot(t)
 	require.Empty(t, d.migrate(t, &note{}))
 	require.Equal(t, before, d.snapshot(t))
@@ -225,9 +228,9 @@ func TestMigrateConcurrently(t *testing.T) {
 		made    = make([]int, len(results))
 	)
 	for n := range results {
-		db := open(t, d.Owner.DSN, &gorm.Config{})
+		db := testdb.OpenPlain(t, d.Owner.DSN)
 		wait.Go(func() {
-			changes, err := d.isolation().Migrate(context.Background(), db, models...)
+			changes, err := d.Isolation().Migrate(context.Background(), db, models...)
 			results[n], made[n] = err, len(changes)
 		})
 	}
@@ -244,12 +247,12 @@ func TestMigrateConcurrently(t *testing.T) {
 
 func TestMigrateWithinATransaction(t *testing.T) {
 	d := newDatabase(t)
-	rolledBack := d.owner.Transaction(func(tx *gorm.DB) error {
-		_, err := d.isolation().Migrate(t.Context(), tx, &note{})
+	rolledBack := d.OwnerDB.Transaction(func(tx *gorm.DB) error {
+		_, err := d.Isolation().Migrate(t.Context(), tx, &note{})
 		require.NoError(t, err)
 		require.True(t, tx.Migrator().HasTable(&note{}))
 		return context.Canceled
 	})
 	require.ErrorIs(t, rolledBack, context.Canceled)
-	require.False(t, d.owner.Migrator().HasTable(&note{}))
+	require.False(t, d.OwnerDB.Migrator().HasTable(&note{}))
 }

@@ -17,7 +17,7 @@ import (
 // atlas migrate apply and in a transaction as there.
 func (d database) atlas(t *testing.T) (apply func(script string) error) {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	dir, done := &migrate.MemDir{}, &revisions{}
 	return func(script string) error {
@@ -70,7 +70,7 @@ func TestScriptRunByAtlasAgain(t *testing.T) {
 	migrated.migrate(t, all...)
 	want := migrated.dump(t)
 
-	up, _, err := scripted.isolation().SQL(offline(t, &gorm.Config{}), all...)
+	up, _, err := scripted.Isolation().SQL(offline(t, &gorm.Config{}), all...)
 	require.NoError(t, err)
 	apply := scripted.atlas(t)
 	for range 2 {
@@ -85,14 +85,14 @@ func TestScriptRunByAtlasAgain(t *testing.T) {
 func TestIndexScriptRunByAtlas(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	up, _, err := d.isolation().SQL(offline(t, &gorm.Config{}), &identity{}, quotedRow{})
+	up, _, err := d.Isolation().SQL(offline(t, &gorm.Config{}), &identity{}, quotedRow{})
 	require.NoError(t, err)
-	indexes, err := d.isolation().IndexSQL(offline(t, &gorm.Config{}), &identity{}, quotedRow{})
+	indexes, err := d.Isolation().IndexSQL(offline(t, &gorm.Config{}), &identity{}, quotedRow{})
 	require.NoError(t, err)
 	apply := d.atlas(t)
 	require.NoError(t, apply(up))
 	want := d.dump(t)
-	d.run(t, "DROP INDEX idx_identities_tenant_id")
+	d.AsOwner(t, "DROP INDEX idx_identities_tenant_id")
 	require.NotEqual(t, want, d.dump(t))
 
 	require.NoError(t, apply("-- atlas:txmode none\n"+indexes))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // The models of the tests that run AutoMigrate after Migrate.
@@ -152,20 +153,24 @@ var autoClients = map[string]struct {
 	plain bool
 	app   bool
 }{
-	"owner, plain": {func(t *testing.T, d database, c *gorm.Config, _ string) *gorm.DB { return open(t, d.Owner.DSN, c) }, true, false},
-	"app, plain":   {func(t *testing.T, d database, c *gorm.Config, _ string) *gorm.DB { return open(t, d.App.DSN, c) }, true, true},
+	"owner, plain": {func(t *testing.T, d database, c *gorm.Config, _ string) *gorm.DB {
+		return testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(*c))
+	}, true, false},
+	"app, plain": {func(t *testing.T, d database, c *gorm.Config, _ string) *gorm.DB {
+		return testdb.OpenPlain(t, d.App.DSN, testdb.Configured(*c))
+	}, true, true},
 	"owner, Isolation": {func(t *testing.T, d database, c *gorm.Config, column string) *gorm.DB {
-		return with(t, open(t, d.Owner.DSN, c), rls.Isolation{Column: column})
+		return with(t, testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(*c)), rls.Isolation{Column: column})
 	}, false, false},
 	"app, Isolation": {func(t *testing.T, d database, c *gorm.Config, column string) *gorm.DB {
-		return with(t, open(t, d.App.DSN, c), rls.Isolation{Column: column})
+		return with(t, testdb.OpenPlain(t, d.App.DSN, testdb.Configured(*c)), rls.Isolation{Column: column})
 	}, false, true},
 	"owner, guarded": {func(t *testing.T, d database, c *gorm.Config, column string) *gorm.DB {
-		return with(t, open(t, d.Owner.DSN, c), tenancy.New(tenancy.Config{Column: column})).
+		return with(t, testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(*c)), tenancy.New(tenancy.Config{Column: column})).
 			WithContext(tenancy.WithoutTenant(t.Context()))
 	}, false, false},
 	"app, guarded": {func(t *testing.T, d database, c *gorm.Config, column string) *gorm.DB {
-		return with(t, open(t, d.App.DSN, c), tenancy.New(tenancy.Config{Column: column})).
+		return with(t, testdb.OpenPlain(t, d.App.DSN, testdb.Configured(*c)), tenancy.New(tenancy.Config{Column: column})).
 			WithContext(tenancy.WithoutTenant(t.Context()))
 	}, false, true},
 }
@@ -213,7 +218,7 @@ func TestAutoMigrateAfterMigrate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			i := d.isolation()
+			i := d.Isolation()
 			i.Column = test.column
 			d.migrateWith(t, i, test.model)
 			before := d.snapshot(t)
@@ -245,7 +250,7 @@ func TestAutoMigrateAfterMigrateInEverySetup(t *testing.T) {
 		for _, config := range []*gorm.Config{
 			{PrepareStmt: true}, {TranslateError: true}, {SkipDefaultTransaction: true, QueryFields: true}, {CreateBatchSize: 1},
 		} {
-			db := with(t, open(t, dsn, config), tenancy.New(tenancy.Config{}))
+			db := with(t, testdb.OpenPlain(t, dsn, testdb.Configured(*config)), tenancy.New(tenancy.Config{}))
 			for _, ctx := range []context.Context{tenancy.WithoutTenant(t.Context()), tenancy.WithTenant(t.Context(), "7")} {
 				require.NoError(t, db.WithContext(ctx).AutoMigrate(models...))
 				require.NoError(t, db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return tx.AutoMigrate(models...) }))
@@ -258,7 +263,7 @@ func TestAutoMigrateAfterMigrateInEverySetup(t *testing.T) {
 // So it is in other schemas.
 func TestAutoMigrateAfterMigrateInOtherSchema(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, "CREATE SCHEMA billing")
+	d.AsOwner(t, "CREATE SCHEMA billing")
 	d.migrate(t, &autoBilled{})
 	before := d.snapshot(t)
 	for name, client := range autoClients {
@@ -283,14 +288,14 @@ func TestAutoMigrateMakesWhatIsNew(t *testing.T) {
 		Size     int    `gorm:"not null;default:3"`
 	}
 	d := newDatabase(t)
-	d.run(t, "CREATE TABLE growns (id bigserial PRIMARY KEY, tenant_id text, name text)")
-	db := with(t, open(t, d.Owner.DSN, &gorm.Config{}), rls.Isolation{})
+	d.AsOwner(t, "CREATE TABLE growns (id bigserial PRIMARY KEY, tenant_id text, name text)")
+	db := with(t, testdb.OpenPlain(t, d.Owner.DSN), rls.Isolation{})
 	for range 2 { // GORM makes the column first, and what is unique of it the next time
 		require.NoError(t, db.AutoMigrate(&grown{}, &autoUnique{}))
 	}
 	require.Contains(t, d.indexes(t, "growns"), "CREATE UNIQUE INDEX uni_growns_email ON public.growns USING btree (email)")
 	require.Contains(t, d.indexes(t, "auto_uniques"), "CREATE UNIQUE INDEX uni_auto_uniques_email ON public.auto_uniques USING btree (email)")
-	changes, err := d.isolation().Migrate(t.Context(), db, &grown{}, &autoUnique{})
+	changes, err := d.Isolation().Migrate(t.Context(), db, &grown{}, &autoUnique{})
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	require.Contains(t, d.indexes(t, "growns"), "CREATE UNIQUE INDEX uni_growns_email ON public.growns USING btree (tenant_id, email)")
@@ -319,34 +324,34 @@ func TestMigrateMakesIgnoredColumn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			column := func(d database) []string {
-				pool, err := d.owner.DB()
+				pool, err := d.OwnerDB.DB()
 				require.NoError(t, err)
 				return collect(t, pool, `SELECT concat_ws(' ', format_type(atttypid, atttypmod), attnotnull::text, atthasdef::text)
 					FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'tenant_id'`, test.table)
 			}
 			for _, concurrent := range []bool{false, true} {
 				d := newDatabase(t)
-				i := d.isolation()
+				i := d.Isolation()
 				i.ConcurrentIndexes = concurrent
 				d.migrateWith(t, i, test.model)
 				require.Equal(t, []string{test.is + " true true"}, column(d))
 				require.Empty(t, d.migrateWith(t, i, test.model), "a second run")
 
 				d = newDatabase(t)
-				d.run(t, "CREATE TABLE "+test.table+" (id bigserial PRIMARY KEY)")
+				d.AsOwner(t, "CREATE TABLE "+test.table+" (id bigserial PRIMARY KEY)")
 				d.migrateWith(t, i, test.model)
 				require.Equal(t, []string{test.is + " true true"}, column(d))
 
 				d = newDatabase(t)
-				d.run(t, "CREATE TABLE "+test.table+" (id bigserial PRIMARY KEY, tenant_id "+test.old+")")
+				d.AsOwner(t, "CREATE TABLE "+test.table+" (id bigserial PRIMARY KEY, tenant_id "+test.old+")")
 				d.migrateWith(t, i, test.model)
 				require.Equal(t, []string{test.old + " true true"}, column(d), "the type of a column made by hand stays")
 				require.Empty(t, d.migrateWith(t, i, test.model), "a second run")
 			}
 			d := newDatabase(t)
-			up, _, err := d.isolation().SQL(d.owner, test.model)
+			up, _, err := d.Isolation().SQL(d.OwnerDB, test.model)
 			require.NoError(t, err)
-			d.run(t, up)
+			d.AsOwner(t, up)
 			require.Equal(t, []string{test.is + " true true"}, column(d))
 			require.Empty(t, d.migrate(t, test.model), "Migrate after the script")
 		})
@@ -355,18 +360,18 @@ func TestMigrateMakesIgnoredColumn(t *testing.T) {
 
 func TestIsolationKeepsOneColumn(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.Use(rls.Isolation{}))
-	require.NoError(t, rls.Isolation{Column: "tenant_id"}.Initialize(d.owner), "the same")
-	require.ErrorContains(t, rls.Isolation{Column: "org_id"}.Initialize(d.owner), `keeps the tenant column "tenant_id" already`)
-	require.ErrorContains(t, rls.Isolation{Setting: "x"}.Initialize(d.owner), "is not a name that PostgreSQL accepts")
-	require.ErrorContains(t, d.owner.Use(tenancy.New(tenancy.Config{Column: "org_id"})), `keeps the tenant column "tenant_id" already`)
+	require.NoError(t, d.OwnerDB.Use(rls.Isolation{}))
+	require.NoError(t, rls.Isolation{Column: "tenant_id"}.Initialize(d.OwnerDB), "the same")
+	require.ErrorContains(t, rls.Isolation{Column: "org_id"}.Initialize(d.OwnerDB), `keeps the tenant column "tenant_id" already`)
+	require.ErrorContains(t, rls.Isolation{Setting: "x"}.Initialize(d.OwnerDB), "is not a name that PostgreSQL accepts")
+	require.ErrorContains(t, d.OwnerDB.Use(tenancy.New(tenancy.Config{Column: "org_id"})), `keeps the tenant column "tenant_id" already`)
 }
 
 // Savepoints and translated errors pass through.
 func TestIsolationLeavesTheDialector(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &autoShared{})
-	db := with(t, open(t, d.Owner.DSN, &gorm.Config{TranslateError: true}), rls.Isolation{})
+	db := with(t, testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(gorm.Config{TranslateError: true})), rls.Isolation{})
 	require.NoError(t, db.Create(&autoShared{Email: "x"}).Error)
 	require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
 		nested := tx.Transaction(func(tx *gorm.DB) error { return tx.Create(&autoShared{Email: "x"}).Error })

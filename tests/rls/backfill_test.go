@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // library is the models of a library; the tables of its tests are older than the tenant column.
@@ -52,18 +53,18 @@ var derive = map[string]string{
 
 func TestBackfill(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T, d database) *gorm.DB{
-		"plain": func(_ *testing.T, d database) *gorm.DB { return d.owner },
+		"plain": func(_ *testing.T, d database) *gorm.DB { return d.OwnerDB },
 		"guarded": func(t *testing.T, d database) *gorm.DB {
-			db := open(t, d.Owner.DSN, &gorm.Config{})
+			db := testdb.OpenPlain(t, d.Owner.DSN)
 			require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 			return db
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			d.run(t, oldLibrary...)
+			d.AsOwner(t, oldLibrary...)
 			var filled []string
-			i := d.isolation()
+			i := d.Isolation()
 			i.Backfill = func(_ context.Context, tx *gorm.DB, table string) error {
 				filled = append(filled, table)
 				return tx.Exec(derive[table]).Error
@@ -87,9 +88,9 @@ func TestBackfillSeesRowsBehindPolicies(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &note{})
 	d.as(t, "acme", "INSERT INTO notes (body) VALUES ('x')")
-	d.run(t, "ALTER TABLE notes ALTER tenant_id DROP NOT NULL", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY",
+	d.AsOwner(t, "ALTER TABLE notes ALTER tenant_id DROP NOT NULL", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY",
 		"INSERT INTO notes (tenant_id, body) VALUES (NULL, 'orphan')", "ALTER TABLE notes FORCE ROW LEVEL SECURITY")
-	i := d.isolation()
+	i := d.Isolation()
 	i.Backfill = func(_ context.Context, tx *gorm.DB, table string) error {
 		return tx.Exec("UPDATE " + table + " SET tenant_id = 'globex' WHERE tenant_id IS NULL").Error
 	}
@@ -115,18 +116,18 @@ func TestBackfillThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			d.run(t, oldLibrary...)
+			d.AsOwner(t, oldLibrary...)
 			if name == "wrong tenant" {
-				d.run(t, "UPDATE books SET shelf_id = id", "ALTER TABLE loans ADD tenant_id text", "UPDATE loans SET tenant_id = 'x'")
+				d.AsOwner(t, "UPDATE books SET shelf_id = id", "ALTER TABLE loans ADD tenant_id text", "UPDATE loans SET tenant_id = 'x'")
 			}
-			i := d.isolation()
+			i := d.Isolation()
 			i.Backfill = test.fill
-			_, err := i.Migrate(t.Context(), d.owner, &shelf{}, &book{})
+			_, err := i.Migrate(t.Context(), d.OwnerDB, &shelf{}, &book{})
 			require.ErrorContains(t, err, test.says)
 			if name == "error" {
 				require.ErrorIs(t, err, errNo)
 			}
-			require.False(t, d.owner.Migrator().HasColumn(&shelf{}, "tenant_id"), "all is rolled back")
+			require.False(t, d.OwnerDB.Migrator().HasColumn(&shelf{}, "tenant_id"), "all is rolled back")
 		})
 	}
 }

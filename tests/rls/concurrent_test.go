@@ -13,11 +13,12 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // concurrent is the usual isolation with indexes made concurrently.
 func (d database) concurrent() rls.Isolation {
-	i := d.isolation()
+	i := d.Isolation()
 	i.ConcurrentIndexes = true
 	return i
 }
@@ -37,40 +38,40 @@ var olden = map[string]struct {
 	backfill func(ctx context.Context, tx *gorm.DB, table string) error
 }{
 	"of GORM": {models: []any{&member{}}, make: func(t *testing.T, d database) {
-		require.NoError(t, d.owner.AutoMigrate(&member{}))
+		require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
 	}},
 	"without indexes": {models: []any{&member{}}, make: func(t *testing.T, d database) {
-		d.run(t, "CREATE TABLE members (id bigserial PRIMARY KEY, tenant_id text, email text, login text)")
+		d.AsOwner(t, "CREATE TABLE members (id bigserial PRIMARY KEY, tenant_id text, email text, login text)")
 	}},
 	"made by hand": {models: []any{&member{}}, make: func(t *testing.T, d database) {
-		require.NoError(t, d.owner.AutoMigrate(&member{}))
-		d.run(t, "DROP INDEX members_name", "ALTER TABLE members ADD CONSTRAINT members_name UNIQUE (last, first)",
+		require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+		d.AsOwner(t, "DROP INDEX members_name", "ALTER TABLE members ADD CONSTRAINT members_name UNIQUE (last, first)",
 			"ALTER TABLE members DROP CONSTRAINT uni_members_email", "CREATE UNIQUE INDEX uni_members_email ON members (email)")
 	}},
 	"with relations": {models: shop, make: func(t *testing.T, d database) {
-		require.NoError(t, d.owner.AutoMigrate(shop...))
+		require.NoError(t, d.OwnerDB.AutoMigrate(shop...))
 	}},
 	"in part": {models: shop, make: func(t *testing.T, d database) {
-		require.NoError(t, d.owner.AutoMigrate(shop[0]))
+		require.NoError(t, d.OwnerDB.AutoMigrate(shop[0]))
 	}},
 	"without tenant": {models: []any{&shelf{}, &book{}}, make: func(t *testing.T, d database) {
-		d.run(t, oldLibrary...)
+		d.AsOwner(t, oldLibrary...)
 	}, backfill: func(_ context.Context, tx *gorm.DB, table string) error { return tx.Exec(derive[table]).Error }},
 	"of other schemas and names": {models: []any{&invoice{}, quotedRow{}, capitalRow{}, unicodeRow{}, longRow{}, strangeRow{}},
 		make: func(t *testing.T, d database) {
-			d.run(t, "CREATE SCHEMA billing")
-			require.NoError(t, d.owner.AutoMigrate(&invoice{}, capitalRow{}, unicodeRow{}))
+			d.AsOwner(t, "CREATE SCHEMA billing")
+			require.NoError(t, d.OwnerDB.AutoMigrate(&invoice{}, capitalRow{}, unicodeRow{}))
 		}},
-	"partitioned": {models: []any{&event{}, &note{}}, make: func(t *testing.T, d database) { d.run(t, partitioned...) }},
+	"partitioned": {models: []any{&event{}, &note{}}, make: func(t *testing.T, d database) { d.AsOwner(t, partitioned...) }},
 	"partitioned, without indexes": {models: []any{&measurement{}}, make: func(t *testing.T, d database) {
-		d.run(t, `CREATE TABLE measurements (id bigint, year bigint, tenant_id varchar(20), city text, PRIMARY KEY (id, year))
+		d.AsOwner(t, `CREATE TABLE measurements (id bigint, year bigint, tenant_id varchar(20), city text, PRIMARY KEY (id, year))
 			PARTITION BY RANGE (year)`, "CREATE TABLE measurements_2024 PARTITION OF measurements FOR VALUES FROM (2024) TO (2025)")
 	}},
 	"of another type": {models: []any{&note{}}, make: func(t *testing.T, d database) {
-		d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id jsonb, body text)")
+		d.AsOwner(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id jsonb, body text)")
 	}},
 	"of many kinds": {models: models, make: func(t *testing.T, d database) {
-		require.NoError(t, d.owner.AutoMigrate(models...))
+		require.NoError(t, d.OwnerDB.AutoMigrate(models...))
 	}},
 	"none": {models: []any{&member{}, &shelf{}}, make: func(*testing.T, database) {}},
 }
@@ -82,10 +83,10 @@ func TestConcurrentIndexesMakeWhatMigrateMakes(t *testing.T) {
 			ordinary, concurrent := newDatabase(t), newDatabase(t)
 			test.make(t, ordinary)
 			test.make(t, concurrent)
-			pool, err := concurrent.owner.DB()
+			pool, err := concurrent.OwnerDB.DB()
 			require.NoError(t, err)
 			pool.SetMaxOpenConns(1)
-			i, c := ordinary.isolation(), concurrent.concurrent()
+			i, c := ordinary.Isolation(), concurrent.concurrent()
 			i.Backfill, c.Backfill = test.backfill, test.backfill
 			ordinary.migrateWith(t, i, test.models...)
 			concurrent.migrateWith(t, c, test.models...)
@@ -102,7 +103,7 @@ func TestConcurrentIndexesMakeWhatMigrateMakes(t *testing.T) {
 // locks are the advisory locks that are left.
 func (d database) locks(t *testing.T) []string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	return collect(t, pool, "SELECT locktype FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 }
@@ -112,10 +113,10 @@ func TestConcurrentIndexesLetOthersWrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDatabase(t)
-			require.NoError(t, d.owner.AutoMigrate(&member{}))
-			pool, err := d.owner.DB()
+			require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+			pool, err := d.OwnerDB.DB()
 			require.NoError(t, err)
-			db := open(t, d.Owner.DSN, &gorm.Config{})
+			db := testdb.OpenPlain(t, d.Owner.DSN)
 			inner, err := db.DB()
 			require.NoError(t, err)
 			inner.SetMaxOpenConns(1)
@@ -167,9 +168,8 @@ func TestConcurrentIndexesOnEveryPool(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %s, guarded %v", name, mode, guarded), func(t *testing.T) {
 					t.Parallel()
 					d := newDatabase(t)
-					d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id text, body text)")
-					clone := *config
-					db := open(t, d.Owner.DSN+parameter, &clone)
+					d.AsOwner(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id text, body text)")
+					db := testdb.OpenPlain(t, d.Owner.DSN+parameter, testdb.Configured(*config))
 					if guarded {
 						require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 					}
@@ -188,7 +188,7 @@ func TestConcurrentIndexesOnEveryPool(t *testing.T) {
 // await waits until a query finds something.
 func (d database) await(t *testing.T, query string) {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		var found bool
@@ -201,12 +201,12 @@ func (d database) await(t *testing.T, query string) {
 func TestMigrateKeepsOthersFromWriting(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&member{}))
-	pool, err := d.owner.DB()
+	require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
-	migration := d.owner.Begin()
+	migration := d.OwnerDB.Begin()
 	t.Cleanup(func() { migration.Rollback() })
-	_, err = d.isolation().Migrate(t.Context(), migration, &member{})
+	_, err = d.Isolation().Migrate(t.Context(), migration, &member{})
 	require.NoError(t, err)
 	write, err := pool.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
@@ -222,13 +222,13 @@ func TestConcurrentIndexesOfTenAtOnce(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	all := []any{&member{}, &counter{}}
-	require.NoError(t, d.owner.AutoMigrate(all...))
+	require.NoError(t, d.OwnerDB.AutoMigrate(all...))
 	var (
 		wait    sync.WaitGroup
 		results = make([]error, 10)
 	)
 	for n := range results {
-		db := open(t, d.Owner.DSN, &gorm.Config{})
+		db := testdb.OpenPlain(t, d.Owner.DSN)
 		if n%2 == 1 {
 			require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 		}
@@ -249,8 +249,8 @@ func TestConcurrentIndexesOfTenAtOnce(t *testing.T) {
 func TestConcurrentIndexesDoNotWaitForOtherMigrations(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&member{}))
-	pool, err := d.owner.DB()
+	require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	holder, err := pool.Conn(t.Context())
 	require.NoError(t, err)
@@ -261,8 +261,8 @@ func TestConcurrentIndexesDoNotWaitForOtherMigrations(t *testing.T) {
 	var wait sync.WaitGroup
 	results := make([]error, 4)
 	for n := range results {
-		db := open(t, d.Owner.DSN, &gorm.Config{})
-		i := d.isolation()
+		db := testdb.OpenPlain(t, d.Owner.DSN)
+		i := d.Isolation()
 		i.ConcurrentIndexes = n%2 == 0
 		wait.Go(func() { _, results[n] = i.Migrate(context.Background(), db, &member{}) })
 	}
@@ -282,15 +282,15 @@ func TestConcurrentIndexesDoNotWaitForOtherMigrations(t *testing.T) {
 // A failed attempt leaves an index that nothing can use, and that still costs each write.
 func TestConcurrentIndexesMakeUnfinishedOnesAgain(t *testing.T) {
 	spoil := func(t *testing.T, d database, statements ...string) {
-		require.NoError(t, d.owner.AutoMigrate(&member{}))
-		d.run(t, "DROP INDEX idx_members_city", "INSERT INTO members (tenant_id, city) VALUES ('acme', 'x'), ('acme', 'x')")
-		pool, err := d.owner.DB()
+		require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+		d.AsOwner(t, "DROP INDEX idx_members_city", "INSERT INTO members (tenant_id, city) VALUES ('acme', 'x'), ('acme', 'x')")
+		pool, err := d.OwnerDB.DB()
 		require.NoError(t, err)
 		for _, statement := range statements {
 			_, err := pool.ExecContext(t.Context(), statement)
 			requireCode(t, err, "23505")
 		}
-		d.run(t, "DELETE FROM members")
+		d.AsOwner(t, "DELETE FROM members")
 	}
 	const (
 		key      = "CREATE UNIQUE INDEX CONCURRENTLY uni_members_tenant_id_id ON members (tenant_id)"
@@ -318,8 +318,8 @@ func TestConcurrentIndexesMakeUnfinishedOnesAgain(t *testing.T) {
 // An index that somebody is making right now looks the same as one that was left behind.
 func TestConcurrentIndexesUnderWayAreNotDropped(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&note{}))
-	pool, err := d.owner.DB()
+	require.NoError(t, d.OwnerDB.AutoMigrate(&note{}))
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	long, err := pool.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
@@ -332,7 +332,7 @@ func TestConcurrentIndexesUnderWayAreNotDropped(t *testing.T) {
 		made <- err
 	}()
 	d.await(t, "SELECT FROM pg_stat_progress_create_index WHERE datname = current_database() AND phase LIKE 'waiting%'")
-	impatient := open(t, d.Owner.DSN+"&lock_timeout=50", &gorm.Config{})
+	impatient := testdb.OpenPlain(t, d.Owner.DSN+"&lock_timeout=50")
 	_, err = d.concurrent().Migrate(t.Context(), impatient, &note{})
 	require.ErrorContains(t, err, "public.notes: make unique tenant_id, id, concurrently: ")
 	requireCode(t, err, "55P03")
@@ -343,36 +343,36 @@ func TestConcurrentIndexesUnderWayAreNotDropped(t *testing.T) {
 
 func TestConcurrentIndexesOfWrongRows(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, "CREATE TABLE members (id bigserial PRIMARY KEY, tenant_id text, email text)",
+	d.AsOwner(t, "CREATE TABLE members (id bigserial PRIMARY KEY, tenant_id text, email text)",
 		"INSERT INTO members (tenant_id, email) VALUES ('acme', 'secret'), ('acme', 'secret'), ('globex', 'ann')")
-	_, err := d.concurrent().Migrate(t.Context(), d.owner, &member{})
+	_, err := d.concurrent().Migrate(t.Context(), d.OwnerDB, &member{})
 	require.ErrorContains(t, err, "public.members: make uni_members_email unique within a tenant, concurrently: ")
 	requireCode(t, err, "23505")
 	require.NotContains(t, err.Error(), "secret")
 
-	d.run(t, "UPDATE members SET email = id")
+	d.AsOwner(t, "UPDATE members SET email = id")
 	d.migrateWith(t, d.concurrent(), &member{})
 	require.Equal(t, memberKeys, d.indexes(t, "members"))
 }
 
 func TestConcurrentIndexesStayWhenTheRestFails(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('of acme')")
-	changes, err := d.concurrent().Migrate(t.Context(), d.owner, &note{})
+	d.AsOwner(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('of acme')")
+	changes, err := d.concurrent().Migrate(t.Context(), d.OwnerDB, &note{})
 	require.ErrorContains(t, err, "has rows without a tenant")
 	require.Equal(t, []string{"public.notes: make unique tenant_id, id, concurrently"}, what(changes))
 	require.Equal(t, `CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "uni_notes_tenant_id_id" ON "public"."notes" ("tenant_id", "id")`,
 		changes[0].SQL)
 
-	d.run(t, "UPDATE notes SET tenant_id = 'acme'")
+	d.AsOwner(t, "UPDATE notes SET tenant_id = 'acme'")
 	require.NotContains(t, d.migrateWith(t, d.concurrent(), &note{}), what(changes)[0], "it is there")
 	require.Equal(t, []string{"of acme"}, d.sees(t, "acme", bodies))
 }
 
 func TestConcurrentIndexesOfRowsWithoutTenant(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, oldLibrary...)
-	pool, err := open(t, d.Owner.DSN+"&lock_timeout=1000", &gorm.Config{}).DB()
+	d.AsOwner(t, oldLibrary...)
+	pool, err := testdb.OpenPlain(t, d.Owner.DSN+"&lock_timeout=1000").DB()
 	require.NoError(t, err)
 	var late sync.Once
 	i := d.concurrent()
@@ -384,23 +384,23 @@ func TestConcurrentIndexesOfRowsWithoutTenant(t *testing.T) {
 		}
 		return err
 	}
-	_, err = i.Migrate(t.Context(), d.owner, &shelf{}, &book{})
+	_, err = i.Migrate(t.Context(), d.OwnerDB, &shelf{}, &book{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"2"}, d.sees(t, "acme", "SELECT count(*) FROM shelves"))
 }
 
 func TestConcurrentIndexesRefusals(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&member{}))
-	err := d.owner.Transaction(func(tx *gorm.DB) error {
+	require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+	err := d.OwnerDB.Transaction(func(tx *gorm.DB) error {
 		_, err := d.concurrent().Migrate(t.Context(), tx, &member{})
 		return err
 	})
 	require.ErrorContains(t, err, "rls: no index can be made concurrently within a transaction")
 
-	d.super(t, "GRANT "+d.Owner.Role+" TO "+d.App.Role)
-	t.Cleanup(func() { d.super(t, "REVOKE "+d.Owner.Role+" FROM "+d.App.Role) })
-	db := open(t, d.App.DSN, &gorm.Config{})
+	d.AsSuperuser(t, "GRANT "+d.Owner.Role+" TO "+d.App.Role)
+	t.Cleanup(func() { d.AsSuperuser(t, "REVOKE "+d.Owner.Role+" FROM "+d.App.Role) })
+	db := testdb.OpenPlain(t, d.App.DSN)
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{AppRole: d.Owner.Role})))
 	_, err = d.concurrent().Migrate(t.Context(), db, &member{})
 	require.ErrorContains(t, err, "pass a *gorm.DB of the owner's that takes no role")
@@ -412,7 +412,7 @@ func TestConcurrentIndexesRefusals(t *testing.T) {
 		d.await(t, "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_try_advisory%' AND pid <> pg_backend_pid()")
 		cancel()
 	}()
-	_, err = d.concurrent().Migrate(ctx, d.owner, &member{})
+	_, err = d.concurrent().Migrate(ctx, d.OwnerDB, &member{})
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, holder.Close())
 }

@@ -6,16 +6,16 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestMigrateRefusesRoles(t *testing.T) {
 	d := newDatabase(t)
 	bypassing := "bypassing_" + d.Name
-	d.super(t, "CREATE ROLE "+bypassing+" BYPASSRLS")
-	t.Cleanup(func() { d.super(t, "DROP ROLE "+bypassing) })
+	d.AsSuperuser(t, "CREATE ROLE "+bypassing+" BYPASSRLS")
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE "+bypassing) })
 
 	for name, test := range map[string]struct {
 		isolation rls.Isolation
@@ -44,12 +44,12 @@ func TestMigrateRefusesRoles(t *testing.T) {
 			[]string{"AdminRole and AppRole cannot both be"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			changes, err := test.isolation.Migrate(t.Context(), d.owner, &note{})
+			changes, err := test.isolation.Migrate(t.Context(), d.OwnerDB, &note{})
 			require.Nil(t, changes)
 			for _, says := range test.says {
 				require.ErrorContains(t, err, says)
 			}
-			require.False(t, d.owner.Migrator().HasTable(&note{}), "all is rolled back")
+			require.False(t, d.OwnerDB.Migrator().HasTable(&note{}), "all is rolled back")
 		})
 	}
 }
@@ -57,7 +57,7 @@ func TestMigrateRefusesRoles(t *testing.T) {
 // superuser returns the name of a superuser.
 func (d database) superuser(t *testing.T) string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	return collect(t, pool, "SELECT rolname FROM pg_roles WHERE rolsuper")[0]
 }
@@ -81,11 +81,11 @@ func TestMigrateRefusesRowsWithoutTenant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			d.run(t, test.by, "INSERT INTO notes (body) VALUES ('secret')")
-			_, err := d.isolation().Migrate(t.Context(), d.owner.Table("notes"), test.model)
+			d.AsOwner(t, test.by, "INSERT INTO notes (body) VALUES ('secret')")
+			_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB.Table("notes"), test.model)
 			require.ErrorContains(t, err, says)
 
-			d.run(t, "ALTER TABLE notes ADD COLUMN IF NOT EXISTS tenant_id text", "UPDATE notes SET tenant_id = 'acme'")
+			d.AsOwner(t, "ALTER TABLE notes ADD COLUMN IF NOT EXISTS tenant_id text", "UPDATE notes SET tenant_id = 'acme'")
 			d.migrate(t, &note{})
 			require.Equal(t, []string{"secret"}, d.sees(t, "acme", bodies))
 		})
@@ -95,12 +95,12 @@ func TestMigrateRefusesRowsWithoutTenant(t *testing.T) {
 // A connection can have a tenant set, by ALTER ROLE or by an earlier statement. Old rows must not become that tenant's.
 func TestMigrateDoesNotGiveOldRowsToItsTenant(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('secret')")
-	pool, err := d.owner.DB()
+	d.AsOwner(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('secret')")
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(1)
-	d.run(t, "SET app.tenant_id = 'acme'")
-	_, err = d.isolation().Migrate(t.Context(), d.owner, &note{})
+	d.AsOwner(t, "SET app.tenant_id = 'acme'")
+	_, err = d.Isolation().Migrate(t.Context(), d.OwnerDB, &note{})
 	require.ErrorContains(t, err, "rows without a tenant")
 }
 
@@ -108,7 +108,7 @@ func TestMigrateErrorsHoldNoStoredValues(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &textRow{})
 	d.as(t, "acme", "INSERT INTO rows DEFAULT VALUES")
-	_, err := d.isolation().Migrate(t.Context(), d.owner, &uuidRow{})
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &uuidRow{})
 	require.ErrorContains(t, err, "stored values do not fit")
 	require.NotContains(t, err.Error(), "acme")
 	var pg *pgconn.PgError
@@ -119,13 +119,13 @@ func TestMigrateErrorsHoldNoStoredValues(t *testing.T) {
 
 func TestMigrateErrorsOfPostgreSQL(t *testing.T) {
 	d := newDatabase(t)
-	db := open(t, d.App.DSN, &gorm.Config{})
-	_, err := d.isolation().Migrate(t.Context(), db, &note{})
+	db := testdb.OpenPlain(t, d.App.DSN)
+	_, err := d.Isolation().Migrate(t.Context(), db, &note{})
 	require.EqualError(t, err, "rls: ERROR: permission denied for schema public (SQLSTATE 42501)")
 
-	require.NoError(t, d.owner.AutoMigrate(&note{}))
-	d.super(t, "ALTER TABLE notes OWNER TO "+d.superuser(t), "GRANT SELECT ON notes TO "+d.Owner.Role)
-	_, err = d.isolation().Migrate(t.Context(), d.owner, &note{})
+	require.NoError(t, d.OwnerDB.AutoMigrate(&note{}))
+	d.AsSuperuser(t, "ALTER TABLE notes OWNER TO "+d.superuser(t), "GRANT SELECT ON notes TO "+d.Owner.Role)
+	_, err = d.Isolation().Migrate(t.Context(), d.OwnerDB, &note{})
 	require.EqualError(t, err, "rls: public.notes: require tenant_id: ERROR: must be owner of table notes (SQLSTATE 42501)")
 }
 
@@ -135,9 +135,9 @@ func TestMigrateRefusesAHiddenColumn(t *testing.T) {
 		TenantID string `gorm:"column:tenant_id;-:all"`
 	}
 	d := newDatabase(t)
-	_, err := d.isolation().Migrate(t.Context(), d.owner, &hidden{})
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &hidden{})
 	require.ErrorContains(t, err, "table public.hiddens has no column tenant_id")
-	d.run(t, "CREATE TABLE hiddens (id bigserial PRIMARY KEY, tenant_id uuid)")
+	d.AsOwner(t, "CREATE TABLE hiddens (id bigserial PRIMARY KEY, tenant_id uuid)")
 	d.migrate(t, &hidden{})
 	require.Empty(t, d.migrate(t, &hidden{}), "a second run")
 }
@@ -156,10 +156,10 @@ func TestMigrateRefusesModelsWithoutATable(t *testing.T) {
 		}{Notes: []struct{ Body string }{{"secret"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := d.isolation().Migrate(t.Context(), d.owner, &note{}, model)
+			_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &note{}, model)
 			require.ErrorContains(t, err, "has no table: pass a pointer to a struct")
 			require.NotContains(t, err.Error(), `"secret"`)
-			require.False(t, d.owner.Migrator().HasTable(&note{}), "all is rolled back")
+			require.False(t, d.OwnerDB.Migrator().HasTable(&note{}), "all is rolled back")
 		})
 	}
 }
@@ -168,7 +168,7 @@ func TestMigrateWithACancelledContext(t *testing.T) {
 	d := newDatabase(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := d.isolation().Migrate(ctx, d.owner, &note{})
+	_, err := d.Isolation().Migrate(ctx, d.OwnerDB, &note{})
 	require.ErrorIs(t, err, context.Canceled)
 }
 

@@ -12,7 +12,7 @@ import (
 func TestMigrateGrantsExactlyWhatIsPromised(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &note{}, &country{})
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	for _, table := range []string{"notes", "countries"} {
 		for _, login := range []string{d.App.Role, d.Admin.Role} {
@@ -63,9 +63,9 @@ func TestMigrateReportsAGrantWithoutEffect(t *testing.T) {
 	d := newDatabase(t)
 	// The owner of the table may use the schema, but not hand that on.
 	foreign := fmt.Sprintf("foreign_%s", d.Name)
-	d.super(t, "CREATE SCHEMA "+foreign, fmt.Sprintf("GRANT ALL ON SCHEMA %s TO %s", foreign, d.Owner.Role))
-	_, err := d.isolation().Migrate(t.Context(), d.owner.Table(foreign+".notes"), &note{})
+	d.AsSuperuser(t, "CREATE SCHEMA "+foreign, fmt.Sprintf("GRANT ALL ON SCHEMA %s TO %s", foreign, d.Owner.Role))
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB.Table(foreign+".notes"), &note{})
 	require.ErrorContains(t, err, "PostgreSQL took the statement and changed nothing")
 	require.ErrorContains(t, err, "GRANT USAGE ON SCHEMA")
-	require.False(t, d.owner.Migrator().HasTable(foreign+".notes"), "all is rolled back")
+	require.False(t, d.OwnerDB.Migrator().HasTable(foreign+".notes"), "all is rolled back")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestMigrateOnAGuardedConnection(t *testing.T) {
@@ -20,7 +21,7 @@ func TestMigrateOnAGuardedConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			inner, err := d.owner.DB()
+			inner, err := d.OwnerDB.DB()
 			require.NoError(t, err)
 			guarded := guard.Borrow(inner, guard.Config{Setting: "app.tenant_id"})
 			t.Cleanup(func() { require.NoError(t, guarded.Close()) })
@@ -28,11 +29,11 @@ func TestMigrateOnAGuardedConnection(t *testing.T) {
 				&gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
 			require.NoError(t, err)
 
-			changes, err := d.isolation().Migrate(decide(t.Context()), db, models...)
+			changes, err := d.Isolation().Migrate(decide(t.Context()), db, models...)
 			require.NoError(t, err)
 			require.NotEmpty(t, changes)
 			before := d.snapshot(t)
-			changes, err = d.isolation().Migrate(decide(t.Context()), db, models...)
+			changes, err = d.Isolation().Migrate(decide(t.Context()), db, models...)
 			require.NoError(t, err)
 			require.Empty(t, changes)
 			require.Equal(t, before, d.snapshot(t))
@@ -46,15 +47,15 @@ func TestMigrateOnAGuardedConnection(t *testing.T) {
 
 func TestMigrateWithThePlugin(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(models...), "tables of the time before the plugin")
-	db := open(t, d.Owner.DSN, &gorm.Config{})
+	require.NoError(t, d.OwnerDB.AutoMigrate(models...), "tables of the time before the plugin")
+	db := testdb.OpenPlain(t, d.Owner.DSN)
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 
-	changes, err := d.isolation().Migrate(t.Context(), db, models...)
+	changes, err := d.Isolation().Migrate(t.Context(), db, models...)
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	before := d.snapshot(t)
-	changes, err = d.isolation().Migrate(t.Context(), db, models...)
+	changes, err = d.Isolation().Migrate(t.Context(), db, models...)
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	require.Equal(t, before, d.snapshot(t))

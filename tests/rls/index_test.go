@@ -32,7 +32,7 @@ func TestMigrateIndexesTheTenantColumn(t *testing.T) {
 				ID       int64
 				TenantID string
 			}
-			d.run(t, "DROP TABLE IF EXISTS logs", test.by)
+			d.AsOwner(t, "DROP TABLE IF EXISTS logs", test.by)
 			if test.made {
 				require.Contains(t, d.migrate(t, &log{}), added)
 			} else {
@@ -80,7 +80,7 @@ func TestMigrateMakesKeysForForeignKeys(t *testing.T) {
 				ID       int64
 				TenantID string
 			}
-			d.run(t, "DROP TABLE IF EXISTS logs", test.by)
+			d.AsOwner(t, "DROP TABLE IF EXISTS logs", test.by)
 			var made string
 			for _, change := range d.migrate(t, &log{}) {
 				if strings.Contains(change, ": make unique") || strings.Contains(change, ": index") {
@@ -112,7 +112,7 @@ func TestMigrateMakesKeysForForeignKeysBesideAnIndex(t *testing.T) {
 		"deferrable": "CREATE TABLE logs (id bigint PRIMARY KEY, tenant_id text, UNIQUE (tenant_id, id) DEFERRABLE)",
 	} {
 		t.Run(name, func(t *testing.T) {
-			d.run(t, "DROP TABLE IF EXISTS lines, logs", by)
+			d.AsOwner(t, "DROP TABLE IF EXISTS lines, logs", by)
 			require.NotContains(t, d.migrate(t, &log{}), made, "nothing refers to it")
 			require.Contains(t, d.migrate(t, &log{}, &line{}), made)
 			require.Empty(t, d.migrate(t, &log{}, &line{}), "a second run")
@@ -129,14 +129,14 @@ func TestMigrateMakesNoKeyBesideAnIndexOfTheModel(t *testing.T) {
 	d := newDatabase(t)
 	require.NotContains(t, d.migrate(t, &log{}), made)
 	require.Empty(t, d.migrate(t, &log{}), "a second run")
-	d.run(t, "DROP TABLE logs")
-	script, _, err := d.isolation().SQL(d.owner, &log{})
+	d.AsOwner(t, "DROP TABLE logs")
+	script, _, err := d.Isolation().SQL(d.OwnerDB, &log{})
 	require.NoError(t, err)
 	require.NotContains(t, script, "uni_logs")
-	script, err = d.isolation().IndexSQL(d.owner, &log{})
+	script, err = d.Isolation().IndexSQL(d.OwnerDB, &log{})
 	require.NoError(t, err)
 	require.NotContains(t, script, "uni_logs")
-	d.run(t, "CREATE TABLE logs (id bigserial PRIMARY KEY, tenant_id text)")
+	d.AsOwner(t, "CREATE TABLE logs (id bigserial PRIMARY KEY, tenant_id text)")
 	changes := d.migrateWith(t, d.concurrent(), &log{})
 	require.NotContains(t, strings.Join(changes, "\n"), "make unique")
 }

@@ -4,7 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 type note struct {
@@ -36,7 +37,7 @@ func TestPolicyShowsNothingWithoutTenant(t *testing.T) {
 	d := twoTenants(t)
 	require.Empty(t, d.sees(t, "", bodies), "in a session that had a tenant before, where the setting is empty")
 
-	pool, err := open(t, d.App.DSN, &gorm.Config{}).DB()
+	pool, err := testdb.OpenPlain(t, d.App.DSN).DB()
 	require.NoError(t, err)
 	require.Empty(t, collect(t, pool, bodies), "in a new session, where the setting is NULL")
 }
@@ -61,7 +62,7 @@ func TestPolicyRefusesToWriteForeignRows(t *testing.T) {
 
 func TestPolicyHoldsForTheOwner(t *testing.T) {
 	d := twoTenants(t)
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	require.Empty(t, collect(t, pool, bodies))
 }

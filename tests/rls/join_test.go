@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 type (
@@ -48,7 +49,7 @@ func TestMigrateIsolatesJoinTables(t *testing.T) {
 	require.NotContains(t, changes, "public.role_permissions: create policy tenant_isolation")
 	require.Empty(t, d.migrate(t, &user{}, &team{}), "a second run")
 
-	db := open(t, d.App.DSN, &gorm.Config{})
+	db := testdb.OpenPlain(t, d.App.DSN)
 	for _, tenant := range []string{"acme", "globex"} {
 		require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
 			require.NoError(t, tx.Exec("SELECT set_config('app.tenant_id', ?, true)", tenant).Error)
@@ -85,7 +86,7 @@ func TestMigrateGivesJoinTablesTheTypeOfTheirTables(t *testing.T) {
 	}
 	d := newDatabase(t)
 	d.migrate(t, &ticket{})
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	require.Equal(t, []string{"uuid"}, collect(t, pool, `SELECT format_type(atttypid, NULL) FROM pg_attribute
 		WHERE attrelid = 'ticket_labels'::regclass AND attname = 'tenant_id'`))
@@ -115,13 +116,13 @@ func TestMigrateJoinModelOfTheUsersOwn(t *testing.T) {
 	const isolated = "public.account_servers: create policy tenant_isolation"
 	t.Run("tenant's", func(t *testing.T) {
 		d := newDatabase(t)
-		require.NoError(t, d.owner.SetupJoinTable(&account{}, "Servers", &AccountServer{}))
+		require.NoError(t, d.OwnerDB.SetupJoinTable(&account{}, "Servers", &AccountServer{}))
 		require.Contains(t, d.migrate(t, &account{}, &AccountServer{}), isolated)
 		require.Empty(t, d.migrate(t, &account{}, &AccountServer{}), "a second run")
 	})
 	t.Run("shared", func(t *testing.T) {
 		d := newDatabase(t)
-		require.NoError(t, d.owner.SetupJoinTable(&account{}, "Servers", &SharedAccountServer{}))
+		require.NoError(t, d.OwnerDB.SetupJoinTable(&account{}, "Servers", &SharedAccountServer{}))
 		require.NotContains(t, d.migrate(t, &account{}, &SharedAccountServer{}), isolated)
 		require.Empty(t, d.migrate(t, &account{}, &SharedAccountServer{}), "a second run")
 	})
@@ -129,16 +130,16 @@ func TestMigrateJoinModelOfTheUsersOwn(t *testing.T) {
 
 func TestMigrateJoinRowsWithoutTenant(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&user{}))
-	pool, err := d.owner.DB()
+	require.NoError(t, d.OwnerDB.AutoMigrate(&user{}))
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(1)
-	d.run(t, "INSERT INTO users (id, tenant_id) VALUES (1, 'acme')", "INSERT INTO friends VALUES (1, 1)",
+	d.AsOwner(t, "INSERT INTO users (id, tenant_id) VALUES (1, 'acme')", "INSERT INTO friends VALUES (1, 1)",
 		"SET app.tenant_id = 'globex'") // which must not become the tenant of the old row
-	_, err = rls.Isolation{}.Migrate(t.Context(), d.owner, &user{})
+	_, err = rls.Isolation{}.Migrate(t.Context(), d.OwnerDB, &user{})
 	require.ErrorContains(t, err, `table "public"."friends" has rows without a tenant`)
 
-	d.run(t, "ALTER TABLE friends ADD tenant_id text", "UPDATE friends SET tenant_id = 'acme'")
+	d.AsOwner(t, "ALTER TABLE friends ADD tenant_id text", "UPDATE friends SET tenant_id = 'acme'")
 	d.migrate(t, &user{})
 	require.Len(t, d.sees(t, "acme", "SELECT tenant_id FROM friends"), 1)
 }

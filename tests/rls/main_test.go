@@ -2,7 +2,6 @@
 package rls_test
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"testing"
@@ -10,12 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
-	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestMain(m *testing.M) { pgserver.Main(m) }
@@ -25,55 +22,27 @@ const insufficientPrivilege = "42501"
 
 // database is a fresh database, open as its owner and as the application.
 type database struct {
-	*pgserver.Database
-	owner *gorm.DB
-	app   *sql.DB
+	*testdb.Database
+	app *sql.DB
 }
 
 func newDatabase(t *testing.T) database {
 	t.Helper()
-	d := pgserver.New(t)
-	app, err := sql.Open("pgx", d.App.DSN)
-	require.NoError(t, err)
+	d := testdb.New(t)
+	app := testdb.OpenSQL(t, d.App.DSN)
 	app.SetMaxOpenConns(1) // one session, so that what a transaction leaves behind would be seen
-	t.Cleanup(func() { require.NoError(t, app.Close()) })
-	return database{Database: d, owner: open(t, d.Owner.DSN, &gorm.Config{}), app: app}
-}
-
-// open opens GORM without its log.
-func open(t *testing.T, dsn string, config *gorm.Config) *gorm.DB {
-	t.Helper()
-	return openWith(t, postgres.Config{DSN: dsn}, config)
-}
-
-func openWith(t *testing.T, dialect postgres.Config, config *gorm.Config) *gorm.DB {
-	t.Helper()
-	config.Logger = logger.Discard
-	db, err := gorm.Open(postgres.New(dialect), config)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
-	})
-	return db
-}
-
-// isolation is what most tests migrate with: everything else at its default.
-func (d database) isolation() rls.Isolation {
-	return rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+	return database{Database: d, app: app}
 }
 
 // migrate migrates with the usual isolation, as the owner, and returns what the changes did.
 func (d database) migrate(t *testing.T, models ...any) []string {
 	t.Helper()
-	return d.migrateWith(t, d.isolation(), models...)
+	return d.migrateWith(t, d.Isolation(), models...)
 }
 
 func (d database) migrateWith(t *testing.T, i rls.Isolation, models ...any) []string {
 	t.Helper()
-	changes, err := i.Migrate(t.Context(), d.owner, models...)
-	require.NoError(t, err)
+	changes := d.Migrate(t, i, models...)
 	return what(changes)
 }
 
@@ -84,33 +53,6 @@ func what(changes []rls.Change) []string {
 		list = append(list, c.Table+": "+c.Description)
 	}
 	return list
-}
-
-// run runs statements as the owner.
-func (d database) run(t *testing.T, statements ...string) {
-	t.Helper()
-	pool, err := d.owner.DB()
-	require.NoError(t, err)
-	for _, statement := range statements {
-		_, err := pool.ExecContext(t.Context(), statement)
-		require.NoError(t, err, statement)
-	}
-}
-
-// super runs statements as the superuser, in this database.
-func (d database) super(t *testing.T, statements ...string) {
-	t.Helper()
-	config, err := pgx.ParseConfig(pgserver.Shared(t).DSN())
-	require.NoError(t, err)
-	config.Database = d.Name
-	ctx := context.WithoutCancel(t.Context())
-	conn, err := pgx.ConnectConfig(ctx, config)
-	require.NoError(t, err)
-	defer conn.Close(ctx)
-	for _, statement := range statements {
-		_, err := conn.Exec(ctx, statement)
-		require.NoError(t, err, statement)
-	}
 }
 
 // admin opens a connection that sees every tenant's rows.
@@ -128,7 +70,7 @@ func (d database) admin(t *testing.T) *sql.DB {
 func (d database) nullsColumns(t *testing.T) bool {
 	t.Helper()
 	var version int
-	require.NoError(t, d.owner.Raw("SELECT current_setting('server_version_num')::int").Scan(&version).Error)
+	require.NoError(t, d.OwnerDB.Raw("SELECT current_setting('server_version_num')::int").Scan(&version).Error)
 	return version >= 150000
 }
 

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // invoice is in another schema than public.
@@ -29,7 +30,7 @@ func (item) TableName() string    { return "billing.items" }
 
 func TestMigrateOtherSchema(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, "CREATE SCHEMA billing", "CREATE TABLE invoices (id int)")
+	d.AsOwner(t, "CREATE SCHEMA billing", "CREATE TABLE invoices (id int)")
 	changes := d.migrate(t, &invoice{})
 	for _, what := range []string{
 		"billing.invoices: create policy tenant_isolation",
@@ -60,15 +61,15 @@ func TestMigrateNamingStrategies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			d.run(t, "CREATE SCHEMA shop")
-			d.owner = open(t, d.Owner.DSN, &gorm.Config{NamingStrategy: test.naming})
-			i := d.isolation()
+			d.AsOwner(t, "CREATE SCHEMA shop")
+			d.OwnerDB = testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(gorm.Config{NamingStrategy: test.naming}))
+			i := d.Isolation()
 			i.Column = test.column
 			d.migrateWith(t, i, &user{})
 			require.Empty(t, d.migrateWith(t, i, &user{}), "a second run")
 
 			for _, table := range []string{test.table, test.joins} {
-				pool, err := d.owner.DB()
+				pool, err := d.OwnerDB.DB()
 				require.NoError(t, err)
 				require.Equal(t, []string{"tenant_isolation"}, collect(t, pool,
 					"SELECT polname FROM pg_policy WHERE polrelid = to_regclass($1) AND polname = 'tenant_isolation'",
@@ -122,7 +123,7 @@ func TestMigrateOddColumnName(t *testing.T) {
 		Tenant string `gorm:"column:Mandant-Nr?@"`
 	}
 	d := newDatabase(t)
-	i := d.isolation()
+	i := d.Isolation()
 	i.Column = "Mandant-Nr?@"
 	d.migrateWith(t, i, &row{})
 	require.Empty(t, d.migrateWith(t, i, &row{}), "a second run")
@@ -135,9 +136,9 @@ func TestMigrateOddRoleNames(t *testing.T) {
 	d := newDatabase(t)
 	i := rls.Isolation{AppRole: `odd "app" ` + d.Name, AdminRole: "odd-Admin " + d.Name}
 	app, admin := pgx.Identifier{i.AppRole}.Sanitize(), pgx.Identifier{i.AdminRole}.Sanitize()
-	d.super(t, "CREATE ROLE "+app, "CREATE ROLE "+admin)
+	d.AsSuperuser(t, "CREATE ROLE "+app, "CREATE ROLE "+admin)
 	t.Cleanup(func() {
-		d.super(t, "DROP OWNED BY "+app+", "+admin, "DROP ROLE "+app+", "+admin)
+		d.AsSuperuser(t, "DROP OWNED BY "+app+", "+admin, "DROP ROLE "+app+", "+admin)
 	})
 	d.migrateWith(t, i, &note{})
 	require.Empty(t, d.migrateWith(t, i, &note{}), "a second run")

@@ -44,7 +44,7 @@ func (grouped) TableName() string { return strings.Repeat("größe", 9) }
 
 func TestMigrateOddNamesInKeys(t *testing.T) {
 	d := newDatabase(t)
-	i := d.isolation()
+	i := d.Isolation()
 	i.Column = "Mandant-Nr"
 	d.migrateWith(t, i, &weird{}, &local{})
 	require.Empty(t, d.migrateWith(t, i, &weird{}, &local{}), "a second run")
@@ -76,7 +76,7 @@ func TestMigrateLongConstraintNames(t *testing.T) {
 		Code     string `gorm:"uniqueIndex:idx_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"`
 	}
 	d := newDatabase(t)
-	d.run(t, "CREATE TABLE children (id bigserial PRIMARY KEY, "+pgx.Identifier{name}.Sanitize()+" int)")
+	d.AsOwner(t, "CREATE TABLE children (id bigserial PRIMARY KEY, "+pgx.Identifier{name}.Sanitize()+" int)")
 	d.migrate(t, &child{})
 	require.Empty(t, d.migrate(t, &child{}), "a second run")
 	require.Len(t, d.foreignKeys(t), 1)

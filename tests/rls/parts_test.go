@@ -36,7 +36,7 @@ var partitions = map[string]string{"events_2024": "2024", "events_2025": "2025",
 
 func TestMigratePartitions(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, partitioned...)
+	d.AsOwner(t, partitioned...)
 	changes := d.migrate(t, &event{}, &reply{}, &note{})
 	require.Contains(t, changes, "public.events: create policy tenant_isolation")
 	require.Contains(t, changes, `public.events 2025 "rest": create policy tenant_isolation`)
@@ -49,7 +49,7 @@ func TestMigratePartitions(t *testing.T) {
 	d.as(t, "acme", "INSERT INTO events (year, id) VALUES (2024, 1), (2025, 2)")
 	for part, year := range partitions {
 		require.ErrorContains(t, d.fails(t, "globex", "SELECT FROM "+part), "permission denied")
-		d.run(t, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON "+part+" TO "+d.App.Role)
+		d.AsOwner(t, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON "+part+" TO "+d.App.Role)
 		require.NotEmpty(t, d.sees(t, "acme", "SELECT id FROM "+part))
 		require.Empty(t, d.sees(t, "globex", "SELECT id FROM "+part), part)
 		requireCode(t, d.fails(t, "globex", "INSERT INTO "+part+" (tenant_id, year, id) VALUES ('acme', "+year+", 3)"), insufficientPrivilege)
@@ -63,9 +63,9 @@ func TestMigratePartitions(t *testing.T) {
 
 func TestMigratePartitionMadeLater(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, partitioned...)
+	d.AsOwner(t, partitioned...)
 	d.migrate(t, &event{})
-	d.run(t, "CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM (2026) TO (2027)")
+	d.AsOwner(t, "CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM (2026) TO (2027)")
 	require.Equal(t, []string{
 		"public.events_2026: create policy tenant_isolation",
 		"public.events_2026: create policy tenant_admin",
@@ -77,35 +77,35 @@ func TestMigratePartitionMadeLater(t *testing.T) {
 
 func TestMigrateFindsWrongRowsInPartitions(t *testing.T) {
 	d := newDatabase(t)
-	d.run(t, partitioned...)
+	d.AsOwner(t, partitioned...)
 	d.migrate(t, &event{}, &note{})
 	d.as(t, "acme", "INSERT INTO notes (id) VALUES (1)")
-	d.run(t, "ALTER TABLE events DROP CONSTRAINT fk_events_note")
+	d.AsOwner(t, "ALTER TABLE events DROP CONSTRAINT fk_events_note")
 	d.as(t, "globex", "INSERT INTO events (year, id, note_id) VALUES (2025, 1, 1)")
-	_, err := d.isolation().Migrate(t.Context(), d.owner, &event{}, &note{})
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &event{}, &note{})
 	requireCode(t, err, "23503")
 	require.ErrorContains(t, err, `SELECT * FROM "public"."events" child WHERE child."note_id" IS NOT NULL`)
 }
 
 func TestMigratePartitionedByTheModel(t *testing.T) {
 	d := newDatabase(t)
-	db := d.owner.Set("gorm:table_options", " PARTITION BY HASH (tenant_id)").Session(&gorm.Session{})
+	db := d.OwnerDB.Set("gorm:table_options", " PARTITION BY HASH (tenant_id)").Session(&gorm.Session{})
 	type entry struct {
 		TenantID string `gorm:"primaryKey"`
 		ID       int64  `gorm:"primaryKey"`
 	}
-	_, err := d.isolation().Migrate(t.Context(), db, &entry{})
+	_, err := d.Isolation().Migrate(t.Context(), db, &entry{})
 	require.NoError(t, err)
-	d.run(t, "CREATE TABLE entries_0 PARTITION OF entries FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
-	changes, err := d.isolation().Migrate(t.Context(), db, &entry{})
+	d.AsOwner(t, "CREATE TABLE entries_0 PARTITION OF entries FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
+	changes, err := d.Isolation().Migrate(t.Context(), db, &entry{})
 	require.NoError(t, err)
 	require.Contains(t, what(changes), "public.entries_0: force row level security")
 }
 
 func TestMigrateInheritingTables(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, d.owner.AutoMigrate(&note{}))
-	d.run(t, "CREATE TABLE old_notes () INHERITS (notes)", "GRANT SELECT ON old_notes TO "+d.App.Role,
+	require.NoError(t, d.OwnerDB.AutoMigrate(&note{}))
+	d.AsOwner(t, "CREATE TABLE old_notes () INHERITS (notes)", "GRANT SELECT ON old_notes TO "+d.App.Role,
 		"INSERT INTO old_notes (id, tenant_id, body) VALUES (1, 'acme', 'of acme')")
 	d.migrate(t, &note{})
 	require.Empty(t, d.migrate(t, &note{}), "a second run")

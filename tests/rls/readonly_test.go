@@ -13,8 +13,8 @@ import (
 func (d database) reader(t *testing.T) string {
 	t.Helper()
 	role := d.App.Role + "_reader"
-	d.super(t, "CREATE ROLE "+role, "GRANT "+role+" TO "+d.App.Role)
-	t.Cleanup(func() { d.super(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
+	d.AsSuperuser(t, "CREATE ROLE "+role, "GRANT "+role+" TO "+d.App.Role)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
 	return role
 }
 
@@ -22,7 +22,7 @@ func TestReadOnlyRoleMigrates(t *testing.T) {
 	d := newDatabase(t)
 	before := d.migrate(t, &note{})
 	reader := d.reader(t)
-	i := d.isolation()
+	i := d.Isolation()
 	i.ReadOnlyRole = reader
 	require.Equal(t, []string{
 		"public.notes: create policy tenant_read_only",
@@ -30,7 +30,7 @@ func TestReadOnlyRoleMigrates(t *testing.T) {
 	}, without(d.migrateWith(t, i, &note{}), "public.notes: grant USAGE on schema public to "+reader))
 	require.Empty(t, d.migrateWith(t, i, &note{}), "again")
 
-	report, err := check.Run(t.Context(), d.owner, i, check.Models(&note{}))
+	report, err := check.Run(t.Context(), d.OwnerDB, i, check.Models(&note{}))
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 
@@ -44,7 +44,7 @@ func TestReadOnlyRoleMigrates(t *testing.T) {
 	require.Equal(t, []string{"1"}, d.sees(t, "acme", "SELECT id FROM notes"), "nothing changes for tenants")
 
 	// What was altered by hand is set right.
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	for _, statement := range []string{
 		"GRANT INSERT, UPDATE, TRUNCATE ON notes TO " + reader,
@@ -63,18 +63,18 @@ func TestReadOnlyRoleMigrates(t *testing.T) {
 func TestReadOnlyRoleInScript(t *testing.T) {
 	migrated, scripted := newDatabase(t), newDatabase(t)
 	for _, d := range []database{migrated, scripted} {
-		d.run(t, "CREATE SCHEMA billing")
+		d.AsOwner(t, "CREATE SCHEMA billing")
 	}
-	i := migrated.isolation()
+	i := migrated.Isolation()
 	i.ReadOnlyRole = migrated.reader(t)
 	models := append([]any{&user{}, &invoice{}}, shop...)
-	t.Cleanup(func() { scripted.super(t, "DROP OWNED BY "+i.ReadOnlyRole) })
+	t.Cleanup(func() { scripted.AsSuperuser(t, "DROP OWNED BY "+i.ReadOnlyRole) })
 	migrated.migrateWith(t, i, models...)
 	up, _, err := i.SQL(offline(t, &gorm.Config{}), models...)
 	require.NoError(t, err)
 	scripted.script(t, up)
 	require.Equal(t, migrated.dump(t), scripted.dump(t))
-	scripted.run(t, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA public TO "+i.ReadOnlyRole,
+	scripted.AsOwner(t, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA public TO "+i.ReadOnlyRole,
 		"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO "+i.ReadOnlyRole)
 	scripted.script(t, up)
 	require.Equal(t, migrated.dump(t), scripted.dump(t), "what is granted too much is revoked")
@@ -82,18 +82,18 @@ func TestReadOnlyRoleInScript(t *testing.T) {
 
 func TestReadOnlyRoleInherited(t *testing.T) {
 	d := newDatabase(t)
-	i := d.isolation()
+	i := d.Isolation()
 	i.ReadOnlyRole = d.reader(t)
 	d.migrateWith(t, i, &note{})
-	d.super(t, "CREATE ROLE inheriting_reader INHERIT IN ROLE "+i.ReadOnlyRole)
-	t.Cleanup(func() { d.super(t, "DROP ROLE inheriting_reader") })
+	d.AsSuperuser(t, "CREATE ROLE inheriting_reader INHERIT IN ROLE "+i.ReadOnlyRole)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE inheriting_reader") })
 	i.AppRole = "inheriting_reader"
-	report, err := check.Run(t.Context(), d.owner, i)
+	report, err := check.Run(t.Context(), d.OwnerDB, i)
 	require.NoError(t, err)
 	require.Len(t, report.Findings, 1)
 	require.Equal(t, check.RoleInheritsAdmin, report.Findings[0].Code)
 	require.Contains(t, report.Findings[0].Problem, "the read-only role "+i.ReadOnlyRole)
-	_, err = i.Migrate(t.Context(), d.owner, &note{})
+	_, err = i.Migrate(t.Context(), d.OwnerDB, &note{})
 	require.ErrorContains(t, err, `"inheriting_reader" inherits from "`+i.ReadOnlyRole+`"`)
 }
 

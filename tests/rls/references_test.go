@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // The models of a shop: a relation of every kind.
@@ -56,7 +58,7 @@ var shop = []any{&shopper{}, &order{}, &profile{}, &line{}, &ware{}}
 // foreignKeys are the foreign keys of the user's tables, as PostgreSQL writes them.
 func (d database) foreignKeys(t *testing.T) []string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	return collect(t, pool, `SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
 		FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 ORDER BY 1`)
@@ -97,7 +99,7 @@ func TestMigrateForeignKeysTellTenantsApart(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, d database){
 		"empty database": func(*testing.T, database) {},
 		"tables that GORM made": func(t *testing.T, d database) {
-			require.NoError(t, d.owner.AutoMigrate(shop...))
+			require.NoError(t, d.OwnerDB.AutoMigrate(shop...))
 			require.NotEqual(t, d.shopKeys(t), d.foreignKeys(t))
 		},
 	} {
@@ -120,7 +122,7 @@ func TestMigrateForeignKeysSurviveAutoMigrate(t *testing.T) {
 	d.migrate(t, models...)
 	before := d.foreignKeys(t)
 	require.NotEmpty(t, before)
-	require.NoError(t, d.owner.AutoMigrate(models...))
+	require.NoError(t, d.OwnerDB.AutoMigrate(models...))
 	require.Equal(t, before, d.foreignKeys(t))
 }
 
@@ -197,7 +199,7 @@ func TestMigrateForeignKeysFixedByHand(t *testing.T) {
 			[]string{"orders: validate foreign key fk_shoppers_orders"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d.run(t, test.by...)
+			d.AsOwner(t, test.by...)
 			var what []string
 			for _, change := range d.migrate(t, shop...) {
 				change = strings.Replace(change, " (ON DELETE SET NULL, which would take the tenant too, becomes NO ACTION)", "", 1)
@@ -217,9 +219,9 @@ func TestMigrateFindsWrongRowsBehindPolicies(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, shop...)
 	d.as(t, "acme", "INSERT INTO shoppers (id, code) VALUES (1, 'secret')")
-	d.run(t, "ALTER TABLE orders DROP CONSTRAINT fk_shoppers_orders")
+	d.AsOwner(t, "ALTER TABLE orders DROP CONSTRAINT fk_shoppers_orders")
 	d.as(t, "globex", "INSERT INTO orders (id, shopper_id) VALUES (2, 1)")
-	_, err := d.isolation().Migrate(t.Context(), d.owner, shop...)
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, shop...)
 	requireCode(t, err, "23503")
 	const query = `SELECT * FROM "public"."orders" child WHERE child."shopper_id" IS NOT NULL AND NOT EXISTS ` +
 		`(SELECT FROM "public"."shoppers" parent WHERE parent."tenant_id" = child."tenant_id" AND parent."id" = child."shopper_id")`
@@ -248,7 +250,7 @@ func TestMigrateForeignKeysAreTheUsersChoice(t *testing.T) {
 	})
 	t.Run("of the database", func(t *testing.T) {
 		d := newDatabase(t)
-		d.owner = open(t, d.Owner.DSN, &gorm.Config{DisableForeignKeyConstraintWhenMigrating: true})
+		d.OwnerDB = testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(gorm.Config{DisableForeignKeyConstraintWhenMigrating: true}))
 		d.migrate(t, shop...)
 		require.Empty(t, d.foreignKeys(t))
 	})

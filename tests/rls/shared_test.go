@@ -46,13 +46,13 @@ func TestMigrateSharedTables(t *testing.T) {
 func TestMigrateIsolatesATableWithTheColumnWhateverTheModel(t *testing.T) {
 	t.Run("model without the column", func(t *testing.T) {
 		d := newDatabase(t)
-		require.NoError(t, d.owner.AutoMigrate(&note{}))
+		require.NoError(t, d.OwnerDB.AutoMigrate(&note{}))
 		require.Contains(t, d.migrate(t, &bareNote{}), "public.notes: create policy tenant_isolation")
 		require.Empty(t, d.migrate(t, &bareNote{}), "a second run")
 	})
 	t.Run("two models", func(t *testing.T) {
 		d := newDatabase(t)
-		require.NoError(t, d.owner.AutoMigrate(&note{}))
+		require.NoError(t, d.OwnerDB.AutoMigrate(&note{}))
 		require.Contains(t, d.migrate(t, &note{}, &bareNote{}), "public.notes: create policy tenant_isolation")
 		require.Empty(t, d.migrate(t, &bareNote{}, &note{}), "a second run")
 	})

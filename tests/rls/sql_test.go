@@ -13,19 +13,20 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // offline is a *gorm.DB that has no database.
 func offline(t *testing.T, config *gorm.Config) *gorm.DB {
 	t.Helper()
 	config.DryRun, config.DisableAutomaticPing = true, true
-	return open(t, "", config)
+	return testdb.OpenPlain(t, "", testdb.Configured(*config))
 }
 
 // dump is the catalog without what differs between databases of the same definition.
 func (d database) dump(t *testing.T) []string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	return collect(t, pool, `
 	WITH mine AS (
@@ -80,39 +81,44 @@ type identity struct {
 	Born     string `gorm:"default:'x';check:born <> ''"`
 }
 
+// oddNames are models whose names must be quoted.
+var oddNames = []any{quotedRow{}, reservedRow{}, capitalRow{}, unicodeRow{}, longRow{}, strangeRow{}}
+
+// scriptedModels are models and isolations of scripts.
+var scriptedModels = map[string]struct {
+	models    []any
+	naming    schema.Namer
+	unrelated bool // without foreign keys
+	change    func(i *rls.Isolation)
+}{
+	"everything":    {models: append([]any{&member{}, &user{}, &identity{}, &uuidRow{}}, append(shop, models...)...)},
+	"odd names":     {models: oddNames},
+	"other schema":  {models: []any{&invoice{}}},
+	"prefix":        {models: []any{&user{}}, naming: schema.NamingStrategy{TablePrefix: "shop_"}},
+	"schema prefix": {models: []any{&user{}}, naming: schema.NamingStrategy{TablePrefix: "billing."}},
+	"no roles":      {models: shop, change: func(i *rls.Isolation) { *i = rls.Isolation{} }},
+	"no admin":      {models: shop, change: func(i *rls.Isolation) { i.AdminRole = "" }},
+	"other setting": {models: shop, change: func(i *rls.Isolation) { i.Setting = "my.tenant" }},
+	"no relations":  {models: shop, unrelated: true},
+	"no models":     {},
+}
+
 func TestScriptMakesWhatMigrateMakes(t *testing.T) {
-	odd := []any{quotedRow{}, reservedRow{}, capitalRow{}, unicodeRow{}, longRow{}, strangeRow{}}
-	for name, test := range map[string]struct {
-		models    []any
-		naming    schema.Namer
-		unrelated bool // without foreign keys
-		change    func(i *rls.Isolation)
-	}{
-		"everything":    {models: append([]any{&member{}, &user{}, &identity{}, &uuidRow{}}, append(shop, models...)...)},
-		"odd names":     {models: odd},
-		"other schema":  {models: []any{&invoice{}}},
-		"prefix":        {models: []any{&user{}}, naming: schema.NamingStrategy{TablePrefix: "shop_"}},
-		"schema prefix": {models: []any{&user{}}, naming: schema.NamingStrategy{TablePrefix: "billing."}},
-		"no roles":      {models: shop, change: func(i *rls.Isolation) { *i = rls.Isolation{} }},
-		"no admin":      {models: shop, change: func(i *rls.Isolation) { i.AdminRole = "" }},
-		"other setting": {models: shop, change: func(i *rls.Isolation) { i.Setting = "my.tenant" }},
-		"no relations":  {models: shop, unrelated: true},
-		"no models":     {},
-	} {
+	for name, test := range scriptedModels {
 		t.Run(name, func(t *testing.T) {
 			migrated, scripted := newDatabase(t), newDatabase(t)
 			for _, d := range []database{migrated, scripted} {
-				d.run(t, "CREATE SCHEMA billing")
+				d.AsOwner(t, "CREATE SCHEMA billing")
 			}
 			empty := scripted.dump(t)
-			i := migrated.isolation()
+			i := migrated.Isolation()
 			if test.change != nil {
 				test.change(&i)
 			}
 			config := func() *gorm.Config {
 				return &gorm.Config{NamingStrategy: test.naming, DisableForeignKeyConstraintWhenMigrating: test.unrelated}
 			}
-			_, err := i.Migrate(t.Context(), open(t, migrated.Owner.DSN, config()), test.models...)
+			_, err := i.Migrate(t.Context(), testdb.OpenPlain(t, migrated.Owner.DSN, testdb.Configured(*config())), test.models...)
 			require.NoError(t, err)
 
 			up, down, err := i.SQL(offline(t, config()), test.models...)
@@ -127,7 +133,7 @@ func TestScriptMakesWhatMigrateMakes(t *testing.T) {
 			require.Equal(t, want, scripted.dump(t))
 			scripted.script(t, up)
 			require.Equal(t, want, scripted.dump(t), "a second run")
-			changes, err := i.Migrate(t.Context(), open(t, scripted.Owner.DSN, config()), test.models...)
+			changes, err := i.Migrate(t.Context(), testdb.OpenPlain(t, scripted.Owner.DSN, testdb.Configured(*config())), test.models...)
 			require.NoError(t, err)
 			require.Empty(t, changes, "Migrate after the script")
 
@@ -145,13 +151,13 @@ func TestScriptMakesWhatMigrateMakes(t *testing.T) {
 // A script for models that have grown finds tables that are forced: it must check their rows all the same.
 func TestScriptFindsWrongRowsBehindPolicies(t *testing.T) {
 	d := newDatabase(t)
-	up, _, err := d.isolation().SQL(d.owner, shop...)
+	up, _, err := d.Isolation().SQL(d.OwnerDB, shop...)
 	require.NoError(t, err)
 	d.script(t, up)
 	d.as(t, "acme", "INSERT INTO shoppers (id, code) VALUES (1, 'a')")
-	d.run(t, "ALTER TABLE orders DROP CONSTRAINT fk_shoppers_orders")
+	d.AsOwner(t, "ALTER TABLE orders DROP CONSTRAINT fk_shoppers_orders")
 	d.as(t, "globex", "INSERT INTO orders (id, shopper_id) VALUES (2, 1)")
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	_, err = pool.ExecContext(t.Context(), up)
 	requireCode(t, err, "23503")
@@ -162,11 +168,11 @@ func TestScriptFindsWrongRowsBehindPolicies(t *testing.T) {
 
 func TestScriptOfAGuardedDatabase(t *testing.T) {
 	d := newDatabase(t)
-	plain, _, err := d.isolation().SQL(offline(t, &gorm.Config{}), shop...)
+	plain, _, err := d.Isolation().SQL(offline(t, &gorm.Config{}), shop...)
 	require.NoError(t, err)
-	db := open(t, d.Owner.DSN, &gorm.Config{PrepareStmt: true})
+	db := testdb.OpenPlain(t, d.Owner.DSN, testdb.Configured(gorm.Config{PrepareStmt: true}))
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
-	guarded, _, err := d.isolation().SQL(db, shop...)
+	guarded, _, err := d.Isolation().SQL(db, shop...)
 	require.NoError(t, err)
 	require.Equal(t, plain, guarded)
 	require.Empty(t, d.foreignKeys(t), "nothing has run")

@@ -16,7 +16,7 @@ import (
 // tools run a script as a migration, up or down.
 var tools = map[string]func(t *testing.T, d database, up, down string) (runUp, runDown func() error){
 	"goose": func(t *testing.T, d database, up, down string) (runUp, runDown func() error) {
-		pool, err := d.owner.DB()
+		pool, err := d.OwnerDB.DB()
 		require.NoError(t, err)
 		provider, err := goose.NewProvider(goose.DialectPostgres, pool, fstest.MapFS{
 			"1_tenants.sql": {Data: []byte("-- +goose Up\n" + up + "\n-- +goose Down\n" + down)},
@@ -63,9 +63,9 @@ func TestScriptAsAMigration(t *testing.T) {
 				migrated, scripted := newDatabase(t), newDatabase(t)
 				closed := "REVOKE ALL ON SCHEMA billing FROM " + scripted.App.Role + ", " + scripted.Admin.Role
 				for _, d := range []database{migrated, scripted} {
-					d.run(t, "CREATE SCHEMA billing", closed)
+					d.AsOwner(t, "CREATE SCHEMA billing", closed)
 				}
-				up, down, err := scripted.isolation().SQL(offline(t, &gorm.Config{}), models...)
+				up, down, err := scripted.Isolation().SQL(offline(t, &gorm.Config{}), models...)
 				require.NoError(t, err)
 				runUp, runDown := open(t, scripted, up, down)
 				empty := scripted.withoutTool(t)
@@ -76,7 +76,7 @@ func TestScriptAsAMigration(t *testing.T) {
 				require.Empty(t, scripted.migrate(t, models...), "Migrate after the script")
 
 				require.NoError(t, runDown())
-				scripted.run(t, closed) // which up grants, and down leaves
+				scripted.AsOwner(t, closed) // which up grants, and down leaves
 				require.Equal(t, empty, scripted.withoutTool(t))
 				require.NoError(t, runUp(), "up after down")
 				require.Equal(t, migrated.dump(t), scripted.withoutTool(t))
@@ -93,13 +93,13 @@ func TestIndexScriptAsAMigration(t *testing.T) {
 	migrated.migrate(t, grown...)
 	want := migrated.dump(t)
 
-	up, down, err := scripted.isolation().SQL(offline(t, &gorm.Config{}), grown...)
+	up, down, err := scripted.Isolation().SQL(offline(t, &gorm.Config{}), grown...)
 	require.NoError(t, err)
-	indexes, err := scripted.isolation().IndexSQL(offline(t, &gorm.Config{}), grown...)
+	indexes, err := scripted.Isolation().IndexSQL(offline(t, &gorm.Config{}), grown...)
 	require.NoError(t, err)
 	require.Equal(t, strings.Count(indexes, "CREATE "), strings.Count(indexes, " INDEX CONCURRENTLY IF NOT EXISTS "))
 	scripted.script(t, up)
-	pool, err := scripted.owner.DB()
+	pool, err := scripted.OwnerDB.DB()
 	require.NoError(t, err)
 	for _, drop := range collect(t, pool, `
 		(SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
@@ -107,7 +107,7 @@ func TestIndexScriptAsAMigration(t *testing.T) {
 		UNION ALL SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
 			WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
 				AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)`) {
-		scripted.run(t, drop)
+		scripted.AsOwner(t, drop)
 	}
 
 	provider, err := goose.NewProvider(goose.DialectPostgres, pool, fstest.MapFS{

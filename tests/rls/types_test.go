@@ -59,7 +59,7 @@ func TestMigrateColumnTypes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
 			d.migrate(t, test.model)
-			pool, err := d.owner.DB()
+			pool, err := d.OwnerDB.DB()
 			require.NoError(t, err)
 			require.Equal(t, []string{name}, collect(t, pool, `SELECT format_type(atttypid, atttypmod) FROM pg_attribute
 				WHERE attrelid = 'rows'::regclass AND attname = 'tenant_id'`))
@@ -98,12 +98,12 @@ func TestMigrateRefusesColumnTypes(t *testing.T) {
 	for _, name := range []string{"jsonb", "char(3)", "numeric", "text[]", "timestamptz"} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			d.run(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text, tenant_id "+name+")")
+			d.AsOwner(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text, tenant_id "+name+")")
 			type note struct {
 				ID   int64
 				Body string
 			}
-			_, err := d.isolation().Migrate(t.Context(), d.owner, &note{})
+			_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &note{})
 			require.ErrorContains(t, err, "column tenant_id of table public.notes has type ")
 			require.ErrorContains(t, err, "use one of")
 		})
@@ -132,7 +132,7 @@ func TestMigrateChangedColumnLength(t *testing.T) {
 	}
 	d := newDatabase(t)
 	d.migrate(t, &varcharRow{})
-	d.run(t, "ALTER TABLE rows RENAME TO long_rows")
+	d.AsOwner(t, "ALTER TABLE rows RENAME TO long_rows")
 	d.migrate(t, &longRow{})
 	require.Empty(t, d.migrate(t, &longRow{}), "a second run")
 	d.as(t, strings.Repeat("a", 64), "INSERT INTO long_rows DEFAULT VALUES")

@@ -6,6 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // member has every way to ask GORM for uniqueness.
@@ -35,7 +37,7 @@ var memberKeys = []string{
 // indexes are the indexes of a table, as PostgreSQL writes them.
 func (d database) indexes(t *testing.T, table string) []string {
 	t.Helper()
-	pool, err := d.owner.DB()
+	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	return collect(t, pool, "SELECT indexdef FROM pg_indexes WHERE tablename = $1 ORDER BY indexname", table)
 }
@@ -44,12 +46,12 @@ func TestMigrateMakesUniqueWithinATenant(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, d database){
 		"empty database": func(*testing.T, database) {},
 		"tables that GORM made": func(t *testing.T, d database) {
-			require.NoError(t, d.owner.AutoMigrate(&member{}))
+			require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
 			require.NotEqual(t, memberKeys, d.indexes(t, "members"))
 		},
 		"index made by hand": func(t *testing.T, d database) {
-			require.NoError(t, d.owner.AutoMigrate(&member{}))
-			d.run(t, "DROP INDEX members_name", "ALTER TABLE members ADD CONSTRAINT members_name UNIQUE (last, first)",
+			require.NoError(t, d.OwnerDB.AutoMigrate(&member{}))
+			d.AsOwner(t, "DROP INDEX members_name", "ALTER TABLE members ADD CONSTRAINT members_name UNIQUE (last, first)",
 				"ALTER TABLE members DROP CONSTRAINT uni_members_email", "CREATE UNIQUE INDEX uni_members_email ON members (email)")
 		},
 	} {
@@ -78,7 +80,7 @@ func TestMigrateHidesUniqueValuesOfOthers(t *testing.T) {
 func TestMigrateLetsUpsertsNameTheTenantColumn(t *testing.T) {
 	d := newDatabase(t)
 	d.migrate(t, &member{})
-	db := open(t, d.App.DSN, &gorm.Config{})
+	db := testdb.OpenPlain(t, d.App.DSN)
 	upsert := func(columns ...string) error {
 		return db.Transaction(func(tx *gorm.DB) error {
 			require.NoError(t, tx.Exec("SELECT set_config('app.tenant_id', 'acme', true)").Error)
@@ -120,7 +122,7 @@ func TestMigrateUniqueOfATableThatAloneHasTheColumn(t *testing.T) {
 		Name string `gorm:"uniqueIndex"`
 	}
 	d := newDatabase(t)
-	d.run(t, "CREATE TABLE badges (id bigserial PRIMARY KEY, tenant_id text, code text, name text)")
+	d.AsOwner(t, "CREATE TABLE badges (id bigserial PRIMARY KEY, tenant_id text, code text, name text)")
 	d.migrate(t, &badge{})
 	require.Equal(t, []string{
 		"CREATE UNIQUE INDEX badges_pkey ON public.badges USING btree (id)",
@@ -139,7 +141,7 @@ func TestMigrateWithdrawnUniqueness(t *testing.T) {
 	}
 	d := newDatabase(t)
 	d.migrate(t, &member{})
-	_, err := d.isolation().Migrate(t.Context(), d.owner.Table("members"), &plain{})
+	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB.Table("members"), &plain{})
 	require.NoError(t, err, "GORM leaves indexes of removed tags alone, and so do we")
 	require.Equal(t, memberKeys, d.indexes(t, "members"))
 }
