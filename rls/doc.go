@@ -1,5 +1,4 @@
-// Package rls is the database's side of tenant isolation. It makes PostgreSQL's row-level security from GORM models, and
-// checks any database for holes in it.
+// Package rls is the database's side of tenant isolation: it makes PostgreSQL's row-level security from GORM models.
 //
 //	iso := rls.Isolation{AppRole: "app", AdminRole: "app_admin"}
 //	changes, err := iso.Migrate(ctx, owner, &Patient{}, &Invoice{}) // owner is a *gorm.DB of the role that owns the tables

@@ -181,3 +181,15 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 	require.Positive(t, named)
 }
+
+// TestPlainEnglish looks for words that the project has better ones for.
+func TestPlainEnglish(t *testing.T) {
+	avoided := regexp.MustCompile(`(?i)\b(can't|doesn't|don't|isn't|won't|anew|mends?|mended|whoever|nobody|no one|whom|look-ups?|doors?)\b`)
+	for _, p := range append(pages(t), readPages(t, "examples/*/README.md")...) {
+		for n, line := range strings.Split(p.text, "\n") {
+			if word := avoided.FindString(line); word != "" {
+				t.Errorf("%s:%d: %q", p.name, n+1, word)
+			}
+		}
+	}
+}
