@@ -6,11 +6,11 @@ import (
 	"net/http"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
 	"github.com/gormtenancy/tenancy/examples/internal/passwords"
+	"github.com/gormtenancy/tenancy/examples/internal/web"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
@@ -117,10 +117,6 @@ func (a *app) serve(h page) http.Handler {
 
 // fail answers a request that failed on the server. PostgreSQL's messages can quote values, so only their codes are logged.
 func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
-	why := err.Error()
-	if pg := new(pgconn.PgError); errors.As(err, &pg) {
-		why = "PostgreSQL answered with SQLSTATE " + pg.Code
-	}
-	a.log.ErrorContext(r.Context(), "request failed", "error", why, "request_id", meter.RequestID(r.Context()))
+	a.log.ErrorContext(r.Context(), "request failed", "error", web.Loggable(err), "request_id", meter.RequestID(r.Context()))
 	a.refuse(w, r, http.StatusInternalServerError)
 }

@@ -15,9 +15,11 @@ import (
 
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
+	"github.com/gormtenancy/tenancy/examples/internal/web"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
 )
@@ -56,7 +58,7 @@ func migrate(ctx context.Context, database *pgserver.Database) error {
 
 // open connects as the application. The plugin is the whole setup.
 func open(dsn string) (*gorm.DB, error) {
-	db, err := gorm.Open(postgres.Open(dsn))
+	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard}) // the default logger writes values
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +110,7 @@ func tenantFromHeader(next http.Handler) http.Handler {
 func problem(detail string) map[string]string { return map[string]string{"error": detail} }
 
 func internalError(w http.ResponseWriter, err error) {
-	log.Print(err)
+	log.Print(web.Loggable(err))
 	respond(w, http.StatusInternalServerError, problem("internal error"))
 }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,6 +63,16 @@ func TestBadRequests(t *testing.T) {
 		`{"name":"Ann","tenant":"globex","TenantID":"globex","id":99}`)
 	require.Equal(t, http.StatusCreated, status)
 	require.JSONEq(t, `{"id":1,"tenant":"acme","name":"Ann"}`, body, "only the name is taken from the body")
+}
+
+func TestLogShowsNoValues(t *testing.T) {
+	program := readme.Start(t)
+	status, body := send(t, http.MethodPost, "http://"+program.Addr+"/users", http.Header{"X-Tenant-Id": {"acme"}}, `{"name":"secret\u0000"}`)
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.JSONEq(t, `{"error":"internal error"}`, body)
+	require.Eventually(t, func() bool { return program.Log() != "" }, 10*time.Second, 5*time.Millisecond)
+	require.Contains(t, program.Log(), "SQLSTATE 22021")
+	require.NotContains(t, program.Log(), "secret")
 }
 
 // startProgram runs the program, and returns its address and the commands it prints.

@@ -42,7 +42,7 @@ func TestWhatIsAskedForAndCantBeHadIsAnError(t *testing.T) {
 			[]string{"TENANCY_PG is set: local: ", "TENANCY_PG_VERSION wants 99"},
 		},
 		{
-			"version that can't be downloaded",
+			"version that cannot be downloaded",
 			map[string]string{"TENANCY_PG": "download", "TENANCY_PG_VERSION": "99"},
 			[]string{"no download of PostgreSQL 99"},
 		},

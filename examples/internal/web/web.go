@@ -35,7 +35,7 @@ func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		problem(w, http.StatusNotFound, "there is no such record")
 	default:
-		slog.ErrorContext(r.Context(), "request failed", "error", loggable(err), "request_id", meter.RequestID(r.Context()))
+		slog.ErrorContext(r.Context(), "request failed", "error", Loggable(err), "request_id", meter.RequestID(r.Context()))
 		problem(w, http.StatusInternalServerError, "")
 	}
 }
@@ -97,8 +97,8 @@ func write(w http.ResponseWriter, status int, contentType string, body any) {
 	_ = json.NewEncoder(w).Encode(body) // the client has gone, if anything
 }
 
-// loggable leaves out PostgreSQL's messages, which can quote values.
-func loggable(err error) string {
+// Loggable leaves out PostgreSQL's messages, which can quote values.
+func Loggable(err error) string {
 	if pg := new(pgconn.PgError); errors.As(err, &pg) {
 		return "PostgreSQL answered with SQLSTATE " + pg.Code
 	}
