@@ -317,7 +317,7 @@ func TestTransactionKeepsItsTenant(t *testing.T) {
 				require.Equal(t, tests.want, way.notesOf(begun, t, tx))
 				require.Equal(t, tests.want, way.notesOf(context.Background(), t, tx), "no decision inherits")
 				bypassing := guard.WithBypass(context.Background(), guard.Bypass{Reason: "x"})
-				require.Equal(t, tests.want, way.notesOf(bypassing, t, tx), "a bypass opens no door here")
+				require.Equal(t, tests.want, way.notesOf(bypassing, t, tx), "a bypass changes nothing here")
 			}
 			require.NoError(t, tx.Commit())
 		}

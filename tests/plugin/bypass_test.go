@@ -220,7 +220,7 @@ func TestBypassDoesNotEscape(t *testing.T) {
 	db := d.Open(t, tenancy.Config{AdminRole: d.Admin.Role}, testdb.PrepareStmt)
 	admin := tenancy.Bypass(db, "test")
 
-	// Its context opens no other door.
+	// Its context lets no other client bypass.
 	tx := admin.Find(&[]Patient{})
 	require.NoError(t, tx.Error)
 	require.ErrorIs(t, db.WithContext(tx.Statement.Context).Find(&[]Patient{}).Error, tenancy.ErrNoTenant)
