@@ -124,68 +124,77 @@ func TestPreparedStatementsShared(t *testing.T) {
 	for _, prepare := range []bool{false, true} {
 		for _, limit := range []int{0, 1} { // with one connection all meet the same server-side statements
 			t.Run(fmt.Sprintf("PrepareStmt %t, %d connections", prepare, limit), func(t *testing.T) {
-				db := open(t, postgres.Open(d.dsn), gorm.Config{PrepareStmt: prepare})
-				// Statements that the store has from before the plugin run on the pool below it.
-				early := db.Session(&gorm.Session{PrepareStmt: true})
-				require.NoError(t, early.Find(&[]Note{}).Error)
-				require.NoError(t, db.Use(tenancy.New(d.Config())))
-				below, err := tenancy.UnguardedPool(db)
-				require.NoError(t, err)
-				below.SetMaxOpenConns(limit)
-
-				two := d.newPair(t)
-				foreign := tenancy.WithTenant(context.Background(), two.other)
-				everyone := append(ids(two.mine), ids(two.theirs)...)
-				session := &gorm.Session{PrepareStmt: true}
-				clients := []struct {
-					name string
-					db   *gorm.DB
-					want []int64
-				}{
-					{"me", db.WithContext(two.ctx()).Session(session), ids(two.mine)},
-					{"bypass", tenancy.Bypass(db, "test").Session(session), everyone},
-					{"other", db.Session(session).WithContext(foreign), ids(two.theirs)},
-					{"bypass of a session", tenancy.Bypass(db.Session(session), "test"), everyone},
-					{"bypass for me", tenancy.Bypass(db.Session(session), "test").Session(session).WithContext(two.ctx()), everyone},
-					{"no tenant", db.Session(session).WithContext(tenancy.WithoutTenant(context.Background())), nil},
-				}
-				ask := func(i int) error {
-					c := clients[i%len(clients)]
-					var notes []Note
-					find := func(tx *gorm.DB) error {
-						return tx.Where("tenant_id IN ?", []string{two.me, two.other}).Order("id").Find(&notes).Error
-					}
-					var err error
-					if i%4 == 3 {
-						err = c.db.Transaction(find)
-					} else {
-						err = find(c.db)
-					}
-					if err := cmpErr(err, ids(notes), c.want); err != nil {
-						return fmt.Errorf("%s: %w", c.name, err)
-					}
-					return nil
-				}
-				for i := range 5 * len(clients) {
-					require.NoError(t, ask(i))
-				}
-				require.ErrorIs(t, db.Session(session).Find(&[]Note{}).Error, tenancy.ErrNoTenant)
-				require.ErrorIs(t, early.Find(&[]Note{}).Error, tenancy.ErrNoTenant, "the session from before the plugin")
-
-				errs := make([]error, 8)
-				var all sync.WaitGroup
-				for g := range errs {
-					all.Add(1)
-					go func() {
-						defer all.Done()
-						for i := range 5 * len(clients) {
-							errs[g] = errors.Join(errs[g], ask(g+i))
-						}
-					}()
-				}
-				all.Wait()
-				require.NoError(t, errors.Join(errs...))
+				shareStatements(t, d, prepare, limit)
 			})
 		}
 	}
+}
+
+// sharer is a client, and the notes that it may see.
+type sharer struct {
+	name string
+	db   *gorm.DB
+	want []int64
+}
+
+func (c sharer) find(two *pair, transaction bool) error {
+	var notes []Note
+	find := func(tx *gorm.DB) error {
+		return tx.Where("tenant_id IN ?", []string{two.me, two.other}).Order("id").Find(&notes).Error
+	}
+	var err error
+	if transaction {
+		err = c.db.Transaction(find)
+	} else {
+		err = find(c.db)
+	}
+	if err := cmpErr(err, ids(notes), c.want); err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
+	}
+	return nil
+}
+
+func shareStatements(t *testing.T, d *database, prepare bool, limit int) {
+	t.Helper()
+	db := open(t, postgres.Open(d.dsn), gorm.Config{PrepareStmt: prepare})
+	// Statements that the store has from before the plugin run on the pool below it.
+	early := db.Session(&gorm.Session{PrepareStmt: true})
+	require.NoError(t, early.Find(&[]Note{}).Error)
+	require.NoError(t, db.Use(tenancy.New(d.Config())))
+	below, err := tenancy.UnguardedPool(db)
+	require.NoError(t, err)
+	below.SetMaxOpenConns(limit)
+
+	two := d.newPair(t)
+	foreign := tenancy.WithTenant(context.Background(), two.other)
+	everyone := append(ids(two.mine), ids(two.theirs)...)
+	session := &gorm.Session{PrepareStmt: true}
+	clients := []sharer{
+		{"me", db.WithContext(two.ctx()).Session(session), ids(two.mine)},
+		{"bypass", tenancy.Bypass(db, "test").Session(session), everyone},
+		{"other", db.Session(session).WithContext(foreign), ids(two.theirs)},
+		{"bypass of a session", tenancy.Bypass(db.Session(session), "test"), everyone},
+		{"bypass for me", tenancy.Bypass(db.Session(session), "test").Session(session).WithContext(two.ctx()), everyone},
+		{"no tenant", db.Session(session).WithContext(tenancy.WithoutTenant(context.Background())), nil},
+	}
+	ask := func(i int) error { return clients[i%len(clients)].find(two, i%4 == 3) }
+	for i := range 5 * len(clients) {
+		require.NoError(t, ask(i))
+	}
+	require.ErrorIs(t, db.Session(session).Find(&[]Note{}).Error, tenancy.ErrNoTenant)
+	require.ErrorIs(t, early.Find(&[]Note{}).Error, tenancy.ErrNoTenant, "the session from before the plugin")
+
+	errs := make([]error, 8)
+	var all sync.WaitGroup
+	for g := range errs {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for i := range 5 * len(clients) {
+				errs[g] = errors.Join(errs[g], ask(g+i))
+			}
+		}()
+	}
+	all.Wait()
+	require.NoError(t, errors.Join(errs...))
 }

@@ -160,40 +160,8 @@ func TestTransactionConflictsFailWhole(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, way)
 			f.inner.SetMaxOpenConns(2)
-			op := operation{writes: 1}
-			both := func(opts *sql.TxOptions, run func(n int, meet func(), tx *gorm.DB) error) [2]error {
-				var (
-					errs [2]error
-					each sync.WaitGroup
-					gate sync.WaitGroup
-				)
-				gate.Add(2)
-				for n := range errs {
-					each.Go(func() {
-						errs[n] = f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
-							return run(n, sync.OnceFunc(func() { gate.Done(); gate.Wait() }), tx)
-						}, opts)
-					})
-				}
-				each.Wait()
-				return errs
-			}
-			settle := func(fault, state string, marks [2]string, errs [2]error) {
-				t.Helper()
-				failed := 0
-				for n, err := range errs {
-					if err != nil {
-						failed++
-						requireState(t, err, state)
-					}
-					f.settle(t, fault, op, marks[n], false, err)
-				}
-				require.Equal(t, 1, failed, "%v", errs)
-				f.recovered(t, true)
-			}
-
 			marks := [2]string{f.mark(), f.mark()}
-			settle("serialization failure", "40001", marks, both(&sql.TxOptions{Isolation: sql.LevelSerializable},
+			f.settleConflict(t, "serialization failure", "40001", marks, f.both(&sql.TxOptions{Isolation: sql.LevelSerializable},
 				func(n int, meet func(), tx *gorm.DB) error {
 					defer meet()
 					var count int64 // each reads what the other writes
@@ -205,7 +173,7 @@ func TestTransactionConflictsFailWhole(t *testing.T) {
 				}))
 
 			marks = [2]string{f.mark(), f.mark()}
-			settle("deadlock", "40P01", marks, both(nil, func(n int, meet func(), tx *gorm.DB) error {
+			f.settleConflict(t, "deadlock", "40P01", marks, f.both(nil, func(n int, meet func(), tx *gorm.DB) error {
 				defer meet()
 				if err := tx.Create(&Note{Body: marks[n]}).Error; err != nil {
 					return err
@@ -222,6 +190,36 @@ func TestTransactionConflictsFailWhole(t *testing.T) {
 			}))
 		})
 	}
+}
+
+// both runs two transactions at the same time. Each may wait once until the other has come to the same point.
+func (f *fixture) both(opts *sql.TxOptions, run func(n int, meet func(), tx *gorm.DB) error) (errs [2]error) {
+	var each, gate sync.WaitGroup
+	gate.Add(2)
+	for n := range errs {
+		each.Go(func() {
+			errs[n] = f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+				return run(n, sync.OnceFunc(func() { gate.Done(); gate.Wait() }), tx)
+			}, opts)
+		})
+	}
+	each.Wait()
+	return errs
+}
+
+// settleConflict requires that one of two transactions has failed, with this SQLSTATE.
+func (f *fixture) settleConflict(t *testing.T, fault, state string, marks [2]string, errs [2]error) {
+	t.Helper()
+	failed := 0
+	for n, err := range errs {
+		if err != nil {
+			failed++
+			requireState(t, err, state)
+		}
+		f.settle(t, fault, operation{writes: 1}, marks[n], false, err)
+	}
+	require.Equal(t, 1, failed, "%v", errs)
+	f.recovered(t, true)
 }
 
 var errOwn = errors.New("the application's own")

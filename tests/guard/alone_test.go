@@ -49,8 +49,7 @@ func TestStatementsThatNeedNoTransaction(t *testing.T) {
 func TestTransactionTakesSetTransactionFirst(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		tx := begin(tenant(t, "a"), t, p, nil)
 		_, err := tx.Exec(`SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`)
 		require.NoError(t, err)

@@ -113,8 +113,7 @@ func TestMigrationBetween(t *testing.T) {
 		{`SELECT * FROM shifting WHERE v::text = $1`, []any{"1"}},
 		{`UPDATE shifting SET v = v RETURNING *`, nil},
 	}
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		stock := open(t, config(t, d.App, pgx.QueryExecModeDescribeExec))
 		fresh := func(sql string, args ...any) string { // what somebody sees who has no memory
@@ -122,7 +121,7 @@ func TestMigrationBetween(t *testing.T) {
 		}
 		for _, change := range changes {
 			for _, s := range statements {
-				dumped := func(q queryer) string { return dump(way.query(ctx, t, q, s.sql, s.args...))([]string{"any"}) }
+				dumped := func(q queryer) string { return dump(p.query(ctx, t, q, s.sql, s.args...))([]string{"any"}) }
 				requireSame(t, fresh(s.sql, s.args...), dumped(p), "before")
 
 				d.AsOwner(t, change.sql)
@@ -138,7 +137,7 @@ func TestMigrationBetween(t *testing.T) {
 				require.NoError(t, tx.Commit())
 
 				tx = begin(ctx, t, p, nil)
-				require.Equal(t, "a|"+d.App.Role, way.one(ctx, t, tx, currentSQL))
+				require.Equal(t, "a|"+d.App.Role, p.one(ctx, t, tx, currentSQL))
 				d.AsOwner(t, change.undo)
 				want = fresh(s.sql, s.args...)
 				if got := dumped(tx); got != want {
@@ -162,18 +161,17 @@ func TestParameterTypeChanges(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, shiftingSQL)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		const sql = `UPDATE shifting SET v = $1`
-		_, err := way.exec(ctx, t, p, sql, 1)
+		_, err := p.exec(ctx, t, p, sql, 1)
 		require.NoError(t, err)
 		d.AsOwner(t, changes[1].sql)
-		if _, err = way.exec(ctx, t, p, sql, "one"); err != nil {
-			_, err = way.exec(ctx, t, p, sql, "one")
+		if _, err = p.exec(ctx, t, p, sql, "one"); err != nil {
+			_, err = p.exec(ctx, t, p, sql, "one")
 		}
 		require.NoError(t, err)
-		_, err = way.exec(ctx, t, p, sql, "1")
+		_, err = p.exec(ctx, t, p, sql, "1")
 		require.NoError(t, err)
 		d.AsOwner(t, changes[1].undo)
 		p.requireFree(t)
@@ -185,8 +183,7 @@ func TestParameterTypeChanges(t *testing.T) {
 func TestCacheDropsNothingIfNothingWasSent(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		over, cancel := context.WithCancel(ctx)
 		cancel()
@@ -207,8 +204,7 @@ func TestCacheDropsNothingIfNothingWasSent(t *testing.T) {
 func TestDeallocatedByStatement(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		notes := []string{"a1", "a2"}
 		require.Equal(t, notes, p.notes(ctx, t))
@@ -221,7 +217,7 @@ func TestDeallocatedByStatement(t *testing.T) {
 		tx := begin(ctx, t, p, nil)
 		_, err = tx.ExecContext(ctx, `SAVEPOINT s`) // in the simple protocol: nothing that is prepared is missed
 		require.NoError(t, err)
-		require.Equal(t, notes, way.notesOf(ctx, t, tx))
+		require.Equal(t, notes, p.notesOf(ctx, t, tx))
 		require.NoError(t, tx.Commit())
 		p.requireFree(t)
 	})
@@ -231,8 +227,7 @@ func TestDeallocatedByStatement(t *testing.T) {
 func TestStatementDeallocatedByServer(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		notes := []string{"a1", "a2"}
 		for _, forget := range []string{`DEALLOCATE ALL`, `DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$`} {
@@ -246,14 +241,14 @@ func TestStatementDeallocatedByServer(t *testing.T) {
 			_, err = p.ExecContext(ctx, forget)
 			require.NoError(t, err)
 			tx := begin(ctx, t, p, nil)
-			require.Equal(t, notes, way.notesOf(ctx, t, tx), "%s, first of a transaction", forget)
-			require.Equal(t, notes, way.notesOf(ctx, t, tx), forget)
+			require.Equal(t, notes, p.notesOf(ctx, t, tx), "%s, first of a transaction", forget)
+			require.Equal(t, notes, p.notesOf(ctx, t, tx), forget)
 			require.NoError(t, tx.Commit())
 
 			tx = begin(ctx, t, p, nil)
 			_, err = tx.ExecContext(ctx, forget)
 			require.NoError(t, err)
-			if got, err := texts(way.query(ctx, t, tx, `SELECT body FROM notes ORDER BY body`)); err == nil {
+			if got, err := texts(p.query(ctx, t, tx, `SELECT body FROM notes ORDER BY body`)); err == nil {
 				require.Equal(t, notes, got)
 				require.NoError(t, tx.Commit())
 			} else {
@@ -288,8 +283,7 @@ func TestDiscardAll(t *testing.T) {
 func TestBeginIsPrepared(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		read := func() {
 			tx, err := p.BeginTx(ctx, nil)
@@ -301,14 +295,14 @@ func TestBeginIsPrepared(t *testing.T) {
 		}
 		const begins = `SELECT count(*)::text FROM pg_prepared_statements WHERE statement = 'begin'`
 		want := 0
-		if way.mode == pgx.QueryExecModeCacheStatement {
+		if p.mode == pgx.QueryExecModeCacheStatement {
 			want = 1
 		}
 		for range 3 {
 			read()
 			require.Equal(t, want, p.count(t, begins))
 		}
-		if way.direct {
+		if p.direct {
 			return // needs an unguarded hand on the connection
 		}
 		_, err := p.inner.Exec(`DEALLOCATE ALL`)

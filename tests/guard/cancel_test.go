@@ -136,14 +136,13 @@ func TestRollbackAfterCancel(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	const pid = `SELECT pg_backend_pid()::text`
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
-		backend := way.one(tenant(t, "a"), t, p, pid)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
+		backend := p.one(tenant(t, "a"), t, p, pid)
 		for range 3 {
 			ctx, cancel := context.WithCancel(tenant(t, "a"))
 			tx, err := p.BeginTx(ctx, nil)
 			require.NoError(t, err)
-			_, err = way.exec(ctx, t, tx, `DELETE FROM notes`)
+			_, err = p.exec(ctx, t, tx, `DELETE FROM notes`)
 			require.NoError(t, err)
 			cancel()
 			if err := tx.Rollback(); err != nil {
@@ -151,7 +150,7 @@ func TestRollbackAfterCancel(t *testing.T) {
 			}
 			p.requireFree(t)
 		}
-		require.Equal(t, backend, way.one(tenant(t, "a"), t, p, pid), "the connection was worth keeping")
+		require.Equal(t, backend, p.one(tenant(t, "a"), t, p, pid), "the connection was worth keeping")
 	})
 }
 
@@ -180,8 +179,7 @@ func TestPanicReleasesConnection(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	type valuer struct{ driver.Valuer }
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		for name, arg := range map[string]any{"value": valuer{panicking{}}, "rewriter": panicking{}} {
 			requirePanic := func(err error) {
@@ -192,20 +190,20 @@ func TestPanicReleasesConnection(t *testing.T) {
 				require.Contains(t, string(panicked.stack), "cancel_test.go")
 				require.NotContains(t, err.Error(), name, "what is panicked with may be anything")
 			}
-			_, err := way.query(ctx, t, p, `SELECT $1::int`, arg)
+			_, err := p.query(ctx, t, p, `SELECT $1::int`, arg)
 			requirePanic(err)
 			p.requireFree(t)
-			_, err = way.exec(ctx, t, p, `SELECT $1::int`, arg)
+			_, err = p.exec(ctx, t, p, `SELECT $1::int`, arg)
 			requirePanic(err)
 			p.requireFree(t)
 			for _, first := range []bool{true, false} {
 				tx, err := p.BeginTx(ctx, nil)
 				require.NoError(t, err)
 				if !first {
-					_, err = way.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a1'`)
+					_, err = p.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a1'`)
 					require.NoError(t, err)
 				}
-				_, err = way.query(ctx, t, tx, `SELECT $1::int`, arg)
+				_, err = p.query(ctx, t, tx, `SELECT $1::int`, arg)
 				requirePanic(err)
 				_ = tx.Rollback() // the connection may be gone
 				p.requireFree(t)
@@ -218,15 +216,14 @@ func TestPanicReleasesConnection(t *testing.T) {
 func TestBackendKilledAtEachStage(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		killer, err := pgx.ConnectConfig(ctx, config(t, d.App, pgx.QueryExecModeExec))
 		require.NoError(t, err)
 		defer killer.Close(ctx)
 		kill := func(q queryer) { // by another session of the same role, which needs no right to do so
 			t.Helper()
-			pid := way.one(ctx, t, q, `SELECT pg_backend_pid()::text`)
+			pid := p.one(ctx, t, q, `SELECT pg_backend_pid()::text`)
 			var gone bool
 			require.NoError(t, killer.QueryRow(ctx, `SELECT pg_terminate_backend($1::text::int, 10000)`, pid).Scan(&gone))
 			require.True(t, gone)
@@ -235,33 +232,33 @@ func TestBackendKilledAtEachStage(t *testing.T) {
 
 		// Between two statements nobody can know before the first has been tried.
 		kill(p)
-		_, err = texts(way.query(ctx, t, p, `SELECT body FROM notes`))
+		_, err = texts(p.query(ctx, t, p, `SELECT body FROM notes`))
 		if err != nil {
 			require.NotErrorIs(t, err, guard.ErrNoTenant)
 		}
 		p.requireFree(t)
 
 		tx := begin(ctx, t, p, nil)
-		_, err = way.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a1'`)
+		_, err = p.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a1'`)
 		require.NoError(t, err)
 		kill(tx)
 		require.Error(t, tx.Commit())
 		p.requireFree(t)
 
 		tx = begin(ctx, t, p, nil)
-		_, err = way.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a1'`)
+		_, err = p.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a1'`)
 		require.NoError(t, err)
 		kill(tx)
-		_, err = way.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a2'`)
+		_, err = p.exec(ctx, t, tx, `UPDATE notes SET body = 'lost' WHERE body = 'a2'`)
 		require.Error(t, err)
 		require.Error(t, tx.Commit())
 		p.requireFree(t)
 
 		// Within a statement: it ends its own session.
-		_, err = way.exec(ctx, t, p, `SELECT pg_terminate_backend(pg_backend_pid())`)
+		_, err = p.exec(ctx, t, p, `SELECT pg_terminate_backend(pg_backend_pid())`)
 		require.Equal(t, "57P01", code(err))
 		p.requireFree(t)
-		rows, err := way.query(ctx, t, p, `SELECT CASE WHEN g = 90000 THEN pg_terminate_backend(pg_backend_pid())::text
+		rows, err := p.query(ctx, t, p, `SELECT CASE WHEN g = 90000 THEN pg_terminate_backend(pg_backend_pid())::text
 			ELSE repeat('x', 100) END FROM generate_series(1, 100000) g`)
 		if err == nil {
 			for rows.Next() {
@@ -271,6 +268,6 @@ func TestBackendKilledAtEachStage(t *testing.T) {
 		}
 		require.Error(t, err)
 		p.requireFree(t)
-		require.Equal(t, "|"+d.App.Role, way.one(guard.WithoutTenant(ctx), t, p, currentSQL))
+		require.Equal(t, "|"+d.App.Role, p.one(guard.WithoutTenant(ctx), t, p, currentSQL))
 	})
 }

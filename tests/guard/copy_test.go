@@ -30,10 +30,9 @@ func values(vs ...any) pgx.CopyFromSource {
 func TestCopyFrom(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
-		count := func(q queryer) string { return way.one(ctx, t, q, `SELECT count(*)::text FROM shared`) }
+		count := func(q queryer) string { return p.one(ctx, t, q, `SELECT count(*)::text FROM shared`) }
 		conn, err := p.Conn(ctx)
 		require.NoError(t, err)
 		defer conn.Close()

@@ -184,6 +184,18 @@ func (d *database) app(t *testing.T, way way) *pool {
 	return guarded(t, way, config(t, d.App, way.mode), guard.Config{})
 }
 
+// eachApp runs test with a pool of the application for every mode, borrowed and direct.
+func (d *database) eachApp(t *testing.T, test func(t *testing.T, p *pool)) {
+	t.Helper()
+	eachPool(t, func(t *testing.T, way way) { test(t, d.app(t, way)) })
+}
+
+// eachAppWay is eachApp, plain and prepared.
+func (d *database) eachAppWay(t *testing.T, test func(t *testing.T, p *pool)) {
+	t.Helper()
+	eachWay(t, func(t *testing.T, way way) { test(t, d.app(t, way)) })
+}
+
 // inUse is the number of connections that somebody holds, in the pool that owns them.
 func (p *pool) inUse() int {
 	if p.inner != nil {

@@ -16,22 +16,21 @@ import (
 func TestSessionHeldInTransactionOfSQL(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		defer c.Close()
 		for _, sql := range []string{`CREATE TEMP TABLE notes AS SELECT * FROM public.notes`, `BEGIN`} {
-			_, err = way.exec(tenant(t, "a"), t, c, sql)
+			_, err = p.exec(tenant(t, "a"), t, c, sql)
 			require.NoError(t, err)
 		}
-		_, err = way.exec(tenant(t, "b"), t, c, `ROLLBACK`)
+		_, err = p.exec(tenant(t, "b"), t, c, `ROLLBACK`)
 		require.ErrorIs(t, err, guard.ErrTenantMismatch)
-		_, err = texts(way.query(tenant(t, "b"), t, c, `SELECT body FROM notes`))
+		_, err = texts(p.query(tenant(t, "b"), t, c, `SELECT body FROM notes`))
 		require.ErrorIs(t, err, guard.ErrTenantMismatch)
-		_, err = way.exec(tenant(t, "a"), t, c, `ROLLBACK`)
+		_, err = p.exec(tenant(t, "a"), t, c, `ROLLBACK`)
 		require.NoError(t, err)
-		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, c))
+		require.Equal(t, []string{"b1"}, p.notesOf(tenant(t, "b"), t, c))
 	})
 }
 
@@ -40,19 +39,18 @@ func TestSessionHeldInTransactionOfSQL(t *testing.T) {
 func TestSessionEncodingOfAnother(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
-		require.Equal(t, "a", way.one(tenant(t, "a"), t, c, `SELECT current_setting('app.tenant_id')`))
+		require.Equal(t, "a", p.one(tenant(t, "a"), t, c, `SELECT current_setting('app.tenant_id')`))
 		_, err = c.ExecContext(tenant(t, "a"), `SET client_encoding = LATIN1`)
 		require.NoError(t, err)
-		require.Equal(t, "ünïted", way.one(tenant(t, "ünïted"), t, c, `SELECT current_setting('app.tenant_id')`))
+		require.Equal(t, "ünïted", p.one(tenant(t, "ünïted"), t, c, `SELECT current_setting('app.tenant_id')`))
 		require.NoError(t, c.Close())
 		if p.inner != nil {
 			_, err = p.inner.Exec(`SET client_encoding = LATIN1`)
 			require.NoError(t, err)
-			require.Equal(t, "ünïted", way.one(tenant(t, "ünïted"), t, p, `SELECT current_setting('app.tenant_id')`))
+			require.Equal(t, "ünïted", p.one(tenant(t, "ünïted"), t, p, `SELECT current_setting('app.tenant_id')`))
 		}
 	})
 }
@@ -68,11 +66,10 @@ func TestTransactionCommitsInItsEncoding(t *testing.T) {
 			RETURN NULL;
 		END $$;
 		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON shared DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()`)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		tx := begin(tenant(t, "ü"), t, p, nil)
 		for _, sql := range []string{`INSERT INTO shared VALUES (1)`, `SET LOCAL client_encoding = LATIN1`} {
-			_, err := way.exec(tenant(t, "ü"), t, tx, sql)
+			_, err := p.exec(tenant(t, "ü"), t, tx, sql)
 			require.NoError(t, err)
 		}
 		err := tx.Commit()
@@ -87,15 +84,14 @@ func TestTransactionCommitsInItsEncoding(t *testing.T) {
 func TestSessionHeldLocksGo(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		_, err = c.ExecContext(tenant(t, "a"), `SELECT pg_advisory_lock(7)`)
 		require.NoError(t, err)
-		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, c))
+		require.Equal(t, []string{"b1"}, p.notesOf(tenant(t, "b"), t, c))
 		require.NoError(t, c.Close())
-		require.Equal(t, "0", way.one(tenant(t, "b"), t, p, advisoryLocks))
+		require.Equal(t, "0", p.one(tenant(t, "b"), t, p, advisoryLocks))
 	})
 }
 
@@ -104,11 +100,10 @@ func TestSessionSequencesOfTheLastButOne(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
-		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
+	d.eachApp(t, func(t *testing.T, p *pool) {
+		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, p.String())
 		require.NoError(t, err)
-		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, p))
+		require.Equal(t, []string{"b1"}, p.notesOf(tenant(t, "b"), t, p))
 		_, err = texts(p.QueryContext(tenant(t, "b"), `SELECT lastval()`))
 		require.ErrorContains(t, err, "55000")
 	})
@@ -120,9 +115,8 @@ func TestSessionSequencesOfAnotherTable(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
-		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
+	d.eachApp(t, func(t *testing.T, p *pool) {
+		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, p.String())
 		require.NoError(t, err)
 		tx := begin(tenant(t, "b"), t, p, nil)
 		_, err = tx.ExecContext(tenant(t, "b"), `INSERT INTO "shared" ("id") VALUES ($1)`, 1)
@@ -138,8 +132,7 @@ func TestSessionSequencesOfAnotherTable(t *testing.T) {
 func TestTransactionChainAfterError(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		tx := begin(tenant(t, "a"), t, p, nil)
 		_, err := tx.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, "a1")
 		require.ErrorContains(t, err, "23505")
@@ -154,8 +147,7 @@ func TestSessionSequencesOfAFailure(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		_, err := p.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, "a1")
 		require.ErrorContains(t, err, "23505")
 		_, err = texts(p.QueryContext(tenant(t, "b"), `SELECT lastval()`))
@@ -172,16 +164,15 @@ func TestSessionRowSecurityOfTrigger(t *testing.T) {
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		insert := `INSERT INTO "shared" ("id") VALUES (1)`
 		_, err := p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
 		require.NoError(t, err)
-		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p))
-		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p), "in a session that is known to be clean")
+		require.Equal(t, []string{"a1", "a2"}, p.notesOf(tenant(t, "a"), t, p))
+		require.Equal(t, []string{"a1", "a2"}, p.notesOf(tenant(t, "a"), t, p), "in a session that is known to be clean")
 		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
 		require.NoError(t, err)
-		require.Equal(t, []string{"b1"}, way.notesOf(tenant(t, "b"), t, p))
+		require.Equal(t, []string{"b1"}, p.notesOf(tenant(t, "b"), t, p))
 	})
 }
 
@@ -189,8 +180,7 @@ func TestSessionRowSecurityOfTrigger(t *testing.T) {
 func TestSessionRoleEndsWithItsUse(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		if p.inner == nil {
 			return // there is none without
 		}
@@ -206,21 +196,20 @@ func TestSessionRoleEndsWithItsUse(t *testing.T) {
 func TestTransactionOnLostConnection(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		if p.inner == nil {
 			return // its connections are not to be reached
 		}
-		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p))
+		require.Equal(t, []string{"a1", "a2"}, p.notesOf(tenant(t, "a"), t, p))
 		c, err := p.inner.Conn(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, c.Raw(func(dc any) error { return dc.(*stdlib.Conn).Conn().PgConn().Conn().Close() }))
 		require.NoError(t, c.Close())
 		tx := begin(tenant(t, "a"), t, p, nil)
-		_, err = tx.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, way.String())
+		_, err = tx.ExecContext(tenant(t, "a"), `INSERT INTO "notes" ("body") VALUES ($1)`, p.String())
 		require.Error(t, err)
 		require.Error(t, tx.Commit())
-		require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, p))
+		require.Equal(t, []string{"a1", "a2"}, p.notesOf(tenant(t, "a"), t, p))
 	})
 }
 

@@ -109,8 +109,7 @@ func TestTransactionTenantIsInheritedBySilentContextOnly(t *testing.T) {
 func TestTransactionWithoutStatementCostsNothing(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		ctx, cancel := context.WithCancel(tenant(t, "a"))
 		defer cancel()
 		require.NoError(t, p.PingContext(ctx))

@@ -193,13 +193,12 @@ func TestSessionForgetsSequences(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, `GRANT USAGE ON SEQUENCE notes_id_seq TO `+d.App.Role)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		insert := `INSERT INTO "notes" ("body") VALUES ($1)`
 		n := 0
 		create := func(q queryer, id string) {
 			n++
-			_, err := q.ExecContext(origin(tenant(t, id), insert, true), insert, way.String()+string(rune('A'+n)))
+			_, err := q.ExecContext(origin(tenant(t, id), insert, true), insert, p.String()+string(rune('A'+n)))
 			require.NoError(t, err)
 		}
 		for _, look := range []string{`SELECT lastval()`, `SELECT currval('notes_id_seq')`} {
@@ -234,13 +233,12 @@ func TestSessionForgetsSequences(t *testing.T) {
 func TestSessionForgetsSeed(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		drawn := map[string]bool{}
 		for range 3 {
 			_, err := p.ExecContext(tenant(t, "a"), `SELECT setseed(0.5)`)
 			require.NoError(t, err)
-			drawn[way.one(tenant(t, "b"), t, p, `SELECT random()::text`)] = true
+			drawn[p.one(tenant(t, "b"), t, p, `SELECT random()::text`)] = true
 		}
 		require.Len(t, drawn, 3)
 	})
@@ -293,12 +291,11 @@ func TestSessionOfConnectHook(t *testing.T) {
 func TestSessionPreparedByName(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		built := `SELECT "body" FROM "notes" ORDER BY "body"`
 		read := func(id string) []string {
 			ctx := origin(tenant(t, id), built, true)
-			got, err := texts(way.query(ctx, t, p, built))
+			got, err := texts(p.query(ctx, t, p, built))
 			require.NoError(t, err)
 			return got
 		}
@@ -330,13 +327,12 @@ func TestSessionPreparedByName(t *testing.T) {
 func TestSessionOutOfResources(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		for _, state := range []string{"53200", "53300", "XX000"} {
-			before := way.one(tenant(t, "a"), t, p, `SELECT pg_backend_pid()::text`)
+			before := p.one(tenant(t, "a"), t, p, `SELECT pg_backend_pid()::text`)
 			_, err := p.ExecContext(tenant(t, "a"), `DO $$ BEGIN RAISE EXCEPTION 'out' USING ERRCODE = '`+state+`'; END $$`)
 			require.ErrorContains(t, err, state)
-			require.NotEqual(t, before, way.one(tenant(t, "b"), t, p, `SELECT pg_backend_pid()::text`))
+			require.NotEqual(t, before, p.one(tenant(t, "b"), t, p, `SELECT pg_backend_pid()::text`))
 		}
 	})
 }
@@ -346,17 +342,16 @@ func TestSessionOutOfResources(t *testing.T) {
 func TestSessionHeldForTwoTenants(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		c, err := p.Conn(tenant(t, "a"))
 		require.NoError(t, err)
 		_, err = c.ExecContext(tenant(t, "a"), `SELECT pg_advisory_lock(7); CREATE TEMP TABLE mine AS SELECT * FROM notes`)
 		require.NoError(t, err)
-		require.Equal(t, "2", way.one(tenant(t, "a"), t, c, `SELECT count(*)::text FROM mine`))
-		require.Equal(t, "0", way.one(tenant(t, "b"), t, c, temporaryObjects))
-		require.Equal(t, "1", way.one(tenant(t, "b"), t, c, advisoryLocks))
+		require.Equal(t, "2", p.one(tenant(t, "a"), t, c, `SELECT count(*)::text FROM mine`))
+		require.Equal(t, "0", p.one(tenant(t, "b"), t, c, temporaryObjects))
+		require.Equal(t, "1", p.one(tenant(t, "b"), t, c, advisoryLocks))
 		require.NoError(t, c.Close())
-		require.Equal(t, "0", way.one(tenant(t, "a"), t, p, advisoryLocks))
+		require.Equal(t, "0", p.one(tenant(t, "a"), t, p, advisoryLocks))
 	})
 }
 
@@ -369,8 +364,7 @@ func TestSessionIsLookedAt(t *testing.T) {
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
-	eachPool(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachApp(t, func(t *testing.T, p *pool) {
 		insert, read := `INSERT INTO "shared" ("id") VALUES (1)`, `SELECT "body" FROM "notes" ORDER BY "body"`
 		for range 3 {
 			_, err := p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
@@ -383,7 +377,7 @@ func TestSessionIsLookedAt(t *testing.T) {
 			require.NoError(t, err)
 			tx, err := p.BeginTx(tenant(t, "a"), nil)
 			require.NoError(t, err)
-			require.Equal(t, []string{"a1", "a2"}, way.notesOf(tenant(t, "a"), t, tx), "at the beginning of a transaction")
+			require.Equal(t, []string{"a1", "a2"}, p.notesOf(tenant(t, "a"), t, tx), "at the beginning of a transaction")
 			require.NoError(t, tx.Commit())
 		}
 		if p.inner == nil {

@@ -155,21 +155,20 @@ func TestSessionSettings(t *testing.T) {
 		`COMMIT; SET app.tenant_id = 'b'`,
 		`DO $$ BEGIN PERFORM set_config('role', '` + d.Admin.Role + `', false); END $$`,
 	}
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		for _, trap := range traps {
 			_, err := p.ExecContext(tenant(t, "b"), trap)
 			require.NoError(t, err, trap)
 			require.Equal(t, []string{"a1", "a2"}, p.notes(tenant(t, "a"), t), trap)
 			require.Empty(t, p.notes(guard.WithoutTenant(context.Background()), t), trap)
-			require.Equal(t, "|"+d.App.Role, way.one(guard.WithoutTenant(context.Background()), t, p, currentSQL), trap)
+			require.Equal(t, "|"+d.App.Role, p.one(guard.WithoutTenant(context.Background()), t, p, currentSQL), trap)
 
 			tx, err := p.BeginTx(tenant(t, "a"), nil)
 			require.NoError(t, err)
-			require.Equal(t, "a|"+d.App.Role, way.one(tenant(t, "a"), t, tx, currentSQL), trap)
+			require.Equal(t, "a|"+d.App.Role, p.one(tenant(t, "a"), t, tx, currentSQL), trap)
 			// The same from within, and for as long as the transaction lasts.
 			if _, err := tx.Exec(trap); err == nil {
-				rows, err := way.query(tenant(t, "a"), t, tx, currentSQL)
+				rows, err := p.query(tenant(t, "a"), t, tx, currentSQL)
 				if err == nil {
 					got, err := texts(rows, nil)
 					require.NoError(t, err)

@@ -106,10 +106,9 @@ func TestRetryOnServersWordOnly(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, procedures)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		for _, state := range []string{"0A000", "26000", "08P01", "25001", "42704"} {
-			_, err := way.exec(guard.WithoutTenant(t.Context()), t, p, `CALL fails($1)`, state)
+			_, err := p.exec(guard.WithoutTenant(t.Context()), t, p, `CALL fails($1)`, state)
 			require.ErrorContains(t, err, state)
 			require.Equal(t, []string{state}, d.logged(t), "once")
 
@@ -142,33 +141,32 @@ func TestTransactionKeepsRole(t *testing.T) {
 	d.AsSuperuser(t, `CREATE ROLE `+reports+` NOLOGIN; CREATE ROLE `+auditor+` NOLOGIN; GRANT `+reports+`, `+auditor+` TO `+d.App.Role)
 	t.Cleanup(func() { d.AsSuperuser(t, `DROP OWNED BY `+reports+`, `+auditor+`; DROP ROLE `+reports+`, `+auditor) })
 	d.AsOwner(t, `GRANT SELECT ON notes TO `+reports+`, `+auditor+`; CREATE POLICY all_rows ON notes TO `+auditor+` USING (true)`)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		for _, take := range []string{`SET LOCAL ROLE `, `SET ROLE `} {
 			ctx := tenant(t, "a")
 			tx := begin(ctx, t, p, nil)
-			_, err := way.exec(ctx, t, tx, take+reports)
+			_, err := p.exec(ctx, t, tx, take+reports)
 			require.NoError(t, err)
-			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
-			require.Equal(t, "a|"+reports, way.one(ctx, t, tx, currentSQL))
+			require.Equal(t, []string{"a1", "a2"}, p.notesOf(ctx, t, tx))
+			require.Equal(t, "a|"+reports, p.one(ctx, t, tx, currentSQL))
 			built := `UPDATE "notes" SET "body" = 'x'`
-			_, err = way.exec(origin(ctx, built, true), t, tx, built)
+			_, err = p.exec(origin(ctx, built, true), t, tx, built)
 			require.ErrorContains(t, err, "42501")
 			require.NoError(t, tx.Rollback())
 
 			tx = begin(ctx, t, p, nil)
-			_, err = way.exec(ctx, t, tx, take+auditor)
+			_, err = p.exec(ctx, t, tx, take+auditor)
 			require.NoError(t, err)
-			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
-			require.Equal(t, "a|"+d.App.Role, way.one(ctx, t, tx, currentSQL))
+			require.Equal(t, []string{"a1", "a2"}, p.notesOf(ctx, t, tx))
+			require.Equal(t, "a|"+d.App.Role, p.one(ctx, t, tx, currentSQL))
 			require.NoError(t, tx.Rollback())
 
 			tx = begin(ctx, t, p, nil)
-			_, err = way.exec(ctx, t, tx, take+reports)
+			_, err = p.exec(ctx, t, tx, take+reports)
 			require.NoError(t, err)
-			_, err = way.exec(ctx, t, tx, `RESET ROLE`)
+			_, err = p.exec(ctx, t, tx, `RESET ROLE`)
 			require.NoError(t, err)
-			require.Equal(t, "a|"+d.App.Role, way.one(ctx, t, tx, currentSQL), "its own again")
+			require.Equal(t, "a|"+d.App.Role, p.one(ctx, t, tx, currentSQL), "its own again")
 			require.NoError(t, tx.Commit())
 		}
 	})
@@ -211,23 +209,22 @@ func TestTransactionBeginsWithoutSnapshot(t *testing.T) {
 func TestTransactionChain(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		for _, end := range []string{
 			`COMMIT AND CHAIN`, `ROLLBACK AND CHAIN`, `COMMIT; BEGIN`, `ROLLBACK; BEGIN`, `END AND CHAIN`, `ABORT AND CHAIN`,
 		} {
-			if way.prepared && strings.Contains(end, ";") {
+			if p.prepared && strings.Contains(end, ";") {
 				continue
 			}
 			for _, next := range []string{"query", "commit"} {
 				tx := begin(ctx, t, p, nil)
-				_, err := way.exec(ctx, t, tx, `UPDATE notes SET body = body`)
+				_, err := p.exec(ctx, t, tx, `UPDATE notes SET body = body`)
 				require.NoError(t, err)
-				_, err = way.exec(ctx, t, tx, end)
+				_, err = p.exec(ctx, t, tx, end)
 				require.NoError(t, err)
 				if next == "query" {
-					_, err = texts(way.query(ctx, t, tx, `SELECT body FROM notes`))
+					_, err = texts(p.query(ctx, t, tx, `SELECT body FROM notes`))
 					require.ErrorContains(t, err, "already ended", end)
 				}
 				require.ErrorIs(t, tx.Commit(), sql.ErrTxDone, end)
@@ -237,9 +234,9 @@ func TestTransactionChain(t *testing.T) {
 		// A ROLLBACK TO SAVEPOINT has the same command tag, and ends nothing. RESET ALL hides nothing.
 		tx := begin(ctx, t, p, nil)
 		for _, sql := range []string{`SAVEPOINT a`, `RESET ALL`, `ROLLBACK TO SAVEPOINT a`, `SAVEPOINT b`, `ROLLBACK TO SAVEPOINT b`} {
-			_, err := way.exec(ctx, t, tx, sql)
+			_, err := p.exec(ctx, t, tx, sql)
 			require.NoError(t, err)
-			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx), sql)
+			require.Equal(t, []string{"a1", "a2"}, p.notesOf(ctx, t, tx), sql)
 		}
 		require.NoError(t, tx.Commit())
 	})
@@ -256,17 +253,16 @@ func TestTransactionDeferredTrigger(t *testing.T) {
 			RETURN NULL;
 		END $$;
 		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON shared DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()`)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		for _, last := range []string{
 			`SET LOCAL app.tenant_id = 'b'`, `SET LOCAL ROLE ` + d.Admin.Role, `SET app.tenant_id = 'b'`, `RESET ALL`,
 			`SELECT set_config('app.tenant_id', 'b', true)`,
 		} {
 			tx := begin(ctx, t, p, nil)
-			_, err := way.exec(ctx, t, tx, `INSERT INTO shared VALUES (1)`)
+			_, err := p.exec(ctx, t, tx, `INSERT INTO shared VALUES (1)`)
 			require.NoError(t, err)
-			_, err = way.exec(ctx, t, tx, last)
+			_, err = p.exec(ctx, t, tx, last)
 			require.NoError(t, err)
 			require.NoError(t, tx.Commit())
 			require.Equal(t, []string{d.App.Role + "|a|a1,a2"}, d.logged(t), last)

@@ -24,8 +24,7 @@ func TestTxOptions(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	const show = `SELECT current_setting('transaction_isolation') || '|' || current_setting('transaction_read_only')`
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		for level, want := range map[sql.IsolationLevel]string{
 			sql.LevelDefault: "read committed", sql.LevelReadUncommitted: "read uncommitted",
@@ -34,7 +33,7 @@ func TestTxOptions(t *testing.T) {
 		} {
 			for _, readOnly := range []bool{false, true} {
 				tx := begin(ctx, t, p, &sql.TxOptions{Isolation: level, ReadOnly: readOnly})
-				_, err := way.exec(ctx, t, tx, `UPDATE notes SET body = body`)
+				_, err := p.exec(ctx, t, tx, `UPDATE notes SET body = body`)
 				if readOnly {
 					require.ErrorContains(t, err, "25006", "no write may come through, not even the first statement")
 					require.NoError(t, tx.Rollback())
@@ -44,9 +43,9 @@ func TestTxOptions(t *testing.T) {
 					require.NoError(t, err)
 				}
 				if !readOnly {
-					require.Equal(t, want+"|off", way.one(ctx, t, tx, show))
+					require.Equal(t, want+"|off", p.one(ctx, t, tx, show))
 				} else {
-					require.Equal(t, want, way.one(ctx, t, tx, show))
+					require.Equal(t, want, p.one(ctx, t, tx, show))
 				}
 				require.NoError(t, tx.Commit())
 			}
@@ -55,7 +54,7 @@ func TestTxOptions(t *testing.T) {
 			_, err := p.BeginTx(ctx, &sql.TxOptions{Isolation: level})
 			require.ErrorContains(t, err, "unsupported isolation")
 		}
-		require.Equal(t, "read committed|off", way.one(ctx, t, p, show))
+		require.Equal(t, "read committed|off", p.one(ctx, t, p, show))
 		p.requireFree(t)
 	})
 }
@@ -64,8 +63,7 @@ func TestTxOptions(t *testing.T) {
 func TestTransactionAssertsTenantAgain(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		tx := begin(ctx, t, p, nil)
 		want := "a|" + d.App.Role
@@ -82,17 +80,17 @@ func TestTransactionAssertsTenantAgain(t *testing.T) {
 			`RESET ROLE`,
 			`RESET ALL`,
 		} {
-			_, err := way.exec(ctx, t, tx, trap)
-			if way.prepared && err != nil {
+			_, err := p.exec(ctx, t, tx, trap)
+			if p.prepared && err != nil {
 				require.ErrorContains(t, err, "42601", "several statements can't be prepared")
 				_, err = tx.ExecContext(ctx, `ROLLBACK TO SAVEPOINT before; `+trap)
 			}
 			require.NoError(t, err, trap)
-			require.Equal(t, want, way.one(ctx, t, tx, currentSQL), trap)
-			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx), trap)
+			require.Equal(t, want, p.one(ctx, t, tx, currentSQL), trap)
+			require.Equal(t, []string{"a1", "a2"}, p.notesOf(ctx, t, tx), trap)
 		}
 		require.NoError(t, tx.Commit())
-		require.Equal(t, want, way.one(ctx, t, p, currentSQL))
+		require.Equal(t, want, p.one(ctx, t, p, currentSQL))
 		p.requireFree(t)
 	})
 }
@@ -101,12 +99,11 @@ func TestTransactionAssertsTenantAgain(t *testing.T) {
 func TestTransactionSavepoints(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		tx := begin(ctx, t, p, nil)
 		exec := func(sql string, args ...any) error {
-			_, err := way.exec(ctx, t, tx, sql, args...)
+			_, err := p.exec(ctx, t, tx, sql, args...)
 			return err
 		}
 		require.NoError(t, exec(`INSERT INTO notes (body) VALUES ('kept')`))
@@ -115,12 +112,12 @@ func TestTransactionSavepoints(t *testing.T) {
 		require.ErrorContains(t, exec(`INSERT INTO notes (body) VALUES ($1)`, "dropped"), "23505")
 		require.ErrorContains(t, exec(`SELECT 1`), "25P02")
 		require.ErrorContains(t, exec(`SELECT $1::int`, 1), "25P02")
-		_, err := way.query(ctx, t, tx, `SELECT body FROM notes`)
+		_, err := p.query(ctx, t, tx, `SELECT body FROM notes`)
 		require.ErrorContains(t, err, "25P02")
 		require.NoError(t, exec(`ROLLBACK TO SAVEPOINT sp`))
-		require.Equal(t, []string{"a1", "a2", "kept"}, way.notesOf(ctx, t, tx))
+		require.Equal(t, []string{"a1", "a2", "kept"}, p.notesOf(ctx, t, tx))
 		require.ErrorContains(t, exec(`SELEC 1`), "42601")
-		rows, err := way.query(ctx, t, tx, `ROLLBACK TO SAVEPOINT sp`)
+		rows, err := p.query(ctx, t, tx, `ROLLBACK TO SAVEPOINT sp`)
 		require.NoError(t, err, "as a query")
 		require.NoError(t, rows.Close())
 		require.NoError(t, exec(`RELEASE SAVEPOINT sp`))
@@ -137,25 +134,24 @@ func TestTransactionSavepoints(t *testing.T) {
 func TestForgottenInAbortedTx(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		require.Equal(t, []string{"a1", "a2"}, p.notes(ctx, t))
 		tx := begin(ctx, t, p, nil)
 		_, err := tx.ExecContext(ctx, `SAVEPOINT sp; DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$`)
 		require.NoError(t, err)
 		for range 2 {
-			rows, err := way.query(ctx, t, tx, `SELECT body FROM notes ORDER BY body`)
+			rows, err := p.query(ctx, t, tx, `SELECT body FROM notes ORDER BY body`)
 			if err == nil {
 				require.NoError(t, rows.Close())
-				_, err = way.exec(ctx, t, tx, `SELECT 1/$1::int`, 0)
+				_, err = p.exec(ctx, t, tx, `SELECT 1/$1::int`, 0)
 			}
 			require.Error(t, err)
-			rows, err = way.query(ctx, t, tx, `ROLLBACK TO SAVEPOINT sp`)
+			rows, err = p.query(ctx, t, tx, `ROLLBACK TO SAVEPOINT sp`)
 			require.NoError(t, err)
 			require.NoError(t, rows.Close())
 		}
-		require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
+		require.Equal(t, []string{"a1", "a2"}, p.notesOf(ctx, t, tx))
 		require.NoError(t, tx.Commit())
 		p.requireFree(t)
 	})
@@ -200,17 +196,16 @@ func TestRawEnd(t *testing.T) {
 func TestTransactionCommitOfAborted(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		for _, sql := range []string{`SELECT 1/0`, `SELEC 1`, `SELECT nothing`} {
 			for _, first := range []bool{true, false} {
 				tx := begin(ctx, t, p, nil)
 				if !first {
-					_, err := way.exec(ctx, t, tx, `DELETE FROM notes`)
+					_, err := p.exec(ctx, t, tx, `DELETE FROM notes`)
 					require.NoError(t, err)
 				}
-				_, err := way.exec(ctx, t, tx, sql)
+				_, err := p.exec(ctx, t, tx, sql)
 				require.Error(t, err)
 				require.ErrorIs(t, tx.Commit(), pgx.ErrTxCommitRollback)
 				p.requireFree(t)
@@ -224,16 +219,15 @@ func TestDeferredConstraint(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	const orphan = "23503"
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
-		_, err := way.exec(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
+		_, err := p.exec(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
 		require.ErrorContains(t, err, orphan)
-		_, err = way.exec(ctx, t, p, `INSERT INTO children VALUES (1, $1)`, 9)
+		_, err = p.exec(ctx, t, p, `INSERT INTO children VALUES (1, $1)`, 9)
 		require.ErrorContains(t, err, orphan)
 
 		const returning = `INSERT INTO children SELECT g, 9 FROM generate_series(1, 3) g RETURNING id`
-		rows, err := way.query(ctx, t, p, returning)
+		rows, err := p.query(ctx, t, p, returning)
 		require.NoError(t, err)
 		n := 0
 		for rows.Next() {
@@ -242,12 +236,12 @@ func TestDeferredConstraint(t *testing.T) {
 		require.Equal(t, 3, n)
 		require.ErrorContains(t, rows.Err(), orphan, "at the end of the rows")
 
-		rows, err = way.query(ctx, t, p, returning)
+		rows, err = p.query(ctx, t, p, returning)
 		require.NoError(t, err)
 		require.True(t, rows.Next())
 		require.ErrorContains(t, rows.Close(), orphan, "at an early close")
 
-		rows, err = way.query(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
+		rows, err = p.query(ctx, t, p, `INSERT INTO children VALUES (1, 9)`)
 		if err == nil {
 			require.False(t, rows.Next())
 			err = rows.Err()
@@ -255,10 +249,10 @@ func TestDeferredConstraint(t *testing.T) {
 		require.ErrorContains(t, err, orphan, "without rows")
 
 		tx := begin(ctx, t, p, nil)
-		_, err = way.exec(ctx, t, tx, `INSERT INTO children VALUES (1, 9)`)
+		_, err = p.exec(ctx, t, tx, `INSERT INTO children VALUES (1, 9)`)
 		require.NoError(t, err)
 		require.ErrorContains(t, tx.Commit(), orphan)
-		require.Equal(t, "0", way.one(ctx, t, p, `SELECT count(*)::text FROM children`))
+		require.Equal(t, "0", p.one(ctx, t, p, `SELECT count(*)::text FROM children`))
 		p.requireFree(t)
 	})
 }
@@ -267,24 +261,23 @@ func TestDeferredConstraint(t *testing.T) {
 func TestTransactionOfTheFirst(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		a, b, none := tenant(t, "a"), tenant(t, "b"), guard.WithoutTenant(context.Background())
 		for name, begun := range map[string]context.Context{"undecided": context.Background(), "without": none} {
 			for _, before := range []bool{false, true} {
 				tx := begin(begun, t, p, nil)
 				if before {
-					require.Empty(t, way.notesOf(none, t, tx), name)
+					require.Empty(t, p.notesOf(none, t, tx), name)
 				} else if begun != none {
-					_, err := way.query(context.Background(), t, tx, `SELECT body FROM notes`)
+					_, err := p.query(context.Background(), t, tx, `SELECT body FROM notes`)
 					require.ErrorIs(t, err, guard.ErrNoTenant, name)
 				}
-				require.Equal(t, []string{"a1", "a2"}, way.notesOf(a, t, tx), name)
+				require.Equal(t, []string{"a1", "a2"}, p.notesOf(a, t, tx), name)
 				for _, other := range []context.Context{b, none} {
-					_, err := way.query(other, t, tx, `SELECT body FROM notes`)
+					_, err := p.query(other, t, tx, `SELECT body FROM notes`)
 					require.ErrorIs(t, err, guard.ErrTenantMismatch, name)
 				}
-				require.Equal(t, []string{"a1", "a2"}, way.notesOf(context.Background(), t, tx), name)
+				require.Equal(t, []string{"a1", "a2"}, p.notesOf(context.Background(), t, tx), name)
 				require.NoError(t, tx.Commit())
 			}
 		}
@@ -296,8 +289,7 @@ func TestTransactionOfTheFirst(t *testing.T) {
 func TestTransactionKeepsItsTenant(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	eachWay(t, func(t *testing.T, way way) {
-		p := d.app(t, way)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		a, b, none := tenant(t, "a"), tenant(t, "b"), guard.WithoutTenant(context.Background())
 		for begun, tests := range map[context.Context]struct {
 			want  []string
@@ -308,16 +300,16 @@ func TestTransactionKeepsItsTenant(t *testing.T) {
 			tx := begin(begun, t, p, nil)
 			for range 2 { // before and after BEGIN is sent
 				for _, other := range tests.other {
-					_, err := way.query(other, t, tx, `SELECT body FROM notes`)
+					_, err := p.query(other, t, tx, `SELECT body FROM notes`)
 					require.ErrorIs(t, err, guard.ErrTenantMismatch)
 					require.NotErrorIs(t, err, guard.ErrNoTenant)
-					_, err = way.exec(other, t, tx, `DELETE FROM notes`)
+					_, err = p.exec(other, t, tx, `DELETE FROM notes`)
 					require.ErrorIs(t, err, guard.ErrTenantMismatch)
 				}
-				require.Equal(t, tests.want, way.notesOf(begun, t, tx))
-				require.Equal(t, tests.want, way.notesOf(context.Background(), t, tx), "no decision inherits")
+				require.Equal(t, tests.want, p.notesOf(begun, t, tx))
+				require.Equal(t, tests.want, p.notesOf(context.Background(), t, tx), "no decision inherits")
 				bypassing := guard.WithBypass(context.Background(), guard.Bypass{Reason: "x"})
-				require.Equal(t, tests.want, way.notesOf(bypassing, t, tx), "a bypass changes nothing here")
+				require.Equal(t, tests.want, p.notesOf(bypassing, t, tx), "a bypass changes nothing here")
 			}
 			require.NoError(t, tx.Commit())
 		}

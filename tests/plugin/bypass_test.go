@@ -239,84 +239,87 @@ func TestBypassDoesNotEscape(t *testing.T) {
 	require.ErrorIs(t, stolen.Find(&[]Patient{}).Error, tenancy.ErrTenantMismatch)
 }
 
-func TestBypassReportsBeginAndEnd(t *testing.T) {
-	d := newDatabase(t)
-	var (
-		mu     sync.Mutex
-		events []tenancy.BypassEvent
-		log    bytes.Buffer
-	)
-	cfg := tenancy.Config{
+// bypassRecord keeps what OnBypass and the log are told.
+type bypassRecord struct {
+	mu     sync.Mutex
+	events []tenancy.BypassEvent
+	log    bytes.Buffer
+}
+
+func (r *bypassRecord) config(t *testing.T, d database) tenancy.Config {
+	return tenancy.Config{
 		AdminRole: d.Admin.Role,
-		Logger:    slog.New(slog.NewTextHandler(&log, nil)),
+		Logger:    slog.New(slog.NewTextHandler(&r.log, nil)),
 		OnBypass: func(_ context.Context, e tenancy.BypassEvent) {
-			mu.Lock()
-			defer mu.Unlock()
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			require.Equal(t, e.Phase == tenancy.BypassEnd, e.Duration > 0)
 			e.Duration = 0
-			events = append(events, e)
+			r.events = append(r.events, e)
 		},
 	}
-	// both returns both events of a statement.
-	both := func(e tenancy.BypassEvent) []tenancy.BypassEvent {
+}
+
+// require compares with the ends of statements, each after its begin, whose IDs must all be different.
+func (r *bypassRecord) require(t *testing.T, want ...tenancy.BypassEvent) {
+	t.Helper()
+	ids := map[string]bool{}
+	var all []tenancy.BypassEvent
+	for n, e := range want {
+		require.Greater(t, len(r.events), 2*n)
+		e.ID = r.events[2*n].ID
+		require.NotEmpty(t, e.ID)
+		require.False(t, ids[e.ID])
+		ids[e.ID] = true
 		begin := tenancy.BypassEvent{ID: e.ID, Reason: e.Reason, ReadOnly: e.ReadOnly, Table: e.Table}
 		e.Phase = tenancy.BypassEnd
-		return []tenancy.BypassEvent{begin, e}
+		all = append(all, begin, e)
 	}
-	d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
-		log.Reset()
-		// requireEvents compares with the events of statements, whose IDs must all be different.
-		requireEvents := func(want ...tenancy.BypassEvent) {
-			t.Helper()
-			ids := map[string]bool{}
-			var all []tenancy.BypassEvent
-			for n, e := range want {
-				require.Greater(t, len(events), 2*n)
-				e.ID = events[2*n].ID
-				require.NotEmpty(t, e.ID)
-				require.False(t, ids[e.ID])
-				ids[e.ID] = true
-				all = append(all, both(e)...)
-			}
-			require.Equal(t, all, events)
-			events = nil
-		}
+	require.Equal(t, all, r.events)
+	r.events = nil
+}
+
+func TestBypassReportsBeginAndEnd(t *testing.T) {
+	d := newDatabase(t)
+	var r bypassRecord
+	d.eachMode(t, r.config(t, d), func(t *testing.T, db *gorm.DB) {
+		r.log.Reset()
 		admin := tenancy.Bypass(db, "nightly", tenancy.BypassReadOnly())
 		require.NoError(t, admin.Find(&[]Patient{}).Error)
 		require.Error(t, admin.Raw("SELECT 'secret'::int").Scan(new(int)).Error)
 		require.Error(t, admin.Exec("CALL secret()").Error)
 		require.NoError(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, "not an event")
-		requireEvents(
+		r.require(t,
 			tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Kind: "SELECT", Tags: []string{"SELECT 2"}, Table: "patients", Rows: 2},
 			tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Failed: true, SQLState: "22P02"},
 			tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Failed: true},
 		)
-		require.Equal(t, 6, bytes.Count(log.Bytes(), []byte("nightly")))
-		require.Equal(t, 3, bytes.Count(log.Bytes(), []byte("phase=begin")))
-		require.NotContains(t, log.String(), "secret")
+		require.Equal(t, 6, bytes.Count(r.log.Bytes(), []byte("nightly")))
+		require.Equal(t, 3, bytes.Count(r.log.Bytes(), []byte("phase=begin")))
+		require.NotContains(t, r.log.String(), "secret")
 
 		require.NoError(t, tenancy.Bypass(db, "clean").Exec("DELETE FROM countries; SELECT 1").Error)
-		requireEvents(tenancy.BypassEvent{Reason: "clean", Kind: "DELETE; SELECT", Tags: []string{"DELETE 0", "SELECT 1"}, Rows: 1})
+		r.require(t, tenancy.BypassEvent{Reason: "clean", Kind: "DELETE; SELECT", Tags: []string{"DELETE 0", "SELECT 1"}, Rows: 1})
 
 		// Rows that are read to their end, and those that are not.
 		rows, err := admin.Model(&Patient{}).Rows()
 		require.NoError(t, err)
 		for rows.Next() {
-			require.Len(t, events, 1, "the begin, before the outcome is known")
+			require.Len(t, r.events, 1, "the begin, before the outcome is known")
 		}
-		requireEvents(tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Kind: "SELECT", Tags: []string{"SELECT 2"}, Table: "patients", Rows: 2})
+		r.require(t, tenancy.BypassEvent{Reason: "nightly", ReadOnly: true, Kind: "SELECT", Tags: []string{"SELECT 2"}, Table: "patients", Rows: 2})
 		require.NoError(t, rows.Close())
-		require.Empty(t, events, "once")
+		require.Empty(t, r.events, "once")
 		require.Panics(t, func() {
 			rows, err = admin.Model(&Patient{}).Rows()
 			require.NoError(t, err)
 			require.True(t, rows.Next())
 			panic("with the rows open")
 		})
-		require.Len(t, events, 1, "the begin stands")
-		require.Equal(t, tenancy.BypassBegin, events[0].Phase)
+		require.Len(t, r.events, 1, "the begin stands")
+		require.Equal(t, tenancy.BypassBegin, r.events[0].Phase)
 		require.NoError(t, rows.Close())
-		events = nil
+		r.events = nil
 	})
 }
 

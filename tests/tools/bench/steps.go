@@ -27,6 +27,42 @@ func (b *bench) steps(ctx context.Context) error {
 	return nil
 }
 
+// plannedStep is what is sent in one step, and what it is compared with.
+type plannedStep struct {
+	title    string
+	database variant // whose it is
+	messages []message
+	than     int // the line whose successor it is, from 0
+	byHand   int // the line without a guard
+}
+
+func stepPlan() []plannedStep {
+	policies, without := pick("tenancy")[0], plain
+
+	id := strconv.FormatInt(idOf(reader, 0), 10)
+	byID := message{"SELECT * FROM patients WHERE id = $1 ORDER BY id LIMIT 1", []string{id}}
+	byHand := message{"SELECT * FROM patients WHERE tenant_id = $1 AND id = $2 ORDER BY id LIMIT 1", []string{reader, id}}
+	insert := message{"INSERT INTO patients (tenant_id, name) VALUES ($1, $2) RETURNING id", []string{writer, "Ann"}}
+	nothing := message{"SELECT 1", nil}
+	tenantOnly := message{"SELECT set_config($1, $2, true)", []string{"app.tenant_id", reader}}
+	set := func(tenant string) message {
+		return message{"SELECT set_config($1, $2, true)," +
+			" CASE WHEN current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN set_config('role', $3, true) END",
+			[]string{"app.tenant_id", tenant, "none"}}
+	}
+	bothSet := message{"SELECT set_config($1, $2, true), set_config('role', $3, true)", []string{"app.tenant_id", reader, "none"}}
+	return []plannedStep{
+		{"the statement, with `WHERE tenant_id = $1`", without, []message{byHand}, 0, 0},
+		{"`SELECT 1` before it", without, []message{nothing, byHand}, 0, 0},
+		{"the tenant set before it", without, []message{tenantOnly, byHand}, 1, 0},
+		{"the tenant set, and the role looked at, before it", without, []message{set(reader), byHand}, 2, 0},
+		{"the tenant and the role set before it", without, []message{bothSet, byHand}, 2, 0},
+		{"what the guard sends: 4 without the `WHERE`, on a table with policies", policies, []message{set(reader), byID}, 3, 0},
+		{"an `INSERT`", without, []message{insert}, 6, 6},
+		{"what the guard sends, on a table with policies", policies, []message{set(writer), insert}, 6, 6},
+	}
+}
+
 // stepsUnder measures them under one network, with so many runs for a turn.
 func (b *bench) stepsUnder(ctx context.Context, n network, runs int) (err error) {
 	var ends closer
@@ -48,36 +84,7 @@ func (b *bench) stepsUnder(ctx context.Context, n network, runs int) (err error)
 		ends.add(func() error { return conn.Close(ctx) })
 		return d, conn, nil
 	}
-	policies, without := pick("tenancy")[0], plain
-
-	id := strconv.FormatInt(idOf(reader, 0), 10)
-	byID := message{"SELECT * FROM patients WHERE id = $1 ORDER BY id LIMIT 1", []string{id}}
-	byHand := message{"SELECT * FROM patients WHERE tenant_id = $1 AND id = $2 ORDER BY id LIMIT 1", []string{reader, id}}
-	insert := message{"INSERT INTO patients (tenant_id, name) VALUES ($1, $2) RETURNING id", []string{writer, "Ann"}}
-	nothing := message{"SELECT 1", nil}
-	tenantOnly := message{"SELECT set_config($1, $2, true)", []string{"app.tenant_id", reader}}
-	set := func(tenant string) message {
-		return message{"SELECT set_config($1, $2, true)," +
-			" CASE WHEN current_setting('role') OPERATOR(pg_catalog.<>) $3 THEN set_config('role', $3, true) END",
-			[]string{"app.tenant_id", tenant, "none"}}
-	}
-	bothSet := message{"SELECT set_config($1, $2, true), set_config('role', $3, true)", []string{"app.tenant_id", reader, "none"}}
-	plan := []struct {
-		title    string
-		database variant // whose it is
-		messages []message
-		than     int // the line whose successor it is, from 0
-		byHand   int // the line without a guard
-	}{
-		{"the statement, with `WHERE tenant_id = $1`", without, []message{byHand}, 0, 0},
-		{"`SELECT 1` before it", without, []message{nothing, byHand}, 0, 0},
-		{"the tenant set before it", without, []message{tenantOnly, byHand}, 1, 0},
-		{"the tenant set, and the role looked at, before it", without, []message{set(reader), byHand}, 2, 0},
-		{"the tenant and the role set before it", without, []message{bothSet, byHand}, 2, 0},
-		{"what the guard sends: 4 without the `WHERE`, on a table with policies", policies, []message{set(reader), byID}, 3, 0},
-		{"an `INSERT`", without, []message{insert}, 6, 6},
-		{"what the guard sends, on a table with policies", policies, []message{set(writer), insert}, 6, 6},
-	}
+	plan := stepPlan()
 	spent := make([][]float64, len(plan))
 	turns := make([]func(int) error, len(plan))
 	for i, p := range plan {
