@@ -34,7 +34,7 @@ func texts(t testing.TB, db *gorm.DB, tenant string) (texts []string) {
 	return texts
 }
 
-// TestReplicaBehind reads from a replica that is behind: a tenant sees its own rows as they were, and nobody else's; and a
+// TestReplicaBehind reads from a replica that is behind: a tenant sees its own rows as they were, and no other tenant's; and a
 // table is proved on the replica by itself, however it is at the source.
 func TestReplicaBehind(t *testing.T) {
 	d := newReplicated(t)

@@ -292,7 +292,7 @@ func TestReplicaOfUnsafeRole(t *testing.T) {
 		require.NoError(t, err)
 		for _, a := range arrangements {
 			t.Run(name+", "+a.String(), func(t *testing.T) {
-				// When Use fails, nobody but us can close the pool.
+				// When Use fails, only this test can close the pool.
 				pool := tenancy.OpenDB(connector, tenancy.Config{})
 				if !a.tenancyFirst {
 					require.NoError(t, pool.Close())

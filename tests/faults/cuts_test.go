@@ -13,7 +13,7 @@ import (
 var ways = []way{{}, {simple: true}, {prepare: true}, {simple: true, prepare: true}, {cold: true}}
 
 // TestConnectionCutAtEachMessage cuts the connection before, inside and after each message of each operation, in both directions. After a
-// message is before the next one, unless somebody waits between the two.
+// message is before the next one, unless one side waits between the two.
 func TestConnectionCutAtEachMessage(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways {
@@ -41,7 +41,7 @@ func TestConnectionCutAtEachMessage(t *testing.T) {
 	}
 }
 
-// same tells whether an operation sends in this way what it sends in another.
+// same reports whether an operation sends in this way what it sends in another.
 func (w way) same(op operation) bool {
 	switch op.name {
 	case "Create", "Transaction":
@@ -55,10 +55,10 @@ func (w way) same(op operation) bool {
 	}
 }
 
-// thorough tells whether messages are cut inside, too. It is done where the protocols differ.
+// thorough reports whether messages are cut inside, too. It is done where the protocols differ.
 func (w way) thorough() bool { return !w.prepare && !w.cold }
 
-// waits tells whether somebody waits for an answer after a message of this kind: Query, Sync, ReadyForQuery.
+// waits reports whether a side waits for an answer after a message of this kind: Query, Sync, ReadyForQuery.
 func waits(kind byte) bool { return kind == 'Q' || kind == cleaning || kind == 'S' || kind == 'Z' }
 
 // TestBackendTerminatedAtEachMessage has the backend terminated when each message of each operation is about to reach the server.

@@ -104,7 +104,7 @@ func TestDeadlineAtEachStage(t *testing.T) {
 				err := stage.run(ctx, t, f, mark)
 				<-ctx.Done()
 				cancel()
-				if !errors.Is(err, sql.ErrTxDone) { // database/sql may have rolled back before anybody asked
+				if !errors.Is(err, sql.ErrTxDone) { // database/sql may have rolled back before the operation asked
 					require.ErrorIs(t, err, context.DeadlineExceeded, stage.name)
 				}
 				if _, fired := f.injector.disarm(); fired {
@@ -135,7 +135,7 @@ func (f *fixture) quiet(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-// TestPoolExhaustedGivesUpAtDeadline: with one connection, taken, whoever waits gives up at the deadline, and is served when it is free.
+// TestPoolExhaustedGivesUpAtDeadline: with one connection, taken, an operation that waits gives up at the deadline, and is served when it is free.
 func TestPoolExhaustedGivesUpAtDeadline(t *testing.T) {
 	t.Parallel()
 	for _, way := range ways[:4] {

@@ -168,7 +168,7 @@ func (f *fixture) seen(ctx context.Context) (notes []Note, err error) {
 	return notes, rows.Err()
 }
 
-// recovered requires that the next statement, of another tenant, is right. If nobody can know yet that the connection is
+// recovered requires that the next statement, of another tenant, is right. If the pool cannot know yet that the connection is
 // broken, that one may fail, and the one after it must be right.
 func (f *fixture) recovered(t *testing.T, known bool) {
 	t.Helper()

@@ -26,7 +26,7 @@ func find(t *testing.T, name string) operation {
 	return operation{}
 }
 
-// TestConnectionHalfOpen lets the network fall silent at the first and the last message of each side. Nobody hears of it: the
+// TestConnectionHalfOpen lets the network fall silent at the first and the last message of each side. Neither side is told: the
 // deadline ends the wait.
 func TestConnectionHalfOpen(t *testing.T) {
 	t.Parallel()

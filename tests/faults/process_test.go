@@ -39,7 +39,7 @@ func TestProcessKilledInTransaction(t *testing.T) {
 		require.NoError(t, child.Process.Kill())
 		require.Error(t, child.Wait(), "it was killed")
 
-		// The backend notices that nobody is there any more, and the row that it had locked is free.
+		// The backend notices that its client is gone, and the row that it had locked is free.
 		f.db.WithContext(as(acme)).Exec(`SELECT FROM notes WHERE body = 'seed 1' FOR UPDATE`)
 		f.quiet(t)
 		require.Zero(t, f.applied(t, acme, mark))

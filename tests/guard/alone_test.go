@@ -9,7 +9,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
-// TestStatementsThatNeedNoTransaction go alone, for nobody's sake but the login's.
+// TestStatementsThatNeedNoTransaction go alone, for no tenant.
 func TestStatementsThatNeedNoTransaction(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)

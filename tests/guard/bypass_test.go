@@ -21,7 +21,7 @@ func (d *database) bypass(t *testing.T, way way, report func(context.Context, gu
 	return guarded(t, way, config(t, d.App, way.mode), guard.Config{Bypass: true, Role: d.Admin.Role, Report: report})
 }
 
-// TestBypassNeedsMark: the pool serves nobody who does not say why.
+// TestBypassNeedsMark: the pool serves no context without a reason.
 func TestBypassNeedsMark(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)

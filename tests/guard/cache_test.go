@@ -116,7 +116,7 @@ func TestMigrationBetween(t *testing.T) {
 	d.eachAppWay(t, func(t *testing.T, p *pool) {
 		ctx := tenant(t, "a")
 		stock := open(t, config(t, d.App, pgx.QueryExecModeDescribeExec))
-		fresh := func(sql string, args ...any) string { // what somebody sees who has no memory
+		fresh := func(sql string, args ...any) string { // what a client without memory sees
 			return dump(stock.QueryContext(ctx, sql, args...))([]string{"any"})
 		}
 		for _, change := range changes {
@@ -341,7 +341,7 @@ func TestOrdinaryErrorsKeepStatements(t *testing.T) {
 	})
 }
 
-// TestStatementOfManyRoles uses the same prepared SQL on one connection for tenants, for nobody and for the admin:
+// TestStatementOfManyRoles uses the same prepared SQL on one connection for tenants, for no tenant and for the admin:
 // PostgreSQL plans it again for each role, and reads the setting with each execution.
 func TestStatementOfManyRoles(t *testing.T) {
 	t.Parallel()

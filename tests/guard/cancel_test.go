@@ -26,7 +26,7 @@ var ended = map[string]struct {
 	}, context.DeadlineExceeded},
 }
 
-// TestContextEndsAtEachStage ends a context at every stage. The error says so, and the connection is nobody's burden.
+// TestContextEndsAtEachStage ends a context at every stage. The error says so, and the connection is free again.
 func TestContextEndsAtEachStage(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
@@ -230,7 +230,7 @@ func TestBackendKilledAtEachStage(t *testing.T) {
 		}
 		require.Equal(t, []string{"a1", "a2"}, p.notes(ctx, t))
 
-		// Between two statements nobody can know before the first has been tried.
+		// Between two statements the pool cannot know before the first has been tried.
 		kill(p)
 		_, err = texts(p.query(ctx, t, p, `SELECT body FROM notes`))
 		if err != nil {

@@ -124,7 +124,7 @@ func config(t *testing.T, login pgserver.Login, mode pgx.QueryExecMode) *pgx.Con
 	return cfg
 }
 
-// noPing keeps pgx's stdlib from testing a connection that was idle, so that all that is sent is somebody's wish.
+// noPing keeps pgx's stdlib from testing a connection that was idle, so that a test has asked for all that is sent.
 var noPing = stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false })
 
 // open opens a plain pool of one connection.
@@ -196,7 +196,7 @@ func (d *database) eachAppWay(t *testing.T, test func(t *testing.T, p *pool)) {
 	eachWay(t, func(t *testing.T, way way) { test(t, d.app(t, way)) })
 }
 
-// inUse is the number of connections that somebody holds, in the pool that owns them.
+// inUse is the number of connections that are held, in the pool that owns them.
 func (p *pool) inUse() int {
 	if p.inner != nil {
 		return p.inner.Stats().InUse

@@ -18,7 +18,7 @@ type kept struct {
 	name  string
 	leave string // SQL that leaves it
 	look  string // SQL that returns what is found of it
-	clean string // what that returns in a session that nobody has used
+	clean string // what that returns in a session that was not used
 }
 
 var allKept = []kept{

@@ -74,7 +74,7 @@ func TestTenantInOtherEncoding(t *testing.T) {
 	})
 }
 
-// inside shows what is left on the connection when nobody guards it.
+// inside shows what is left on the connection without the guard.
 func (p *pool) inside(t *testing.T) string {
 	t.Helper()
 	return p.one(context.Background(), t, p.inner, currentSQL)
@@ -86,7 +86,7 @@ func TestTenantDoesNotStayOnConnection(t *testing.T) {
 	d := newDatabase(t)
 	eachWay(t, func(t *testing.T, way way) {
 		if way.direct {
-			return // nobody else has its connection: see TestSessionSettings
+			return // it is the only user of its connection: see TestSessionSettings
 		}
 		ctx := tenant(t, "a")
 		for name, run := range map[string]func(p *pool) error{

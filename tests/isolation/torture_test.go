@@ -65,7 +65,7 @@ func TestPoolUnderTorture(t *testing.T) {
 			require.Eventually(t, func() bool { return c.inner.Stats().InUse == 0 }, 10*time.Second, time.Millisecond,
 				"connections in use")
 
-			for tenant := range tenantCount { // and the pool still serves everybody
+			for tenant := range tenantCount { // and the pool still serves all tenants
 				ctx := testdb.As(tenantName(tenant))
 				var n int64
 				require.NoError(t, c.db.WithContext(ctx).Model(&Note{}).Where("text = ?", "seed").Count(&n).Error)

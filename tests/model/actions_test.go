@@ -512,7 +512,7 @@ func (m *machine) cut(t *rapid.T) {
 		by := "rollback"
 		switch {
 		case !x.used || x.over: // it has no connection that is broken, or sends nothing
-		case x.aborted: // perhaps so early that a statement is refused before it is sent, and nobody finds out
+		case x.aborted: // perhaps so early that a statement is refused before it is sent, and it is not noticed
 			by = rapid.SampledFrom([]string{"commit", "rollback"}).Draw(t, "ended by")
 		case x.client().refused():
 			by = "rollback"

@@ -226,7 +226,7 @@ func (m *machine) leaveLock(t *rapid.T, s session) {
 	}
 }
 
-// listen leaves a channel, and a notification for whoever listens to it.
+// listen leaves a channel, and a notification for the next listener.
 func (m *machine) listen(t *rapid.T) {
 	s := m.client(t)
 	if s.leave(t, `LISTEN news`) {

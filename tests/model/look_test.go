@@ -121,7 +121,7 @@ func (m *machine) lookOutside(t *rapid.T) {
 }
 
 // lookEverywhere looks, without the guard, at all connections that are not held: whatever was left there is gone, and not only
-// when somebody comes.
+// when the next user comes.
 func (m *machine) lookEverywhere(t *rapid.T) {
 	var taken []*sql.Conn
 	defer func() {

@@ -94,12 +94,12 @@ func (f *fixture) run(t *rapid.T) int {
 	return m.steps
 }
 
-// tenantsIdle are those without a transaction. Only they are written from outside: nobody waits for a lock here.
+// tenantsIdle are those without a transaction. Only they are written from outside: nothing waits for a lock here.
 func (m *machine) tenantsIdle() []string {
 	return slices.DeleteFunc(slices.Clone(tenants), func(tenant string) bool { return m.open[tenant] != nil })
 }
 
-// free is the number of connections that nobody holds.
+// free is the number of connections that are free.
 func (m *machine) free() int {
 	free := connections
 	for _, x := range m.open {

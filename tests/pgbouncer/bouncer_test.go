@@ -23,7 +23,7 @@ import (
 type bouncer struct {
 	program string
 	address string
-	// prepares tells whether it keeps account of prepared statements (1.21 and later), so that they can be used with
+	// prepares reports whether it keeps account of prepared statements (1.21 and later), so that they can be used with
 	// whatever server connection comes next.
 	prepares bool
 }

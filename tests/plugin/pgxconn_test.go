@@ -65,7 +65,7 @@ func TestWithPgxConn(t *testing.T) {
 	require.Equal(t, 1, n)
 }
 
-// TestWithPgxConnThatEndsTransaction: what f does behind the guard's back is seen, and reaches no one else.
+// TestWithPgxConnThatEndsTransaction: what f does behind the guard's back is seen, and reaches no other user.
 func TestWithPgxConnThatEndsTransaction(t *testing.T) {
 	db := newDatabase(t).Open(t, tenancy.Config{})
 	pool, err := db.DB()

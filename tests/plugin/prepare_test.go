@@ -12,7 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-// TestPreparedStatementsDoNotWaitForEachOther: plain GORM prepares a statement once for all, and whoever needs it meanwhile
+// TestPreparedStatementsDoNotWaitForEachOther: plain GORM prepares a statement once for all, and a client that needs it meanwhile
 // waits. If that is a transaction with the last connection, and preparing waits for one too, both wait for ever.
 func TestPreparedStatementsDoNotWaitForEachOther(t *testing.T) {
 	db := newDatabase(t).Open(t, tenancy.Config{}, testdb.PrepareStmt)

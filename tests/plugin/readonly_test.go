@@ -139,7 +139,7 @@ func TestReadOnlyRoleHasSelectOnly(t *testing.T) {
 	d.AsSuperuser(t, `DO $$ DECLARE n bigint; BEGIN SET LOCAL ROLE `+reader+`; UPDATE patients SET name = 'x'; GET DIAGNOSTICS n = ROW_COUNT;
 		ASSERT n = 0; DELETE FROM patients; GET DIAGNOSTICS n = ROW_COUNT; ASSERT n = 0; END $$`)
 
-	// Before PostgreSQL 16 a function can make its transaction writable by RESET, which no one checks there.
+	// Before PostgreSQL 16 a function can make its transaction writable by RESET, which is not checked there.
 	d.AsSuperuser(t, `CREATE FUNCTION sly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RESET transaction_read_only; UPDATE countries SET name = 'x'; END $$`)
 	look := tenancy.Bypass(d.Open(t, tenancy.Config{ReadOnlyRole: reader}), "look", tenancy.BypassReadOnly())
 	require.Error(t, look.Raw(`SELECT sly()`).Scan(new(any)).Error)

@@ -3,7 +3,7 @@ package roundtrip
 import "gorm.io/gorm"
 
 type (
-	// Country is no tenant's: everybody sees it.
+	// Country is no tenant's: all tenants see it.
 	Country struct {
 		Code string `gorm:"primaryKey"`
 		Name string

@@ -125,7 +125,7 @@ func TestRoundTripsOfEachStatement(t *testing.T) {
 }
 
 // cold is what the first statement of a new pool costs, and what it costs on a new connection of a pool that has proof
-// of its tables. The plugin adds a round trip for each tenant's table that nobody has asked about before.
+// of its tables. The plugin adds a round trip for each tenant's table that was not asked about before.
 var cold = []struct {
 	name   string
 	do     operation
@@ -164,7 +164,7 @@ func TestRoundTripsOfFirstStatement(t *testing.T) {
 	}
 }
 
-// TestProofIsAskedOnce asks about one table after another, in all modes, and about none of them twice, whoever asks.
+// TestProofIsAskedOnce asks about one table after another, in all modes, and about none of them twice, whichever client asks.
 func TestProofIsAskedOnce(t *testing.T) {
 	d := newDatabase(t)
 	for _, m := range modes {

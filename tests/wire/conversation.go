@@ -70,7 +70,7 @@ func (c *conversation) clientMessage(kind byte) {
 	}
 }
 
-// begins tells whether a message of the client begins a round trip.
+// begins reports whether a message of the client begins a round trip.
 func (c *conversation) begins(kind byte) bool {
 	switch kind {
 	case 'X', 'H': // Terminate and Flush have no answer of their own

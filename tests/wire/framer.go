@@ -8,7 +8,7 @@ const (
 	gssEncRequest = 80877104
 )
 
-// declinable tells whether the first eight bytes of a connection are a request for encryption.
+// declinable reports whether the first eight bytes of a connection are a request for encryption.
 func declinable(packet []byte) bool {
 	if binary.BigEndian.Uint32(packet) != 8 {
 		return false

@@ -23,7 +23,7 @@ import (
 type Replica struct {
 	// Here is an SQL expression that is true on the replica, and false on the database it is a copy of.
 	Here string
-	// Standby tells whether a server of its own holds the replica.
+	// Standby reports whether a server of its own holds the replica.
 	Standby bool
 
 	locate                                func(dsn *url.URL)
@@ -71,7 +71,7 @@ func (r *Replica) Resume(t testing.TB) {
 	inTime(t, r.resume)
 }
 
-// Promote makes the replica a database of its own, which takes writes and follows nobody.
+// Promote makes the replica a database of its own, which takes writes and follows no primary.
 func (r *Replica) Promote(t testing.TB) {
 	t.Helper()
 	inTime(t, r.promote)

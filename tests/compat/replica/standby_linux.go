@@ -177,7 +177,7 @@ func (s *server) start(args ...string) error {
 	return <-started
 }
 
-// ended tells whether the postmaster has, and what it said before.
+// ended reports whether the postmaster has, and what it said before.
 func (s *server) ended() (error, bool) { //nolint:revive // it is not this function's error
 	select {
 	case <-s.done:

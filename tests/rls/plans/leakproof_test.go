@@ -69,7 +69,7 @@ var remedyIndexes = []string{
 
 // requireRemedies requires that a search which is not leakproof loses its index under a policy and reads the tenant's rows,
 // never more, and that each remedy reads as little as the search did without a policy.
-func requireRemedies(t *testing.T, w *world, r *findings) {
+func requireRemedies(t *testing.T, w *fixture, r *findings) {
 	t.Helper()
 	w.run(t, ownIndexes...)
 	w.vacuum(t)
@@ -108,7 +108,7 @@ func requireRemedies(t *testing.T, w *world, r *findings) {
 }
 
 // requireExpressionIndexIsNotSearched shows that it is not enough for an index to lead with the tenant.
-func requireExpressionIndexIsNotSearched(t *testing.T, w *world, tenantRows int) {
+func requireExpressionIndexIsNotSearched(t *testing.T, w *fixture, tenantRows int) {
 	t.Helper()
 	w.run(t, expressionIndex, "ANALYZE documents")
 	m := explain(t, w.app, 1, fmt.Sprintf("SELECT * FROM documents WHERE lower(title) = 'title %d'", w.id))

@@ -17,7 +17,7 @@ func TestPlans(t *testing.T) {
 	}
 	for _, c := range columns {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, c)
+			w := newFixture(t, c)
 			plain, isolated := w.compared(t)
 			r.compare(w, plain, isolated)
 			t.Run("canonical", func(t *testing.T) { requireAsGood(t, w, plain, isolated) })
@@ -45,7 +45,7 @@ func TestPlans(t *testing.T) {
 }
 
 // requireAsGood requires of the canonical policy the index and the pages of a plain WHERE.
-func requireAsGood(t *testing.T, w *world, plain, isolated measurements) {
+func requireAsGood(t *testing.T, w *fixture, plain, isolated measurements) {
 	t.Helper()
 	for _, q := range w.queries() {
 		m, p := isolated[q.name], plain[q.name]
@@ -70,7 +70,7 @@ func requireAsGood(t *testing.T, w *world, plain, isolated measurements) {
 
 // requireAdminFree requires that the application's plans are the same without the admin's policy, and that the admin has
 // one.
-func requireAdminFree(t *testing.T, w *world, isolated measurements) {
+func requireAdminFree(t *testing.T, w *fixture, isolated measurements) {
 	t.Helper()
 	var all int
 	require.NoError(t, w.admin.QueryRow(t.Context(), "SELECT count(*) FROM documents").Scan(&all))
@@ -88,7 +88,7 @@ func requireAdminFree(t *testing.T, w *world, isolated measurements) {
 
 // requireSubSelect requires that the sub-select makes no difference to what an index is searched for, and that it spares
 // a call for each row that is filtered.
-func requireSubSelect(t *testing.T, w *world, plain measurements, r *findings) {
+func requireSubSelect(t *testing.T, w *fixture, plain measurements, r *findings) {
 	t.Helper()
 	form := withoutSubSelect(w.name)
 	found := w.during(t, form)

@@ -11,7 +11,7 @@ type query struct {
 }
 
 // queries are the statements to compare.
-func (w *world) queries() []query {
+func (w *fixture) queries() []query {
 	one := fmt.Sprintf("SELECT * FROM documents WHERE id = %d", w.id)
 	const join = "SELECT d.title, c.text FROM documents d JOIN comments c ON c.document_id = d.id"
 	return []query{
@@ -38,7 +38,7 @@ func runs() int {
 }
 
 // isolated measures the queries as the application, with what row-level security there is.
-func (w *world) isolated(t *testing.T) measurements {
+func (w *fixture) isolated(t *testing.T) measurements {
 	t.Helper()
 	found := measurements{}
 	for _, q := range w.queries() {
@@ -48,7 +48,7 @@ func (w *world) isolated(t *testing.T) measurements {
 }
 
 // plain measures the queries as the application, without row-level security.
-func (w *world) plain(t *testing.T) measurements {
+func (w *fixture) plain(t *testing.T) measurements {
 	t.Helper()
 	found := measurements{}
 	w.without(t, func() {
@@ -60,7 +60,7 @@ func (w *world) plain(t *testing.T) measurements {
 }
 
 // compared measures both in turns, so that what else the machine does meets them alike.
-func (w *world) compared(t *testing.T) (plain, isolated measurements) {
+func (w *fixture) compared(t *testing.T) (plain, isolated measurements) {
 	t.Helper()
 	plain, isolated = w.plain(t), w.isolated(t)
 	if *report == "" {

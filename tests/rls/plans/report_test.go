@@ -39,14 +39,14 @@ func rounded(x float64) string {
 	return fmt.Sprintf("%.2g", x)
 }
 
-func (r *findings) compare(w *world, plain, isolated measurements) {
+func (r *findings) compare(w *fixture, plain, isolated measurements) {
 	for _, q := range w.queries() {
 		p, m := plain[q.name], isolated[q.name]
 		line(&r.compared, w.name, q.name, count(p.buffers), count(m.buffers), millis(p), millis(m), times(m, p), m.plan.String())
 	}
 }
 
-func (r *findings) worse(name string, w *world, plain, found measurements) {
+func (r *findings) worse(name string, w *fixture, plain, found measurements) {
 	for _, q := range w.queries() {
 		p, m := plain[q.name], found[q.name]
 		line(&r.worseForms, name, w.name, q.name, count(p.buffers), count(m.buffers), millis(m), times(m, p), m.plan.String())

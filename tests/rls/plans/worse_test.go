@@ -38,7 +38,7 @@ var scans = []worse{
 }
 
 // apply puts the form in the place of what Migrate made, on both tables.
-func (f worse) apply(t *testing.T, w *world) {
+func (f worse) apply(t *testing.T, w *fixture) {
 	t.Helper()
 	w.run(t, f.before...)
 	if f.using != "" {
@@ -50,14 +50,14 @@ func (f worse) apply(t *testing.T, w *world) {
 }
 
 // restore makes the policies canonical again.
-func (w *world) restore(t *testing.T) {
+func (w *fixture) restore(t *testing.T) {
 	t.Helper()
 	w.both(t, "DROP POLICY IF EXISTS bypass ON %s")
 	w.isolate(t)
 }
 
 // during measures the queries under a form.
-func (w *world) during(t *testing.T, f worse) measurements {
+func (w *fixture) during(t *testing.T, f worse) measurements {
 	t.Helper()
 	f.apply(t, w)
 	defer w.restore(t)
@@ -65,7 +65,7 @@ func (w *world) during(t *testing.T, f worse) measurements {
 }
 
 // requireScans requires that nothing is found by the tenant, and what that costs.
-func (w *world) requireScans(t *testing.T, found, plain measurements) {
+func (w *fixture) requireScans(t *testing.T, found, plain measurements) {
 	t.Helper()
 	for name, m := range found {
 		require.False(t, m.plan.has(seeks), "%s: %s", name, m.plan)
@@ -87,7 +87,7 @@ func (w *world) requireScans(t *testing.T, found, plain measurements) {
 
 // requireWithoutNullif requires that a setting which ended with its transaction is no tenant to the canonical policy, and
 // something else to a policy without NULLIF.
-func (w *world) requireWithoutNullif(t *testing.T) {
+func (w *fixture) requireWithoutNullif(t *testing.T) {
 	t.Helper()
 	const count = "SELECT count(*) FROM documents"
 	var found int
@@ -119,7 +119,7 @@ var fullScan = []string{"SET enable_indexscan = off", "SET enable_indexonlyscan 
 const sum = "SELECT sum(length(title)) FROM documents"
 
 // perRow measures, with and without the sub-select, a scan that filters every row of the table.
-func (w *world) perRow(t *testing.T) (once, each measured) {
+func (w *fixture) perRow(t *testing.T) (once, each measured) {
 	t.Helper()
 	for _, sql := range fullScan {
 		_, err := w.app.Exec(t.Context(), sql)

@@ -20,7 +20,7 @@ type network struct {
 	quickly     []string      // the operations of a quick run; nil for all
 }
 
-// has tells whether the operation is measured under this network.
+// has reports whether the operation is measured under this network.
 func (n network) has(op operation, quick bool) bool {
 	return !quick || n.quickly == nil || slices.Contains(n.quickly, op.Name)
 }

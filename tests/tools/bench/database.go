@@ -30,7 +30,7 @@ type Patient struct {
 const (
 	tenants = 50
 	each    = 100
-	reader  = "tenant-25" // nobody writes to its rows
+	reader  = "tenant-25" // nothing writes to its rows
 	writer  = "tenant-26"
 	big     = "big"
 	bigRows = 10_000

@@ -27,7 +27,7 @@ func report(r *results) ([]byte, error) {
 // view is what the template sees.
 type view struct{ *results }
 
-// Has tells whether anything was measured under a network.
+// Has reports whether anything was measured under a network.
 func (v view) Has(network string) bool {
 	return slices.ContainsFunc(v.Cells, func(c cell) bool { return c.Network == network })
 }

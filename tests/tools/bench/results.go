@@ -38,7 +38,7 @@ type machine struct {
 	Load float64 `json:"load"`
 }
 
-// Busy tells whether others worked on the machine, more than a comparison can take.
+// Busy reports whether others worked on the machine, more than a comparison can take.
 func (m machine) Busy() bool { return m.Load > float64(m.CPUs)/2 }
 
 // cell is one operation under one network, in all the variants that were compared.

@@ -145,7 +145,7 @@ func (r *results) memoryGrowth() (found []finding) {
 	return found
 }
 
-// holds tells whether a figure keeps to the goal's bound.
+// holds reports whether a figure keeps to the goal's bound.
 func (g goal) holds(value float64) bool {
 	if g.least {
 		return value >= g.Bound
@@ -169,7 +169,7 @@ func (g goal) Verdict(f figure) string {
 	}
 }
 
-// Missed tells whether a finding of the goal is not as good as its bound.
+// Missed reports whether a finding of the goal is not as good as its bound.
 func (g goal) Missed() bool {
 	for _, f := range g.Found {
 		if !g.holds(f.Guard.Value) {

@@ -73,7 +73,7 @@ func (v variant) baseline() string {
 	return "plain"
 }
 
-// guarded tells whether the variant is one of the plugin's.
+// guarded reports whether the variant is one of the plugin's.
 func (v variant) guarded() bool { return v.way == borrowed || v.way == direct }
 
 // client is an application's *gorm.DB, in one of the variants.

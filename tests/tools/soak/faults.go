@@ -16,7 +16,7 @@ import (
 )
 
 // disturb cuts connections and ends sessions until the context ends.
-func (w *world) disturb(ctx context.Context, every time.Duration, r *report) {
+func (f *fixture) disturb(ctx context.Context, every time.Duration, r *report) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -28,13 +28,13 @@ func (w *world) disturb(ctx context.Context, every time.Duration, r *report) {
 		var err error
 		switch kind := rand.IntN(20); kind {
 		case 0:
-			w.proxy.CutAll()
+			f.proxy.CutAll()
 			r.fault("all connections cut")
 		case 1, 2, 3, 4, 5:
-			err = w.signal(ctx, "pg_terminate_backend", 1)
+			err = f.signal(ctx, "pg_terminate_backend", 1)
 			r.fault("sessions terminated")
 		default:
-			err = w.signal(ctx, "pg_cancel_backend", 3)
+			err = f.signal(ctx, "pg_cancel_backend", 3)
 			r.fault("statements cancelled by the server")
 		}
 		if err != nil && ctx.Err() == nil {
@@ -44,9 +44,9 @@ func (w *world) disturb(ctx context.Context, every time.Duration, r *report) {
 }
 
 // signal ends some of the application's sessions, or what they do.
-func (w *world) signal(ctx context.Context, function string, n int) error {
-	_, err := w.super.ExecContext(ctx, fmt.Sprintf(`SELECT %s(pid) FROM
-		(SELECT pid FROM pg_stat_activity WHERE usename = $1 ORDER BY random() LIMIT $2) s`, function), w.app, n)
+func (f *fixture) signal(ctx context.Context, function string, n int) error {
+	_, err := f.super.ExecContext(ctx, fmt.Sprintf(`SELECT %s(pid) FROM
+		(SELECT pid FROM pg_stat_activity WHERE usename = $1 ORDER BY random() LIMIT $2) s`, function), f.app, n)
 	return err
 }
 

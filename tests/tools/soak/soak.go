@@ -19,33 +19,33 @@ type plan struct {
 // soak does all of it. Its error is about what should not fail, such as starting a server; what was found out is in the
 // report.
 func soak(ctx context.Context, p plan) (_ *report, err error) {
-	w, err := newWorld(ctx)
+	f, err := newFixture(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	fmt.Fprintf(p.out, "soak: %s, %d goroutines, %d tenants, for %s\n", w.server.Source(), p.goroutines, tenants, p.duration)
+	defer func() { err = errors.Join(err, f.close()) }()
+	fmt.Fprintf(p.out, "soak: %s, %d goroutines, %d tenants, for %s\n", f.server.Source(), p.goroutines, tenants, p.duration)
 
 	working, cancel := context.WithTimeout(ctx, p.duration)
 	defer cancel()
 	r := &report{begun: time.Now(), plan: p, errs: make(map[string]int)}
 	var running sync.WaitGroup
 	for i := range p.goroutines {
-		running.Go(func() { w.work(working, w.clients[i%len(w.clients)], r) })
+		running.Go(func() { f.work(working, f.clients[i%len(f.clients)], r) })
 	}
-	running.Go(func() { w.disturb(working, p.faults, r) })
-	r.watch(working, w)
+	running.Go(func() { f.disturb(working, p.faults, r) })
+	r.watch(working, f)
 	running.Wait()
 	if ctx.Err() != nil {
 		return nil, ctx.Err() // interrupted
 	}
 	r.took = time.Since(r.begun)
-	return r, w.settle(ctx, r)
+	return r, f.settle(ctx, r)
 }
 
 // settle looks at what is left when all is quiet.
-func (w *world) settle(ctx context.Context, r *report) error {
-	for _, c := range w.clients {
+func (f *fixture) settle(ctx context.Context, r *report) error {
+	for _, c := range f.clients {
 		// database/sql rolls back a cancelled transaction on a goroutine of its own.
 		for range 1000 {
 			if c.inner.Stats().InUse == 0 {
@@ -62,5 +62,5 @@ func (w *world) settle(ctx context.Context, r *report) error {
 			return err
 		}
 	}
-	return w.checkRows(ctx, r)
+	return f.checkRows(ctx, r)
 }

@@ -20,7 +20,7 @@ type sample struct {
 }
 
 // watch takes samples until the context ends, and says how it goes.
-func (r *report) watch(ctx context.Context, w *world) {
+func (r *report) watch(ctx context.Context, f *fixture) {
 	tick := time.NewTicker(r.plan.every)
 	defer tick.Stop()
 	for {
@@ -33,7 +33,7 @@ func (r *report) watch(ctx context.Context, w *world) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		s := sample{at: time.Since(r.begun), heap: m.HeapInuse, goroutines: runtime.NumGoroutine()}
-		for _, c := range w.clients {
+		for _, c := range f.clients {
 			if err := c.countPrepared(ctx, r, 2); err != nil && kind(err) == "" {
 				r.unexplained(err)
 			}

@@ -17,10 +17,10 @@ import (
 const tooLong = 30 * time.Second
 
 // work does one thing after another, each for a tenant of its own, until the context ends.
-func (w *world) work(ctx context.Context, c *client, r *report) {
+func (f *fixture) work(ctx context.Context, c *client, r *report) {
 	for ctx.Err() == nil {
 		me := tenant(rand.IntN(tenants))
-		ctx, cancel := w.patience(tenancy.WithTenant(context.WithoutCancel(ctx), me))
+		ctx, cancel := f.patience(tenancy.WithTenant(context.WithoutCancel(ctx), me))
 		begun := time.Now()
 		err := choose()(c.db.WithContext(ctx), me)
 		cancel()
@@ -29,7 +29,7 @@ func (w *world) work(ctx context.Context, c *client, r *report) {
 }
 
 // patience ends some contexts at any time, and others when something is stuck.
-func (w *world) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+func (f *fixture) patience(ctx context.Context) (context.Context, context.CancelFunc) {
 	if rand.IntN(20) == 0 {
 		return context.WithTimeout(ctx, rand.N(10*time.Millisecond))
 	}

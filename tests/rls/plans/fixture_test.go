@@ -55,9 +55,9 @@ var columns = []column{
 	{"bigint", []any{&document[int64]{}, &comment[int64]{}}, "i %% %d"},
 }
 
-// world is a database of two tables that hold the rows of all tenants in turn, so that each row of a tenant is on a page of
+// fixture is a database of two tables that hold the rows of all tenants in turn, so that each row of a tenant is on a page of
 // its own: what an application has whose tenants work at the same time, and the worst for an index.
-type world struct {
+type fixture struct {
 	column
 	owner  *gorm.DB
 	app    *pgx.Conn // the application, with the tenant set for its session
@@ -67,7 +67,7 @@ type world struct {
 	id     int64  // of one of its documents
 }
 
-func newWorld(t *testing.T, c column) *world {
+func newFixture(t *testing.T, c column) *fixture {
 	t.Helper()
 	d := pgserver.New(t)
 	owner, err := gorm.Open(postgres.Open(d.Owner.DSN), &gorm.Config{Logger: logger.Discard})
@@ -77,7 +77,7 @@ func newWorld(t *testing.T, c column) *world {
 		require.NoError(t, err)
 		require.NoError(t, pool.Close())
 	})
-	w := &world{
+	w := &fixture{
 		column: c, owner: owner, id: 42 + 7*tenants,
 		app: connect(t, d.App.DSN, ""), admin: connect(t, d.App.DSN, d.Admin.Role),
 		roles: rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role},
@@ -107,14 +107,14 @@ func connect(t *testing.T, dsn, role string) *pgx.Conn {
 }
 
 // isolate makes the policies, or makes them again.
-func (w *world) isolate(t *testing.T) {
+func (w *fixture) isolate(t *testing.T) {
 	t.Helper()
 	_, err := w.roles.Migrate(t.Context(), w.owner, w.models...)
 	require.NoError(t, err)
 }
 
 // fill makes the rows as the admin, which the policies let.
-func (w *world) fill(t *testing.T) {
+func (w *fixture) fill(t *testing.T) {
 	t.Helper()
 	tenant := fmt.Sprintf(w.column.tenant, tenants)
 	for _, sql := range []string{
@@ -131,13 +131,13 @@ func (w *world) fill(t *testing.T) {
 }
 
 // vacuum leaves nothing for a later statement or autovacuum to do: neither statistics nor hint bits, nor visibility.
-func (w *world) vacuum(t *testing.T) {
+func (w *fixture) vacuum(t *testing.T) {
 	t.Helper()
 	w.run(t, "VACUUM (ANALYZE) documents", "VACUUM (ANALYZE) comments")
 }
 
 // run runs statements as the owner.
-func (w *world) run(t *testing.T, statements ...string) {
+func (w *fixture) run(t *testing.T, statements ...string) {
 	t.Helper()
 	pool, err := w.owner.DB()
 	require.NoError(t, err)
@@ -148,7 +148,7 @@ func (w *world) run(t *testing.T, statements ...string) {
 }
 
 // both runs a statement for each table, as the owner.
-func (w *world) both(t *testing.T, format string) {
+func (w *fixture) both(t *testing.T, format string) {
 	t.Helper()
 	for _, table := range tables {
 		w.run(t, fmt.Sprintf(format, table))
@@ -156,14 +156,14 @@ func (w *world) both(t *testing.T, format string) {
 }
 
 // setTenant sets the tenant for the session of the application.
-func (w *world) setTenant(t *testing.T, tenant string) {
+func (w *fixture) setTenant(t *testing.T, tenant string) {
 	t.Helper()
 	_, err := w.app.Exec(t.Context(), "SELECT set_config('app.tenant_id', $1, false)", tenant)
 	require.NoError(t, err)
 }
 
 // without runs f on the very same tables without row-level security.
-func (w *world) without(t *testing.T, f func()) {
+func (w *fixture) without(t *testing.T, f func()) {
 	t.Helper()
 	w.both(t, "ALTER TABLE %s DISABLE ROW LEVEL SECURITY")
 	f()
@@ -171,7 +171,7 @@ func (w *world) without(t *testing.T, f func()) {
 }
 
 // pages is the number of pages of the documents, which a full scan reads.
-func (w *world) pages(t *testing.T) int {
+func (w *fixture) pages(t *testing.T) int {
 	t.Helper()
 	var pages int
 	sql := "SELECT relpages FROM pg_class WHERE oid = 'documents'::regclass"

@@ -45,8 +45,8 @@ const (
 
 func tenant(n int) string { return "tenant-" + strconv.Itoa(n) }
 
-// world is a server, a database with the tenants' rows, a proxy that cuts connections, and clients that go through it.
-type world struct {
+// fixture is a server, a database with the tenants' rows, a proxy that cuts connections, and clients that go through it.
+type fixture struct {
 	server  *pgserver.Server
 	app     string // the role
 	proxy   *wire.Proxy
@@ -67,40 +67,40 @@ type client struct {
 // capacity is how many prepared statements a connection may keep, on purpose fewer than there are different ones.
 const capacity = 40
 
-func newWorld(ctx context.Context) (w *world, err error) {
-	w = &world{}
+func newFixture(ctx context.Context) (f *fixture, err error) {
+	f = &fixture{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.close())
+			err = errors.Join(err, f.close())
 		}
 	}()
-	if w.server, err = pgserver.Start(ctx); err != nil {
-		return w, err
+	if f.server, err = pgserver.Start(ctx); err != nil {
+		return f, err
 	}
-	w.closers = append(w.closers, w.server.Close)
-	d, err := w.server.NewDatabase(ctx)
+	f.closers = append(f.closers, f.server.Close)
+	d, err := f.server.NewDatabase(ctx)
 	if err != nil {
-		return w, err
+		return f, err
 	}
-	w.app = d.App.Role
-	if w.super, err = sql.Open("pgx", w.server.DSN()); err != nil {
-		return w, err
+	f.app = d.App.Role
+	if f.super, err = sql.Open("pgx", f.server.DSN()); err != nil {
+		return f, err
 	}
-	w.closers = append(w.closers, w.super.Close)
-	if err := w.migrate(ctx, d); err != nil {
-		return w, err
+	f.closers = append(f.closers, f.super.Close)
+	if err := f.migrate(ctx, d); err != nil {
+		return f, err
 	}
 	target, err := wire.Target(d.App.DSN)
 	if err != nil {
-		return w, err
+		return f, err
 	}
-	if w.proxy, err = wire.New(target); err != nil {
-		return w, err
+	if f.proxy, err = wire.New(target); err != nil {
+		return f, err
 	}
-	w.closers = append(w.closers, w.proxy.Close)
-	through, err := w.proxy.DSN(d.App.DSN)
+	f.closers = append(f.closers, f.proxy.Close)
+	through, err := f.proxy.DSN(d.App.DSN)
 	if err != nil {
-		return w, err
+		return f, err
 	}
 	for _, c := range []struct {
 		mode    string
@@ -114,23 +114,23 @@ func newWorld(ctx context.Context) (w *world, err error) {
 		{"cache_describe", false, 4},
 		{"simple_protocol", false, 4},
 	} {
-		if err := w.open(d, through, c.mode, c.prepare, c.maxOpen); err != nil {
-			return w, err
+		if err := f.open(d, through, c.mode, c.prepare, c.maxOpen); err != nil {
+			return f, err
 		}
 	}
-	return w, nil
+	return f, nil
 }
 
 // migrate makes the tables and their rows.
-func (w *world) migrate(ctx context.Context, d *pgserver.Database) error {
-	owner, err := w.plain(d.Owner.DSN)
+func (f *fixture) migrate(ctx context.Context, d *pgserver.Database) error {
+	owner, err := f.plain(d.Owner.DSN)
 	if err != nil {
 		return err
 	}
 	if _, err := (rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}).Migrate(ctx, owner, &Note{}, &Account{}); err != nil {
 		return err
 	}
-	if w.admin, err = w.plain(d.Admin.DSN); err != nil {
+	if f.admin, err = f.plain(d.Admin.DSN); err != nil {
 		return err
 	}
 	for n := range tenants {
@@ -141,7 +141,7 @@ func (w *world) migrate(ctx context.Context, d *pgserver.Database) error {
 		for i := range accounts {
 			accounts[i] = Account{TenantID: tenant(n)}
 		}
-		if err := errors.Join(w.admin.Create(&notes).Error, w.admin.Create(&accounts).Error); err != nil {
+		if err := errors.Join(f.admin.Create(&notes).Error, f.admin.Create(&accounts).Error); err != nil {
 			return err
 		}
 	}
@@ -149,17 +149,17 @@ func (w *world) migrate(ctx context.Context, d *pgserver.Database) error {
 }
 
 // plain is GORM without the plugin.
-func (w *world) plain(dsn string) (*gorm.DB, error) {
+func (f *fixture) plain(dsn string) (*gorm.DB, error) {
 	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		return nil, err
 	}
 	pool, err := db.DB()
-	w.closers = append(w.closers, pool.Close)
+	f.closers = append(f.closers, pool.Close)
 	return db, err
 }
 
-func (w *world) open(d *pgserver.Database, dsn, mode string, prepare bool, maxOpen int) error {
+func (f *fixture) open(d *pgserver.Database, dsn, mode string, prepare bool, maxOpen int) error {
 	u, err := url.Parse(dsn)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (w *world) open(d *pgserver.Database, dsn, mode string, prepare bool, maxOp
 	if err != nil {
 		return err
 	}
-	w.closers = append(w.closers, pool.Close)
+	f.closers = append(f.closers, pool.Close)
 	c := &client{name: mode, db: db, maxOpen: maxOpen}
 	if prepare {
 		c.name += ", PrepareStmt"
@@ -194,22 +194,22 @@ func (w *world) open(d *pgserver.Database, dsn, mode string, prepare bool, maxOp
 	}
 	c.inner.SetMaxOpenConns(maxOpen)
 	c.inner.SetMaxIdleConns(4)
-	w.clients = append(w.clients, c)
+	f.clients = append(f.clients, c)
 	return nil
 }
 
 // close ends all, the last first.
-func (w *world) close() (err error) {
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		err = errors.Join(err, w.closers[i]())
+func (f *fixture) close() (err error) {
+	for i := len(f.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, f.closers[i]())
 	}
 	return err
 }
 
 // checkRows compares what is in the tables with what must be.
-func (w *world) checkRows(ctx context.Context, r *report) error {
+func (f *fixture) checkRows(ctx context.Context, r *report) error {
 	var bad []string
-	err := w.admin.WithContext(ctx).Raw(`
+	err := f.admin.WithContext(ctx).Raw(`
 		SELECT tenant_id || ' has ' || count(*) FILTER (WHERE text = ?) || ' notes of the beginning' FROM notes GROUP BY tenant_id
 			HAVING count(*) FILTER (WHERE text = ?) <> ? OR count(*) FILTER (WHERE text = 'foreign') > 0
 		UNION ALL SELECT tenant_id || ' has accounts that add up to ' || sum(balance) FROM accounts GROUP BY tenant_id
