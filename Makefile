@@ -43,7 +43,7 @@ VERSIONS ?= 14 15 16 17 18
 versions: ## the tests on each PostgreSQL of VERSIONS, downloaded where it is not installed
 	@set -o pipefail; failed=; log=$$(mktemp); trap 'rm -f $$log' EXIT; for version in $(VERSIONS); do \
 	echo "--- PostgreSQL $$version"; \
-	TENANCY_PG_VERSION=$$version $(if $(BINDIR),TENANCY_PG_BINDIR=$(subst %,$$version,$(BINDIR))) go test -count=1 -timeout 15m ./internal/pgserver/... ./tests/... ./examples/... 2>&1 | \
+	TENANCY_PG_VERSION=$$version go test -count=1 -timeout 15m ./internal/pgserver/... ./tests/... ./examples/... 2>&1 | \
 		tee -a $$log || failed="$$failed $$version"; \
 	done; if [ -n "$$failed" ]; then echo "=== tests failed on PostgreSQL:$$failed"; $(failures); exit 1; fi
 

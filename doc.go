@@ -17,7 +17,9 @@
 //
 // A model belongs to a tenant when it has the tenant column, which is tenant_id unless Config.Column gives it another
 // name. The plugin fills the column in when rows are created, and accepts no other value than the context's tenant.
-// Other models are shared by all tenants, and so are those that have the column and are a [SharedModel].
+// The table of a model without the column that refers to such a table belongs to the same tenant: Migrate gives it the column, and the
+// model stays as it is. All other models are shared by all tenants, and so are those that say so: a [SharedModel], an [OwnRowsModel] or
+// a [WritableModel].
 //
 // The first time a table is used the plugin asks PostgreSQL whether its policies apply to the role in use, and refuses
 // the table if not: [ErrNotIsolated] says why. It does not ask about a table that only raw SQL or a subquery names;

@@ -1,6 +1,9 @@
 package rls
 
-import "github.com/gormtenancy/tenancy/rls/internal/plan"
+import (
+	"github.com/gormtenancy/tenancy/rls/check"
+	"github.com/gormtenancy/tenancy/rls/internal/plan"
+)
 
 // Change is one step that brings a table closer to what Isolation asks for.
 type Change struct {
@@ -14,4 +17,12 @@ func (c Change) String() string { return c.Table + ": " + c.Description }
 
 func newChange(c plan.Change) Change {
 	return Change{Table: c.Table, Description: c.Description, SQL: c.SQL}
+}
+
+// Result is what Migrate has done, and what is left to do.
+type Result struct {
+	Changes []Change // in their order
+	// Findings are what Isolation.Check finds of the tables afterwards: what was made by hand or by older migrations and is not
+	// Migrate's to change, such as a unique index without the tenant column. Empty without an AppRole.
+	Findings []check.Finding
 }

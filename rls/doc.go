@@ -1,14 +1,18 @@
 // Package rls is the database's side of tenant isolation: it makes PostgreSQL's row-level security from GORM models.
 //
 //	iso := rls.Isolation{AppRole: "app", AdminRole: "app_admin"}
-//	changes, err := iso.Migrate(ctx, owner, &Patient{}, &Invoice{}) // owner is a *gorm.DB of the role that owns the tables
+//	result, err := iso.Migrate(ctx, owner, &Patient{}, &Invoice{}) // owner is a *gorm.DB of the role that owns the tables
 //
 // SQL writes the same as a script, for goose, golang-migrate or Atlas. Tables that have many rows need not be locked
 // while their indexes are created: see ConcurrentIndexes, and IndexSQL for the script.
 //
-// A table belongs to tenants when its model, or the table itself, has the tenant column. A model that has the column and
-// is shared by all tenants has a method TenantShared(). A join table belongs to tenants as soon as one of the models that
-// it joins does.
+// A table belongs to tenants when its model, or the table itself, has the tenant column; and when it refers to such a table, which
+// makes it a child table. A join table belongs to tenants as soon as one of the models that it joins does. All other tables are
+// shared, and so are those whose models say so by a method:
+//
+//	func (Plan) TenantShared()             {} // every tenant reads it, none writes it; so is a model without a method
+//	func (Membership) TenantOwnRows()      {} // every tenant reads it, and writes rows of its own
+//	func (Hit) DangerouslyTenantWritable() {} // every tenant reads and writes it
 //
 // What is unique in a tenant table is unique within each tenant, and foreign keys between tenant tables have the tenant
 // column on both sides. So an upsert must name this column. The plugin of package tenancy adds it where a tag of the model

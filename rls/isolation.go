@@ -2,11 +2,13 @@ package rls
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/rls/internal/model"
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
@@ -33,6 +35,19 @@ type Isolation struct {
 	// SELECT. AppRole may be a member of it, but must not inherit from it. Empty means that there is none.
 	ReadOnlyRole string
 
+	// LookupRole is the role that looks up what is known before the tenant is: the memberships of a user, the tenant of an API key
+	// (tenancy.Config.LookupRole). It reads shared tables, and of tenant tables and those of TenantOwnRows the columns that Lookups
+	// names, of all tenants' rows. With it tenants see their own rows only of tables of TenantOwnRows. AppRole may be a member
+	// of it, but must not inherit from it. Empty means that there is none.
+	LookupRole string
+
+	// Lookups are the columns that LookupRole may read. It is granted no others.
+	Lookups []Lookup
+
+	// WidenUniques makes what is unique in a tenant table without a tag of a model, by hand or by older migrations, unique within
+	// each tenant. False leaves such indexes and constraints as they are: they are among the findings of Migrate.
+	WidenUniques bool
+
 	// Backfill gives the rows of a table their tenant, when the table is older than its tenant column. Migrate calls it for
 	// each tenant table that has rows without a tenant, in the order of the models and with join tables last, after the
 	// column was added and before it becomes NOT NULL. The table is qualified and quoted, fit for SQL. Statements must go
@@ -49,13 +64,35 @@ type Isolation struct {
 	ConcurrentIndexes bool
 }
 
+// Lookup names columns of a model's table.
+type Lookup struct {
+	Model   any
+	Columns []string // as in the database
+}
+
 // planner returns what plans for i, with its defaults filled in, or an error that says what is wrong with i.
 func (i Isolation) planner() (plan.Planner, error) {
 	config := policy.Config{
-		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole,
+		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
 	}.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return plan.Planner{}, fmt.Errorf("rls: %w", err)
 	}
-	return plan.Planner{Config: config, Backfills: i.Backfill != nil}, nil
+	if len(i.Lookups) > 0 && i.LookupRole == "" {
+		return plan.Planner{}, errors.New("rls: Lookups need a LookupRole, which reads them")
+	}
+	return plan.Planner{Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques}, nil
+}
+
+// lookups returns the columns that LookupRole may read, by table.
+func (i Isolation) lookups(db *gorm.DB, set *model.Set) (map[string][]string, error) {
+	columns := map[string][]string{}
+	for _, l := range i.Lookups {
+		table, err := set.TableOf(db, l.Model, l.Columns)
+		if err != nil {
+			return nil, fmt.Errorf("Lookups: %w", err)
+		}
+		columns[table] = append(columns[table], l.Columns...)
+	}
+	return columns, nil
 }

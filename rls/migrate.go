@@ -12,6 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
@@ -45,16 +46,31 @@ import (
 // them. A partition that is made later gets them when Migrate runs again; until then only the owner can read it, unless it is granted
 // directly.
 //
-// AppRole and AdminRole are granted SELECT, INSERT, UPDATE and DELETE on the tables, on shared ones too, USAGE of their schemas, and
-// USAGE and SELECT on their sequences. ReadOnlyRole is granted SELECT on the tables and USAGE of the schemas. Other privileges of these
-// roles on these objects are revoked. Grants to other roles, and policies of other names, stay as they are.
+// A model without the tenant column is shared, or a child. Child tables refer to a tenant table, by a relation of a model or by a
+// foreign key of the database, at one step or more, and belong to the same tenant: their tables get the tenant column, and all the
+// above, although the models have no field for it. Rows that exist get the tenant of the row that they refer to; where two parents
+// disagree, it is an error. Shared tables are of three kinds:
+//
+//   - every tenant reads it, and none writes it: a model that refers to no tenant table, or has a method TenantShared;
+//   - every tenant reads it, and writes its own rows: a method TenantOwnRows. The table gets policies, on the tenant column or, where
+//     the model has none, on the primary key;
+//   - every tenant reads and writes it: a method DangerouslyTenantWritable.
+//
+// ON DELETE and ON UPDATE actions of a foreign key from a tenant table to a table without policies become NO ACTION, because they would
+// reach the rows of all tenants.
+//
+// AdminRole is granted SELECT, INSERT, UPDATE and DELETE on the tables, USAGE of their schemas, and USAGE and SELECT on their sequences;
+// AppRole the same, on tables that no tenant writes SELECT only; ReadOnlyRole SELECT; and LookupRole SELECT on shared tables and on the
+// columns of Lookups. Other privileges of these roles on these objects are revoked. What was revoked by hand is not granted again while a
+// role has any privilege on the table, except on tables that every tenant writes. Grants to other roles, and policies of other
+// names, stay as they are.
 //
 // The tables may have rows. Backfill gives a tenant to those without one. A row that refers to another tenant's is an error, which holds
 // the query that finds such rows. Indexes are made in the transaction, which keeps others from writing to the table meanwhile, unless
 // ConcurrentIndexes is set.
 //
 // Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already is left
-// untouched. The changes made are returned in their order; those of AutoMigrate itself are not among them.
+// untouched. The result has the changes made, without those of AutoMigrate itself, and what Check finds of the tables afterwards.
 //
 // With ConcurrentIndexes, Migrate first does the following to tables that exist: it adds missing columns, in a transaction of its own;
 // calls Backfill in another, for tables whose policies are not forced yet; and makes missing indexes by CREATE INDEX CONCURRENTLY, also
@@ -70,13 +86,13 @@ import (
 // inherit AdminRole or ReadOnlyRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer or
 // bigint, or rows have no tenant. The database is then as it was, except for what ConcurrentIndexes has made first, which is returned
 // with the error. Errors of PostgreSQL are found by errors.As with a *pgconn.PgError; no error text holds a stored value.
-func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]Change, error) {
+func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Result, error) {
 	p, err := i.planner()
 	if err != nil {
-		return nil, err
+		return Result{}, err
 	}
 	if err := model.Usable(db); err != nil {
-		return nil, fmt.Errorf("rls: %w", err)
+		return Result{}, fmt.Errorf("rls: %w", err)
 	}
 	if _, decided := guard.Tenant(ctx); !decided {
 		ctx = guard.InTenantRole(ctx)
@@ -84,19 +100,30 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) ([]C
 	db = db.WithContext(ctx)
 	set, err := model.Parse(db, p.Column, models)
 	if err != nil {
-		return nil, fmt.Errorf("rls: %w", err)
+		return Result{}, fmt.Errorf("rls: %w", err)
+	}
+	if p.Lookups, err = i.lookups(db, set); err != nil {
+		return Result{}, fmt.Errorf("rls: %w", err)
 	}
 	m := migration{Planner: p, give: i.Backfill, set: set, models: models}
-	var changes []Change
+	var result Result
 	if i.ConcurrentIndexes {
-		changes, err = m.concurrently(ctx, db)
+		result.Changes, err = m.concurrently(ctx, db)
 	} else {
-		changes, err = m.atOnce(ctx, db)
+		result.Changes, err = m.atOnce(ctx, db)
 	}
 	if err != nil {
-		return changes, fmt.Errorf("rls: %w", catalog.Explain(err, p.Column))
+		return result, fmt.Errorf("rls: %w", catalog.Explain(err, p.Column))
 	}
-	return changes, nil
+	if i.AppRole == "" {
+		return result, nil
+	}
+	report, err := i.Check(ctx, db, check.ModelsOnly(models...))
+	if err != nil {
+		return result, fmt.Errorf("rls: migrated, but not checked: %w", err)
+	}
+	result.Findings = report.Findings
+	return result, nil
 }
 
 // migration is one call of Migrate.

@@ -24,15 +24,29 @@ func (m migration) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 			return fmt.Errorf("role %q does not exist: create it first: %s", role, m.createRole(role))
 		}
 	}
-	if m.AppRole == "" {
-		return nil
+	for _, role := range []struct {
+		name   string
+		exempt []string
+	}{
+		{m.AppRole, []string{m.AdminRole, m.ReadOnlyRole, m.LookupRole}}, {m.LookupRole, []string{m.AdminRole, m.ReadOnlyRole}},
+	} {
+		if role.name != "" {
+			if err := m.checkRole(ctx, conn, role.name, role.exempt); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// checkRole refuses a role that no policy of tenants applies to, or that inherits from a role to which others apply.
+func (m migration) checkRole(ctx context.Context, conn gorm.ConnPool, name string, exempt []string) error {
 	var (
 		version   int
-		role      = policy.Role{Name: m.AppRole}
+		role      = policy.Role{Name: name}
 		inherited []byte
 	)
-	err := conn.QueryRowContext(ctx, appRoleQuery, m.AppRole, []string{m.AdminRole, m.ReadOnlyRole}).Scan(
+	err := conn.QueryRowContext(ctx, roleQuery, name, exempt).Scan(
 		&version, &role.Superuser, &role.BypassRLS, &inherited)
 	if err != nil {
 		return err
@@ -45,19 +59,19 @@ func (m migration) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 		if dangers[0].Kind == policy.InheritsExempt {
 			consequence = "it would see the rows of all tenants"
 		}
-		return fmt.Errorf("role %q %s, so that %s: %s", m.AppRole, dangers[0].Problem, consequence, dangers[0].SQL())
+		return fmt.Errorf("role %q %s, so that %s: %s", name, dangers[0].Problem, consequence, dangers[0].SQL())
 	}
 	return nil
 }
 
-// appRoleQuery asks about the role $1, and whether it has the rights of the roles $2.
-var appRoleQuery = `SELECT current_setting('server_version_num')::int, rolsuper, rolbypassrls,
+// roleQuery asks about the role $1, and whether it has the rights of the roles $2.
+var roleQuery = `SELECT current_setting('server_version_num')::int, rolsuper, rolbypassrls,
 		coalesce(` + policy.InheritsFrom("app.oid", "$2::text[]") + `, '[]')::text
 	FROM pg_roles app WHERE rolname = $1`
 
 // createRole is the statement that makes a missing role.
 func (m migration) createRole(role string) string {
-	if role == m.AdminRole || role == m.ReadOnlyRole {
+	if role == m.AdminRole || role == m.ReadOnlyRole || role == m.LookupRole {
 		return "CREATE ROLE " + sqltext.Ident(role) + " NOLOGIN"
 	}
 	return "CREATE ROLE " + sqltext.Ident(role) + " LOGIN NOINHERIT"

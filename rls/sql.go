@@ -84,6 +84,9 @@ func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrat
 	if err != nil {
 		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
 	}
+	if p.Lookups, err = i.lookups(db, set); err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+	}
 	m := set.Migrator(db)
 	tables, err := p.Expect(m, set)
 	if err != nil {

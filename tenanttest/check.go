@@ -23,7 +23,7 @@ import (
 // superuser, to whom no policy applies.
 func Check(t testing.TB, db *gorm.DB, i rls.Isolation, opts ...check.Option) {
 	t.Helper()
-	report, err := check.Run(t.Context(), db, i, opts...)
+	report, err := i.Check(t.Context(), db, opts...)
 	if err != nil {
 		t.Errorf("the database could not be checked: %v", err)
 		return

@@ -60,7 +60,7 @@ func (c *subject) check(ctx context.Context, s streams) (check.Report, error) {
 		return check.Report{}, err
 	}
 	isolation := rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly}
-	report, err := check.Run(ctx, db, isolation, c.options...)
+	report, err := isolation.Check(ctx, db, c.options...)
 	if err == nil && report.Tables == 0 {
 		err = fmt.Errorf("no table has the column %q, so there is nothing to check: is this the database, "+
 			"have its tables been migrated, and are --column and --schema right?", c.column)

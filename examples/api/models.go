@@ -29,8 +29,8 @@ type Membership struct {
 	Tenant   *Tenant `gorm:"foreignKey:TenantID"`
 }
 
-// TenantShared says that the table has a tenant column but no policy.
-func (Membership) TenantShared() {}
+// TenantOwnRows says that the table is read before the tenant is known, and that a tenant writes its own rows only.
+func (Membership) TenantOwnRows() {}
 
 // Domain is a domain name that a tenant has shown to be its own. A name can belong to one tenant only. The row is deleted
 // with its claim: see migrate.
@@ -40,8 +40,8 @@ type Domain struct {
 	ClaimID  int64  `gorm:"not null"`
 }
 
-// TenantShared says that the table has a tenant column but no policy.
-func (Domain) TenantShared() {}
+// TenantOwnRows says that the table is read before the tenant is known, and that a tenant writes its own rows only.
+func (Domain) TenantOwnRows() {}
 
 // DomainClaim says that a tenant wants to use a domain name. Any tenant can claim any name: a claim alone has no effect.
 type DomainClaim struct {

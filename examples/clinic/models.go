@@ -33,8 +33,8 @@ type Membership struct {
 	Clinic   Clinic `gorm:"foreignKey:TenantID"`
 }
 
-// TenantShared says that the table has a tenant column but is shared: memberships are read before the request has a tenant.
-func (Membership) TenantShared() {}
+// TenantOwnRows says that memberships are read before the request has a tenant, and that a clinic writes its own only.
+func (Membership) TenantOwnRows() {}
 
 // AuditEntry is one statement of the bypass client. The table is shared, and the application may only add to it.
 type AuditEntry struct {

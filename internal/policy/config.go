@@ -92,7 +92,7 @@ func validateName(field, name string) error {
 
 // Roles returns the roles that are granted something.
 func (c Config) Roles() []string {
-	return slices.DeleteFunc([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole}, func(role string) bool { return role == "" })
+	return slices.DeleteFunc([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole, c.LookupRole}, func(role string) bool { return role == "" })
 }
 
 var (
@@ -100,10 +100,19 @@ var (
 	sequencePrivileges = []string{"USAGE", "SELECT"}
 )
 
-// Privileges returns what a role is granted on tables and on their sequences.
-func (c Config) Privileges(role string) (onTables, onSequences []string) {
-	if role == c.ReadOnlyRole {
-		return []string{"SELECT"}, nil
+// Privileges returns what a role is granted on a table of the kind, and on its sequences.
+func (c Config) Privileges(role string, kind Sharing) (onTables, onSequences []string) {
+	reads := []string{"SELECT"}
+	switch {
+	case role == c.AdminRole:
+		return tablePrivileges, sequencePrivileges
+	case role == c.ReadOnlyRole:
+		return reads, nil
+	case role == c.LookupRole && (kind == NotShared || kind == SharedOwn):
+		return nil, nil // some columns, where they are named
+	case role == c.LookupRole, kind == SharedRead:
+		return reads, nil
+	default:
+		return tablePrivileges, sequencePrivileges
 	}
-	return tablePrivileges, sequencePrivileges
 }

@@ -12,10 +12,11 @@ const (
 	Tenant   = "tenant_isolation"
 	Admin    = "tenant_admin"
 	ReadOnly = "tenant_read_only"
+	Lookup   = "tenant_lookup"
 )
 
 // Names are the policies that there can be.
-var Names = []string{Tenant, Admin, ReadOnly}
+var Names = []string{Tenant, Admin, ReadOnly, Lookup}
 
 // ColumnTypes are the types that a tenant column can have, as PostgreSQL writes them.
 var ColumnTypes = []string{"text", "character varying", "uuid", "smallint", "integer", "bigint"}
@@ -30,6 +31,12 @@ func (c Config) Names() []string {
 		names = append(names, ReadOnly)
 	}
 	return names
+}
+
+// On returns c for a table whose rows are told apart by another column: the primary key of a table that says TenantOwnRows.
+func (c Config) On(column string) Config {
+	c.Column = column
+	return c
 }
 
 // Current is the expression for the current tenant as a value of the type, NULL when there is none. NULLIF is needed
@@ -52,10 +59,20 @@ func (c Config) SetDefault(table, columnType string) string {
 // Create makes the policy of this name on a table, which is quoted. The tenant's is for PUBLIC, so that it holds for roles that
 // come later. The admin's is a policy of its own, because permissive policies are joined by OR, and PostgreSQL reduces
 // "… OR true" for that role alone and leaves the index scans of all others alone. That of the read-only role is for SELECT, so
-// that no other command finds a row.
+// that no other command finds a row; so is the one for lookups, before the tenant is known: by the lookup role, or by all
+// where there is none.
 func (c Config) Create(name, table, columnType string) string {
-	if name == ReadOnly {
-		return fmt.Sprintf("CREATE POLICY %s ON %s FOR SELECT TO %s USING (true)", sqltext.Ident(name), table, sqltext.Ident(c.ReadOnlyRole))
+	reads := ""
+	switch {
+	case name == ReadOnly:
+		reads = sqltext.Ident(c.ReadOnlyRole)
+	case name == Lookup && c.LookupRole != "":
+		reads = sqltext.Ident(c.LookupRole)
+	case name == Lookup:
+		reads = "PUBLIC"
+	}
+	if reads != "" {
+		return fmt.Sprintf("CREATE POLICY %s ON %s FOR SELECT TO %s USING (true)", sqltext.Ident(name), table, reads)
 	}
 	role, condition := "PUBLIC", c.Predicate(columnType)
 	if name == Admin {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/policy"
-	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 )
@@ -48,6 +47,12 @@ func ServerVersion(num int) Option {
 	return func(c *checker) { c.version = num }
 }
 
+// Config names what the database is checked for. Isolation of package rls has the same fields, and a method Check.
+type Config struct {
+	Setting, Column                              string // as in rls.Isolation, with its defaults
+	AppRole, AdminRole, ReadOnlyRole, LookupRole string
+}
+
 // Run looks for holes in the isolation of the database behind db, as its catalog shows it. It takes AppRole for the role
 // the application logs in as, or without one the role of db itself. Any role will do for the connection, the application's
 // too: the catalog is the same for all. db may be guarded; a context without a decision about the tenant then counts as
@@ -58,10 +63,8 @@ func ServerVersion(num int) Option {
 // and tenants do not.
 //
 // An error means that the database could not be checked. Findings are no error: see Report.Err.
-func Run(ctx context.Context, db *gorm.DB, i rls.Isolation, opts ...Option) (Report, error) {
-	c := &checker{Config: policy.Config{
-		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole,
-	}.WithDefaults()}
+func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, error) {
+	c := &checker{Config: policy.Config(cfg).WithDefaults()}
 	for _, opt := range opts {
 		opt(c)
 	}
@@ -93,6 +96,9 @@ type checker struct {
 	schemas []string
 	models  []any
 	version int
+
+	narrowed bool     // to the tables of the models
+	tables   []string // these
 
 	facts    facts
 	findings []Finding
@@ -135,6 +141,9 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	if err := c.read(ctx, tx.Statement.ConnPool, models); err != nil {
 		return err
 	}
+	for _, m := range models {
+		c.tables = append(c.tables, m.String())
+	}
 	judge(c, modelRules, models)
 	judge(c, roleRules, []role{c.facts.Role})
 	judge(c, columnRules, c.facts.Tables)
@@ -159,6 +168,9 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 func (c *checker) report() Report {
 	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + len(c.facts.ForeignTables), NotChecked: c.unseen}
 	for _, f := range c.findings {
+		if !c.reports(f) {
+			continue
+		}
 		if a := c.allowance(f); a != nil {
 			r.Allowed = append(r.Allowed, Allowed{Finding: f, Reason: a.reason})
 		} else {

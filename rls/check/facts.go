@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
@@ -84,7 +85,7 @@ spaces AS (
 		AND (cardinality($4::text[]) = 0 OR nspname = ANY ($4::text[]))
 ),
 columned AS (
-	SELECT c.*, n.nspname, a.attnum, a.attname, a.atttypid, a.attnotnull,
+	SELECT c.*, n.nspname, a.attnum, a.attname, a.atttypid, a.attnotnull, a.attcollation,
 		c.oid = ANY ($6::oid[]) OR n.nspname || '.' || c.relname = ANY ($5::text[]) AS shared
 	FROM pg_class c
 	JOIN spaces n ON n.oid = c.relnamespace
@@ -167,7 +168,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelT
 		}
 	}
 	for _, m := range models {
-		if m.Shared && !m.Tenant {
+		if m.Sharing != policy.NotShared && !m.Tenant {
 			shared = append(shared, m.oid)
 		}
 		known = append(known, m.oid)

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
-	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -123,7 +122,7 @@ func (d database) spoil(t *testing.T) {
 func (d database) options(t *testing.T, command string, more ...string) []string {
 	t.Helper()
 	options := []string{command, "--dsn", d.Owner.DSN, "--app-role", d.App.Role, "--admin-role", d.Admin.Role}
-	report, err := check.Run(t.Context(), d.OwnerDB, d.Isolation())
+	report, err := d.Isolation().Check(t.Context(), d.OwnerDB)
 	require.NoError(t, err)
 	for _, f := range report.Findings {
 		if strings.HasPrefix(string(f.Code), "server-") {

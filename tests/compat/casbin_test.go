@@ -84,7 +84,7 @@ func TestCasbin(t *testing.T) {
 			testCasbin(t, a.open(t, d.App.DSN, tenancy.Config{}), admin)
 		})
 	}
-	report, err := check.Run(t.Context(), d.OwnerDB, d.Isolation(), check.Models(&casbinRule{}))
+	report, err := d.Isolation().Check(t.Context(), d.OwnerDB, check.Models(&casbinRule{}))
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 }

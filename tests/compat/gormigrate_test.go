@@ -104,7 +104,8 @@ func TestGormigrateAfterMigrate(t *testing.T) {
 					require.NoError(t, gormigrate.New(db, &options, migrations).Migrate(), "nothing to do")
 					require.Equal(t, before, catalog(t, owner))
 				}
-				changes, err := d.Isolation().Migrate(t.Context(), owner, test.models...)
+				result, err := d.Isolation().Migrate(t.Context(), owner, test.models...)
+				changes := result.Changes
 				require.NoError(t, err)
 				require.Empty(t, changes)
 				require.Equal(t, before, catalog(t, owner))

@@ -103,7 +103,25 @@ func TestTracing(t *testing.T) {
 					ctx, root := tracer.Start(two.ctx(), "request")
 					require.NoError(t, s.run(db.WithContext(ctx)), s.name)
 					root.End()
-					requireSpans(t, recorder, root, sent, name+", "+s.name, s.want)
+					var names []string
+					below := map[trace.SpanID]bool{}
+					for _, span := range recorder.Ended() {
+						if span.SpanContext().SpanID() == root.SpanContext().SpanID() {
+							continue
+						}
+						names = append(names, span.Name())
+						below[span.SpanContext().SpanID()] = true
+						require.Equal(t, root.SpanContext().SpanID(), span.Parent().SpanID(), "%s, %s: parent", name, s.name)
+						require.Equal(t, codes.Unset, span.Status().Code)
+					}
+					require.Equal(t, s.want, names, "%s, %s", name, s.name)
+					statements := 0
+					for _, parent := range sent.parents {
+						if below[parent] {
+							statements++
+						}
+					}
+					require.Equal(t, len(s.want), statements, "%s, %s: statements that the driver sent below a span", name, s.name)
 				}
 			}
 
@@ -117,30 +135,6 @@ func TestTracing(t *testing.T) {
 			require.Equal(t, len(recorder.Started()), len(recorder.Ended()), "spans that never end")
 		})
 	}
-}
-
-// requireSpans requires spans of these names below the root, and that the driver has sent a statement below each.
-func requireSpans(t *testing.T, recorder *tracetest.SpanRecorder, root trace.Span, sent *driverTracer, what string, want []string) {
-	t.Helper()
-	var names []string
-	below := map[trace.SpanID]bool{}
-	for _, span := range recorder.Ended() {
-		if span.SpanContext().SpanID() == root.SpanContext().SpanID() {
-			continue
-		}
-		names = append(names, span.Name())
-		below[span.SpanContext().SpanID()] = true
-		require.Equal(t, root.SpanContext().SpanID(), span.Parent().SpanID(), "%s: parent", what)
-		require.Equal(t, codes.Unset, span.Status().Code)
-	}
-	require.Equal(t, want, names, what)
-	statements := 0
-	for _, parent := range sent.parents {
-		if below[parent] {
-			statements++
-		}
-	}
-	require.Equal(t, len(want), statements, "%s: statements that the driver sent below a span", what)
 }
 
 // busy calls fn while one tenant's transaction holds a connection, of a pool that may have four.

@@ -33,35 +33,6 @@ func (d *database) logged(t *testing.T) []string {
 	return lines
 }
 
-// requireCallRefused sends a call for a tenant, and requires that nothing has been done.
-func (d *database) requireCallRefused(t *testing.T, p *pool, way way, through, call string) {
-	t.Helper()
-	ctx := tenant(t, "a")
-	var q queryer = p
-	switch through {
-	case "GORM":
-		ctx = origin(ctx, call, false)
-	case "transaction":
-		tx := begin(ctx, t, p, nil)
-		q = tx
-	case "connection":
-		c, err := p.Conn(ctx)
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = c.Close() })
-		q = c
-	}
-	_, err := way.exec(ctx, t, q, call)
-	require.ErrorContains(t, err, "2D000", "%s: %s", through, call)
-	require.ErrorContains(t, err, "WithoutTenant", "what to do")
-	require.Empty(t, d.logged(t), "%s: %s", through, call)
-	switch q := q.(type) {
-	case *sql.Tx:
-		require.NoError(t, q.Rollback())
-	case *sql.Conn:
-		require.NoError(t, q.Close())
-	}
-}
-
 // TestProcedureThatCommits: it runs to its end with its tenant, or not at all; and runs where it works for no tenant.
 func TestProcedureThatCommits(t *testing.T) {
 	t.Parallel()
@@ -75,7 +46,30 @@ func TestProcedureThatCommits(t *testing.T) {
 		p := d.app(t, way)
 		for _, call := range calls {
 			for _, through := range []string{"pool", "GORM", "transaction", "connection"} {
-				d.requireCallRefused(t, p, way, through, call)
+				ctx := tenant(t, "a")
+				var q queryer = p
+				switch through {
+				case "GORM":
+					ctx = origin(ctx, call, false)
+				case "transaction":
+					tx := begin(ctx, t, p, nil)
+					q = tx
+				case "connection":
+					c, err := p.Conn(ctx)
+					require.NoError(t, err)
+					t.Cleanup(func() { _ = c.Close() })
+					q = c
+				}
+				_, err := way.exec(ctx, t, q, call)
+				require.ErrorContains(t, err, "2D000", "%s: %s", through, call)
+				require.ErrorContains(t, err, "WithoutTenant", "what to do")
+				require.Empty(t, d.logged(t), "%s: %s", through, call)
+				switch q := q.(type) {
+				case *sql.Tx:
+					require.NoError(t, q.Rollback())
+				case *sql.Conn:
+					require.NoError(t, q.Close())
+				}
 			}
 		}
 		if !way.prepared {

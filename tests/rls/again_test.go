@@ -81,13 +81,15 @@ func TestMigrateAgainChangesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
 			db := open(t, d)
-			changes, err := d.Isolation().Migrate(t.Context(), db, models...)
+			result, err := d.Isolation().Migrate(t.Context(), db, models...)
+			changes := result.Changes
 			require.NoError(t, err)
 			require.NotEmpty(t, changes)
 
 			before := d.snapshot(t)
 			for range 2 {
-				changes, err = d.Isolation().Migrate(t.Context(), db, models...)
+				result, err = d.Isolation().Migrate(t.Context(), db, models...)
+				changes = result.Changes
 				require.NoError(t, err)
 				require.Empty(t, changes)
 			}
@@ -126,8 +128,7 @@ func TestMigrateFixesWhatIsBrokenByHand(t *testing.T) {
 		"no rights": {"REVOKE ALL ON notes FROM " + app, []string{"grant SELECT, INSERT, UPDATE, DELETE to " + app}},
 		"too many rights": {"GRANT TRUNCATE, TRIGGER, REFERENCES ON notes TO " + app,
 			[]string{"revoke REFERENCES, TRIGGER, TRUNCATE from " + app}},
-		"admin's rights":   {"REVOKE DELETE ON notes FROM " + admin, []string{"grant DELETE to " + admin}},
-		"sequence":         {"REVOKE USAGE ON notes_id_seq FROM " + app, []string{"grant USAGE on notes_id_seq to " + app}},
+		"admin's rights":   {"REVOKE ALL ON notes FROM " + admin, []string{"grant SELECT, INSERT, UPDATE, DELETE to " + admin}},
 		"sequence's reset": {"GRANT UPDATE ON notes_id_seq TO " + app, []string{"revoke UPDATE on notes_id_seq from " + app}},
 		"schema":           {"REVOKE USAGE ON SCHEMA public FROM PUBLIC, " + app, []string{"grant USAGE on schema public to " + app}},
 	} {
@@ -230,7 +231,8 @@ func TestMigrateConcurrently(t *testing.T) {
 	for n := range results {
 		db := testdb.OpenPlain(t, d.Owner.DSN)
 		wait.Go(func() {
-			changes, err := d.Isolation().Migrate(context.Background(), db, models...)
+			result, err := d.Isolation().Migrate(context.Background(), db, models...)
+			changes := result.Changes
 			results[n], made[n] = err, len(changes)
 		})
 	}
@@ -255,4 +257,19 @@ func TestMigrateWithinATransaction(t *testing.T) {
 	})
 	require.ErrorIs(t, rolledBack, context.Canceled)
 	require.False(t, d.OwnerDB.Migrator().HasTable(&note{}))
+}
+
+// TestMigrateKeepsWhatWasRevokedByHand: who takes one right away from a role means it; a role without any has not been granted them yet.
+func TestMigrateKeepsWhatWasRevokedByHand(t *testing.T) {
+	d := newDatabase(t)
+	d.migrate(t, &note{})
+	for _, by := range []string{
+		"REVOKE DELETE ON notes FROM " + d.Admin.Role,
+		"REVOKE UPDATE, DELETE ON notes FROM " + d.App.Role,
+		"REVOKE USAGE ON notes_id_seq FROM " + d.App.Role,
+	} {
+		d.AsOwner(t, by)
+		require.Empty(t, d.migrate(t, &note{}), by)
+	}
+	require.Empty(t, d.sees(t, "acme", "SELECT 'x' WHERE has_table_privilege('notes', 'DELETE')"))
 }

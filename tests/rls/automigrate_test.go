@@ -295,7 +295,8 @@ func TestAutoMigrateMakesWhatIsNew(t *testing.T) {
 	}
 	require.Contains(t, d.indexes(t, "growns"), "CREATE UNIQUE INDEX uni_growns_email ON public.growns USING btree (email)")
 	require.Contains(t, d.indexes(t, "auto_uniques"), "CREATE UNIQUE INDEX uni_auto_uniques_email ON public.auto_uniques USING btree (email)")
-	changes, err := d.Isolation().Migrate(t.Context(), db, &grown{}, &autoUnique{})
+	result, err := d.Isolation().Migrate(t.Context(), db, &grown{}, &autoUnique{})
+	changes := result.Changes
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	require.Contains(t, d.indexes(t, "growns"), "CREATE UNIQUE INDEX uni_growns_email ON public.growns USING btree (tenant_id, email)")

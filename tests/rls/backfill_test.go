@@ -48,7 +48,6 @@ var oldLibrary = []string{
 var derive = map[string]string{
 	`"public"."shelves"`: "UPDATE shelves SET tenant_id = owner",
 	`"public"."books"`:   "UPDATE books SET tenant_id = (SELECT tenant_id FROM shelves WHERE shelves.id = shelf_id)",
-	`"public"."loans"`:   "UPDATE loans SET tenant_id = (SELECT tenant_id FROM books WHERE books.id = book_id)",
 }
 
 func TestBackfill(t *testing.T) {
@@ -69,14 +68,16 @@ func TestBackfill(t *testing.T) {
 				filled = append(filled, table)
 				return tx.Exec(derive[table]).Error
 			}
-			changes, err := i.Migrate(t.Context(), open(t, d), &shelf{}, &book{})
+			result, err := i.Migrate(t.Context(), open(t, d), &shelf{}, &book{})
+			changes := result.Changes
 			require.NoError(t, err)
 			require.NotEmpty(t, changes)
-			require.Equal(t, []string{`"public"."shelves"`, `"public"."books"`, `"public"."loans"`}, filled)
+			require.Equal(t, []string{`"public"."shelves"`, `"public"."books"`}, filled, "loans have the tenant of their books")
 			require.Equal(t, []string{"Emma"}, d.sees(t, "globex", "SELECT title FROM books JOIN loans ON book_id = books.id"))
 
 			filled = nil
-			changes, err = i.Migrate(t.Context(), open(t, d), &shelf{}, &book{})
+			result, err = i.Migrate(t.Context(), open(t, d), &shelf{}, &book{})
+			changes = result.Changes
 			require.NoError(t, err)
 			require.Empty(t, changes, "a second run")
 			require.Empty(t, filled)

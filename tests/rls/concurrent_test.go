@@ -173,10 +173,12 @@ func TestConcurrentIndexesOnEveryPool(t *testing.T) {
 					if guarded {
 						require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 					}
-					changes, err := d.concurrent().Migrate(t.Context(), db, &note{})
+					result, err := d.concurrent().Migrate(t.Context(), db, &note{})
+					changes := result.Changes
 					require.NoError(t, err)
 					require.Contains(t, what(changes), "public.notes: make unique tenant_id, id, concurrently")
-					changes, err = d.concurrent().Migrate(t.Context(), db, &note{})
+					result, err = d.concurrent().Migrate(t.Context(), db, &note{})
+					changes = result.Changes
 					require.NoError(t, err)
 					require.Empty(t, changes)
 				})
@@ -358,7 +360,8 @@ func TestConcurrentIndexesOfWrongRows(t *testing.T) {
 func TestConcurrentIndexesStayWhenTheRestFails(t *testing.T) {
 	d := newDatabase(t)
 	d.AsOwner(t, "CREATE TABLE notes (id bigserial PRIMARY KEY, body text)", "INSERT INTO notes (body) VALUES ('of acme')")
-	changes, err := d.concurrent().Migrate(t.Context(), d.OwnerDB, &note{})
+	result, err := d.concurrent().Migrate(t.Context(), d.OwnerDB, &note{})
+	changes := result.Changes
 	require.ErrorContains(t, err, "has rows without a tenant")
 	require.Equal(t, []string{"public.notes: make unique tenant_id, id, concurrently"}, what(changes))
 	require.Equal(t, `CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "uni_notes_tenant_id_id" ON "public"."notes" ("tenant_id", "id")`,

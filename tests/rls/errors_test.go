@@ -44,7 +44,8 @@ func TestMigrateRefusesRoles(t *testing.T) {
 			[]string{"AdminRole and AppRole cannot both be"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			changes, err := test.isolation.Migrate(t.Context(), d.OwnerDB, &note{})
+			result, err := test.isolation.Migrate(t.Context(), d.OwnerDB, &note{})
+			changes := result.Changes
 			require.Nil(t, changes)
 			for _, says := range test.says {
 				require.ErrorContains(t, err, says)

@@ -16,6 +16,9 @@ func TestMigrateGrantsExactlyWhatIsPromised(t *testing.T) {
 	require.NoError(t, err)
 	for _, table := range []string{"notes", "countries"} {
 		for _, login := range []string{d.App.Role, d.Admin.Role} {
+			if table == "countries" && login == d.App.Role {
+				continue // see TestSharedTables
+			}
 			require.Equal(t, []string{"DELETE", "INSERT", "SELECT", "UPDATE"}, collect(t, pool,
 				`SELECT privilege FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) privilege
 				WHERE has_table_privilege($1, $2, privilege) ORDER BY 1`, login, table))

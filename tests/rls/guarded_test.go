@@ -29,11 +29,13 @@ func TestMigrateOnAGuardedConnection(t *testing.T) {
 				&gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
 			require.NoError(t, err)
 
-			changes, err := d.Isolation().Migrate(decide(t.Context()), db, models...)
+			result, err := d.Isolation().Migrate(decide(t.Context()), db, models...)
+			changes := result.Changes
 			require.NoError(t, err)
 			require.NotEmpty(t, changes)
 			before := d.snapshot(t)
-			changes, err = d.Isolation().Migrate(decide(t.Context()), db, models...)
+			result, err = d.Isolation().Migrate(decide(t.Context()), db, models...)
+			changes = result.Changes
 			require.NoError(t, err)
 			require.Empty(t, changes)
 			require.Equal(t, before, d.snapshot(t))
@@ -51,11 +53,13 @@ func TestMigrateWithThePlugin(t *testing.T) {
 	db := testdb.OpenPlain(t, d.Owner.DSN)
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 
-	changes, err := d.Isolation().Migrate(t.Context(), db, models...)
+	result, err := d.Isolation().Migrate(t.Context(), db, models...)
+	changes := result.Changes
 	require.NoError(t, err)
 	require.NotEmpty(t, changes)
 	before := d.snapshot(t)
-	changes, err = d.Isolation().Migrate(t.Context(), db, models...)
+	result, err = d.Isolation().Migrate(t.Context(), db, models...)
+	changes = result.Changes
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	require.Equal(t, before, d.snapshot(t))

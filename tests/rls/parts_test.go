@@ -97,7 +97,8 @@ func TestMigratePartitionedByTheModel(t *testing.T) {
 	_, err := d.Isolation().Migrate(t.Context(), db, &entry{})
 	require.NoError(t, err)
 	d.AsOwner(t, "CREATE TABLE entries_0 PARTITION OF entries FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
-	changes, err := d.Isolation().Migrate(t.Context(), db, &entry{})
+	result, err := d.Isolation().Migrate(t.Context(), db, &entry{})
+	changes := result.Changes
 	require.NoError(t, err)
 	require.Contains(t, what(changes), "public.entries_0: force row level security")
 }

@@ -30,7 +30,7 @@ func TestReadOnlyRoleMigrates(t *testing.T) {
 	}, without(d.migrateWith(t, i, &note{}), "public.notes: grant USAGE on schema public to "+reader))
 	require.Empty(t, d.migrateWith(t, i, &note{}), "again")
 
-	report, err := check.Run(t.Context(), d.OwnerDB, i, check.Models(&note{}))
+	report, err := i.Check(t.Context(), d.OwnerDB, check.Models(&note{}))
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 
@@ -88,7 +88,7 @@ func TestReadOnlyRoleInherited(t *testing.T) {
 	d.AsSuperuser(t, "CREATE ROLE inheriting_reader INHERIT IN ROLE "+i.ReadOnlyRole)
 	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE inheriting_reader") })
 	i.AppRole = "inheriting_reader"
-	report, err := check.Run(t.Context(), d.OwnerDB, i)
+	report, err := i.Check(t.Context(), d.OwnerDB)
 	require.NoError(t, err)
 	require.Len(t, report.Findings, 1)
 	require.Equal(t, check.RoleInheritsAdmin, report.Findings[0].Code)

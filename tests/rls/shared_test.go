@@ -38,7 +38,12 @@ func TestMigrateSharedTables(t *testing.T) {
 		require.Contains(t, change, "grant")
 	}
 	require.Empty(t, d.migrate(t, &membership{}, &country{}), "a second run")
-	d.as(t, "", "INSERT INTO memberships (tenant_id, email) VALUES ('acme', 'ann')", "INSERT INTO countries (name) VALUES ('Chile')")
+	for _, statement := range []string{
+		"INSERT INTO memberships (tenant_id, email) VALUES ('acme', 'ann')", "INSERT INTO countries (name) VALUES ('Chile')",
+	} {
+		requireCode(t, d.fails(t, "acme", statement), insufficientPrivilege)
+		d.AsOwner(t, statement)
+	}
 	require.Equal(t, []string{"ann"}, d.sees(t, "globex", "SELECT email FROM memberships"))
 	require.Equal(t, []string{"Chile"}, d.sees(t, "globex", "SELECT name FROM countries"))
 }

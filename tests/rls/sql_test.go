@@ -133,7 +133,8 @@ func TestScriptMakesWhatMigrateMakes(t *testing.T) {
 			require.Equal(t, want, scripted.dump(t))
 			scripted.script(t, up)
 			require.Equal(t, want, scripted.dump(t), "a second run")
-			changes, err := i.Migrate(t.Context(), testdb.OpenPlain(t, scripted.Owner.DSN, testdb.Configured(*config())), test.models...)
+			result, err := i.Migrate(t.Context(), testdb.OpenPlain(t, scripted.Owner.DSN, testdb.Configured(*config())), test.models...)
+			changes := result.Changes
 			require.NoError(t, err)
 			require.Empty(t, changes, "Migrate after the script")
 

@@ -32,7 +32,7 @@ func AskCanonical(ctx context.Context, conn gorm.ConnPool, c policy.Config, colu
 		fmt.Sprintf("CREATE TEMPORARY TABLE %s (%s %s)", sqltext.Ident(canonicalTable), sqltext.Ident(c.Column), columnType),
 		c.SetDefault(table, columnType),
 	}
-	for _, name := range c.Names() {
+	for _, name := range append(c.Names(), policy.Lookup) {
 		statements = append(statements, c.Create(name, table, columnType))
 	}
 	for _, sql := range statements {

@@ -13,7 +13,7 @@ import (
 )
 
 // tablesQuery describes the tables named in $1 as JSON documents, NULL for a table that does not exist; $2 is the tenant
-// column, $3 the roles that matter. A name in $1 is resolved like one in a statement: quotes and search_path count.
+// column, $3 the roles that matter, $4 the lookup role. A name in $1 is resolved like one in a statement: quotes and search_path count.
 var tablesQuery = `
 SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 	'schema',   n.nspname,
@@ -39,6 +39,11 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		SELECT json_object_agg(role, privileges)
 		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges
 			FROM aclexplode(c.relacl) WHERE grantee <> 0 GROUP BY grantee) g),
+	'lookups',  (
+		SELECT json_agg(DISTINCT a.attname)
+		FROM pg_attribute a, aclexplode(a.attacl) e
+		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND e.privilege_type = 'SELECT'
+			AND pg_get_userbyid(e.grantee) = $4),
 	'usable',   (
 		SELECT json_agg(rolname) FROM pg_roles
 		WHERE rolname = ANY ($3::text[]) AND has_schema_privilege(oid, n.oid, 'USAGE')),
@@ -59,6 +64,11 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		FROM pg_index, unnest(indkey) WITH ORDINALITY k (attnum, position)
 		JOIN pg_attribute a USING (attnum)
 		WHERE indrelid = c.oid AND indisprimary AND attrelid = c.oid AND position <= indnkeyatts),
+	'primarytype', (
+		SELECT format_type(atttypid, NULL)
+		FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+		WHERE indrelid = c.oid AND indisprimary AND indnkeyatts = 1),
+	'primaryname', (SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p'),
 	'uniques', (
 		SELECT json_agg(json_build_object('name', ix.relname,
 			'columns',    (
@@ -67,8 +77,14 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 				LEFT JOIN pg_attribute a ON attrelid = c.oid AND a.attnum = k.attnum
 				WHERE position <= indnkeyatts),
 			'constraint', EXISTS (SELECT FROM pg_constraint WHERE conindid = ix.oid AND contype IN ('p', 'u', 'x')),
+			'primary',    indisprimary,
+			'method',     am.amname,
+			'definition', coalesce(
+				(SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conindid = ix.oid AND conrelid = c.oid AND contype = 'u'),
+				substr(pg_get_indexdef(ix.oid), 1 + length(format('CREATE UNIQUE INDEX %I ON %s%I.%I USING %I (',
+					ix.relname, CASE ix.relkind WHEN 'I' THEN 'ONLY ' END, n.nspname, c.relname, am.amname)))),
 			'whole',      indisvalid AND indimmediate AND indpred IS NULL AND indexprs IS NULL) ORDER BY ix.relname)
-		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid
+		FROM pg_index JOIN pg_class ix ON ix.oid = indexrelid JOIN pg_am am ON am.oid = ix.relam
 		WHERE indrelid = c.oid AND indisunique),
 	-- An index that is being made is not valid either.
 	'indexes', (
@@ -85,6 +101,8 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 				FROM unnest(confkey) WITH ORDINALITY k (attnum, position)
 				JOIN pg_attribute a USING (attnum) WHERE attrelid = confrelid),
 			'ondelete', confdeltype, 'onupdate', confupdtype, 'valid', convalidated,
+			'tenant',   EXISTS (
+				SELECT FROM pg_attribute WHERE attrelid = confrelid AND attname = $2 AND attnum > 0 AND NOT attisdropped),
 			'nulled',   (SELECT json_agg(attname)
 				FROM jsonb_path_query(to_jsonb(con), '$.confdelsetcols[*]') k (attnum) -- from PostgreSQL 15 on
 				JOIN pg_attribute a ON a.attnum::text = k.attnum::text WHERE attrelid = conrelid)))
@@ -103,6 +121,7 @@ func ColumnOf(table, attribute string) string {
 	return strings.NewReplacer("@table", table, "@a", attribute).Replace(`json_build_object(
 	'type',    format_type(@a.atttypid, NULL),
 	'notnull', @a.attnotnull,
+	'loose',   EXISTS (SELECT FROM pg_collation WHERE oid = @a.attcollation AND NOT collisdeterministic),
 	'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = @table AND adnum = @a.attnum),
 	'indexes', (
 		SELECT json_agg((
@@ -120,7 +139,7 @@ func ColumnOf(table, attribute string) string {
 // Inspect reads the named tables from the catalog, in their order.
 func Inspect(ctx context.Context, conn gorm.ConnPool, c policy.Config, names []string) ([]Relation, error) {
 	relations := make([]Relation, 0, len(names))
-	rows, err := conn.QueryContext(ctx, tablesQuery, names, c.Column, c.Roles())
+	rows, err := conn.QueryContext(ctx, tablesQuery, names, c.Column, c.Roles(), c.LookupRole)
 	if err != nil {
 		return nil, err
 	}

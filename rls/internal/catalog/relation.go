@@ -9,10 +9,13 @@ type Relation struct {
 	Column               *Column             // the tenant column, nil if there is none
 	Policies             map[string]Policy   // those of our names
 	Grants               map[string][]string // role to the privileges granted to it directly
+	Lookups              []string            // the columns that LookupRole may read, granted to it one by one
 	Usable               []string            // those of the roles asked about that may use the schema
 	Sequences            []Sequence          // those the table's columns own
 	Partitioned          bool
 	Primary              []string        // the columns of the primary key
+	PrimaryName          string          // of its constraint
+	PrimaryType          string          // of its column, if it has one
 	Uniques              []UniqueIndex   // all that is unique, the primary key too
 	Indexes              map[string]bool // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
 	ForeignKeys          map[string]ForeignKey
@@ -25,6 +28,7 @@ type Column struct {
 	NotNull bool
 	Default string     // as PostgreSQL writes it, empty if there is none
 	Indexes [][]string // the columns of each valid, complete B-tree that leads with it; "" is an expression
+	Loose   bool       // its collation takes texts of different bytes for equal
 	Kept    bool       `json:"-"` // its type, if it is there already, whatever the model says
 }
 
@@ -43,6 +47,9 @@ type UniqueIndex struct {
 	Columns    []string // "" is an expression
 	Constraint bool     // the index belongs to a constraint of the same name
 	Whole      bool     // foreign keys can refer to it: neither partial, nor of expressions, nor deferrable
+	Primary    bool
+	Method     string // such as btree
+	Definition string // of the constraint, or of the index from its first column on, as PostgreSQL writes it
 }
 
 // ForeignKey is a foreign key constraint. Actions are letters, see pg_constraint.confdeltype.
@@ -52,6 +59,7 @@ type ForeignKey struct {
 	OnDelete, OnUpdate string
 	Nulled             []string // the columns that ON DELETE SET NULL is about, empty for all
 	Valid              bool
+	Tenant             bool // the other table has the tenant column
 }
 
 // Sequence feeds a column of its table.

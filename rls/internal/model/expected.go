@@ -32,6 +32,9 @@ func (m Migrator) relation(stmt *gorm.Statement) catalog.Relation {
 		r.Schema = identifier(stmt, before)
 	}
 	r.Primary = identifiers(stmt, s.PrimaryFields)
+	if len(s.PrimaryFields) == 1 {
+		r.PrimaryType = canonicalType(m.DataTypeOf(s.PrimaryFields[0]))
+	}
 	if len(r.Primary) > 0 {
 		r.Uniques = append(r.Uniques, catalog.UniqueIndex{Columns: r.Primary, Constraint: true, Whole: true})
 	}

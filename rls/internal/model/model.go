@@ -2,10 +2,8 @@
 package model
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -30,12 +28,16 @@ type Set struct {
 
 // Table is a table that models ask for.
 type Table struct {
-	Name       string   // quoted as GORM quotes it in statements
-	Index      string   // what GORM would call an index of the tenant column
-	Tenant     bool     // a model has the tenant column and is not shared
-	Shared     bool     // a model says TenantShared
+	Name       string // quoted as GORM quotes it in statements
+	Index      string // what GORM would call an index of the tenant column
+	Tenant     bool   // a model has the tenant column and is not shared
+	Sharing    policy.Sharing
+	OwnColumn  string   // of a SharedOwn table: whose a row is, the tenant column or the primary key
 	Sides      []string // of a join table: the names of the tenant tables it joins
+	Parents    []Parent // of a child table: the tenant tables it refers to
 	ColumnType string   // of the tenant column, as GORM would make it; empty if the models have none
+	Primary    []string // the columns of the primary key
+	Named      bool     // a model has a field for the tenant column
 
 	Uniques    []Unique
 	References []Reference
@@ -44,11 +46,11 @@ type Table struct {
 // IsTenant reports whether the rows of the table belong to tenants. A tenant column that only the table has counts as well:
 // to grant access to its rows without a policy would be a leak.
 func (t Table) IsTenant(live catalog.Relation) bool {
-	return t.Asked() || live.Column != nil && !t.Shared
+	return t.Asked() || live.Column != nil && t.Sharing == policy.NotShared
 }
 
 // Asked reports whether the models make it a tenant table.
-func (t Table) Asked() bool { return t.Tenant || len(t.Sides) > 0 }
+func (t Table) Asked() bool { return t.Tenant || len(t.Sides) > 0 || len(t.Parents) > 0 }
 
 // parsed is a model with what GORM knows of it.
 type parsed struct {
@@ -91,13 +93,12 @@ func Parse(db *gorm.DB, column string, models []any) (*Set, error) {
 	if err := s.parse(m); err != nil {
 		return nil, err
 	}
-	tables := s.tables(m)
-	for _, model := range s.models {
-		for _, relationship := range model.Schema.Relationships.Relations {
-			if err := s.join(m, tables, relationship); err != nil {
-				return nil, err
-			}
-		}
+	tables, err := s.tables(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.adopt(m, tables); err != nil {
+		return nil, err
 	}
 	s.constraints(m, tables)
 	return s, nil
@@ -138,48 +139,44 @@ func parse(m Migrator, value any) (model parsed, err error) {
 }
 
 // tables finds the tables of the models, and returns them by name.
-func (s *Set) tables(m Migrator) map[string]*Table {
+func (s *Set) tables(m Migrator) (map[string]*Table, error) {
 	byName := map[string]*Table{}
 	for _, model := range s.models {
+		if err := policy.ValidateSharing(model.Schema); err != nil {
+			return nil, err
+		}
 		t := byName[model.name]
 		if t == nil {
 			t = &Table{Name: model.name, Index: m.DB.NamingStrategy.IndexName(model.Schema.Table, s.column)}
 			byName[model.name], s.Tables = t, append(s.Tables, t)
 		}
 		t.Tenant = t.Tenant || s.isTenant(model.Schema)
-		t.Shared = t.Shared || policy.IsShared(model.Schema)
+		t.Primary = identifiers(model.Statement, model.Schema.PrimaryFields)
+		if t.Sharing == policy.NotShared {
+			t.Sharing = policy.SharingOf(model.Schema)
+		}
 		if field := model.Schema.FieldsByDBName[s.column]; field != nil {
-			t.ColumnType = m.DataTypeOf(field)
+			t.ColumnType, t.Named = m.DataTypeOf(field), true
+		}
+		if t.Sharing == policy.SharedOwn {
+			if err := t.own(s.column); err != nil {
+				return nil, fmt.Errorf("model %s: %w", model.Schema.Name, err)
+			}
 		}
 	}
-	return byName
+	return byName, nil
 }
 
-// join notes on the join table of a relationship which tenant tables it joins.
-func (s *Set) join(m Migrator, tables map[string]*Table, r *schema.Relationship) error {
-	if r.JoinTable == nil || policy.IsShared(r.JoinTable) {
-		return nil
-	}
-	join, err := parse(m, reflect.New(r.JoinTable.ModelType).Interface())
-	if err != nil {
-		return err
-	}
-	table := tables[join.name]
-	if table == nil {
-		return nil // GORM was told to ignore relationships
-	}
-	for _, side := range []*schema.Schema{r.Schema, r.FieldSchema} {
-		if !s.isTenant(side) {
-			continue
-		}
-		model, err := parse(m, reflect.New(side.ModelType).Interface())
-		if err != nil {
-			return err
-		}
-		table.Sides = append(table.Sides, model.name)
-		if joined := tables[model.name]; joined != nil {
-			table.ColumnType = cmp.Or(table.ColumnType, joined.ColumnType)
-		}
+// own finds the column that says whose a row is.
+func (t *Table) own(column string) error {
+	switch {
+	case t.Named:
+		t.OwnColumn = column
+	case len(t.Primary) == 1:
+		t.OwnColumn = t.Primary[0]
+	default:
+		return fmt.Errorf("it has TenantOwnRows, but neither the column %s nor a primary key of one column, so that no column says "+
+			"whose a row is: add the column", column)
 	}
 	return nil
 }
@@ -187,4 +184,21 @@ func (s *Set) join(m Migrator, tables map[string]*Table, r *schema.Relationship)
 // isTenant reports whether the model is a tenant's.
 func (s *Set) isTenant(model *schema.Schema) bool {
 	return model.FieldsByDBName[s.column] != nil && !policy.IsShared(model)
+}
+
+// TableOf returns the name of a model's table, which must be among those of the set and have the columns.
+func (s *Set) TableOf(db *gorm.DB, value any, columns []string) (string, error) {
+	m, err := parse(s.Migrator(db), value)
+	if err != nil || m.Schema == nil {
+		return "", fmt.Errorf("model %T has no table: pass a pointer to a struct with at least one column", value)
+	}
+	if !slices.ContainsFunc(s.Tables, func(t *Table) bool { return t.Name == m.name }) {
+		return "", fmt.Errorf("model %T is not among those that are migrated", value)
+	}
+	for _, column := range columns {
+		if m.Schema.FieldsByDBName[column] == nil {
+			return "", fmt.Errorf("model %T has no column %q", value, column)
+		}
+	}
+	return m.name, nil
 }

@@ -3,7 +3,9 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
@@ -13,13 +15,21 @@ import (
 type resolved struct {
 	model.Reference
 	key    *tenantKey         // nil unless it must tell tenants apart
+	weaker string             // what the model asked for and cannot have, of a reference to a table without policies
 	live   catalog.ForeignKey // of the same name, as it is in the database
 	exists bool
 }
 
 // done reports whether nothing is left to do.
 func (r resolved) done() bool {
-	return r.exists && (r.key == nil || r.key.is(r.live) && r.live.Valid)
+	switch {
+	case !r.exists:
+		return false
+	case r.key != nil:
+		return r.key.is(r.live) && r.live.Valid
+	default:
+		return r.weaker == "" || r.live.OnDelete == catalog.ActionCode(r.OnDelete) && r.live.OnUpdate == catalog.ActionCode(r.OnUpdate)
+	}
 }
 
 // resolve finds out what the references of the tables need, and notes it in them.
@@ -30,6 +40,10 @@ func (p Planner) resolve(tables []Table) {
 	}
 	for n := range tables {
 		t := &tables[n]
+		t.parents = slices.Clone(t.parents)
+		for i := range t.parents {
+			t.parents[i].to = byName[t.parents[i].to.name]
+		}
 		for _, wanted := range t.references {
 			r := resolved{Reference: wanted}
 			r.live, r.exists = t.ForeignKeys[wanted.Name]
@@ -40,7 +54,15 @@ func (p Planner) resolve(tables []Table) {
 					t.checked, key.to.checked = true, true
 				}
 			}
+			if r.key == nil {
+				p.weaken(&r, t, byName[wanted.Parent])
+			}
 			t.resolved = append(t.resolved, r)
+		}
+		if t.Column == nil || !t.Column.NotNull {
+			for _, parent := range t.parents {
+				t.checked, parent.to.checked = true, true // to give the rows their tenants
+			}
 		}
 	}
 	for n := range tables {
@@ -48,6 +70,40 @@ func (p Planner) resolve(tables []Table) {
 			tables[n].checked = whole.checked
 		}
 	}
+}
+
+// weaken takes the actions from a reference of a tenant table to one without policies. PostgreSQL carries them out without regard to
+// policies, so that a tenant that deletes a shared row, or changes its key, would delete or change the rows of all. The table of
+// tenants has a policy on the key that is referred to: there a tenant reaches its own rows.
+func (p Planner) weaken(r *resolved, t, to *Table) {
+	if to == nil || t.isolated == nil || to.isTenant() || p.refersToOwnKey(r.Reference, t, to) {
+		return
+	}
+	acts := func(action string) bool { return action == "CASCADE" || strings.HasPrefix(action, "SET ") }
+	var weaker []string
+	if acts(r.OnDelete) {
+		weaker = append(weaker, "ON DELETE "+r.OnDelete)
+		r.OnDelete = "NO ACTION"
+	}
+	if acts(r.OnUpdate) {
+		weaker = append(weaker, "ON UPDATE "+r.OnUpdate)
+		r.OnUpdate = "NO ACTION"
+	}
+	r.weaker = strings.Join(weaker, " and ")
+}
+
+// refersToOwnKey reports whether the reference pairs the column by which the tenants of t are told apart with that of the table it
+// refers to.
+func (p Planner) refersToOwnKey(r model.Reference, t, to *Table) bool {
+	if to.sharing != policy.SharedOwn || !t.isTenant() {
+		return false
+	}
+	for n := range r.Keys {
+		if r.Keys[n] == to.ownColumn && r.Columns[n] == p.Column {
+			return true
+		}
+	}
+	return false
 }
 
 // fills reports whether the rows of a table may have to be given their tenants.
@@ -68,7 +124,7 @@ func (p Planner) planOutdated(c *collector, t *Table) {
 		t.Forced = false
 	}
 	for _, r := range t.resolved {
-		if r.key != nil && r.exists && !r.key.is(r.live) {
+		if r.exists && (r.key != nil && !r.key.is(r.live) || r.key == nil && !r.done()) {
 			c.add("drop foreign key "+r.Name+", which ignores tenants",
 				fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", t.Quoted(), sqltext.Ident(r.Name)))
 		}
@@ -81,7 +137,11 @@ func (p Planner) planMissing(c *collector, t *Table) {
 		switch {
 		case r.done():
 		case r.key == nil:
-			c.add("add foreign key "+r.Name, "ALTER TABLE "+t.Quoted()+" ADD "+constraint(r.Reference, r.Parent, nil)).
+			what := "add foreign key " + r.Name
+			if r.weaker != "" {
+				what += " (" + r.weaker + ", which would reach the rows of all tenants, becomes NO ACTION)"
+			}
+			c.add(what, "ALTER TABLE "+t.Quoted()+" ADD "+constraint(r.Reference, r.Parent, nil)).
 				unless(hasConstraint(*t, r.Name))
 		default:
 			r.plan(c, *t)

@@ -4,6 +4,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
@@ -14,7 +15,9 @@ import (
 // Planner compares tables as they are with what they should be.
 type Planner struct {
 	policy.Config
-	Backfills bool // rows can be given their tenants
+	Backfills    bool                // rows can be given their tenants
+	WidenUniques bool                // what is unique without a tag becomes so within each tenant
+	Lookups      map[string][]string // the columns that LookupRole reads, by the name of the table as in statements
 }
 
 // Table is a table as it is, and what it should be.
@@ -22,9 +25,16 @@ type Table struct {
 	catalog.Relation
 	Fresh bool // it has no rows
 
+	asked      *model.Table       // what the models ask for; nil for a part of another table
 	name       string             // what the models call it, quoted as GORM quotes it in statements
 	whole      string             // the name of the table this one is a part of, if any
-	isolated   *catalog.Canonical // nil for a table that tenants share
+	isolated   *catalog.Canonical // nil for a table without policies
+	sharing    policy.Sharing     // a table that tenants share in one way or another
+	ownColumn  string             // of a SharedOwn table: whose a row is
+	parents    []parent           // of a child table
+	depth      int                // of a child table: how many steps to a table of a model with the tenant column
+	lookups    []string           // the columns that LookupRole may read
+	primary    []string           // the primary key of the model
 	index      string             // the name for an index of the tenant column
 	uniques    []model.Unique     // what tags of the models ask for
 	references []model.Reference  // what relations of the models ask for
@@ -38,13 +48,19 @@ type Table struct {
 func (p Planner) Plan(tables []Table) []Change {
 	tables = slices.Clone(tables)
 	p.resolve(tables)
+	ordered := byDepth(tables)
 	c := collector{planned: map[string]*Change{}}
 	for number, do := range []func(*collector, *Table){
 		stepOutdated: p.planOutdated,
 		stepKeys: func(c *collector, t *Table) {
-			if t.isolated != nil && t.whole == "" {
+			switch {
+			case t.whole != "":
+			case t.isTenant():
 				p.planColumn(c, *t)
+				p.planPrimary(c, *t)
 				p.planUniques(c, *t)
+			case t.sharing == policy.SharedOwn && t.ownColumn == p.Column && t.Column != nil && len(t.Column.Indexes) == 0:
+				planIndex(c, *t, "index "+p.Column, createIndex, t.index, []string{p.Column})
 			}
 		},
 		stepReferences: p.planMissing,
@@ -54,20 +70,48 @@ func (p Planner) Plan(tables []Table) []Change {
 			}
 			for _, role := range p.Roles() {
 				if t.whole == "" {
-					p.planGrants(c, t.Relation, role)
+					p.planGrants(c, *t, role)
 				} else { // what is granted on the whole will do
-					onTables, _ := p.Privileges(role)
+					onTables, _ := p.Privileges(role, t.sharing)
 					c.revoke("", "TABLE "+t.Quoted(), role, t.Grants[role], onTables)
 				}
 			}
 		},
 	} {
-		for n := range tables {
-			c.table, c.step = tables[n].String(), step(number)
-			do(&c, &tables[n])
+		for _, t := range ordered {
+			c.table, c.step = t.String(), step(number)
+			do(&c, t)
 		}
 	}
 	return c.list()
+}
+
+// isTenant reports whether the table is a tenant table.
+func (t *Table) isTenant() bool { return t.isolated != nil && t.sharing == policy.NotShared }
+
+// columnOf returns the column that says whose a row is.
+func (p Planner) columnOf(t *Table) string {
+	if t.sharing == policy.SharedOwn {
+		return t.ownColumn
+	}
+	return p.Column
+}
+
+// wants reports whether the table should have the policy.
+func (p Planner) wants(t *Table, name string) bool {
+	if name == policy.Lookup {
+		return t.sharing == policy.SharedOwn && (p.LookupRole == "" || len(t.lookups) > 0) || t.isTenant() && len(t.lookups) > 0
+	}
+	_, wanted := t.isolated.Policies[name]
+	return wanted
+}
+
+// isolates reports whether the policies of the table are made now.
+func (p Planner) isolates(t *Table) bool {
+	return t.isolated != nil && slices.ContainsFunc(policy.Names, func(name string) bool {
+		_, exists := t.Policies[name]
+		return p.wants(t, name) && !exists
+	})
 }
 
 // planColumn ensures that every row has a tenant. The column is added without its default, which would give the rows
@@ -86,6 +130,7 @@ func (p Planner) planColumn(c *collector, t Table) {
 		change.AddsColumn, change.Early, change.Apart = true, t.early(sql), sql+";\n"
 	}
 	if !live.NotNull {
+		p.planFill(c, t)
 		c.add("require "+p.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL").Fill = t.Quoted()
 	}
 	if live.Default != t.isolated.Default {
@@ -97,7 +142,7 @@ func (p Planner) planColumn(c *collector, t Table) {
 func (p Planner) planPolicies(c *collector, t Table) {
 	for _, name := range policy.Names {
 		live, exists := t.Policies[name]
-		want, wanted := t.isolated.Policies[name]
+		want, wanted := t.isolated.Policies[name], p.wants(&t, name)
 		if exists && wanted && live == want {
 			continue
 		}
@@ -106,7 +151,7 @@ func (p Planner) planPolicies(c *collector, t Table) {
 			c.add("drop outdated policy "+name, drop)
 		}
 		if wanted {
-			c.add("create policy "+name, p.Create(name, t.Quoted(), t.isolated.ColumnType)).
+			c.add("create policy "+name, p.On(p.columnOf(&t)).Create(name, t.Quoted(), t.isolated.ColumnType)).
 				before = drop
 		}
 	}
@@ -119,17 +164,51 @@ func (p Planner) planPolicies(c *collector, t Table) {
 }
 
 // planGrants lets the role read and write the table's rows, or only read them, and nothing more: TRUNCATE ignores policies,
-// REFERENCES and TRIGGER let a role see rows by other ways.
-func (p Planner) planGrants(c *collector, r catalog.Relation, role string) {
-	if role == r.Owner {
+// REFERENCES and TRIGGER let a role see rows by other ways. What was revoked by hand stays revoked: a role that has some
+// privilege is granted no other, unless policies are made now, or the model says that all tenants write.
+func (p Planner) planGrants(c *collector, t Table, role string) {
+	if role == t.Owner {
 		return
 	}
-	if !slices.Contains(r.Usable, role) {
-		c.add("grant USAGE on schema "+r.Schema+" to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", sqltext.Ident(r.Schema), sqltext.Ident(role)))
+	onTables, onSequences := p.Privileges(role, t.sharing)
+	looksUp := role == p.LookupRole && len(t.lookups) > 0
+	if (len(onTables) > 0 || looksUp) && !slices.Contains(t.Usable, role) {
+		c.add("grant USAGE on schema "+t.Schema+" to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", sqltext.Ident(t.Schema), sqltext.Ident(role)))
 	}
-	onTables, onSequences := p.Privileges(role)
-	c.grant("", "TABLE "+r.Quoted(), role, r.Grants[role], onTables)
-	for _, s := range r.Sequences {
-		c.grant(" on "+s.Name, "SEQUENCE "+catalog.Relation{Schema: s.Schema, Table: s.Name}.Quoted(), role, s.Grants[role], onSequences)
+	table, has := "TABLE "+t.Quoted(), t.Grants[role]
+	if len(has) > 0 && !t.Fresh && !p.isolates(&t) && t.sharing != policy.SharedWrite {
+		c.revoke("", table, role, has, onTables)
+	} else {
+		c.grant("", table, role, has, onTables)
 	}
+	if role == p.LookupRole { // after that, because a REVOKE on the table takes the columns along
+		p.planLookups(c, t)
+	}
+	keeps := len(has) > 0 && !slices.Contains(has, "INSERT") // who does not insert needs no sequence
+	for _, s := range t.Sequences {
+		object := "SEQUENCE " + catalog.Relation{Schema: s.Schema, Table: s.Name}.Quoted()
+		if !t.Fresh && (keeps || len(s.Grants[role]) > 0) {
+			c.revoke(" on "+s.Name, object, role, s.Grants[role], onSequences)
+		} else {
+			c.grant(" on "+s.Name, object, role, s.Grants[role], onSequences)
+		}
+	}
+}
+
+// planLookups lets the lookup role read the columns that are named, and no others.
+func (p Planner) planLookups(c *collector, t Table) {
+	role := sqltext.Ident(p.LookupRole)
+	if missing := missing(t.lookups, t.Lookups); len(missing) > 0 {
+		c.add("let "+p.LookupRole+" look up "+strings.Join(missing, ", "),
+			fmt.Sprintf("GRANT SELECT (%s) ON TABLE %s TO %s", sqltext.Idents(missing), t.Quoted(), role))
+	}
+	if excess := missing(t.Lookups, t.lookups); len(excess) > 0 {
+		c.add("let "+p.LookupRole+" look up "+strings.Join(excess, ", ")+" no longer",
+			fmt.Sprintf("REVOKE SELECT (%s) ON TABLE %s FROM %s", sqltext.Idents(excess), t.Quoted(), role))
+	}
+}
+
+// missing returns those of the wanted that are not there.
+func missing(wanted, there []string) []string {
+	return slices.DeleteFunc(slices.Clone(wanted), func(w string) bool { return slices.Contains(there, w) })
 }

@@ -3,16 +3,18 @@ package plan
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 )
 
-// Known are what PostgreSQL has said of types of tenant columns.
-type Known map[string]*catalog.Canonical
+// Known are what PostgreSQL has said of columns and their types.
+type Known map[[2]string]*catalog.Canonical
 
 // Survey compares the catalog with what the models need, and returns what is left to do. What is not known yet it asks of
 // PostgreSQL.
@@ -21,13 +23,14 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, set *model.Set,
 	if err != nil {
 		return nil, err
 	}
-	tables, err := p.tables(set.Tables, relations, func(columnType string) (*catalog.Canonical, error) {
-		if known[columnType] == nil {
-			if known[columnType], err = catalog.AskCanonical(ctx, conn, p.Config, columnType); err != nil {
+	tables, err := p.tables(set.Tables, relations, func(column, columnType string) (*catalog.Canonical, error) {
+		key := [2]string{column, columnType}
+		if known[key] == nil {
+			if known[key], err = catalog.AskCanonical(ctx, conn, p.On(column), columnType); err != nil {
 				return nil, err
 			}
 		}
-		return known[columnType], nil
+		return known[key], nil
 	})
 	if err != nil {
 		return nil, err
@@ -66,7 +69,7 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 			relations[n] = is
 		}
 	}
-	tables, err := p.tables(set.Tables, relations, func(columnType string) (*catalog.Canonical, error) {
+	tables, err := p.tables(set.Tables, relations, func(_, columnType string) (*catalog.Canonical, error) {
 		return &catalog.Canonical{ColumnType: columnType}, nil
 	})
 	for n := range tables {
@@ -80,83 +83,136 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 func (p Planner) Expect(m model.Migrator, set *model.Set) ([]Table, error) {
 	relations := m.Relations()
 	for n := range relations {
-		r := &relations[n]
-		r.Grants = p.excess(
-			[]string{"REFERENCES", "TRIGGER", "TRUNCATE"},
-			[]string{"REFERENCES", "TRIGGER", "TRUNCATE", "INSERT", "UPDATE", "DELETE"})
-		for s := range r.Sequences {
-			r.Sequences[s].Grants = p.excess([]string{"UPDATE"}, []string{"USAGE", "SELECT", "UPDATE"})
-		}
-		if r.Schema == "" {
-			r.Usable = p.Roles()
+		if relations[n].Schema == "" {
+			relations[n].Usable = p.Roles()
 		}
 	}
 	policies := map[string]catalog.Policy{}
 	for _, name := range p.Names() {
 		policies[name] = catalog.Policy{}
 	}
-	tables, err := p.tables(set.Tables, relations, func(columnType string) (*catalog.Canonical, error) {
+	tables, err := p.tables(set.Tables, relations, func(column, columnType string) (*catalog.Canonical, error) {
 		return &catalog.Canonical{ColumnType: columnType, Default: p.Current(columnType), Policies: policies}, nil
 	})
 	for n := range tables {
-		tables[n].Fresh = true
+		t := &tables[n]
+		t.Fresh = true
+		onTables, onSequences := p.excess(t.sharing)
+		t.Grants = onTables
+		for i := range t.Sequences {
+			t.Sequences[i].Grants = onSequences
+		}
 	}
 	return tables, err
 }
 
-// excess returns grants of what the roles should not have: the others, and the read-only role.
-func (p Planner) excess(others, reader []string) map[string][]string {
-	grants := map[string][]string{}
+// excess returns grants of what the roles should not have on a table of the kind. Where none is granted anything on sequences, none
+// is taken away: a REVOKE alone would be seen in the catalog.
+func (p Planner) excess(kind policy.Sharing) (onTables, onSequences map[string][]string) {
+	onTables, onSequences = map[string][]string{}, map[string][]string{}
+	granted := slices.ContainsFunc(p.Roles(), func(role string) bool {
+		_, sequences := p.Privileges(role, kind)
+		return len(sequences) > 0
+	})
 	for _, role := range p.Roles() {
-		if grants[role] = others; role == p.ReadOnlyRole {
-			grants[role] = reader
+		tables, sequences := p.Privileges(role, kind)
+		onTables[role] = missing([]string{"REFERENCES", "TRIGGER", "TRUNCATE", "SELECT", "INSERT", "UPDATE", "DELETE"}, tables)
+		if !granted {
+			continue
 		}
+		onSequences[role] = missing([]string{"USAGE", "SELECT", "UPDATE"}, sequences)
 	}
-	return grants
+	return onTables, onSequences
 }
 
 // tables puts together what the models' tables are and what they should be. The relations are in the order of the tables.
-func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, canonical func(columnType string) (*catalog.Canonical, error)) ([]Table, error) {
-	byName := make(map[string]catalog.Relation, len(asked))
-	for n, t := range asked {
-		byName[t.Name] = relations[n]
-	}
+func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, canonical func(column, columnType string) (*catalog.Canonical, error)) ([]Table, error) {
 	tables := make([]Table, len(asked))
+	byName := make(map[string]*Table, len(asked))
+	byTable := make(map[string]string, len(asked))
 	for n, t := range asked {
 		live := relations[n]
 		if live.Owner == p.AppRole && p.AppRole != "" {
 			return nil, fmt.Errorf("role %q owns table %s, and an owner can switch isolation off: "+
 				"let the migrating role own it: ALTER TABLE %s OWNER TO …", p.AppRole, live, live.Quoted())
 		}
-		tables[n] = Table{Relation: live, name: t.Name, index: t.Index, uniques: t.Uniques, references: t.References}
-		if !t.IsTenant(live) {
-			continue
+		tables[n] = Table{
+			Relation: live, asked: t, name: t.Name, index: t.Index, uniques: t.Uniques, references: t.References,
+			sharing: t.Sharing, ownColumn: t.OwnColumn, lookups: p.Lookups[t.Name], primary: t.Primary,
 		}
-		columnType, err := p.columnType(t, byName)
-		if err != nil {
-			return nil, err
+		if t.Asked() {
+			tables[n].sharing = policy.NotShared
 		}
-		if tables[n].isolated, err = canonical(columnType); err != nil {
+		byName[t.Name], byTable[live.Quoted()] = &tables[n], t.Name
+	}
+	findParents(tables, byName, byTable)
+	for n := range tables {
+		if err := p.isolate(&tables[n], byName, canonical); err != nil {
 			return nil, err
 		}
 	}
 	return tables, nil
 }
 
-// columnType returns the type of the table's tenant column. A join table that has none yet gets that of the tables it joins.
-func (p Planner) columnType(t *model.Table, relations map[string]catalog.Relation) (string, error) {
-	for _, name := range append([]string{t.Name}, t.Sides...) {
-		live := relations[name]
+// isolate decides how a table is isolated, if it is.
+func (p Planner) isolate(t *Table, byName map[string]*Table, canonical func(column, columnType string) (*catalog.Canonical, error)) (err error) {
+	switch {
+	case t.sharing == policy.SharedOwn:
+		columnType, column := t.PrimaryType, t.ownColumn
+		if column == p.Column && t.Column != nil {
+			columnType = t.Column.Type
+		}
+		if !policy.IsColumnType(columnType) {
+			return fmt.Errorf("column %s of table %s has type %s, which cannot hold a tenant: use one of %q",
+				column, t.Relation, columnType, policy.ColumnTypes)
+		}
+		t.isolated, err = canonical(column, columnType)
+		return err
+	case t.asked.IsTenant(t.Relation) || len(t.parents) > 0:
+		columnType, err := p.columnType(t, byName, map[*Table]bool{})
+		if err == nil {
+			t.isolated, err = canonical(p.Column, columnType)
+		}
+		return err
+	case t.sharing == policy.NotShared:
+		t.sharing = policy.SharedRead
+	}
+	return nil
+}
+
+// columnType returns the type of the table's tenant column. A table that has none yet gets that of its parents, or of the tables it
+// joins.
+func (p Planner) columnType(t *Table, byName map[string]*Table, seen map[*Table]bool) (string, error) {
+	seen[t] = true
+	if t.sharing == policy.SharedOwn && t.ownColumn != p.Column {
+		return t.PrimaryType, nil
+	}
+	if t.Column != nil {
 		switch {
-		case live.Column == nil:
-		case policy.IsColumnType(live.Column.Type):
-			return live.Column.Type, nil
-		default:
+		case !policy.IsColumnType(t.Column.Type):
 			return "", fmt.Errorf("column %s of table %s has type %s, which cannot hold a tenant: use one of %q",
-				p.Column, live, live.Column.Type, policy.ColumnTypes)
+				p.Column, t.Relation, t.Column.Type, policy.ColumnTypes)
+		case t.Column.Loose:
+			return "", fmt.Errorf("column %s of table %s has a collation that takes different texts for equal, so that one tenant would see "+
+				"the rows of another: run ALTER TABLE %s ALTER COLUMN %s TYPE %s COLLATE \"C\"",
+				p.Column, t.Relation, t.Quoted(), sqltext.Ident(p.Column), t.Column.Type)
+		}
+		return t.Column.Type, nil
+	}
+	from := slices.Clone(t.asked.Sides)
+	for _, parent := range t.parents {
+		from = append(from, parent.to.name)
+	}
+	for _, name := range from {
+		to := byName[name]
+		if to == nil || seen[to] {
+			continue
+		}
+		if columnType, err := p.columnType(to, byName, seen); err == nil {
+			return columnType, nil
 		}
 	}
-	return "", fmt.Errorf("table %s has no column %s, and GORM is told not to make it: add it", relations[t.Name], p.Column)
+	return "", fmt.Errorf("table %s has no column %s, and GORM is told not to make it: add it", t.Relation, p.Column)
 }
 
 // withParts returns the tables with the parts of tenant tables after them. A query of the whole is subject to its policies

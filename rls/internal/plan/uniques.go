@@ -7,6 +7,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/model"
 )
 
 const (
@@ -38,6 +39,9 @@ func (p Planner) planUniques(c *collector, t Table) {
 		if u.Suffix == "" {
 			indexes = append(indexes, columns)
 		}
+	}
+	if p.WidenUniques {
+		p.widen(c, t)
 	}
 	for _, columns := range p.keys(t, indexes) {
 		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {
@@ -78,6 +82,25 @@ func (p Planner) planUnique(c *collector, t Table, u unique) bool {
 		change.Apart += Change{SQL: adopt, held: change.held}.script()
 	}
 	return true
+}
+
+// widen makes what is unique without a tag unique within each tenant.
+func (p Planner) widen(c *collector, t Table) {
+	for _, live := range t.Uniques {
+		tagged := slices.ContainsFunc(t.uniques, func(u model.Unique) bool { return u.Name == live.Name || (unique{u}).prepared() == live.Name })
+		if live.Primary || tagged || slices.Contains(live.Columns, p.Column) || t.Indexes[live.Name] || t.Fresh {
+			continue
+		}
+		what := fmt.Sprintf("make %s unique within a tenant", live.Name)
+		name, column := sqltext.Ident(live.Name), sqltext.Ident(p.Column)
+		if live.Constraint {
+			head, columns, _ := strings.Cut(live.Definition, "(")
+			c.add(what, fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %[2]s %s(%s, %s", t.Quoted(), name, head, column, columns))
+			continue
+		}
+		c.add("drop "+live.Name+", unique among tenants", "DROP INDEX "+t.Sibling(live.Name))
+		c.add(what, fmt.Sprintf("%s %s ON %s USING %s (%s, %s", createUnique, name, t.Quoted(), sqltext.Ident(live.Method), column, live.Definition))
+	}
 }
 
 // dropUnique drops what is unique among all tenants.

@@ -59,7 +59,8 @@ func (d *Database) Config() tenancy.Config {
 // Migrate migrates as the owner, and returns the changes.
 func (d *Database) Migrate(t testing.TB, isolation rls.Isolation, models ...any) []rls.Change {
 	t.Helper()
-	changes, err := isolation.Migrate(t.Context(), d.OwnerDB, models...)
+	result, err := isolation.Migrate(t.Context(), d.OwnerDB, models...)
+	changes := result.Changes
 	require.NoError(t, err)
 	return changes
 }

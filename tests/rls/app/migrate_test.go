@@ -22,7 +22,8 @@ const catalog = `
 func TestSecondMigrationChangesNothing(t *testing.T) {
 	d := newDatabase(t)
 	before := d.rows(t, catalog)
-	changes, err := d.isolation().Migrate(t.Context(), d.owner, models...)
+	result, err := d.isolation().Migrate(t.Context(), d.owner, models...)
+	changes := result.Changes
 	require.NoError(t, err)
 	require.Empty(t, changes)
 	require.Equal(t, before, d.rows(t, catalog))
@@ -32,7 +33,7 @@ func TestMigrationLeavesNoHoles(t *testing.T) {
 	d := newDatabase(t)
 	var version int
 	require.NoError(t, d.owner.Raw("SELECT current_setting('server_version_num')::int").Scan(&version).Error)
-	report, err := check.Run(t.Context(), d.owner, d.isolation(), check.Models(models...),
+	report, err := d.isolation().Check(t.Context(), d.owner, check.Models(models...),
 		check.ServerVersion(version/10000*10000+9999)) // its patches are not what this is about
 	require.NoError(t, err)
 	require.NoError(t, report.Err())
@@ -51,7 +52,8 @@ func TestScriptMakesTheSame(t *testing.T) {
 	for range 2 {
 		_, err = conn.PgConn().Exec(t.Context(), up).ReadAll()
 		require.NoError(t, err)
-		changes, err := d.isolation().Migrate(t.Context(), scripted, models...)
+		result, err := d.isolation().Migrate(t.Context(), scripted, models...)
+		changes := result.Changes
 		require.NoError(t, err)
 		require.Empty(t, changes)
 	}

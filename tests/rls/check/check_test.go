@@ -48,7 +48,7 @@ func TestCheckMigratedModels(t *testing.T) {
 		require.NoError(t, err)
 	}
 	d.run(t, d.Owner.DSN, "ALTER ROLE CURRENT_USER RESET search_path")
-	report, err := check.Run(t.Context(), owner, d.isolation(), d.patched(), check.Models(&text{}, &country{}, &membership{}))
+	report, err := d.isolation().Check(t.Context(), owner, d.patched(), check.Models(&text{}, &country{}, &membership{}))
 	require.NoError(t, err)
 	require.Empty(t, found(report))
 	require.Equal(t, 3, report.Tables)
@@ -129,12 +129,12 @@ func TestCheckOddNames(t *testing.T) {
 				schema.Sanitize(), name, column, columnType))
 		}
 		for range 2 { // what is made depends on types, whose fix comes first
-			report, err := check.Run(t.Context(), owner, i, d.patched())
+			report, err := i.Check(t.Context(), owner, d.patched())
 			require.NoError(t, err)
 			require.NotContains(t, strings.Join(found(report), "\n"), "tenant-column-type")
 			d.run(t, d.Owner.DSN, report.SQL())
 		}
-		report, err := check.Run(t.Context(), owner, i, d.patched())
+		report, err := i.Check(t.Context(), owner, d.patched())
 		require.NoError(t, err)
 		require.Empty(t, found(report))
 		require.Equal(t, 6, report.Tables)
@@ -196,17 +196,17 @@ func sorted(report check.Report) bool {
 func TestCheckWithoutAppRole(t *testing.T) {
 	d := cleanDatabase(t)
 	i := rls.Isolation{AdminRole: d.Admin.Role}
-	report, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), i, d.allowances()...)
+	report, err := i.Check(t.Context(), open(t, d.app, &gorm.Config{}), d.allowances()...)
 	require.NoError(t, err)
 	require.Equal(t, d.role, report.Role)
 	require.Empty(t, found(report))
 
-	report, err = check.Run(t.Context(), open(t, d.super, &gorm.Config{}), i, d.allowances()[:2]...)
+	report, err = i.Check(t.Context(), open(t, d.super, &gorm.Config{}), d.allowances()[:2]...)
 	require.NoError(t, err)
 	require.NotEqual(t, d.role, report.Role)
 	require.Contains(t, found(report), "role-superuser: role "+report.Role)
 
-	report, err = check.Run(t.Context(), open(t, d.Owner.DSN, &gorm.Config{}), i, d.allowances()[:2]...)
+	report, err = i.Check(t.Context(), open(t, d.Owner.DSN, &gorm.Config{}), d.allowances()[:2]...)
 	require.NoError(t, err)
 	require.Contains(t, found(report), "role-owns-tables: role "+d.Owner.Role)
 }
@@ -256,7 +256,7 @@ func TestCheckOnEveryConnection(t *testing.T) {
 			}
 			db := test.db(t)
 			for range 2 {
-				report, err := check.Run(ctx, db, d.isolation(), d.allowances()...)
+				report, err := d.isolation().Check(ctx, db, d.allowances()...)
 				require.NoError(t, err)
 				require.Empty(t, found(report))
 			}
@@ -267,7 +267,7 @@ func TestCheckOnEveryConnection(t *testing.T) {
 		require.NoError(t, db.Transaction(func(tx *gorm.DB) error {
 			var before, after string
 			require.NoError(t, tx.Raw("SHOW search_path").Scan(&before).Error)
-			report, err := check.Run(t.Context(), tx, d.isolation(), d.allowances()...)
+			report, err := d.isolation().Check(t.Context(), tx, d.allowances()...)
 			require.NoError(t, err)
 			require.Empty(t, found(report))
 			require.NoError(t, tx.Raw("SHOW search_path").Scan(&after).Error)
@@ -299,7 +299,7 @@ func TestCheckAllow(t *testing.T) {
 		`rls: allowed code "table-not-forced" has no object`:                          check.Allow(check.TableNotForced, "", "why not"),
 		`rls: allowed code "table-not-forced" on public.notes has no reason: say why`: check.Allow(check.TableNotForced, "public.notes", " "),
 	} {
-		_, err := check.Run(t.Context(), db, d.isolation(), opt)
+		_, err := d.isolation().Check(t.Context(), db, opt)
 		require.ErrorContains(t, err, says)
 	}
 }
@@ -310,7 +310,7 @@ func TestCheckSchemas(t *testing.T) {
 	report := d.check(t, check.Schemas("of text", "of uuid"))
 	require.Equal(t, []string{`table-not-enabled: of text.Odd "rows`}, found(report))
 	require.Equal(t, 2, report.Tables)
-	_, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), d.isolation(), check.Schemas("public", "typo"))
+	_, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), check.Schemas("public", "typo"))
 	require.EqualError(t, err, `rls: schema "typo" does not exist`)
 }
 
@@ -320,7 +320,7 @@ func TestCheckModelsOfOtherKinds(t *testing.T) {
 	require.Empty(t, found(report))
 	require.Equal(t, 17, report.Tables)
 
-	_, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), d.isolation(), check.Models("no model"))
+	_, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), check.Models("no model"))
 	require.ErrorContains(t, err, "model string has no table")
 }
 
@@ -366,18 +366,18 @@ func TestCheckNotChecked(t *testing.T) {
 func TestCheckUncheckable(t *testing.T) {
 	d := newDatabase(t)
 	db := open(t, d.app, &gorm.Config{})
-	_, err := check.Run(t.Context(), db, rls.Isolation{AppRole: "nobody"})
+	_, err := rls.Isolation{AppRole: "nobody"}.Check(t.Context(), db)
 	require.EqualError(t, err, `rls: role "nobody" does not exist: AppRole is the role that the application logs in as`)
-	_, err = check.Run(t.Context(), db, rls.Isolation{Setting: "tenant"})
+	_, err = rls.Isolation{Setting: "tenant"}.Check(t.Context(), db)
 	require.ErrorContains(t, err, "is not a name that PostgreSQL accepts")
-	_, err = check.Run(t.Context(), nil, rls.Isolation{})
+	_, err = rls.Isolation{}.Check(t.Context(), nil)
 	require.ErrorContains(t, err, "rls: no database")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
-	_, err = check.Run(ctx, db, rls.Isolation{})
+	_, err = rls.Isolation{}.Check(ctx, db)
 	require.ErrorIs(t, err, context.Canceled)
 
-	report, err := check.Run(t.Context(), db, rls.Isolation{}, d.patched())
+	report, err := rls.Isolation{}.Check(t.Context(), db, d.patched())
 	require.NoError(t, err)
 	require.Zero(t, report.Tables)
 	require.True(t, report.OK())

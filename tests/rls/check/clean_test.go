@@ -5,15 +5,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
-
-	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 func TestCheckCleanDatabase(t *testing.T) {
 	d := cleanDatabase(t)
 	for name, dsn := range map[string]string{"application": d.app, "owner": d.Owner.DSN, "admin": d.Admin.DSN, "superuser": d.super} {
 		t.Run(name, func(t *testing.T) {
-			report, err := check.Run(t.Context(), open(t, dsn, &gorm.Config{}), d.isolation(), d.allowances()...)
+			report, err := d.isolation().Check(t.Context(), open(t, dsn, &gorm.Config{}), d.allowances()...)
 			require.NoError(t, err)
 			require.Empty(t, found(report))
 			require.True(t, report.OK())

@@ -41,7 +41,7 @@ func TestCheckLargeCatalog(t *testing.T) {
 	db := open(t, d.app, &gorm.Config{})
 	for range 3 {
 		start := time.Now()
-		report, err := check.Run(t.Context(), db, d.isolation(), d.patched())
+		report, err := d.isolation().Check(t.Context(), db, d.patched())
 		took := time.Since(start)
 		require.NoError(t, err)
 		require.Equal(t, tables, report.Tables)

@@ -171,7 +171,7 @@ func (d database) allowances() []check.Option {
 // check checks the database as the application.
 func (d database) check(t testing.TB, opts ...check.Option) check.Report {
 	t.Helper()
-	report, err := check.Run(t.Context(), open(t, d.app, &gorm.Config{}), d.isolation(), append([]check.Option{d.patched()}, opts...)...)
+	report, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), append([]check.Option{d.patched()}, opts...)...)
 	require.NoError(t, err)
 	return report
 }

@@ -158,29 +158,24 @@ func madeUp() *results {
 				Time: 3 * cpu, MoreTime: by, Later: interval{2 * float64(i), 1, 20}})
 		}
 	}
-	r.Skew = madeUpSkew()
-	of := breakdown{
-		Packages:  []share{{"the guard", map[string]float64{"tenancy": 5, "OpenDB": 4}}},
-		Functions: []share{{"guard.(*conn).query", map[string]float64{"tenancy": 2, "OpenDB": 2}}, {"gorm.(*DB).Where", map[string]float64{"plain": 3}}},
-	}
-	r.Profiles = []profiled{{Operation: "First", CPU: of, Allocations: of}}
-	return r
-}
-
-func madeUpSkew() *skewResults {
-	r := &skewResults{Machine: machine{OS: "linux/amd64", CPUs: 4, PostgreSQL: "17.5", Load: 3}, Rows: 2_000_000, TenantCount: 100_000,
+	r.Skew = &skewResults{Machine: machine{OS: "linux/amd64", CPUs: 4, PostgreSQL: "17.5", Load: 3}, Rows: 2_000_000, TenantCount: 100_000,
 		Tenants: []skewTenant{{Name: "huge", Rows: 800_000}, {Name: "tiny", Rows: 12}}}
 	for _, n := range skewNetworks {
 		for _, q := range skewQueries[:2] {
-			for i, tenant := range r.Tenants {
+			for i, tenant := range r.Skew.Tenants {
 				c := skewCell{Query: q.name, Network: n.name, Tenant: tenant.Name}
 				for j, v := range n.variants {
 					times := 1 + float64(i+j)/10
 					c.Timings = append(c.Timings, skewTiming{Variant: v.Name, Rounds: 500, Median: 100 * times, Ratio: interval{times, times - 0.02, times + 0.03}})
 				}
-				r.Cells = append(r.Cells, c)
+				r.Skew.Cells = append(r.Skew.Cells, c)
 			}
 		}
 	}
+	of := breakdown{
+		Packages:  []share{{"the guard", map[string]float64{"tenancy": 5, "OpenDB": 4}}},
+		Functions: []share{{"guard.(*conn).query", map[string]float64{"tenancy": 2, "OpenDB": 2}}, {"gorm.(*DB).Where", map[string]float64{"plain": 3}}},
+	}
+	r.Profiles = []profiled{{Operation: "First", CPU: of, Allocations: of}}
 	return r
 }

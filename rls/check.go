@@ -1,0 +1,17 @@
+package rls
+
+import (
+	"context"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls/check"
+)
+
+// Check looks for holes in the isolation of a database, however it was made: see check.Run.
+func (i Isolation) Check(ctx context.Context, db *gorm.DB, opts ...check.Option) (check.Report, error) {
+	return check.Run(ctx, db, check.Config{
+		Setting: i.Setting, Column: i.Column,
+		AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
+	}, opts...)
+}
