@@ -36,7 +36,7 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 	ctx := guard.InTenantRole(db.Statement.Context)
 	isolation := rls.Isolation{
 		Setting: p.config.Setting, Column: p.config.Column, AppRole: p.config.AppRole, AdminRole: p.config.AdminRole,
-		ReadOnlyRole: p.config.ReadOnlyRole,
+		ReadOnlyRole: p.config.ReadOnlyRole, LookupRole: p.config.LookupRole,
 	}
 	report, err := isolation.Check(ctx, db, p.config.CheckOptions...)
 	switch {

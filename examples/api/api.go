@@ -35,7 +35,7 @@ type api struct {
 	cursors  *cursors
 	attempts *limiter
 
-	host     tenanthttp.Resolver // finds the tenant of a request's host name
+	host     tenanthttp.Resolver // looks up the tenant of a request's host name
 	byDomain *tenanthttp.Cache
 }
 
@@ -68,8 +68,8 @@ func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api,
 
 func (a *api) close() error { return demo.Disconnect(a.db) }
 
-// handler serves all routes. A request gets its tenant only if host and token name the same one, and the user of the token
-// is a member now.
+// handler serves all routes. A request gets its tenant only if host name and token, or API key, name the same one, and the user
+// of the token is a member now.
 func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	admins := tenanthttp.Require(isAdmin)
@@ -88,13 +88,15 @@ func (a *api) handler() http.Handler {
 	mux.Handle("GET /overview/n-plus-1", web.Handler(a.overviewSlowly))
 
 	mux.Handle("DELETE /members/{email}", admins(web.Handler(a.removeMember)))
+	mux.Handle("POST /keys", admins(web.Handler(a.addKey)))
+	mux.Handle("DELETE /keys/{id}", admins(web.Handler(a.deleteKey)))
 	mux.Handle("GET /domains", admins(web.Handler(a.listDomains)))
 	mux.Handle("POST /domains", admins(web.Handler(a.claimDomain)))
 	mux.Handle("POST /domains/{name}/verify", admins(web.Handler(a.verifyDomain)))
 	mux.Handle("DELETE /domains/{name}", admins(web.Handler(a.dropDomain)))
 
 	tenants := tenanthttp.Middleware(
-		tenanthttp.CrossCheck(a.host, a.tokens.Claim("tenant")),
+		tenanthttp.CrossCheck(a.host, tenanthttp.FirstOf(a.tenantByKey, a.tokens.Claim("tenant"))),
 		tenanthttp.Authorize(a.isMember),
 		tenanthttp.Skip("POST /login"),
 		tenanthttp.OnTenant(meter.Tenant),
@@ -110,7 +112,7 @@ func (a *api) tenantBySlug(ctx context.Context, slug string) (string, error) {
 
 func (a *api) tenantByDomain(ctx context.Context, name string) (string, error) {
 	var domain Domain
-	err := a.db.WithContext(ctx).Where("name = ?", name).Take(&domain).Error
+	err := a.db.WithContext(ctx).Select("tenant_id").Where("name = ?", name).Take(&domain).Error
 	return domain.TenantID, unknown(err)
 }
 

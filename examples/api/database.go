@@ -39,27 +39,46 @@ func openDatabase(ctx context.Context, database *pgserver.Database, p *passwords
 	}
 	defer func() { _ = demo.Disconnect(owner) }()
 	owner = owner.WithContext(ctx)
-	if err := migrate(ctx, owner, database.App.Role); err != nil {
+	if err := migrate(ctx, owner, database); err != nil {
 		return nil, err
 	}
 	db, err := connect(database.App.DSN)
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Use(tenancy.New(tenancy.Config{})); err != nil {
+	if err := db.Use(tenancy.New(tenancy.Config{LookupRole: database.Lookup.Role})); err != nil {
 		return nil, err
 	}
 	return db, seed(ctx, owner, db, p)
 }
 
-func migrate(ctx context.Context, owner *gorm.DB, app string) error {
-	_, err := rls.Isolation{AppRole: app}.Migrate(ctx, owner,
-		&Tenant{}, &User{}, &Membership{}, &DomainClaim{}, &Domain{}, &Project{}, &Task{})
-	if err != nil {
+// isolation lets the lookup role find the tenant of a request: by subdomain, by domain, by API key, and the memberships of a user.
+// It reads these columns only, for example no hash of a key. Tenants see their own rows only.
+func isolation(database *pgserver.Database) rls.Isolation {
+	return rls.Isolation{
+		AppRole:    database.App.Role,
+		LookupRole: database.Lookup.Role,
+		Lookups: []rls.Lookup{
+			{Model: &Tenant{}, Columns: []string{"id", "slug"}},
+			{Model: &Domain{}, Columns: []string{"name", "tenant_id"}},
+			{Model: &APIKey{}, Columns: []string{"id", "tenant_id"}},
+			{Model: &Membership{}, Columns: []string{"user_id", "tenant_id", "role"}},
+		},
+	}
+}
+
+// models are the models to migrate, in an order that allows foreign keys.
+func models() []any {
+	return []any{&Tenant{}, &User{}, &Membership{}, &DomainClaim{}, &Domain{}, &APIKey{}, &Project{}, &Task{}}
+}
+
+func migrate(ctx context.Context, owner *gorm.DB, database *pgserver.Database) error {
+	if _, err := isolation(database).Migrate(ctx, owner, models()...); err != nil {
 		return err
 	}
+	app := database.App.Role
 	for _, sql := range []string{
-		"REVOKE INSERT, UPDATE, DELETE ON tenants, users FROM " + app,
+		"REVOKE INSERT, UPDATE, DELETE ON tenants FROM " + app,
 		"REVOKE INSERT, UPDATE ON memberships FROM " + app,
 		"REVOKE UPDATE, DELETE ON domains FROM " + app,
 		// A verified domain belongs to the tenant that has claimed it, and is deleted with the claim.
@@ -82,12 +101,25 @@ var members = []struct{ email, slug, role string }{
 	{"zoe@example.com", "globex", "member"},
 }
 
+// ownerAs runs f as the owner, for a tenant: policies bind the owner as well, and the application may not write all tables.
+func ownerAs(owner *gorm.DB, tenant string, f func(tx *gorm.DB) error) error {
+	return owner.Transaction(func(tx *gorm.DB) error {
+		if err := tx.Exec("SELECT set_config('app.tenant_id', ?, true)", tenant).Error; err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
 // seed makes two tenants and their users as the owner, and the projects as each tenant.
 func seed(ctx context.Context, owner, db *gorm.DB, p *passwords.Hasher) error {
 	tenants, users := map[string]string{}, map[string]string{}
 	for _, slug := range []string{"acme", "globex"} {
 		tenant := Tenant{Slug: slug}
-		if err := owner.Create(&tenant).Error; err != nil {
+		if err := owner.Raw("SELECT gen_random_uuid()").Scan(&tenant.ID).Error; err != nil {
+			return err
+		}
+		if err := ownerAs(owner, tenant.ID, func(tx *gorm.DB) error { return tx.Create(&tenant).Error }); err != nil {
 			return err
 		}
 		tenants[slug] = tenant.ID
@@ -109,7 +141,8 @@ func seed(ctx context.Context, owner, db *gorm.DB, p *passwords.Hasher) error {
 			users[m.email] = user.ID
 		}
 		membership := Membership{UserID: users[m.email], TenantID: tenants[m.slug], Role: m.role}
-		if err := owner.Create(&membership).Error; err != nil {
+		err := ownerAs(owner, membership.TenantID, func(tx *gorm.DB) error { return tx.Create(&membership).Error })
+		if err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -82,8 +83,12 @@ func TestDomainOfAnother(t *testing.T) {
 	ctx := tenancy.WithoutTenant(t.Context())
 	globex, err := w.tenantBySlug(ctx, "globex")
 	require.NoError(t, err)
-	require.ErrorContains(t, w.db.WithContext(ctx).Model(&Domain{Name: domain}).Update("tenant_id", globex).Error, "permission denied")
+	require.ErrorIs(t, w.db.WithContext(ctx).Model(&Domain{Name: domain}).Update("tenant_id", globex).Error, tenancy.ErrNoTenant)
 	require.ErrorContains(t, w.db.WithContext(ctx).Delete(&Domain{Name: domain}).Error, "permission denied")
+	for _, ctx := range []context.Context{ctx, tenancy.WithTenant(ctx, globex)} {
+		require.ErrorContains(t, w.db.WithContext(ctx).Exec("UPDATE domains SET tenant_id = ?", globex).Error, "permission denied")
+		require.ErrorContains(t, w.db.WithContext(ctx).Exec("DELETE FROM domains").Error, "permission denied")
+	}
 	err = w.db.WithContext(tenancy.WithTenant(ctx, globex)).Create(&Domain{Name: "a.acme.example", TenantID: globex, ClaimID: 1}).Error
 	require.ErrorContains(t, err, "violates foreign key constraint", "the claim is Ann's")
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
@@ -280,11 +281,19 @@ func TestMembershipRevoked(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.do(t, request{host: "globex.localhost", token: w.eve, path: "/domains"}).status)
 
 	// An admin becomes a member.
-	require.NoError(t, owner.Model(&Membership{}).Where("role = 'admin'").Update("role", "member").Error)
+	tenant, err := w.tenantBySlug(tenancy.WithoutTenant(t.Context()), "acme")
+	require.NoError(t, err)
+	require.NoError(t, ownerAs(owner, tenant, func(tx *gorm.DB) error {
+		return tx.Model(&Membership{}).Where("role = 'admin'").Update("role", "member").Error
+	}))
 	require.Equal(t, http.StatusForbidden, w.do(t, request{token: w.ann, path: "/domains"}).status)
 	require.Equal(t, http.StatusOK, w.do(t, request{token: w.ann, path: "/projects"}).status)
 
-	// A user is deleted.
+	// A user is deleted, after its memberships.
+	require.ErrorContains(t, owner.Where("email = 'ann@acme.example'").Delete(&User{}).Error, "violates foreign key constraint")
+	require.NoError(t, ownerAs(owner, tenant, func(tx *gorm.DB) error {
+		return tx.Where("user_id = (SELECT id FROM users WHERE email = 'ann@acme.example')").Delete(&Membership{}).Error
+	}))
 	require.NoError(t, owner.Where("email = 'ann@acme.example'").Delete(&User{}).Error)
 	require.Equal(t, http.StatusForbidden, w.do(t, request{token: w.ann, path: "/projects"}).status)
 }
@@ -296,6 +305,8 @@ func TestRoutesOfAdminsRefuseOthers(t *testing.T) {
 		{method: "DELETE", path: "/projects/1", header: http.Header{"If-Match": {`"1"`}}},
 		{method: "POST", path: "/projects/1/restore"},
 		{method: "DELETE", path: "/members/ann@acme.example"},
+		{method: "POST", path: "/keys"},
+		{method: "DELETE", path: "/keys/1"},
 		{method: "GET", path: "/domains"},
 		{method: "POST", path: "/domains", body: `{"name":"work.acme.example"}`},
 		{method: "POST", path: "/domains/work.acme.example/verify"},

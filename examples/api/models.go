@@ -6,14 +6,17 @@ import (
 	"gorm.io/gorm"
 )
 
-// Tenant is a customer. The tables of Tenant, User, Membership and Domain are shared, because they are read before a request
-// has a tenant. The application may change the last two only.
+// Tenant is a customer. The tables of Tenant, User, Membership, Domain and APIKey are read before a request has a tenant, by the
+// lookup role: see isolation.
 type Tenant struct {
 	ID   string `gorm:"type:uuid;primaryKey;default:gen_random_uuid()"`
 	Slug string `gorm:"not null;uniqueIndex"` // its subdomain
 }
 
-// User logs in. The same user may work for several tenants.
+// TenantOwnRows says that a tenant sees its own row only.
+func (Tenant) TenantOwnRows() {}
+
+// User logs in. The same user may work for several tenants. The table is shared, and the application only reads it.
 type User struct {
 	ID           string `gorm:"type:uuid;primaryKey;default:gen_random_uuid()"`
 	Email        string `gorm:"not null;uniqueIndex"` // in lower case
@@ -22,14 +25,14 @@ type User struct {
 
 // Membership lets a user act for a tenant.
 type Membership struct {
-	UserID   string  `gorm:"type:uuid;primaryKey"`
-	TenantID string  `gorm:"type:uuid;primaryKey"`
-	Role     string  `gorm:"not null"` // admin, or member
-	User     *User   `gorm:"constraint:OnDelete:CASCADE"`
+	UserID   string `gorm:"type:uuid;primaryKey"`
+	TenantID string `gorm:"type:uuid;primaryKey"`
+	Role     string `gorm:"not null"` // admin, or member
+	User     *User
 	Tenant   *Tenant `gorm:"foreignKey:TenantID"`
 }
 
-// TenantOwnRows says that the table is read before the tenant is known, and that a tenant writes its own rows only.
+// TenantOwnRows says that the table is read before the tenant is known, and that a tenant sees and writes its own rows only.
 func (Membership) TenantOwnRows() {}
 
 // Domain is a domain name that a tenant has shown to be its own. A name can belong to one tenant only. The row is deleted
@@ -40,8 +43,15 @@ type Domain struct {
 	ClaimID  int64  `gorm:"not null"`
 }
 
-// TenantOwnRows says that the table is read before the tenant is known, and that a tenant writes its own rows only.
+// TenantOwnRows says that the table is read before the tenant is known, and that a tenant sees and writes its own rows only.
 func (Domain) TenantOwnRows() {}
+
+// APIKey lets a program act for a tenant. It is sent as the id, a dot and the secret.
+type APIKey struct {
+	ID       int64
+	TenantID string `gorm:"type:uuid;not null"`
+	Hash     []byte `gorm:"not null"` // SHA-256 of the secret
+}
 
 // DomainClaim says that a tenant wants to use a domain name. Any tenant can claim any name: a claim alone has no effect.
 type DomainClaim struct {

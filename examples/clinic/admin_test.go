@@ -19,7 +19,7 @@ import (
 
 func (s site) audit(t *testing.T) (entries []AuditEntry) {
 	t.Helper()
-	require.NoError(t, s.owner.Order("id").Find(&entries).Error)
+	require.NoError(t, s.admin.Order("id").Find(&entries).Error)
 	return entries
 }
 
@@ -104,7 +104,7 @@ func TestAuditRecordsWhatWasSeen(t *testing.T) {
 func TestAuditThatFailsShowsNothing(t *testing.T) {
 	s := newSite(t)
 	c := signedIn(t, s.URL, 0, 1)
-	require.NoError(t, s.owner.Exec("REVOKE INSERT ON audit_entries FROM "+s.database.App.Role).Error)
+	require.NoError(t, s.owner.Exec("REVOKE INSERT ON audit_entries FROM "+s.database.Admin.Role).Error)
 	for _, path := range []string{"/admin", "/stats"} {
 		r := c.get(path)
 		require.Equal(t, http.StatusInternalServerError, r.Status)

@@ -9,20 +9,22 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/meter"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // open connects as the application, with at most conns connections. The plugin isolates the clinics: the rest of this program
 // does nothing for it. It refuses to start if the check finds a hole in the database.
-func open(dsn, adminRole string, conns int) (*gorm.DB, error) {
-	db, err := openPlain(dsn, conns)
+func open(database *pgserver.Database, conns int) (*gorm.DB, error) {
+	db, err := openPlain(database.App.DSN, conns)
 	if err != nil {
 		return nil, err
 	}
 	return db, db.Use(tenancy.New(tenancy.Config{
-		AdminRole: adminRole,
-		OnBypass:  record,
-		Check:     tenancy.CheckRefuse, CheckOptions: []check.Option{check.Models(models()...)},
+		AdminRole:  database.Admin.Role,
+		LookupRole: database.Lookup.Role,
+		OnBypass:   record,
+		Check:      tenancy.CheckRefuse, CheckOptions: []check.Option{check.Models(models()...)},
 		Logger: slog.New(slog.DiscardHandler), // bypasses are in the audit trail
 	}))
 }

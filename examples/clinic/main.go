@@ -50,14 +50,14 @@ func prepare(ctx context.Context, database *pgserver.Database, conns int, hasher
 	if err != nil {
 		return nil, err
 	}
-	err = migrate(ctx, owner, database.App.Role, database.Admin.Role)
+	err = migrate(ctx, owner, database)
 	if err := demo.Disconnect(owner); err != nil {
 		return nil, err
 	}
 	if err != nil {
 		return nil, err
 	}
-	db, err := open(database.App.DSN, database.Admin.Role, conns)
+	db, err := open(database, conns)
 	if err != nil {
 		return nil, err
 	}

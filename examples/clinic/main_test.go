@@ -24,7 +24,8 @@ var weak = passwords.NewWeak()
 type site struct {
 	URL      string
 	database *pgserver.Database
-	owner    *gorm.DB // to see and change rows behind the application's back, in tables that are shared
+	owner    *gorm.DB // to change the schema
+	admin    *gorm.DB // to see and change rows behind the application's back
 	db       *gorm.DB // the application's
 }
 
@@ -41,10 +42,10 @@ func newDatabase(t *testing.T) site {
 	db, err := prepare(t.Context(), database, connections, weak)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
-	return site{database: database, owner: openOwner(t, database.Owner.DSN), db: db}
+	return site{database: database, owner: openOther(t, database.Owner.DSN), admin: openOther(t, database.Admin.DSN), db: db}
 }
 
-func openOwner(t *testing.T, dsn string) *gorm.DB {
+func openOther(t *testing.T, dsn string) *gorm.DB {
 	t.Helper()
 	db, err := openPlain(dsn, 1)
 	require.NoError(t, err)

@@ -2,7 +2,7 @@ package main
 
 import "time"
 
-// Clinic is a tenant. The table is shared: its name is needed before a user has signed in.
+// Clinic is a tenant. The sign-in page lists all of them, by the lookup role: see isolation.
 type Clinic struct {
 	ID   int64
 	Name string `gorm:"not null;uniqueIndex"`
@@ -12,10 +12,13 @@ type Clinic struct {
 // accents is how many colours the style sheet has for clinics.
 const accents = 6
 
+// TenantOwnRows says that the table is read before the request has a tenant, and that a clinic sees its own row only.
+func (Clinic) TenantOwnRows() {}
+
 // Accent is the clinic's colour in the style sheet.
 func (c Clinic) Accent() int64 { return (c.ID-1)%accents + 1 }
 
-// User signs in. The table is shared: one user may work for several clinics.
+// User signs in. The table is shared, because one user may work for several clinics. The application only reads it.
 type User struct {
 	ID           int64
 	Email        string `gorm:"not null;uniqueIndex"`
@@ -27,16 +30,16 @@ type User struct {
 
 // Membership lets a user work for a clinic.
 type Membership struct {
-	UserID   int64  `gorm:"primaryKey"`
-	User     User   `gorm:"constraint:OnDelete:CASCADE"`
+	UserID   int64 `gorm:"primaryKey"`
+	User     User
 	TenantID int64  `gorm:"primaryKey"`
 	Clinic   Clinic `gorm:"foreignKey:TenantID"`
 }
 
-// TenantOwnRows says that memberships are read before the request has a tenant, and that a clinic writes its own only.
+// TenantOwnRows says that memberships are read before the request has a tenant, and that a clinic sees its own only.
 func (Membership) TenantOwnRows() {}
 
-// AuditEntry is one statement of the bypass client. The table is shared, and the application may only add to it.
+// AuditEntry is one statement of the bypass client. The table is shared: only the bypass client adds to it, and neither role changes it.
 type AuditEntry struct {
 	ID       int64
 	At       time.Time `gorm:"not null;index"`

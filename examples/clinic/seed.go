@@ -85,10 +85,10 @@ const childrens = 3
 // patientsEach is how many patients each clinic starts with: more than fit on one page.
 const patientsEach = 24
 
-// seed fills an empty database: shared tables under WithoutTenant, each clinic's rows as that clinic.
+// seed fills an empty database: users, clinics and memberships by the bypass client, each clinic's rows as that clinic.
 func seed(ctx context.Context, db *gorm.DB, now time.Time, hasher *passwords.Hasher) error {
 	users := newUsers(hasher)
-	shared := db.WithContext(tenancy.WithoutTenant(ctx))
+	shared := tenancy.Bypass(db, "demonstration").WithContext(ctx)
 	if err := shared.Create(slices.Clone(demoClinics)).Error; err != nil {
 		return err
 	}

@@ -94,8 +94,7 @@ func visitorOf(ctx context.Context) visitor {
 	return v
 }
 
-// visitor reads the session's user and the user's clinics. Users, memberships and clinics are shared tables: they are read
-// without a tenant.
+// visitor reads the session's user and the user's clinics. The request has no tenant yet: the lookup role reads them.
 func (a *app) visitor(ctx context.Context) (v visitor, err error) {
 	id := a.sessions.GetInt64(ctx, userKey)
 	if id == 0 {

@@ -160,9 +160,9 @@ func TestSessionEndsWithMembership(t *testing.T) {
 	c, admin := signedIn(t, s.URL, 3, 2), signedIn(t, s.URL, 0, 1)
 	requireOwn(t, 3, c.get("/patients"))
 	var noor User
-	require.NoError(t, s.owner.Where("email = 'noor@cove.example'").First(&noor).Error)
+	require.NoError(t, s.admin.Where("email = 'noor@cove.example'").First(&noor).Error)
 
-	require.NoError(t, s.owner.Delete(&Membership{}, "user_id = ? AND tenant_id = 3", noor.ID).Error)
+	require.NoError(t, s.admin.Delete(&Membership{}, "user_id = ? AND tenant_id = 3", noor.ID).Error)
 	for _, path := range []string{"/patients", "/appointments", "/today", patientPath(s.patientOf(t, 3))} {
 		r := c.get(path)
 		require.Equal(t, http.StatusForbidden, r.Status, path)
@@ -176,11 +176,12 @@ func TestSessionEndsWithMembership(t *testing.T) {
 	require.Equal(t, http.StatusSeeOther, c.post("/switch", "clinic", "5").Status, "the other clinics stay")
 	requireOwn(t, 5, c.get("/patients"))
 
-	require.NoError(t, s.owner.Delete(&noor).Error)
+	require.NoError(t, s.admin.Delete(&Membership{}, "user_id = ?", noor.ID).Error)
+	require.NoError(t, s.admin.Delete(&noor).Error)
 	require.Equal(t, "/login?next=%2Fpatients", c.get("/patients").Location)
 
 	require.Equal(t, http.StatusOK, admin.get("/audit").Status)
-	require.NoError(t, s.owner.Model(&User{}).Where("admin").Update("admin", false).Error)
+	require.NoError(t, s.admin.Model(&User{}).Where("admin").Update("admin", false).Error)
 	require.Equal(t, http.StatusForbidden, admin.get("/audit").Status)
 }
 

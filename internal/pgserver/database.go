@@ -15,11 +15,13 @@ type Database struct {
 
 	// Owner owns the database and its schema public: it migrates.
 	Owner Login
-	// App is the application: not a superuser, no BYPASSRLS, owner of nothing. It may SET ROLE to the admin's role, but
-	// has none of its rights before.
+	// App is the application: not a superuser, no BYPASSRLS, owner of nothing. It may SET ROLE to the roles of the admin and
+	// of lookups, but has none of their rights before.
 	App Login
 	// Admin is neither superuser nor BYPASSRLS: policies TO this role give it the rows.
 	Admin Login
+	// Lookup is for tenancy.Config.LookupRole. Like the others, it has no rights to tables until they are granted.
+	Lookup Login
 
 	server *Server
 }
@@ -53,6 +55,7 @@ func (s *Server) NewDatabase(ctx context.Context) (*Database, error) {
 		Owner:  s.login(s.roles.owner, name),
 		App:    s.login(s.roles.app, name),
 		Admin:  s.login(s.roles.admin, name),
+		Lookup: s.login(s.roles.lookup, name),
 		server: s,
 	}, nil
 }

@@ -14,26 +14,36 @@ import (
 // roles are the roles of one server, the same for all its databases. Their names are unique, so that several runs can use
 // the server of TENANCY_DSN.
 type roles struct {
-	run               string // what all the names have in common
-	owner, app, admin role
+	run                       string // what all the names have in common
+	owner, app, admin, lookup role
 }
 
 type role struct{ name, password string }
 
 func newRoles() roles {
 	r := rolesNamed(random(4))
-	r.owner.password, r.app.password, r.admin.password = random(16), random(16), random(16)
+	for _, role := range []*role{&r.owner, &r.app, &r.admin, &r.lookup} {
+		role.password = random(16)
+	}
 	return r
 }
 
 // rolesNamed returns the roles of a run, without passwords.
 func rolesNamed(run string) roles {
 	named := func(kind string) role { return role{name: "tenancy_" + kind + "_" + run} }
-	return roles{run: run, owner: named("owner"), app: named("app"), admin: named("admin")}
+	return roles{run: run, owner: named("owner"), app: named("app"), admin: named("admin"), lookup: named("lookup")}
+}
+
+// all are the roles in the order in which they can be dropped.
+func (r roles) all() []role { return []role{r.app, r.admin, r.lookup, r.owner} }
+
+// names lists the roles for SQL.
+func (r roles) names() string {
+	return strings.Join([]string{r.app.name, r.admin.name, r.lookup.name, r.owner.name}, ", ")
 }
 
 func (r roles) dropSQL() string {
-	return fmt.Sprintf("DROP ROLE IF EXISTS %s, %s, %s", r.app.name, r.admin.name, r.owner.name)
+	return "DROP ROLE IF EXISTS " + r.names()
 }
 
 func (r roles) database(suffix any) string { return fmt.Sprintf("tenancy_%s_%v", r.run, suffix) }
@@ -102,22 +112,22 @@ func (s *Server) checkRights(ctx context.Context, conn *pgx.Conn) (super bool, e
 func (s *Server) rolesSQL(super bool) string {
 	r := s.roles
 	var sql strings.Builder
-	for _, role := range []role{r.owner, r.app, r.admin} {
+	for _, role := range r.all() {
 		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD '%s';\n",
 			role.name, role.password)
 		if !s.instance.owned() {
 			fmt.Fprintf(&sql, "COMMENT ON ROLE %s IS '%s';\n", role.name, mark)
 		}
 	}
-	// The application may take the admin's role, but has none of its rights until then.
+	// The application may take the roles of the admin and of lookups, but has none of their rights until then.
 	fmt.Fprintf(&sql, "ALTER ROLE %s NOINHERIT;\n", r.app.name)
-	fmt.Fprintf(&sql, "GRANT %s TO %s", r.admin.name, r.app.name)
+	fmt.Fprintf(&sql, "GRANT %s, %s TO %s", r.admin.name, r.lookup.name, r.app.name)
 	if s.version >= 160000 {
 		sql.WriteString(" WITH INHERIT FALSE, SET TRUE")
 	}
 	if !super {
 		// A login that is not a superuser must be a member, to make databases for the owner and to end sessions.
-		fmt.Fprintf(&sql, ";\nGRANT %s, %s, %s TO CURRENT_USER", r.owner.name, r.app.name, r.admin.name)
+		fmt.Fprintf(&sql, ";\nGRANT %s TO CURRENT_USER", r.names())
 	}
 	return sql.String()
 }
@@ -130,7 +140,8 @@ func (s *Server) prepareTemplate(ctx context.Context, maintenance *pgx.Conn) err
 	}
 	err = run(ctx, conn, fmt.Sprintf(`ALTER SCHEMA public OWNER TO %s;
 		REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-		GRANT USAGE ON SCHEMA public TO %s, %s`, s.roles.owner.name, s.roles.app.name, s.roles.admin.name))
+		GRANT USAGE ON SCHEMA public TO %s, %s, %s`,
+		s.roles.owner.name, s.roles.app.name, s.roles.admin.name, s.roles.lookup.name))
 	conn.Close(ctx)
 	if err != nil {
 		return fmt.Errorf("prepare the template database: %w", err)

@@ -10,7 +10,7 @@ import (
 
 func TestRolesAreWhatTheyPromise(t *testing.T) {
 	d := New(t)
-	for _, login := range []Login{d.Owner, d.App, d.Admin} {
+	for _, login := range []Login{d.Owner, d.App, d.Admin, d.Lookup} {
 		conn := connect(t, login.DSN)
 		require.Equal(t, login.Role, query[string](t, conn, "SELECT session_user"))
 		require.Equal(t, d.Name, query[string](t, conn, "SELECT current_database()"))
@@ -29,7 +29,7 @@ func TestRolesAreWhatTheyPromise(t *testing.T) {
 func TestOnlyTheOwnerCreatesInPublic(t *testing.T) {
 	d := New(t)
 	execute(t, connect(t, d.Owner.DSN), "CREATE TABLE public.mine ()")
-	for _, login := range []Login{d.App, d.Admin} {
+	for _, login := range []Login{d.App, d.Admin, d.Lookup} {
 		conn := connect(t, login.DSN)
 		_, err := conn.Exec(t.Context(), "CREATE TABLE public.theirs ()")
 		require.ErrorContains(t, err, "permission denied for schema public")
@@ -57,6 +57,8 @@ func TestApplicationTakesTheAdminsRoleAndDoesNotInheritIt(t *testing.T) {
 	execute(t, app, "RESET ROLE")
 	require.Equal(t, 0, query[int](t, app, count))
 
+	require.True(t, query[bool](t, app, "SELECT pg_has_role($1, 'MEMBER') AND NOT pg_has_role($1, 'USAGE')", d.Lookup.Role))
+
 	require.Equal(t, 1, query[int](t, connect(t, d.Admin.DSN), count), "the admin's own login")
 	_, err := app.Exec(t.Context(), "SET ROLE "+d.Owner.Role)
 	require.ErrorContains(t, err, "permission denied")
@@ -71,9 +73,9 @@ func TestPasswordsAreNeitherPrintedNorLogged(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, log, "CREATE DATABASE "+d.Name)
 	require.Contains(t, printed, d.App.Role)
-	for _, role := range []role{s.roles.owner, s.roles.app, s.roles.admin} {
+	for _, role := range s.roles.all() {
 		require.NotContains(t, log, role.password)
-		require.NotContains(t, fmt.Sprintf("%v %+v %#v", d.App, d.Admin, d.Owner), role.password)
+		require.NotContains(t, fmt.Sprintf("%v %+v %#v %v", d.App, d.Admin, d.Owner, d.Lookup), role.password)
 	}
 }
 
