@@ -13,9 +13,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
-// SharedModel is implemented by a model that has the tenant column and belongs to all tenants nevertheless, such as memberships,
-// which are read before the tenant is known. The plugin neither fills in nor checks its tenant column, and does not ask whether
-// its table is isolated. A struct that embeds a shared model is shared too.
+// SharedModel is the model of a table that every tenant reads and none writes, although it has the tenant column or refers to a
+// tenant table. The plugin neither fills in nor checks its tenant column, and does not ask whether its table is isolated. The method
+// must be the model's own: one that comes from an embedded struct is an error, here and in the next two.
 type SharedModel interface {
 	TenantShared()
 }

@@ -132,7 +132,16 @@ func ExampleWithoutTenant() {
 	fmt.Println(countries, err)
 }
 
-// A model that has the tenant column and is not one tenant's says so with a method.
+// Region is read by all tenants, although it has the tenant column, and written by none.
+type Region struct {
+	ID       int64
+	TenantID string // of the tenant that has suggested it
+}
+
+// TenantShared says so.
+func (Region) TenantShared() {}
+
+// A model that has the tenant column and is read by all tenants says so with a method.
 func ExampleSharedModel() {
-	var _ tenancy.SharedModel = Membership{}
+	var _ tenancy.SharedModel = Region{}
 }

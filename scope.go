@@ -31,8 +31,9 @@ func WithTenant[T ID](ctx context.Context, id T) context.Context {
 	return guard.WithTenant(ctx, formatID(id))
 }
 
-// WithoutTenant returns a context whose statements run for no tenant. They can read and write shared tables; of
-// tenants' tables PostgreSQL shows them no row, and lets them write none.
+// WithoutTenant returns a context whose statements run for no tenant. They can use shared tables, as far as
+// these are not read only; of tenant tables PostgreSQL shows them no row, and lets them write none. With Config.LookupRole they run
+// under that role: they read shared tables, and the columns that rls.Isolation.Lookups names, and write nothing.
 func WithoutTenant(ctx context.Context) context.Context {
 	return guard.WithoutTenant(ctx)
 }

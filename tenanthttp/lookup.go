@@ -6,7 +6,8 @@ import (
 )
 
 // A Finder finds the id of the tenant that a name stands for, such as a slug or a domain. It returns [ErrUnknownTenant] if there
-// is none. In a [Middleware] its context is one of tenancy.WithoutTenant, so it can read shared tables only.
+// is none. In a [Middleware] its context is one of tenancy.WithoutTenant, so it can read shared tables, and the
+// columns that tenancy.Config.LookupRole may.
 type Finder interface {
 	Tenant(ctx context.Context, name string) (id string, err error)
 }

@@ -27,8 +27,8 @@ type Option func(*middleware)
 
 // Authorize makes the middleware ask whether the sender of the request may act for the tenant. If not, the answer is
 // [ErrForbidden]. The sender must be known by then: authenticate in a middleware before this one, or by a token. The request's
-// context is one of tenancy.WithoutTenant: a table of memberships must be shared (tenancy.SharedModel), because it is read
-// before the tenant is known.
+// context is one of tenancy.WithoutTenant, because the tenant is not decided yet: a table of memberships must be one that can be
+// read then (tenancy.OwnRowsModel, tenancy.Config.LookupRole).
 //
 // Ask the database, not only the session or the token, so that a revoked membership ends with the next request.
 func Authorize(is func(r *http.Request, tenant string) (bool, error)) Option {
@@ -43,7 +43,7 @@ func DangerouslyTrustResolver() Option {
 }
 
 // Optional lets requests pass that name no tenant. Their context says nothing about a tenant: statements are refused until the
-// handler uses tenancy.WithoutTenant, and then see shared tables only. Use [Require] on routes that need a tenant.
+// handler uses tenancy.WithoutTenant, and then see shared tables and what a lookup role may read. Use [Require] on routes that need a tenant.
 func Optional() Option {
 	return func(m *middleware) { m.optional = true }
 }
