@@ -15,7 +15,7 @@ import (
 
 // SharedModel is the model of a table that every tenant reads and none writes, although it has the tenant column or refers to a
 // tenant table. The plugin neither fills in nor checks its tenant column, and does not ask whether its table is isolated. The method
-// must be the model's own: one that comes from an embedded struct is an error, here and in the next two.
+// must be the model's own: one that comes from an embedded struct does not count, here and in the next two, and rls refuses it.
 type SharedModel interface {
 	TenantShared()
 }

@@ -17,7 +17,8 @@ type failing struct {
 	Name string
 }
 
-func (failing) TableName() string { return "countries" }
+func (failing) TableName() string          { return "countries" }
+func (failing) DangerouslyTenantWritable() {}
 
 var errHook = errors.New("the hook failed")
 
@@ -32,7 +33,7 @@ func failAndEnd(tx *gorm.DB) error {
 // TestFirstErrorIsKept: GORM keeps of an error only the text once its rollback fails too.
 func TestFirstErrorIsKept(t *testing.T) {
 	d := newDatabase(t)
-	d.AsOwner(t, "GRANT INSERT, UPDATE, DELETE ON countries TO "+d.App.Role, "GRANT USAGE ON SEQUENCE countries_id_seq TO "+d.App.Role)
+	d.Migrate(t, d.Isolation(), &failing{})
 	require.NoError(t, d.OwnerDB.Create(&Country{ID: 7, Name: "Chile"}).Error)
 	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
 	for name, err := range map[string]error{

@@ -49,6 +49,16 @@ func TestMigrateWithoutRolesGrantsNothing(t *testing.T) {
 	requireCode(t, d.fails(t, "acme", "SELECT FROM notes"), insufficientPrivilege)
 }
 
+// TestMigrateChangesKind: a role that only reads a table needs its sequence too once it may write.
+func TestMigrateChangesKind(t *testing.T) {
+	d := newDatabase(t)
+	d.AsOwner(t, "CREATE TABLE hits (id bigserial PRIMARY KEY)", "CREATE TABLE notes (id bigserial PRIMARY KEY, tenant_id text, body text)",
+		"GRANT SELECT ON hits, notes TO "+d.App.Role)
+	d.migrate(t, &hit{}, &note{})
+	require.Empty(t, d.migrate(t, &hit{}, &note{}), "a second run")
+	d.as(t, "acme", "INSERT INTO hits VALUES (DEFAULT)", "INSERT INTO notes (body) VALUES ('x')")
+}
+
 func TestMigrateIdentityAndCompositeSequences(t *testing.T) {
 	type counted struct {
 		ID       int64  `gorm:"primaryKey;generated:identity"`

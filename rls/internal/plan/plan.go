@@ -176,7 +176,8 @@ func (p Planner) planGrants(c *collector, t Table, role string) {
 		c.add("grant USAGE on schema "+t.Schema+" to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", sqltext.Ident(t.Schema), sqltext.Ident(role)))
 	}
 	table, has := "TABLE "+t.Quoted(), t.Grants[role]
-	if len(has) > 0 && !t.Fresh && !p.isolates(&t) && t.sharing != policy.SharedWrite {
+	stays := len(has) > 0 && !t.Fresh && !p.isolates(&t) && t.sharing != policy.SharedWrite
+	if stays {
 		c.revoke("", table, role, has, onTables)
 	} else {
 		c.grant("", table, role, has, onTables)
@@ -184,10 +185,10 @@ func (p Planner) planGrants(c *collector, t Table, role string) {
 	if role == p.LookupRole { // after that, because a REVOKE on the table takes the columns along
 		p.planLookups(c, t)
 	}
-	keeps := len(has) > 0 && !slices.Contains(has, "INSERT") // who does not insert needs no sequence
+	keeps := stays && !slices.Contains(has, "INSERT") // who does not insert needs no sequence
 	for _, s := range t.Sequences {
 		object := "SEQUENCE " + catalog.Relation{Schema: s.Schema, Table: s.Name}.Quoted()
-		if !t.Fresh && (keeps || len(s.Grants[role]) > 0) {
+		if keeps || !t.Fresh && len(s.Grants[role]) > 0 {
 			c.revoke(" on "+s.Name, object, role, s.Grants[role], onSequences)
 		} else {
 			c.grant(" on "+s.Name, object, role, s.Grants[role], onSequences)
