@@ -47,7 +47,7 @@ func TestPreparedStatements(t *testing.T) {
 					t.Errorf("%s: %v", w.name, err)
 				case isCode(err, unknownStatement), isCode(err, duplicateStatement):
 					failed.Add(1)
-					if !strings.Contains(err.Error(), "PgBouncer does from 1.21 on") {
+					if !strings.Contains(err.Error(), "PgBouncer 1.21 and later: max_prepared_statements") {
 						t.Errorf("%s: the error does not say what helps: %v", w.name, err)
 					}
 				case errors.Is(err, sql.ErrTxDone): // after one of these in place of BEGIN
