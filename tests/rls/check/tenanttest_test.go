@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestTenanttestCheck(t *testing.T) {
 	owner, isolation := d.OwnerDB, d.Isolation()
 	run := func(db *gorm.DB, i rls.Isolation, opts ...check.Option) *recorder {
 		r := &recorder{TB: t}
-		tenanttest.Check(r, db, i, append(opts, check.ServerVersion(recent))...)
+		tenanttest.CheckWith(r, db, i, append(opts, check.ServerVersion(recent))...)
 		return r
 	}
 
@@ -87,8 +88,32 @@ func TestTenanttestLogsWhatItCannotSee(t *testing.T) {
 	d.Migrate(t, isolation, &Patient{})
 	d.AsSuperuser(t, "REVOKE SELECT ON pg_publication FROM PUBLIC")
 	r := &recorder{TB: t}
-	tenanttest.Check(r, d.OwnerDB, isolation, check.ServerVersion(recent))
+	tenanttest.CheckWith(r, d.OwnerDB, isolation, check.ServerVersion(recent))
 	require.Empty(t, r.errors)
 	require.Len(t, r.logs, 1)
 	require.Contains(t, r.logs[0], "publications")
 }
+
+// The models are the default: a table that lacks the column of its model shows only with them.
+func TestTenanttestCheckTakesModels(t *testing.T) {
+	d := testdb.New(t)
+	isolation := d.Isolation()
+	d.Migrate(t, isolation, &Patient{}, &Invoice{})
+	check := func(models ...any) []string {
+		r := &recorder{TB: t}
+		tenanttest.Check(r, d.OwnerDB, isolation, models...)
+		return slices.DeleteFunc(r.errors, func(text string) bool { return strings.Contains(text, ": server-") })
+	}
+	require.Empty(t, check(&Patient{}, &Invoice{}))
+
+	d.AsOwner(t, "DROP TABLE invoices", "CREATE TABLE invoices (id bigint PRIMARY KEY)")
+	holes := check(&Patient{}, &Invoice{})
+	require.Len(t, holes, 1)
+	require.Contains(t, holes[0], "model-column-missing: public.invoices")
+
+	require.Len(t, check(), 1)
+	require.Contains(t, check()[0], "no models are given")
+	require.Contains(t, check(&Patient{}, allowNothing)[0], "options are for CheckWith")
+}
+
+var allowNothing = check.Allow(check.TableNotForced, "public.patients", "for this test")
