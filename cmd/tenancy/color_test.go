@@ -11,7 +11,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls/check"
 )
 
-var sample = check.Report{
+var sample = outcome{Report: check.Report{
 	Role: "app", Tables: 2,
 	Findings: []check.Finding{
 		{Code: check.TableNotEnabled, Severity: check.Critical, Object: "public.a\x1b[2J\nb", Problem: "Bad.", Fix: "ALTER 1;\nALTER 2;"},
@@ -19,7 +19,7 @@ var sample = check.Report{
 	},
 	Allowed:    []check.Allowed{{Finding: check.Finding{Code: check.TenantColumnNullable, Object: "public.d"}, Reason: "for a time"}},
 	NotChecked: []string{"Something."},
-}
+}}
 
 func TestColoursOnATerminalOnly(t *testing.T) {
 	terminal, err := os.Open(os.DevNull) // a character device, as terminals are
@@ -54,12 +54,14 @@ func TestText(t *testing.T) {
 CRITICAL (1)
   table-not-enabled: public.a`+"\uFFFD"+`[2J b
     Bad.
+    https://github.com/gormtenancy/tenancy/blob/main/docs/findings.md#table-not-enabled
       ALTER 1;
       ALTER 2;
 
 LOW (1)
   tenant-column-default: public.c
     Untidy.
+    https://github.com/gormtenancy/tenancy/blob/main/docs/findings.md#tenant-column-default
 
 ALLOWED (1)
   tenant-column-nullable: public.d: for a time
@@ -71,7 +73,7 @@ NOT CHECKED
 "tenancy sql" with the same options prints these statements as one script, in the right order.
 `, "\n"), text)
 
-	text, err = asText(check.Report{Role: "app", Tables: 1}, palette{})
+	text, err = asText(outcome{Report: check.Report{Role: "app", Tables: 1}}, palette{})
 	require.NoError(t, err)
 	require.Equal(t, "No findings in 1 tenant table, for the role app.\n", text)
 }

@@ -37,6 +37,11 @@ func (c *connection) open(ctx context.Context, s streams) (*sql.DB, error) {
 	if dsn == "" {
 		return nil, misused("no database is given: add --dsn or set DATABASE_URL")
 	}
+	return openDSN(ctx, dsn, source)
+}
+
+// openDSN does what open does, with a DSN from a source that errors name.
+func openDSN(ctx context.Context, dsn, source string) (*sql.DB, error) {
 	config, err := parseDSN(dsn, source)
 	if err != nil {
 		return nil, err

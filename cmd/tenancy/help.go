@@ -39,8 +39,8 @@ PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 const exitCodes = `Exit codes:
 
-    0  no error, and no finding of check at or above --fail-on
-    1  check has findings
+    0  no error, no finding of check at or above --fail-on, no dangerous difference of diff
+    1  check has findings that are not in --baseline, or diff has dangerous differences
     2  an error: a wrong option, no connection, a missing permission
   130  interrupted with Ctrl-C
 `

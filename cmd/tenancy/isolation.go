@@ -18,16 +18,13 @@ import (
 // subject holds the options of a check.
 type subject struct {
 	connection
-	adminRole string
-	readOnly  string // the read-only role
-	options   []check.Option
+	roles
+	options []check.Option
 }
 
 func (c *subject) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
-	fs.StringVar(&c.appRole, "app-role", "", "the `role` that the application logs in as (default: the role of the DSN)")
-	fs.StringVar(&c.adminRole, "admin-role", "", "the `role` that may read and write the rows of all tenants")
-	fs.StringVar(&c.readOnly, "read-only-role", "", "the `role` that may read the rows of all tenants, and write none")
+	c.roles.flags(fs, &c.connection)
 	fs.Func("schema", "check this `schema` only; can be repeated", func(name string) error {
 		c.options = append(c.options, check.Schemas(name))
 		return nil
@@ -50,16 +47,17 @@ func (c *subject) check(ctx context.Context, s streams) (check.Report, error) {
 		return check.Report{}, err
 	}
 	defer pool.Close()
-	err = errors.Join(mustExist(ctx, pool, "--app-role", c.appRole), mustExist(ctx, pool, "--admin-role", c.adminRole),
-		mustExist(ctx, pool, "--read-only-role", c.readOnly))
-	if err != nil {
+	if err := c.roles.mustExist(ctx, pool, c.appRole); err != nil {
 		return check.Report{}, err
 	}
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		return check.Report{}, err
 	}
-	isolation := rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly}
+	isolation := rls.Isolation{
+		Setting: c.setting, Column: c.column,
+		AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly, LookupRole: c.lookup,
+	}
 	report, err := isolation.Check(ctx, db, c.options...)
 	if err == nil && report.Tables == 0 {
 		err = fmt.Errorf("no table has the column %q, so there is nothing to check: is this the database, "+

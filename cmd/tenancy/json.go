@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/gormtenancy/tenancy/rls/check"
 )
@@ -12,6 +13,8 @@ type jsonReport struct {
 	Tables     int           `json:"tables"`
 	Findings   []jsonFinding `json:"findings"`
 	Allowed    []jsonFinding `json:"allowed"`
+	Known      []jsonFinding `json:"known"` // in the file of --baseline, and still found
+	Stale      []known       `json:"stale"` // in the file of --baseline, and not found any more
 	NotChecked []string      `json:"not_checked"`
 }
 
@@ -19,31 +22,41 @@ type jsonFinding struct {
 	Code     check.Code `json:"code"`
 	Severity string     `json:"severity"`
 	Object   string     `json:"object"`
+	URL      string     `json:"url"` // of the page that explains the code
 	Problem  string     `json:"problem"`
 	Fix      string     `json:"fix,omitempty"`
-	Reason   string     `json:"reason,omitempty"` // of what is allowed
+	Reason   string     `json:"reason,omitempty"` // of what is allowed or known
 }
 
 // asJSON writes a report as one JSON document. Lists are never null.
-func asJSON(r check.Report, _ palette) (string, error) {
+func asJSON(o outcome, _ palette) (string, error) {
 	report := jsonReport{
-		Role: r.Role, Tables: r.Tables,
-		Findings: []jsonFinding{}, Allowed: []jsonFinding{}, NotChecked: append([]string{}, r.NotChecked...),
+		Role: o.Role, Tables: o.Tables,
+		Findings: []jsonFinding{}, Allowed: []jsonFinding{}, Known: []jsonFinding{}, Stale: append([]known{}, o.stale...),
+		NotChecked: append([]string{}, o.NotChecked...),
 	}
-	for _, f := range r.Findings {
+	for _, f := range o.Findings {
 		report.Findings = append(report.Findings, newJSONFinding(f, ""))
 	}
-	for _, a := range r.Allowed {
+	for _, a := range o.Allowed {
 		report.Allowed = append(report.Allowed, newJSONFinding(a.Finding, a.Reason))
+	}
+	for _, k := range o.known {
+		report.Known = append(report.Known, newJSONFinding(k.Finding, k.Reason))
 	}
 	return indented(report)
 }
 
 func newJSONFinding(f check.Finding, reason string) jsonFinding {
-	return jsonFinding{Code: f.Code, Severity: f.Severity.String(), Object: f.Object, Problem: f.Problem, Fix: f.Fix, Reason: reason}
+	return jsonFinding{Code: f.Code, Severity: f.Severity.String(), Object: f.Object, URL: f.Code.URL(), Problem: f.Problem, Fix: f.Fix, Reason: reason}
 }
 
+// indented writes a document so that it can be compared line by line, with < and & as they are.
 func indented(document any) (string, error) {
-	text, err := json.MarshalIndent(document, "", "  ")
-	return string(text) + "\n", err
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err := encoder.Encode(document)
+	return b.String(), err
 }

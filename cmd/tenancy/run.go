@@ -13,7 +13,7 @@ import (
 // The exit codes.
 const (
 	exitClean       = 0
-	exitFound       = 1   // findings at or above --fail-on
+	exitFound       = 1   // findings at or above --fail-on, or dangerous differences
 	exitFailed      = 2   // an error
 	exitInterrupted = 130 // Ctrl-C, as shells count it
 )
@@ -39,6 +39,8 @@ var commands = []struct {
 	{"check", "", "report what breaks the isolation of tenants in a database", func() command { return &checkCommand{} }},
 	{"sql", "", "print an SQL script that fixes what check reports", func() command { return &sqlCommand{} }},
 	{"explain", "'SELECT …'", "show the plan of a statement as a tenant gets it", func() command { return &explainCommand{} }},
+	{"snapshot", "", "write how a database keeps tenants apart, as JSON to compare", func() command { return &snapshotCommand{} }},
+	{"diff", "BEFORE AFTER", "compare two snapshots or databases, and say what loosens the isolation", func() command { return &diffCommand{} }},
 	{"version", "", "print the version", func() command { return versionCommand{} }},
 }
 
@@ -107,7 +109,7 @@ func inFlags(err error) error {
 	switch text := err.Error(); {
 	case errors.Is(err, flag.ErrHelp):
 		return err
-	case strings.ContainsAny(text, "@") || strings.Contains(text, "://") || strings.Contains(text, "password"):
+	case strings.Contains(text, "@") || strings.Contains(text, "://") || strings.Contains(text, "password"):
 		return misused("an option is unknown or has a wrong value (not shown: it looks like a DSN)")
 	default:
 		return usageError{text}

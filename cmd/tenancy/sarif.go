@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -32,6 +33,7 @@ type (
 	sarifRule struct {
 		ID            string          `json:"id"`
 		Short         sarifMessage    `json:"shortDescription"`
+		HelpURI       string          `json:"helpUri"`
 		Configuration sarifLevel      `json:"defaultConfiguration"`
 		Properties    sarifProperties `json:"properties"`
 	}
@@ -60,7 +62,8 @@ type (
 		Message      sarifMessage       `json:"message"`
 		Locations    []sarifLocation    `json:"locations"`
 		Fingerprints map[string]string  `json:"partialFingerprints"`
-		Suppressions []sarifSuppression `json:"suppressions"` // empty, not null, if the finding is not allowed
+		Suppressions []sarifSuppression `json:"suppressions"` // empty, not null, if the finding is neither allowed nor known
+		Baseline     string             `json:"baselineState,omitempty"`
 		Properties   sarifProperties    `json:"properties"`
 	}
 	sarifLocation struct {
@@ -71,7 +74,7 @@ type (
 	}
 	sarifSuppression struct {
 		Kind          string `json:"kind"`
-		Justification string `json:"justification"`
+		Justification string `json:"justification,omitempty"`
 	}
 )
 
@@ -85,7 +88,7 @@ var sarifRanks = map[check.Severity]struct{ level, score string }{
 
 // asSARIF writes a report in the format that tools for static analysis exchange. Findings are in a database, not in a
 // file, so their locations are logical.
-func asSARIF(r check.Report, _ palette) (string, error) {
+func asSARIF(o outcome, _ palette) (string, error) {
 	driver := sarifDriver{Name: "tenancy", Version: version(), InformationURI: "https://github.com/gormtenancy/tenancy"}
 	for _, rule := range check.Rules() {
 		if indexOf(driver.Rules, rule.Code) >= 0 {
@@ -95,19 +98,34 @@ func asSARIF(r check.Report, _ palette) (string, error) {
 		driver.Rules = append(driver.Rules, sarifRule{
 			ID:            string(rule.Code),
 			Short:         sarifMessage{strings.ReplaceAll(string(rule.Code), "-", " ")},
+			HelpURI:       rule.Code.URL(),
 			Configuration: sarifLevel{rank.level},
 			Properties:    sarifProperties{SecuritySeverity: rank.score},
 		})
 	}
 	run := sarifRun{Tool: sarifTool{driver}, Results: []sarifResult{}, Invocations: []sarifInvocation{{Successful: true}}}
-	for _, text := range r.NotChecked {
+	for _, text := range o.NotChecked {
 		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"warning", sarifMessage{text}})
 	}
-	for _, f := range r.Findings {
-		run.Results = append(run.Results, newSARIFResult(driver.Rules, f, []sarifSuppression{}))
+	for _, k := range o.stale {
+		text := fmt.Sprintf("%s on %s is in the baseline and is not found any more.", k.Code, k.Object)
+		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"note", sarifMessage{text}})
 	}
-	for _, a := range r.Allowed {
-		run.Results = append(run.Results, newSARIFResult(driver.Rules, a.Finding, []sarifSuppression{{"external", a.Reason}}))
+	add := func(f check.Finding, baseline string, suppressions ...sarifSuppression) {
+		result := newSARIFResult(driver.Rules, f, append([]sarifSuppression{}, suppressions...))
+		if o.compared {
+			result.Baseline = baseline
+		}
+		run.Results = append(run.Results, result)
+	}
+	for _, f := range o.Findings {
+		add(f, "new")
+	}
+	for _, a := range o.Allowed {
+		add(a.Finding, "unchanged", sarifSuppression{"external", a.Reason})
+	}
+	for _, k := range o.known {
+		add(k.Finding, "unchanged", sarifSuppression{"external", k.Reason})
 	}
 	return indented(sarifLog{
 		Schema:  "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/snapshot"
+)
+
+// record holds the options of what is recorded of a database.
+type record struct {
+	connection
+	roles
+	schemas []string
+}
+
+func (c *record) flags(fs *flag.FlagSet) {
+	c.connection.flags(fs)
+	c.roles.flags(fs, &c.connection)
+	fs.Func("schema", "record this `schema` only; can be repeated", func(name string) error {
+		c.schemas = append(c.schemas, name)
+		return nil
+	})
+}
+
+// take records a database.
+func (c *record) take(ctx context.Context, pool *sql.DB) (snapshot.Snapshot, error) {
+	if err := c.roles.mustExist(ctx, pool, c.appRole); err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	return snapshot.Read(ctx, pool, policy.Config{
+		Setting: c.setting, Column: c.column,
+		AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly, LookupRole: c.lookup,
+	}, c.schemas)
+}
+
+// snapshotCommand writes down how a database keeps tenants apart.
+type snapshotCommand struct{ record }
+
+func (c *snapshotCommand) run(ctx context.Context, args []string, s streams) (int, error) {
+	if err := none(args); err != nil {
+		return 0, err
+	}
+	pool, err := c.open(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	taken, err := c.take(ctx, pool)
+	if err != nil {
+		return 0, err
+	}
+	text, err := taken.JSON()
+	if err != nil {
+		return 0, err
+	}
+	return exitClean, write(s, text)
+}
