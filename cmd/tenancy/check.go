@@ -19,6 +19,7 @@ type checkCommand struct {
 	baseline    string // the path of the file, empty for none
 	write       bool   // the baseline
 	failOnStale bool
+	location    string // for SARIF
 }
 
 // outcome is a report, and what the baseline says of it.
@@ -27,6 +28,7 @@ type outcome struct {
 	compared     bool            // there is a baseline
 	known        []check.Allowed // findings of the baseline
 	stale        []known         // what the baseline has and the report has not
+	location     string          // the file to show findings at
 }
 
 // formats are the formats of a report.
@@ -57,6 +59,8 @@ func (c *checkCommand) flags(set *flag.FlagSet) {
 		c.failOn = severities[n]
 		return nil
 	})
+	set.StringVar(&c.location, "location", "database", "the `file` of your repository at which findings are shown, for SARIF: its readers want one, and findings are in a\n"+
+		"        database (default database)")
 	set.StringVar(&c.baseline, "baseline", "", "a `file` of known findings: only others make the exit code 1. What is in the file and is not found any more is\n"+
 		"        listed, and does not count: the same file can serve databases that are not fixed at the same time")
 	set.BoolVar(&c.write, "write-baseline", false, "write all findings to the file of --baseline, in place of a report. Reasons that people have written there are kept,\n"+
@@ -90,6 +94,7 @@ func (c *checkCommand) run(ctx context.Context, args []string, s streams) (int, 
 	if c.baseline != "" {
 		result = before.compare(report)
 	}
+	result.location = c.location
 	if c.write {
 		return exitClean, c.writeBaseline(before.next(report), result, s)
 	}

@@ -16,16 +16,30 @@ import (
 // oldestServer is the oldest supported major version of PostgreSQL.
 const oldestServer = sqltext.PostgreSQL14 / sqltext.Major
 
+// The defaults of --setting and --column.
+const (
+	defaultSetting = "app.tenant_id"
+	defaultColumn  = "tenant_id"
+)
+
 // connection holds the options that all commands have.
 type connection struct {
 	dsn, setting, column, appRole string
 }
 
 func (c *connection) flags(fs *flag.FlagSet) {
+	c.databaseFlag(fs)
+	c.nameFlags(fs)
+}
+
+func (c *connection) databaseFlag(fs *flag.FlagSet) {
 	fs.StringVar(&c.dsn, "dsn", "", "the database, as a `URL` or key=value pairs (default: the environment variable DATABASE_URL). Other users of\n"+
 		"        this machine can see the options of a process, but not its environment")
-	fs.StringVar(&c.setting, "setting", "app.tenant_id", "the `setting` that holds the current tenant (default app.tenant_id)")
-	fs.StringVar(&c.column, "column", "tenant_id", "the `column` that holds the tenant of a row (default tenant_id)")
+}
+
+func (c *connection) nameFlags(fs *flag.FlagSet) {
+	fs.StringVar(&c.setting, "setting", defaultSetting, "the `setting` that holds the current tenant (default app.tenant_id)")
+	fs.StringVar(&c.column, "column", defaultColumn, "the `column` that holds the tenant of a row (default tenant_id)")
 }
 
 // open connects to the database, and refuses a server that is too old.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,6 +18,12 @@ type diffCommand struct {
 	format string
 }
 
+const diffDetails = `
+BEFORE and AFTER are each a file that "tenancy snapshot" has written, a DSN, or env:NAME for a DSN in an environment variable, which
+other users of this machine cannot see. Beside a file, a database is compared for the roles, the column and the setting of the
+file, unless options name others. What is not proved to be harmless is dangerous.
+`
+
 func (c *diffCommand) flags(fs *flag.FlagSet) {
 	c.record.flags(fs)
 	c.format = "text"
@@ -30,19 +37,12 @@ func (c *diffCommand) flags(fs *flag.FlagSet) {
 }
 
 func (c *diffCommand) run(ctx context.Context, args []string, s streams) (int, error) {
-	if c.dsn != "" {
-		return 0, misused("--dsn: name both databases as arguments")
-	}
 	if len(args) != 2 {
 		return 0, misused("give two snapshots or databases, after the options: each a file, a DSN, or env:NAME for a DSN in an environment variable")
 	}
-	var sides [2]snapshot.Snapshot
-	for n, which := range []string{"the first", "the second"} {
-		taken, err := c.side(ctx, args[n], s)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", which, err)
-		}
-		sides[n] = taken
+	sides, err := c.sides(ctx, args, s)
+	if err != nil {
+		return 0, err
 	}
 	differences, err := snapshot.Diff(sides[0], sides[1])
 	if err != nil {
@@ -66,21 +66,68 @@ func (c *diffCommand) run(ctx context.Context, args []string, s streams) (int, e
 	return exitClean, nil
 }
 
-// side reads a snapshot from a file, or takes it of a database.
-func (c *diffCommand) side(ctx context.Context, argument string, s streams) (snapshot.Snapshot, error) {
+// sides reads the snapshots. A database is compared for the roles of the file that it is compared with, unless others are named.
+func (c *diffCommand) sides(ctx context.Context, args []string, s streams) (sides [2]snapshot.Snapshot, err error) {
+	which := [2]string{"the first", "the second"}
+	for n, argument := range args {
+		if !isDatabase(argument) {
+			if sides[n], err = readSnapshot(argument); err != nil {
+				return sides, fmt.Errorf("%s: %w", which[n], err)
+			}
+			c.adopt(sides[n])
+		}
+	}
+	for n, argument := range args {
+		if isDatabase(argument) {
+			if sides[n], err = c.takeOf(ctx, argument, s); err != nil {
+				return sides, fmt.Errorf("%s: %w", which[n], err)
+			}
+		}
+	}
+	return sides, nil
+}
+
+// variable is the beginning of an argument that names an environment variable.
+const variable = "env:"
+
+func isDatabase(argument string) bool {
+	return strings.HasPrefix(argument, variable) || !isFile(argument)
+}
+
+// adopt takes what no option has named from a snapshot.
+func (c *diffCommand) adopt(s snapshot.Snapshot) {
+	c.appRole = cmp.Or(c.appRole, s.Purposes.App)
+	c.adminRole = cmp.Or(c.adminRole, s.Purposes.Admin)
+	c.readOnly = cmp.Or(c.readOnly, s.Purposes.ReadOnly)
+	c.lookup = cmp.Or(c.lookup, s.Purposes.Lookup)
+	if c.column == defaultColumn {
+		c.column = s.Column
+	}
+	if c.setting == defaultSetting {
+		c.setting = s.Setting
+	}
+}
+
+func readSnapshot(path string) (snapshot.Snapshot, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return snapshot.Snapshot{}, inFile(path, err)
+	}
+	taken, err := snapshot.Parse(text)
+	return taken, inFile(path, err)
+}
+
+// takeOf takes a snapshot of a database.
+func (c *diffCommand) takeOf(ctx context.Context, argument string, s streams) (snapshot.Snapshot, error) {
 	source := "the argument"
-	if name, isVariable := strings.CutPrefix(argument, "env:"); isVariable {
+	if name, isVariable := strings.CutPrefix(argument, variable); isVariable {
 		source, argument = name, s.env(name)
+		if looksLikeDSN(name) {
+			return snapshot.Snapshot{}, fmt.Errorf("the name behind %s looks like a DSN (not shown): write it without %[1]s", variable)
+		}
 		if argument == "" {
 			return snapshot.Snapshot{}, fmt.Errorf("the environment variable %s is empty", name)
 		}
-	} else if isFile(argument) {
-		text, err := os.ReadFile(argument)
-		if err != nil {
-			return snapshot.Snapshot{}, inFile(argument, err)
-		}
-		taken, err := snapshot.Parse(text)
-		return taken, inFile(argument, err)
 	}
 	pool, err := openDSN(ctx, argument, source)
 	if err != nil {

@@ -25,13 +25,13 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nIt changes nothing in the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "  tenancy %-8s %s\n", c.name, c.summary)
+		fmt.Fprintf(&b, "  tenancy %-9s %s\n", c.name, c.summary)
 	}
 	b.WriteString(`
 "tenancy help <command>" lists the options of a command.
 
-Name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs. If that has no password, it is read from
-PGPASSWORD or ~/.pgpass. Passwords are never printed.
+Name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs; for diff, as arguments. If that has no
+password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 ` + exitCodes)
 	return b.String()
@@ -55,6 +55,7 @@ func usage(name string) string {
 		fs := flag.NewFlagSet(name, flag.ContinueOnError)
 		c.make().flags(fs)
 		fmt.Fprintf(&b, "%s%s%s.\n", synopsis(name, c.arguments), strings.ToUpper(c.summary[:1]), c.summary[1:])
+		b.WriteString(c.details)
 		fs.VisitAll(func(f *flag.Flag) {
 			value, text := flag.UnquoteUsage(f)
 			fmt.Fprintf(&b, "\n  --%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), text)

@@ -35,13 +35,14 @@ type command interface {
 var commands = []struct {
 	name, arguments, summary string
 	make                     func() command
+	details                  string // for the help of the command
 }{
-	{"check", "", "report what breaks the isolation of tenants in a database", func() command { return &checkCommand{} }},
-	{"sql", "", "print an SQL script that fixes what check reports", func() command { return &sqlCommand{} }},
-	{"explain", "'SELECT …'", "show the plan of a statement as a tenant gets it", func() command { return &explainCommand{} }},
-	{"snapshot", "", "write how a database keeps tenants apart, as JSON to compare", func() command { return &snapshotCommand{} }},
-	{"diff", "BEFORE AFTER", "compare two snapshots or databases, and say what loosens the isolation", func() command { return &diffCommand{} }},
-	{"version", "", "print the version", func() command { return versionCommand{} }},
+	{"check", "", "report what breaks the isolation of tenants in a database", func() command { return &checkCommand{} }, ""},
+	{"sql", "", "print an SQL script that fixes what check reports", func() command { return &sqlCommand{} }, ""},
+	{"explain", "'SELECT …'", "show the plan of a statement as a tenant gets it", func() command { return &explainCommand{} }, ""},
+	{"snapshot", "", "write how a database keeps tenants apart, as JSON to compare", func() command { return &snapshotCommand{} }, ""},
+	{"diff", "BEFORE AFTER", "compare two snapshots or databases, and say what loosens the isolation", func() command { return &diffCommand{} }, diffDetails},
+	{"version", "", "print the version", func() command { return versionCommand{} }, ""},
 }
 
 // usageError is a mistake in the command line.
@@ -109,7 +110,7 @@ func inFlags(err error) error {
 	switch text := err.Error(); {
 	case errors.Is(err, flag.ErrHelp):
 		return err
-	case strings.Contains(text, "@") || strings.Contains(text, "://") || strings.Contains(text, "password"):
+	case strings.ContainsAny(text, "@") || strings.Contains(text, "://") || strings.Contains(text, "password"):
 		return misused("an option is unknown or has a wrong value (not shown: it looks like a DSN)")
 	default:
 		return usageError{text}

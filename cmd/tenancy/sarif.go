@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,7 +68,18 @@ type (
 		Properties   sarifProperties    `json:"properties"`
 	}
 	sarifLocation struct {
-		Logical []sarifLogical `json:"logicalLocations"`
+		Physical sarifPhysical  `json:"physicalLocation"` // GitHub refuses a file with a result that has none
+		Logical  []sarifLogical `json:"logicalLocations"`
+	}
+	sarifPhysical struct {
+		Artifact sarifArtifact `json:"artifactLocation"`
+		Region   sarifRegion   `json:"region"`
+	}
+	sarifArtifact struct {
+		URI string `json:"uri"`
+	}
+	sarifRegion struct {
+		StartLine int `json:"startLine"`
 	}
 	sarifLogical struct {
 		Name string `json:"fullyQualifiedName"`
@@ -87,7 +99,7 @@ var sarifRanks = map[check.Severity]struct{ level, score string }{
 }
 
 // asSARIF writes a report in the format that tools for static analysis exchange. Findings are in a database, not in a
-// file, so their locations are logical.
+// file: their locations are logical, beside a file of the repository to show them at.
 func asSARIF(o outcome, _ palette) (string, error) {
 	driver := sarifDriver{Name: "tenancy", Version: version(), InformationURI: "https://github.com/gormtenancy/tenancy"}
 	for _, rule := range check.Rules() {
@@ -112,7 +124,7 @@ func asSARIF(o outcome, _ palette) (string, error) {
 		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"note", sarifMessage{text}})
 	}
 	add := func(f check.Finding, baseline string, suppressions ...sarifSuppression) {
-		result := newSARIFResult(driver.Rules, f, append([]sarifSuppression{}, suppressions...))
+		result := newSARIFResult(driver.Rules, f, o.location, append([]sarifSuppression{}, suppressions...))
 		if o.compared {
 			result.Baseline = baseline
 		}
@@ -134,12 +146,20 @@ func asSARIF(o outcome, _ palette) (string, error) {
 	})
 }
 
-func newSARIFResult(rules []sarifRule, f check.Finding, suppressions []sarifSuppression) sarifResult {
+func newSARIFResult(rules []sarifRule, f check.Finding, location string, suppressions []sarifSuppression) sarifResult {
+	identity := string(f.Code) + " " + f.Object
 	return sarifResult{
 		RuleID: string(f.Code), RuleIndex: indexOf(rules, f.Code), Level: sarifRanks[f.Severity].level,
-		Message:      sarifMessage{f.Object + ": " + f.Problem},
-		Locations:    []sarifLocation{{[]sarifLogical{{f.Object}}}},
-		Fingerprints: map[string]string{"codeAndObject/v1": string(f.Code) + " " + f.Object},
+		Message: sarifMessage{f.Object + ": " + f.Problem},
+		Locations: []sarifLocation{{
+			Physical: sarifPhysical{sarifArtifact{location}, sarifRegion{1}},
+			Logical:  []sarifLogical{{f.Object}},
+		}},
+		// GitHub takes results of one rule and one file for the same, unless their hashes differ.
+		Fingerprints: map[string]string{
+			"codeAndObject/v1":        identity,
+			"primaryLocationLineHash": fmt.Sprintf("%.8x:1", sha256.Sum256([]byte(identity))),
+		},
 		Suppressions: suppressions,
 		Properties:   sarifProperties{Fix: f.Fix},
 	}

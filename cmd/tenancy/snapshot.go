@@ -17,7 +17,7 @@ type record struct {
 }
 
 func (c *record) flags(fs *flag.FlagSet) {
-	c.connection.flags(fs)
+	c.nameFlags(fs)
 	c.roles.flags(fs, &c.connection)
 	fs.Func("schema", "record this `schema` only; can be repeated", func(name string) error {
 		c.schemas = append(c.schemas, name)
@@ -38,6 +38,11 @@ func (c *record) take(ctx context.Context, pool *sql.DB) (snapshot.Snapshot, err
 
 // snapshotCommand writes down how a database keeps tenants apart.
 type snapshotCommand struct{ record }
+
+func (c *snapshotCommand) flags(fs *flag.FlagSet) {
+	c.databaseFlag(fs)
+	c.record.flags(fs)
+}
 
 func (c *snapshotCommand) run(ctx context.Context, args []string, s streams) (int, error) {
 	if err := none(args); err != nil {

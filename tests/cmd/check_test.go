@@ -117,6 +117,10 @@ func TestCheckAsSARIF(t *testing.T) {
 				RuleIndex     int
 				Message       struct{ Text string }
 				Locations     []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI string }
+						Region           struct{ StartLine int }
+					}
 					LogicalLocations []struct{ FullyQualifiedName string }
 				}
 				PartialFingerprints map[string]string
@@ -124,7 +128,7 @@ func TestCheckAsSARIF(t *testing.T) {
 			}
 		}
 	}
-	r := tenancy(t, d.options(t, "check", "--format", "sarif", "--allow", "tenant-column-nullable=public.invoices=old rows")...)
+	r := tenancy(t, d.options(t, "check", "--format", "sarif", "--location", "models.go", "--allow", "tenant-column-nullable=public.invoices=old rows")...)
 	require.Equal(t, 1, r.exit, r.errors)
 	parse(t, r.out, &log)
 	require.Equal(t, "2.1.0", log.Version)
@@ -140,11 +144,17 @@ func TestCheckAsSARIF(t *testing.T) {
 		require.NotEmpty(t, rule.ShortDescription.Text)
 		require.Contains(t, []string{"error", "warning", "note"}, rule.DefaultConfiguration.Level)
 	}
-	suppressed := map[string]string{}
+	suppressed, hashes := map[string]string{}, map[string]bool{}
 	for _, result := range run.Results {
 		require.Equal(t, result.RuleID, run.Tool.Driver.Rules[result.RuleIndex].ID)
 		require.NotEmpty(t, result.Message.Text)
-		require.NotEmpty(t, result.PartialFingerprints)
+		require.NotEmpty(t, result.PartialFingerprints["codeAndObject/v1"])
+		hash := result.PartialFingerprints["primaryLocationLineHash"]
+		require.Regexp(t, "^[0-9a-f]{16}:1$", hash)
+		require.False(t, hashes[hash], "GitHub would take two results for one")
+		hashes[hash] = true
+		require.Equal(t, "models.go", result.Locations[0].PhysicalLocation.ArtifactLocation.URI)
+		require.Equal(t, 1, result.Locations[0].PhysicalLocation.Region.StartLine)
 		require.NotNil(t, result.Suppressions)
 		name := result.RuleID + " " + result.Locations[0].LogicalLocations[0].FullyQualifiedName + " " + result.Level
 		suppressed[name] = ""

@@ -172,7 +172,7 @@ func TestDiffMistakes(t *testing.T) {
 	write(t, bad, strings.Replace(read(t, file), `"column": "tenant_id"`, `"column": "org_id"`, 1))
 	tenancy(t, "diff", file, bad).failed(t, "the tenant columns differ (tenant_id and org_id)")
 	tenancy(t, "diff", file).failed(t, "give two snapshots or databases")
-	tenancy(t, "diff", "--dsn", "x", file, file).failed(t, "--dsn: name both databases as arguments")
+	tenancy(t, "diff", "--dsn", "x", file, file).failed(t, "not defined: -dsn")
 	tenancy(t, "diff", "--format", "sarif", file, file).failed(t, "must be text or json")
 	tenancy(t, "diff", filepath.Join(dir, "none"), file).failed(t, "the first: "+filepath.Join(dir, "none")+": ")
 	tenancy(t, "diff", "env:NO_SUCH_VARIABLE", file).failed(t, "the environment variable NO_SUCH_VARIABLE is empty")
@@ -185,12 +185,17 @@ func TestDiffMistakes(t *testing.T) {
 		secret.String(), "postgres://u:1/" + password + "@127.0.0.1:1/db", "host=127.0.0.1 port=1 user=u password='" + password,
 		fmt.Sprintf("host=127.0.0.1 port=1 user=u password=%s", password),
 	} {
-		for _, c := range []command{{args: []string{"diff", file, dsn}}, {args: []string{"diff", "env:DATABASE_URL", file}, url: dsn}} {
+		for _, c := range []command{
+			{args: []string{"diff", file, dsn}},
+			{args: []string{"diff", "env:" + dsn, file}},
+			{args: []string{"diff", "env:DATABASE_URL", file}, url: dsn},
+			{args: []string{"diff", file + dsn, file}},
+		} {
 			r := c.run(t)
 			r.failed(t, "tenancy diff: ")
 			require.NotContains(t, r.errors, password)
 		}
 	}
-	r := command{args: d.roles("diff", "env:DATABASE_URL", file), url: d.Owner.DSN}.run(t)
+	r := command{args: []string{"diff", "env:DATABASE_URL", file}, url: d.Owner.DSN}.run(t) // for the roles of the file
 	require.Equal(t, "No differences.\n", r.out, r.errors)
 }
