@@ -78,13 +78,9 @@ func (c *checkCommand) run(ctx context.Context, args []string, s streams) (int, 
 	if !isFile(c.baseline) {
 		return 0, misused("--baseline: must be a file (not shown: it looks like a DSN)")
 	}
-	var before baseline
-	if c.baseline != "" {
-		var err error
-		before, err = readBaseline(c.baseline)
-		if err != nil && !(c.write && errors.Is(err, fs.ErrNotExist)) {
-			return 0, err
-		}
+	before, err := c.before()
+	if err != nil {
+		return 0, err
 	}
 	report, err := c.check(ctx, s)
 	if err != nil {
@@ -112,6 +108,18 @@ func (c *checkCommand) run(ctx context.Context, args []string, s streams) (int, 
 		return exitFound, nil
 	}
 	return exitClean, nil
+}
+
+// before reads the baseline. The first one is written without another.
+func (c *checkCommand) before() (baseline, error) {
+	if c.baseline == "" {
+		return baseline{}, nil
+	}
+	b, err := readBaseline(c.baseline)
+	if c.write && errors.Is(err, fs.ErrNotExist) {
+		return baseline{}, nil
+	}
+	return b, err
 }
 
 // writeBaseline writes the file, and says what has changed in it.

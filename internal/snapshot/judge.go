@@ -7,18 +7,17 @@ import (
 )
 
 func (d *differ) role(before, after *Role) {
+	const recorded = "It is recorded because it owns something, or another role is a member of it, which counts by itself."
 	switch {
-	case before == nil && d.after.reach[after.Name]:
-		// That it is new is the membership's finding. Its attributes are the application's.
-		before = &Role{Name: after.Name}
-	case before == nil:
-		if after.Superuser || after.BypassRLS {
-			d.add(Neutral, "role "+after.Name, "exempt from policies", "", "yes",
-				"It is new, no policy applies to it, and the application cannot become it. What it owns and runs for others counts below.")
-		}
-		return
 	case after == nil:
+		d.add(Neutral, "role "+before.Name, "role", "recorded", "", recorded)
 		return
+	case before == nil:
+		d.add(Neutral, "role "+after.Name, "role", "", "recorded", recorded)
+		before = &Role{Name: after.Name, Login: after.Login}
+		if !d.after.reach[after.Name] && !d.after.Purposes.privileged(after.Name) {
+			before.Superuser, before.BypassRLS = after.Superuser, after.BypassRLS // of no use to the application
+		}
 	}
 	object := "role " + after.Name
 	reached := d.after.reach[after.Name] || d.after.Purposes.privileged(after.Name)
@@ -197,6 +196,7 @@ func (d *differ) view(before, after *View) {
 		definition, why = Dangerous, "It reads with the rights of its owner, or holds a copy of rows: it is not proved that it shows no more."
 	}
 	d.changed(definition, object, "definition", oneLine(before.Definition), oneLine(after.Definition), why)
+	d.changed(definition, object, "reads", list(before.Reads), list(after.Reads), why)
 	d.rules(object, before.Rules, after.Rules)
 	d.grants(object, before.Grants, after.Grants, func(string, string) (Verdict, string) {
 		if after.Invoker {

@@ -131,7 +131,7 @@ SELECT json_agg(json_build_object(
 		FROM pg_policy p WHERE p.polrelid = c.oid),
 	'grants', ` + relationGrants("c") + `,
 	'unique_keys', (
-		SELECT json_agg(json_build_object('name', ix.relname, 'primary', x.indisprimary,
+		SELECT json_agg(json_build_object('name', ix.relname,
 			'definition', coalesce((SELECT pg_get_constraintdef(con.oid) FROM pg_constraint con
 				WHERE con.conindid = ix.oid AND con.conrelid = c.oid AND con.contype IN ('p', 'u', 'x')), pg_get_indexdef(ix.oid)),
 			'holds_tenant', coalesce(a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1]), false)))

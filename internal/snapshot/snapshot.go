@@ -123,7 +123,6 @@ type Policy struct {
 type Unique struct {
 	Name       string `json:"name"`
 	Definition string `json:"definition"`
-	Primary    bool   `json:"primary,omitempty"`
 	Tenant     bool   `json:"holds_tenant"`
 }
 
@@ -137,6 +136,8 @@ type ForeignKey struct {
 	OnUpdate   string   `json:"on_update"`
 	Valid      bool     `json:"valid"`
 }
+
+func (u Unique) primary() bool { return strings.HasPrefix(u.Definition, "PRIMARY KEY ") }
 
 // Trigger is a trigger of a table.
 type Trigger struct {

@@ -190,6 +190,9 @@ func (p *Policy) String() string {
 	if p.Check != "" {
 		text += " WITH CHECK (" + oneLine(p.Check) + ")"
 	}
+	if p.UsesOthers {
+		text += ", with functions, operators or types that are not PostgreSQL's own"
+	}
 	return text
 }
 
@@ -224,8 +227,11 @@ func (d *differ) policy(object string, oldTable, newTable Table, before, after *
 
 func (d *differ) unique(object string, tenant bool, before, after *Unique) {
 	shown := func(u *Unique) string {
-		if u == nil {
+		switch {
+		case u == nil:
 			return ""
+		case u.Tenant:
+			return u.Definition + ", which holds the tenant"
 		}
 		return u.Definition
 	}
@@ -239,7 +245,7 @@ func (d *differ) unique(object string, tenant bool, before, after *Unique) {
 	} else {
 		name = before.Name
 	}
-	leaks := func(u *Unique) bool { return u != nil && tenant && !u.Tenant && !u.Primary }
+	leaks := func(u *Unique) bool { return u != nil && tenant && !u.Tenant && !u.primary() }
 	switch {
 	case leaks(after) && !leaks(before):
 		d.add(Dangerous, object, "unique key "+name, b, a, "It holds across tenants: a conflict tells each tenant which values others have.")
