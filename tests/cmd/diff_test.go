@@ -112,6 +112,36 @@ func TestDiffOfRoles(t *testing.T) {
 	}
 }
 
+// Clinic is the table of tenants, and Member one that is looked up before the tenant is known.
+type Clinic struct {
+	ID   string
+	Name string
+}
+
+func (Clinic) TenantOwnRows() {}
+
+type Member struct {
+	ID       int64
+	TenantID string
+	UserID   int64
+}
+
+func (Member) TenantOwnRows() {}
+
+// Note is written by all tenants.
+type Note struct{ ID int64 }
+
+func (Note) DangerouslyTenantWritable() {}
+
+func TestDiffOfATableThatAllWrite(t *testing.T) {
+	d := newDatabase(t)
+	before := d.record(t)
+	d.Migrate(t, d.Isolation(), &Note{})
+	found := differences(t, before, d.record(t))
+	require.Equal(t, "dangerous", found[0].Verdict)
+	require.Equal(t, "It has no tenant column, and each tenant can write it for all others.", found[0].Reason)
+}
+
 // What a migration of a clean application adds is no danger.
 func TestDiffOfWhatIsHarmless(t *testing.T) {
 	d := newDatabase(t)
@@ -122,7 +152,12 @@ func TestDiffOfWhatIsHarmless(t *testing.T) {
 		Name     string `gorm:"uniqueIndex:ward_name"`
 	}
 	type Currency struct{ ID int64 }
-	d.Migrate(t, d.Isolation(), &Ward{}, &Currency{})
+	type Bed struct { // a child
+		ID     int64
+		WardID int64
+		Ward   Ward
+	}
+	d.Migrate(t, d.Isolation(), &Ward{}, &Bed{}, &Currency{}, &Clinic{}, &Member{})
 	d.AsOwner(t, "ALTER TABLE patients ADD UNIQUE (tenant_id, name)", "CREATE TABLE secrets (id bigint)",
 		"CREATE POLICY strict ON patients AS RESTRICTIVE USING (name <> '')")
 	after := d.record(t)
@@ -130,7 +165,9 @@ func TestDiffOfWhatIsHarmless(t *testing.T) {
 	for _, found := range differences(t, before, after) {
 		verdicts[found.Object+": "+found.Subject] = found.Verdict
 	}
-	require.Equal(t, "neutral", verdicts["table public.wards: table"])
+	for _, table := range []string{"wards", "beds", "currencies", "clinics", "members"} {
+		require.Equal(t, "neutral", verdicts["table public."+table+": table"], table)
+	}
 	require.Equal(t, "neutral", verdicts["table public.secrets: table"])
 	require.Equal(t, "neutral", verdicts["table public.patients: unique key patients_tenant_id_name_key"])
 	require.Equal(t, "safe", verdicts["table public.patients: policy strict"])
