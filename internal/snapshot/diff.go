@@ -45,6 +45,9 @@ func Diff(before, after Snapshot) ([]Difference, error) {
 	d.server()
 	match(before.Roles, after.Roles, func(r Role) string { return r.Name }, d.role)
 	match(before.Settings, after.Settings, Setting.key, d.setting)
+	d.database()
+	match(before.Parameters, after.Parameters, func(p Parameter) string { return p.Name }, d.parameter)
+	match(before.Servers, after.Servers, func(x Server) string { return x.Name }, d.foreignServer)
 	match(before.Schemas, after.Schemas, func(x Schema) string { return x.Name }, d.schema)
 	match(before.Tables, after.Tables, func(t Table) string { return t.Name }, d.table)
 	match(before.Views, after.Views, func(v View) string { return v.Name }, d.view)
@@ -222,6 +225,16 @@ func (s *Snapshot) rename(change func(*string)) {
 	}
 	for n := range s.Settings {
 		change(&s.Settings[n].Role)
+	}
+	s.Database = s.Database.renamed(change)
+	for n := range s.Parameters {
+		s.Parameters[n].Grants = s.Parameters[n].Grants.renamed(change)
+	}
+	for n := range s.Servers {
+		s.Servers[n].Grants = s.Servers[n].Grants.renamed(change)
+		for m := range s.Servers[n].Users {
+			change(&s.Servers[n].Users[m])
+		}
 	}
 	for n := range s.Schemas {
 		change(&s.Schemas[n].Owner)

@@ -221,18 +221,32 @@ func (d *differ) function(before, after *Function) {
 	switch {
 	case before == nil:
 		verdict, reason := Dangerous, why+", and the application may call it."
-		if !d.after.open(after.Grants, "EXECUTE") {
+		switch {
+		case after.Leakproof:
+			reason = leakproof
+		case len(after.Settings) > 0 && !after.Definer:
+			reason = settingOfFunction
+		case !d.after.open(after.Grants, "EXECUTE"):
 			verdict, reason = Neutral, why+", but the application may not call it. What a trigger calls counts there."
 		}
 		d.add(verdict, "function "+after.Name, "function", "", "owned by "+after.Owner, reason)
 		return
 	case after == nil:
-		d.add(Safe, "function "+before.Name, "function", "owned by "+before.Owner, "", "There is less that runs with the rights of another role.")
+		d.add(Safe, "function "+before.Name, "function", "owned by "+before.Owner, "", "There is less that does what its caller could not do.")
 		return
 	}
 	object := "function " + after.Name
 	d.owner(object, before.Owner, after.Owner, true)
-	d.changed(Dangerous, object, "source", before.Source, after.Source, why+": it is not proved that it does no more.")
+	d.flag(object, "SECURITY DEFINER", before.Definer, after.Definer, Dangerous, Safe, why+".")
+	d.flag(object, "LEAKPROOF", before.Leakproof, after.Leakproof, Dangerous, Safe, leakproof)
+	match(before.Settings, after.Settings, func(s string) string { return s }, func(b, a *string) {
+		if a == nil {
+			d.add(Safe, object, "setting "+*b, "set", "", settingOfFunction)
+		} else if b == nil {
+			d.add(Dangerous, object, "setting "+*a, "", "set", settingOfFunction)
+		}
+	})
+	d.changed(Dangerous, object, "source", before.Source, after.Source, "It does what its caller could not do, and it is not proved that it does no more than before.")
 	if before.SearchPath != after.SearchPath {
 		verdict := Dangerous
 		if before.SearchPath == "" {
@@ -240,7 +254,57 @@ func (d *differ) function(before, after *Function) {
 		}
 		d.add(verdict, object, "search_path", before.SearchPath, after.SearchPath, "It decides which tables and functions the names in its source mean.")
 	}
-	d.grants(object, before.Grants, after.Grants, func(string, string) (Verdict, string) { return Dangerous, why + "." })
+	d.grants(object, before.Grants, after.Grants, func(string, string) (Verdict, string) {
+		return Dangerous, "It does what its caller could not do."
+	})
+}
+
+const (
+	leakproof         = "PostgreSQL may call a LEAKPROOF function on rows before policies hide them."
+	settingOfFunction = "It runs with settings of its own, which can decide about policies."
+)
+
+func (d *differ) database() {
+	d.grants("database", d.before.Database, d.after.Database, func(_, privilege string) (Verdict, string) {
+		switch name, _, _ := strings.Cut(privilege, " "); name {
+		case "CREATE":
+			return Dangerous, "Objects in a schema of its own can take the place of others that are looked up by name."
+		case "TEMPORARY":
+			return Dangerous, "A temporary table takes the place of another in functions without a search_path."
+		}
+		return Neutral, "It decides who can connect, not what is seen."
+	})
+}
+
+func (d *differ) parameter(before, after *Parameter) {
+	if before == nil {
+		before = &Parameter{Name: after.Name}
+	}
+	if after == nil {
+		after = &Parameter{Name: before.Name}
+	}
+	d.grants("parameter "+after.Name, before.Grants, after.Grants, func(string, string) (Verdict, string) {
+		return Dangerous, "The setting is reserved to superusers: session_replication_role, for one, switches off triggers and foreign keys."
+	})
+}
+
+func (d *differ) foreignServer(before, after *Server) {
+	if before == nil {
+		before = &Server{Name: after.Name}
+	}
+	if after == nil {
+		after = &Server{Name: before.Name}
+	}
+	object := "foreign server " + after.Name
+	const why = "Foreign tables have no policies, and the login on the other server sees what it sees."
+	match(before.Users, after.Users, func(s string) string { return s }, func(b, a *string) {
+		if a == nil {
+			d.add(Safe, object, "user mapping", *b, "", why)
+		} else if b == nil {
+			d.add(Dangerous, object, "user mapping", "", *a, why)
+		}
+	})
+	d.grants(object, before.Grants, after.Grants, func(string, string) (Verdict, string) { return Dangerous, why })
 }
 
 func (d *differ) sequence(before, after *Sequence) {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -12,7 +13,8 @@ import (
 )
 
 // common are the roles and the relations that the parts of the statement share. The parameters are: $1 the tenant column, $2 the
-// roles with a purpose, $3 the schemas, all if empty, $4 the settings whose values are shown.
+// roles with a purpose, $3 the schemas, all if empty, $4 the settings whose values are shown, $5 the
+// setting of the tenant.
 const common = `WITH RECURSIVE
 spaces AS (
 	SELECT * FROM pg_namespace
@@ -44,9 +46,11 @@ seen AS (
 	WHERE c.relkind IN ('v', 'm')
 		AND NOT EXISTS (SELECT FROM extended WHERE classid = 'pg_class'::regclass AND objid = c.oid)
 ),
-definers AS (
+notable AS (
 	SELECT p.* FROM pg_proc p JOIN spaces n ON n.oid = p.pronamespace
-	WHERE p.prosecdef AND p.prokind <> 'a'
+	WHERE p.prokind <> 'a' AND (p.prosecdef OR p.proleakproof OR EXISTS (
+			SELECT FROM unnest(p.proconfig) entry WHERE lower(split_part(entry, '=', 1)) = ANY ($4::text[] || lower($5))
+				AND split_part(entry, '=', 1) <> 'search_path'))
 		AND NOT EXISTS (SELECT FROM extended WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
 )
 `
@@ -97,7 +101,7 @@ SELECT json_agg(json_build_object(
 			FROM pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid) m)))
 FROM pg_roles r
 WHERE r.oid IN (
-	SELECT oid FROM reach UNION SELECT relowner FROM relations UNION SELECT relowner FROM seen UNION SELECT proowner FROM definers
+	SELECT oid FROM reach UNION SELECT relowner FROM relations UNION SELECT relowner FROM seen UNION SELECT proowner FROM notable
 	UNION SELECT nspowner FROM spaces)`
 
 const settingsQuery = `
@@ -172,10 +176,12 @@ FROM seen c`
 var functionsQuery = `
 SELECT json_agg(json_build_object(
 	'name', p.oid::regprocedure::text, 'owner', pg_get_userbyid(p.proowner),
+	'security_definer', p.prosecdef, 'leakproof', p.proleakproof,
 	'search_path', (SELECT substr(entry, 13) FROM unnest(p.proconfig) entry WHERE entry LIKE 'search\_path=%'),
+	'settings', (SELECT json_agg(split_part(entry, '=', 1)) FROM unnest(p.proconfig) entry WHERE entry NOT LIKE 'search\_path=%'),
 	'source', md5(concat(p.prosrc, p.probin, pg_get_function_sqlbody(p.oid))),
 	'grants', ` + grants("coalesce(p.proacl, acldefault('f', p.proowner))", "p.proowner") + `))
-FROM definers p`
+FROM notable p`
 
 var sequencesQuery = `
 SELECT json_agg(json_build_object('name', name, 'grants', granted))
@@ -195,6 +201,22 @@ FROM (
 	WHERE d.defaclnamespace = 0 OR n.oid IS NOT NULL) x
 WHERE granted IS NOT NULL`
 
+var databaseQuery = `
+SELECT ` + grants("coalesce(d.datacl, acldefault('d', d.datdba))", "d.datdba") + ` FROM pg_database d WHERE d.datname = current_database()`
+
+// parametersQuery is for PostgreSQL 15 and later.
+var parametersQuery = `
+SELECT json_agg(json_build_object('name', name, 'grants', granted))
+FROM (SELECT p.parname AS name, ` + grants("p.paracl", "10") + ` AS granted FROM pg_parameter_acl p) x
+WHERE granted IS NOT NULL`
+
+var serversQuery = `
+SELECT json_agg(json_build_object('name', quote_ident(s.srvname),
+	'user_mappings', (
+		SELECT json_agg(g.name) FROM pg_user_mappings u JOIN grantees g ON g.oid = u.umuser WHERE u.srvid = s.oid),
+	'grants', ` + grants("s.srvacl", "s.srvowner") + `))
+FROM pg_foreign_server s`
+
 const publicationsQuery = `
 SELECT json_agg(json_build_object('name', p.pubname, 'all_tables', p.puballtables, 'tables', (
 	SELECT json_agg(format('%I.%I', t.schemaname, t.tablename)) FROM pg_publication_tables t
@@ -202,12 +224,19 @@ SELECT json_agg(json_build_object('name', p.pubname, 'all_tables', p.puballtable
 FROM pg_publication p`
 
 // statement reads all of it at once, in one state of the database.
-var statement = common + `SELECT json_build_object(
+func statement(version int) string {
+	parameters := "NULL"
+	if version >= sqltext.PostgreSQL15 {
+		parameters = parametersQuery
+	}
+	return common + `SELECT json_build_object(
+	'database', (` + databaseQuery + `), 'parameters', (` + parameters + `), 'foreign_servers', (` + serversQuery + `),
 	'postgresql', current_setting('server_version_num')::int / 10000,
 	'roles', (` + rolesQuery + `), 'settings', (` + settingsQuery + `), 'schemas', (` + schemasQuery + `),
 	'tables', (` + tablesQuery + `), 'views', (` + viewsQuery + `), 'functions', (` + functionsQuery + `),
 	'sequences', (` + sequencesQuery + `), 'default_privileges', (` + defaultsQuery + `),
 	'publications', (` + publicationsQuery + `))::text`
+}
 
 // deciding are the settings that decide which policies apply, and whose values are shown.
 var deciding = []string{"role", "row_security", "search_path", "session_replication_role", "client_encoding", "session_authorization"}
@@ -226,16 +255,18 @@ func Read(ctx context.Context, db *sql.DB, config policy.Config, schemas []strin
 		return Snapshot{}, err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if config.AppRole == "" {
-		if err := tx.QueryRowContext(ctx, "SELECT current_user").Scan(&config.AppRole); err != nil {
-			return Snapshot{}, err
-		}
+	var login string
+	var version int
+	if err := tx.QueryRowContext(ctx, "SELECT current_user, current_setting('server_version_num')::int").Scan(&login, &version); err != nil {
+		return Snapshot{}, err
 	}
+	config.AppRole = cmp.Or(config.AppRole, login)
 	if _, err := tx.ExecContext(ctx, plainNames); err != nil {
 		return Snapshot{}, err
 	}
 	var document []byte
-	err = tx.QueryRowContext(ctx, statement, config.Column, config.Roles(), append([]string{}, schemas...), deciding).Scan(&document)
+	err = tx.QueryRowContext(ctx, statement(version), config.Column, config.Roles(), append([]string{}, schemas...), deciding,
+		config.Setting).Scan(&document)
 	if err != nil {
 		return Snapshot{}, err
 	}

@@ -28,6 +28,9 @@ type Snapshot struct {
 	Purposes     Purposes      `json:"purposes"`
 	Roles        []Role        `json:"roles"`
 	Settings     []Setting     `json:"settings,omitempty"`
+	Database     Grants        `json:"database,omitempty"` // on the database as a whole
+	Parameters   []Parameter   `json:"parameters,omitempty"`
+	Servers      []Server      `json:"foreign_servers,omitempty"`
 	Schemas      []Schema      `json:"schemas"`
 	Tables       []Table       `json:"tables"`
 	Views        []View        `json:"views,omitempty"`
@@ -159,13 +162,30 @@ type View struct {
 	Rules        []string `json:"rules,omitempty"`
 }
 
-// Function is a function that is SECURITY DEFINER.
+// Function is a function that is more than a shorthand for what its caller could do: SECURITY DEFINER, LEAKPROOF, or with
+// settings of its own that decide about policies.
 type Function struct {
-	Name       string `json:"name"`
-	Owner      string `json:"owner"`
-	SearchPath string `json:"search_path,omitempty"`
-	Source     string `json:"source"` // a hash
-	Grants     Grants `json:"grants,omitempty"`
+	Name       string   `json:"name"`
+	Owner      string   `json:"owner"`
+	Definer    bool     `json:"security_definer"`
+	Leakproof  bool     `json:"leakproof"`
+	SearchPath string   `json:"search_path,omitempty"`
+	Settings   []string `json:"settings,omitempty"` // the names of others
+	Source     string   `json:"source"`             // a hash
+	Grants     Grants   `json:"grants,omitempty"`
+}
+
+// Parameter is a setting that a role may change although it is reserved to superusers (from PostgreSQL 15 on).
+type Parameter struct {
+	Name   string `json:"name"`
+	Grants Grants `json:"grants"`
+}
+
+// Server is a foreign server.
+type Server struct {
+	Name   string   `json:"name"`
+	Users  []string `json:"user_mappings,omitempty"` // the roles that have a login there
+	Grants Grants   `json:"grants,omitempty"`
 }
 
 // Sequence is a sequence that is granted.
@@ -223,6 +243,16 @@ func Parse(text []byte) (Snapshot, error) {
 func (s *Snapshot) sort() {
 	by(s.Roles, func(r Role) string { return r.Name })
 	by(s.Settings, func(x Setting) string { return x.key() })
+	s.Database.sort()
+	by(s.Parameters, func(p Parameter) string { return p.Name })
+	by(s.Servers, func(x Server) string { return x.Name })
+	for _, p := range s.Parameters {
+		p.Grants.sort()
+	}
+	for _, x := range s.Servers {
+		slices.Sort(x.Users)
+		x.Grants.sort()
+	}
 	by(s.Schemas, func(x Schema) string { return x.Name })
 	by(s.Tables, func(t Table) string { return t.Name })
 	by(s.Views, func(v View) string { return v.Name })
@@ -254,6 +284,7 @@ func (s *Snapshot) sort() {
 		v.Grants.sort()
 	}
 	for _, f := range s.Functions {
+		slices.Sort(f.Settings)
 		f.Grants.sort()
 	}
 	for _, x := range s.Sequences {

@@ -39,7 +39,9 @@ const sample = `{
 		{"name": "public.authors", "kind": "table", "owner": "owner", "row_security": true, "forced": true, "tenant_column": {"type": "text", "not_null": true}}],
 	"views": [{"name": "public.v", "owner": "owner", "materialized": false, "security_invoker": false, "reads": ["public.notes"],
 		"definition": "SELECT 1", "grants": {"app": ["SELECT"]}, "rules": ["CREATE RULE r"]}],
-	"functions": [{"name": "public.f()", "owner": "owner", "search_path": "public", "source": "abc", "grants": {"PUBLIC": ["EXECUTE"]}}],
+	"database": {"PUBLIC": ["CONNECT"]}, "parameters": [{"name": "jit", "grants": {"app": ["SET"]}}],
+	"foreign_servers": [{"name": "s", "user_mappings": ["app"], "grants": {"app": ["USAGE"]}}],
+	"functions": [{"name": "public.f()", "owner": "owner", "security_definer": true, "leakproof": false, "settings": ["jit"], "search_path": "public", "source": "abc", "grants": {"PUBLIC": ["EXECUTE"]}}],
 	"sequences": [{"name": "public.s", "grants": {"app": ["USAGE"]}}],
 	"default_privileges": [{"role": "owner", "schema": "public", "objects": "tables", "grants": {"app": ["SELECT"]}}],
 	"publications": [{"name": "p", "all_tables": false, "tables": ["public.notes"]}]

@@ -93,15 +93,24 @@ func TestDiffOfRoles(t *testing.T) {
 		"membership":   {"GRANT pg_read_all_data TO @app", "REVOKE pg_read_all_data FROM @app", "role @app", "member of pg_read_all_data"},
 		"owner":        {"GRANT @owner TO @app", "REVOKE @owner FROM @app", "role @app", "member of @owner"},
 		"row_security": {"ALTER ROLE @app SET row_security = off", "ALTER ROLE @app RESET row_security", "setting row_security of @app", "value"},
-		"publication":  {"CREATE PUBLICATION everything FOR ALL TABLES", "DROP PUBLICATION everything", "publication everything", "all tables"},
+		"database":     {"GRANT CREATE ON DATABASE @database TO @app", "REVOKE CREATE ON DATABASE @database FROM @app", "database", "grant to @app"},
+		"function with a setting": {"CREATE FUNCTION public.f() RETURNS bigint LANGUAGE sql SET app.tenant_id = 'acme' AS 'SELECT 1'",
+			"DROP FUNCTION public.f()", "function public.f()", "function"},
+		"leakproof": {"CREATE FUNCTION public.f(text) RETURNS bool LANGUAGE sql LEAKPROOF AS 'SELECT true'", "DROP FUNCTION public.f(text)", "function public.f(text)", "function"},
+		"server": {"CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR @app SERVER s OPTIONS (password 'hunter2')",
+			"DROP FOREIGN DATA WRAPPER w CASCADE", "foreign server s", "user mapping"},
+		"setting of all": {"ALTER DATABASE @database SET app.tenant_id = 'acme'", "ALTER DATABASE @database RESET ALL", "setting app.tenant_id of all roles in the database", "value"},
+		"publication":    {"CREATE PUBLICATION everything FOR ALL TABLES", "DROP PUBLICATION everything", "publication everything", "all tables"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase(t)
-			names := strings.NewReplacer("@app", d.App.Role, "@owner", d.Owner.Role)
+			names := strings.NewReplacer("@app", d.App.Role, "@owner", d.Owner.Role, "@database", d.Name)
 			before := d.record(t)
 			t.Cleanup(func() { d.AsSuperuser(t, names.Replace(c.undo)) }) // roles are those of all databases
 			d.AsSuperuser(t, names.Replace(c.sql))
 			after := d.record(t)
+			require.NotContains(t, read(t, after), "hunter2")
+			require.NotContains(t, read(t, after), "acme")
 			found := differences(t, before, after)
 			require.Equal(t, "dangerous", found[0].Verdict)
 			require.Equal(t, names.Replace(c.object)+": "+names.Replace(c.subject), found[0].Object+": "+found[0].Subject, "%v", found)
