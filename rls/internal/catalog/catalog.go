@@ -39,6 +39,10 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		SELECT json_object_agg(role, privileges)
 		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges
 			FROM aclexplode(c.relacl) WHERE grantee <> 0 GROUP BY grantee) g),
+	'columngrants', (
+		SELECT json_agg(DISTINCT pg_get_userbyid(e.grantee))
+		FROM pg_attribute a, aclexplode(a.attacl) e
+		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND e.grantee <> 0),
 	'lookups',  (
 		SELECT json_agg(DISTINCT a.attname)
 		FROM pg_attribute a, aclexplode(a.attacl) e

@@ -9,6 +9,7 @@ type Relation struct {
 	Column               *Column             // the tenant column, nil if there is none
 	Policies             map[string]Policy   // those of our names
 	Grants               map[string][]string // role to the privileges granted to it directly
+	ColumnGrants         []string            // roles that are granted something on single columns
 	Lookups              []string            // the columns that LookupRole may read, granted to it one by one
 	Usable               []string            // those of the roles asked about that may use the schema
 	Sequences            []Sequence          // those the table's columns own

@@ -176,7 +176,8 @@ func (p Planner) planGrants(c *collector, t Table, role string) {
 		c.add("grant USAGE on schema "+t.Schema+" to "+role, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s", sqltext.Ident(t.Schema), sqltext.Ident(role)))
 	}
 	table, has := "TABLE "+t.Quoted(), t.Grants[role]
-	stays := len(has) > 0 && !t.Fresh && !p.isolates(&t) && t.sharing != policy.SharedWrite
+	granted := len(has) > 0 || role != p.LookupRole && slices.Contains(t.ColumnGrants, role)
+	stays := granted && !t.Fresh && !p.isolates(&t) && t.sharing != policy.SharedWrite
 	if stays {
 		c.revoke("", table, role, has, onTables)
 	} else {
