@@ -38,7 +38,7 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 		Setting: p.config.Setting, Column: p.config.Column, AppRole: p.config.AppRole, AdminRole: p.config.AdminRole,
 		ReadOnlyRole: p.config.ReadOnlyRole, LookupRole: p.config.LookupRole,
 	}
-	report, err := isolation.Check(ctx, db, p.config.CheckOptions...)
+	report, err := isolation.Check(ctx, db, append([]check.Option{check.Login("")}, p.config.CheckOptions...)...)
 	switch {
 	case err != nil && p.config.Check == CheckRefuse:
 		return fmt.Errorf("tenancy: check the database: %w", err)

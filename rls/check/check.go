@@ -47,6 +47,12 @@ func ServerVersion(num int) Option {
 	return func(c *checker) { c.version = num }
 }
 
+// Login adds the role that the application logs in as, where its statements run under another one, AppRole: SQL can leave that by
+// RESET ROLE. Empty means the login of the connection.
+func Login(role string) Option {
+	return func(c *checker) { c.login, c.logsIn = role, true }
+}
+
 // Config names what the database is checked for. Isolation of package rls has the same fields, and a method Check.
 type Config struct {
 	Setting, Column                              string // as in rls.Isolation, with its defaults
@@ -96,10 +102,13 @@ type checker struct {
 	schemas []string
 	models  []any
 	version int
+	login   string
+	logsIn  bool
 
 	narrowed bool     // to the tables of the models
 	tables   []string // these
 
+	ways     map[string]string // to roles that the application has to take, by their names as in SQL
 	facts    facts
 	findings []Finding
 	unseen   []string
@@ -146,6 +155,7 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	}
 	judge(c, modelRules, models)
 	judge(c, roleRules, []role{c.facts.Role})
+	judge(c, reachRules, c.facts.Reach)
 	judge(c, columnRules, c.facts.Tables)
 	judge(c, foreignKeyRules, c.facts.ForeignKeys)
 	judge(c, uniqueRules, c.facts.Uniques)

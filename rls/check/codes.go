@@ -12,6 +12,13 @@ const (
 	RoleInheritsAdmin Code = "role-inherits-admin"
 	RoleOwnsTables    Code = "role-owns-tables"
 
+	// The roles that it can become.
+	RoleBecomesSuperuser Code = "role-becomes-superuser"
+	RoleBecomesBypassRLS Code = "role-becomes-bypass-rls"
+	RoleBecomesOwner     Code = "role-becomes-owner"
+	RoleCreatesRoles     Code = "role-creates-roles"
+	RolePredefined       Code = "role-predefined" // PostgreSQL's own roles that read or write everything
+
 	// Tenant tables.
 	TableNotEnabled        Code = "table-not-enabled"
 	TableNotForced         Code = "table-not-forced"

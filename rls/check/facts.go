@@ -17,6 +17,7 @@ import (
 type facts struct {
 	Shared        []string // the objects of Allow(SharedTable, …) that exist
 	Role          role
+	Reach         []reached
 	Tables        []*tenantTable
 	ForeignTables []foreignTable
 	Policies      []livePolicy
@@ -40,6 +41,7 @@ var subjects = []struct {
 }{
 	{"shared", sharedQuery, nil},
 	{"role", roleQuery, nil},
+	{"reach", reachQuery, nil},
 	{"tables", tablesQuery, nil}, // without them there is nothing to check
 	{"foreigntables", foreignTablesQuery, nil},
 	{"policies", policiesQuery, []string{"pg_policy", "pg_proc"}},
@@ -57,7 +59,7 @@ var subjects = []struct {
 
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
 // role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
-// tables of models by oid.
+// tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's.
 const common = `WITH RECURSIVE
 -- The role of the application.
 app AS (
@@ -66,13 +68,45 @@ app AS (
 admin AS (
 	SELECT oid FROM pg_roles WHERE rolname = ANY ($3::text[])
 ),
--- Whose privileges the application has without SET ROLE: those of PUBLIC (0), its own, and those it inherits. That a
--- superuser has them all, and what comes with inheriting the admin role, are findings of their own.
-self AS (
+-- The roles that are what the configuration calls them: what they may do is no finding.
+trusted AS (
+	SELECT oid FROM admin
+	UNION
+	SELECT oid FROM pg_roles WHERE rolname = $8
+),
+-- What memberships are good for. Before PostgreSQL 16 each lets its member take the role.
+links AS (
+	SELECT m.roleid, m.member, m.grantor, m.admin_option AS administers,
+		coalesce((to_jsonb(m) ->> 'set_option')::bool, true) AS sets,
+		coalesce((to_jsonb(m) ->> 'inherit_option')::bool, r.rolinherit) AS inherits
+	FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+),
+-- Each way to another role: by SET ROLE, by inheriting its rights, or by ADMIN OPTION, with which a role grants itself the others.
+-- SET ROLE asks what the login may take, by however many steps; what is inherited on the way is not taken.
+ways AS (
+	SELECT r.oid, ARRAY[r.rolname::text] AS path, true AS becomes, false AS beyond
+	FROM pg_roles r, app WHERE r.oid = app.oid AND NOT r.rolsuper OR r.rolname = $9
+	UNION ALL
+	SELECT l.roleid, w.path || r.rolname::text, w.becomes AND l.sets OR l.administers, w.beyond OR w.oid IN (SELECT oid FROM trusted)
+	FROM ways w
+	JOIN links l ON l.member = w.oid AND (w.becomes AND l.sets OR l.inherits OR l.administers)
+	JOIN pg_roles r ON r.oid = l.roleid
+),
+-- The roles that the application can become or whose rights it has, each by its plainest way.
+reach AS MATERIALIZED (
+	SELECT DISTINCT ON (oid) * FROM ways ORDER BY oid, beyond, NOT becomes, cardinality(path)
+),
+-- Whose privileges the application has: those of PUBLIC (0), its own, those it inherits, and those of the roles it can become. That a
+-- superuser has them all, what comes with inheriting the admin role, and what owners and roles with BYPASSRLS may do besides,
+-- are findings of their own.
+self AS MATERIALIZED (
 	SELECT 0::oid AS oid, 'PUBLIC' AS name
 	UNION ALL
 	SELECT r.oid, quote_ident(r.rolname) FROM pg_roles r, app
-	WHERE r.oid = app.oid OR NOT app.rolsuper AND pg_has_role(app.oid, r.oid, 'USAGE') AND r.oid NOT IN (SELECT oid FROM admin)
+	WHERE r.oid = app.oid OR NOT app.rolsuper AND r.oid NOT IN (SELECT oid FROM trusted) AND (
+		pg_has_role(app.oid, r.oid, 'USAGE')
+		OR r.oid IN (SELECT oid FROM reach WHERE NOT beyond) AND NOT r.rolsuper AND NOT r.rolbypassrls
+			AND NOT EXISTS (SELECT FROM columned WHERE relowner = r.oid AND NOT shared))
 ),
 -- Roles to which no tenant's policy applies, whatever the table.
 above AS (
@@ -142,6 +176,7 @@ func accessible(relation string) string {
 // sources in $2 cannot be read.
 const preludeQuery = `SELECT pg_catalog.json_build_object(
 	'role',       current_user,
+	'login',      session_user,
 	'version',    pg_catalog.current_setting('server_version_num')::int,
 	'models',     (SELECT pg_catalog.json_agg(coalesce(pg_catalog.to_regclass(m.name)::oid::bigint, 0) ORDER BY m.n)
 		FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY m (name, n)),
@@ -174,7 +209,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelT
 		known = append(known, m.oid)
 	}
 	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole},
-		append([]string{}, c.schemas...), allowed, shared, known)
+		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login)
 	if err != nil {
 		return err
 	}
@@ -188,6 +223,7 @@ func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []
 		names, sources = []string{}, []string{}
 		prelude        struct {
 			Role       string
+			Login      string
 			Version    int
 			Models     []int64
 			Unreadable []string
@@ -204,6 +240,9 @@ func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []
 	}
 	c.version = cmp.Or(c.version, prelude.Version)
 	c.AppRole = cmp.Or(c.AppRole, prelude.Role)
+	if c.logsIn {
+		c.login = cmp.Or(c.login, prelude.Login)
+	}
 	for n, m := range models {
 		m.oid = prelude.Models[n]
 	}
@@ -242,6 +281,7 @@ func (c *checker) connect(models []*modelTable) error {
 	for _, a := range c.allowed {
 		a.used = a.code == SharedTable && slices.Contains(c.facts.Shared, a.object)
 	}
+	c.nameWays()
 	expectTypes(c.facts.Tables)
 	tables := map[int64]*tenantTable{}
 	for _, t := range c.facts.Tables {

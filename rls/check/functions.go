@@ -10,9 +10,10 @@ import (
 type function struct {
 	Signature string // with the schema, quoted
 	Owner     string
-	Called    bool   // rather than fired: it is no trigger's
-	Fixed     bool   // has a search_path of its own
-	Path      string // the search_path to give it
+	Callers   []string // by whose rights the application may call it, as in SQL
+	Called    bool     // rather than fired: it is no trigger's
+	Fixed     bool     // has a search_path of its own
+	Path      string   // the search_path to give it
 	Compiled  bool
 	Source    string   // unless it is parsed already
 	Reads     []string // what its parsed body refers to, for people
@@ -20,10 +21,11 @@ type function struct {
 	may string // a tenant table or view that its source names
 }
 
-const functionsQuery = `
+var functionsQuery = `
 SELECT json_agg(json_build_object(
 	'signature', p.oid::regprocedure::text,
 	'owner',     pg_get_userbyid(p.proowner),
+	'callers',   ` + callersOf("p.oid") + `,
 	'called',    p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype),
 	'fixed',     EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE setting LIKE 'search_path=%'),
 	'path',      'pg_catalog, ' || quote_ident(n.nspname) || ', pg_temp',
@@ -40,10 +42,12 @@ FROM app, pg_proc p
 JOIN spaces n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang
 WHERE p.prosecdef AND NOT app.rolsuper
-	AND has_function_privilege(app.oid, p.oid, 'EXECUTE') AND has_schema_privilege(app.oid, n.oid, 'USAGE')
+	AND ` + callersOf("p.oid") + ` IS NOT NULL AND ` + canUse("n.oid") + `
 	AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')`
 
 func (f function) String() string { return "function " + f.Signature }
+
+func (f function) by() []string { return f.Callers }
 
 var functionRules = []rule[function]{
 	{
@@ -60,6 +64,7 @@ var functionRules = []rule[function]{
 		fix: func(_ *checker, f function) []string {
 			return []string{"ALTER ROUTINE " + f.Signature + " SECURITY INVOKER"}
 		},
+		by: function.by,
 	},
 	{
 		code: FunctionSearchPath, severity: High,
@@ -70,6 +75,7 @@ var functionRules = []rule[function]{
 		fix: func(_ *checker, f function) []string {
 			return []string{"ALTER ROUTINE " + f.Signature + " SET search_path = " + f.Path}
 		},
+		by: function.by,
 	},
 }
 

@@ -20,6 +20,7 @@ var grantRules = []rule[*tenantTable]{
 func privilegeRule(code Code, severity Severity, privilege, problem string) rule[*tenantTable] {
 	return rule[*tenantTable]{
 		code: code, severity: severity, problem: problem,
+		by:    func(t *tenantTable) []string { return t.Granted[privilege] },
 		found: func(_ *checker, t *tenantTable) bool { return len(t.Granted[privilege]) > 0 },
 		fix: func(_ *checker, t *tenantTable) []string {
 			return []string{fmt.Sprintf("REVOKE %s ON TABLE %s FROM %s", privilege, t.Quoted(), join(t.Granted[privilege]))}

@@ -15,6 +15,7 @@ type livePolicy struct {
 	Name       string
 	Command    string // as in pg_policy: '*' is FOR ALL
 	Permissive bool
+	Roles      []string // it is for, of those of the application; as in SQL
 	Using      *expression
 	Check      *expression
 
@@ -50,6 +51,7 @@ SELECT json_agg(json_build_object(
 	'name',       p.polname,
 	'command',    p.polcmd,
 	'permissive', p.polpermissive,
+	'roles',      (SELECT json_agg(self.name ORDER BY self.oid) FROM self WHERE self.oid = ANY (p.polroles)),
 	'using',      ` + expressionOf("p.polqual") + `,
 	'check',      ` + expressionOf("p.polwithcheck") + `) ORDER BY t.nspname, t.relname, p.polname)
 FROM tenants t JOIN pg_policy p ON p.polrelid = t.oid
@@ -78,22 +80,36 @@ func (c *checker) deviant(p livePolicy) *expression {
 // judgedPolicies returns the policies to judge. Permissive policies are joined with OR, restrictive ones with AND: those
 // can only take away, and one that is as it should be makes up for any other.
 func (c *checker) judgedPolicies() []livePolicy {
-	ours, safe := map[int64]bool{}, map[int64]bool{}
+	ours, safe := map[int64]bool{}, map[int64][]livePolicy{}
 	for _, p := range c.facts.Policies {
-		if c.canonical(p) {
-			ours[p.OID] = ours[p.OID] || p.Permissive
-			safe[p.OID] = safe[p.OID] || !p.Permissive
+		switch {
+		case !c.canonical(p):
+		case p.Permissive:
+			ours[p.OID] = true
+		default:
+			safe[p.OID] = append(safe[p.OID], p)
 		}
 	}
 	var judged []livePolicy
 	for _, p := range c.facts.Policies {
-		if p.bad = c.deviant(p); p.Permissive && p.bad != nil && !safe[p.OID] {
+		narrowed := slices.ContainsFunc(safe[p.OID], func(s livePolicy) bool { return s.covers(p) })
+		if p.bad = c.deviant(p); p.Permissive && p.bad != nil && !narrowed {
 			p.ours = ours[p.OID]
 			judged = append(judged, p)
 		}
 	}
 	return judged
 }
+
+// covers reports whether the policy applies to all roles that the other one applies to.
+func (p livePolicy) covers(other livePolicy) bool {
+	return slices.Contains(p.Roles, public) || !slices.ContainsFunc(other.Roles, func(role string) bool {
+		return !slices.Contains(p.Roles, role)
+	})
+}
+
+// by returns the roles that the policy is for.
+func (p livePolicy) by() []string { return p.Roles }
 
 var (
 	settingsRead = regexp.MustCompile(`current_setting\('((?:[^']|'')*)'`)
@@ -106,26 +122,26 @@ var policyRules = []rule[livePolicy]{
 		code: PolicyAlwaysTrue, severity: Critical,
 		found:   func(_ *checker, p livePolicy) bool { return p.bad.Constant && p.bad == p.Using },
 		problem: "It lets every row through for the application: each tenant reads and changes the rows of all.",
-		fix:     (*checker).replacePolicy,
+		fix:     (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyCheckAlwaysTrue, severity: High,
 		found:   func(_ *checker, p livePolicy) bool { return p.bad.Constant },
 		problem: "It checks nothing of what is written: each tenant can give rows to others, and plant data among theirs.",
-		fix:     (*checker).replacePolicy,
+		fix:     (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyBesideOurs, severity: High,
 		found:   func(_ *checker, p livePolicy) bool { return p.ours },
 		problem: "Permissive policies are joined with OR: each tenant reaches what this one lets through, whosever it is.",
-		fix:     (*checker).replacePolicy,
+		fix:     (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyOrBypass, severity: High,
 		found: func(_ *checker, p livePolicy) bool { return p.bad.Or },
 		problem: "An OR lets rows through that are not the tenant's, which a setting or a value may be enough for, and keeps " +
 			"PostgreSQL from using the index: bypass with a role of its own.",
-		fix: (*checker).replacePolicy,
+		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyVolatile, severity: Medium,
@@ -133,7 +149,7 @@ var policyRules = []rule[livePolicy]{
 		problem: "It calls a function (%s) that is VOLATILE, once for each row of every tenant and without the index: a large tenant " +
 			"slows everyone down, and what the function returns may change in between.",
 		detail: func(_ *checker, p livePolicy) string { return join(p.bad.Volatile) },
-		fix:    (*checker).replacePolicy,
+		fix:    (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyCastsColumn, severity: Medium,
@@ -144,7 +160,7 @@ var policyRules = []rule[livePolicy]{
 		},
 		problem: "It casts the tenant column, so that no index can be used, and each statement of the smallest tenant reads the " +
 			"rows of all.",
-		fix: (*checker).replacePolicy,
+		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyWrongSetting, severity: High,
@@ -156,7 +172,7 @@ var policyRules = []rule[livePolicy]{
 		problem: "It reads a setting other than %s: what a session left there decides whose rows are seen, not the tenant of the " +
 			"statement.",
 		detail: func(c *checker, _ livePolicy) string { return c.Setting },
-		fix:    (*checker).replacePolicy,
+		fix:    (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyWithoutNullif, severity: Medium,
@@ -165,13 +181,13 @@ var policyRules = []rule[livePolicy]{
 		},
 		problem: "A setting that ended with its transaction reads as an empty string: without NULLIF, a session without a tenant " +
 			"sees the rows of a tenant with an empty id, or gets errors.",
-		fix: (*checker).replacePolicy,
+		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
 		code: PolicyNotCanonical, severity: Medium,
 		found:   func(*checker, livePolicy) bool { return true },
 		problem: "It is none that this check understands: that it keeps tenants apart is not proved, nor that it uses the index.",
-		fix:     (*checker).replacePolicy,
+		fix:     (*checker).replacePolicy, by: livePolicy.by,
 	},
 }
 

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
@@ -19,7 +20,7 @@ SELECT json_build_object(
 	'name',      rolname,
 	'superuser', rolsuper,
 	'bypassrls', rolbypassrls,
-	'inherits',  CASE WHEN NOT app.rolsuper THEN ` + policy.InheritsFrom("app.oid", "$3::text[]") + ` END,
+	'inherits',  CASE WHEN NOT app.rolsuper THEN ` + policy.InheritsFrom("app.oid", "$3::text[] || $8::text") + ` END,
 	'owns',      (
 		SELECT json_agg(quote_ident(nspname) || '.' || quote_ident(relname) ORDER BY nspname, relname)
 		FROM tenants WHERE NOT app.rolsuper AND pg_has_role(app.oid, relowner, 'USAGE')),
@@ -44,6 +45,19 @@ func (r role) danger(c *checker, kind policy.DangerKind) *policy.Danger {
 	return nil
 }
 
+// trusted returns the roles that see more than a tenant, with what they are.
+func (c *checker) trusted() []string {
+	var list []string
+	for _, r := range []struct{ kind, name string }{
+		{"admin role ", c.AdminRole}, {"read-only role ", c.ReadOnlyRole}, {"lookup role ", c.LookupRole},
+	} {
+		if r.name != "" {
+			list = append(list, r.kind+r.name)
+		}
+	}
+	return list
+}
+
 // dangerRule is the rule for one danger.
 func dangerRule(code Code, kind policy.DangerKind, problem string, detail func(c *checker, r role) string) rule[role] {
 	return rule[role]{
@@ -62,13 +76,7 @@ var roleRules = []rule[role]{
 	dangerRule(RoleInheritsAdmin, policy.InheritsExempt,
 		"It inherits the rights of %s, whose policy shows every tenant the rows of all.",
 		func(c *checker, _ role) string {
-			switch {
-			case c.ReadOnlyRole == "":
-				return "the admin role " + c.AdminRole
-			case c.AdminRole == "":
-				return "the read-only role " + c.ReadOnlyRole
-			}
-			return "the admin role " + c.AdminRole + " or the read-only role " + c.ReadOnlyRole
+			return "the " + strings.Join(c.trusted(), " or the ")
 		}),
 	{
 		code: RoleOwnsTables, severity: High,

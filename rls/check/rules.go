@@ -16,6 +16,7 @@ type rule[F fmt.Stringer] struct {
 	problem  string                            // with one %s for the detail, if there is one
 	detail   func(c *checker, fact F) string   // optional
 	fix      func(c *checker, fact F) []string // nil where no SQL can help
+	by       func(fact F) []string             // by whose rights the application gets there, as in SQL; optional
 }
 
 // finding is what the rule says about a fact it holds for.
@@ -23,6 +24,9 @@ func (r rule[F]) finding(c *checker, fact F) Finding {
 	f := Finding{Code: r.code, Severity: r.severity, Object: fact.String(), Problem: r.problem}
 	if r.detail != nil {
 		f.Problem = fmt.Sprintf(r.problem, r.detail(c, fact))
+	}
+	if r.by != nil {
+		f.Problem = c.along(f.Problem, r.by(fact))
 	}
 	if r.fix != nil {
 		var script strings.Builder
@@ -70,6 +74,7 @@ func Rules() []Rule {
 	return slices.Concat(
 		describe(modelRules),
 		describe(roleRules),
+		describe(reachRules),
 		describe(columnRules),
 		describe(foreignKeyRules),
 		describe(uniqueRules),

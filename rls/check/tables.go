@@ -36,7 +36,8 @@ SELECT json_agg(json_build_object(
 		WHERE i.inhrelid = t.oid AND p.relkind <> 'f'),
 	'accessible', ` + accessible("t") + `,
 	'policed',    EXISTS (
-		SELECT FROM pg_policy WHERE polrelid = t.oid AND polpermissive AND polroles && ARRAY(SELECT oid FROM self)),
+		SELECT FROM pg_policy WHERE polrelid = t.oid AND polpermissive AND EXISTS (
+			SELECT FROM unnest(polroles) r (oid), app WHERE r.oid = 0 OR pg_has_role(app.oid, r.oid, 'USAGE'))),
 	'granted',    ` + grantsOf(aclOf("t"), "t.relowner") + `,
 	'column',     ` + catalog.ColumnOf("t.oid", "t") + `
 ) ORDER BY t.nspname, t.relname)

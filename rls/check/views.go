@@ -44,7 +44,7 @@ FROM app, (
 JOIN pg_class v ON v.oid = r.reader AND v.relkind IN ('v', 'm')
 JOIN pg_namespace n ON n.oid = v.relnamespace
 WHERE v.relowner NOT IN (SELECT oid FROM self)
-	AND has_schema_privilege(app.oid, n.oid, 'USAGE') AND ` + accessible("v")
+	AND ` + canUse("n.oid") + ` AND ` + accessible("v")
 
 // bypassed is the SQL for whether no policy of a table applies to a role ("Row Security Policies").
 func bypassed(role, table string) string {
@@ -59,7 +59,7 @@ var viewRules = []rule[view]{
 		found: func(_ *checker, v view) bool { return v.Materialized },
 		problem: "It holds a copy of rows of %s to which no policy applies: each tenant reads those of all. Let only the admin role " +
 			"read it.",
-		detail: func(_ *checker, v view) string { return some(v.Reads) },
+		detail: func(_ *checker, v view) string { return some(v.Reads) }, by: func(v view) []string { return v.Grantees },
 		fix: func(c *checker, v view) []string {
 			if len(v.Grantees) == 0 {
 				return []string{asSuperuser, fmt.Sprintf("REVOKE pg_read_all_data FROM %s", sqltext.Ident(c.AppRole))}
@@ -72,16 +72,16 @@ var viewRules = []rule[view]{
 		found: func(_ *checker, v view) bool { return !v.Invoker && v.OwnerBypasses },
 		problem: "It reads %s with the rights of its owner, to which policies do not apply: each tenant reads, and through a simple " +
 			"view changes, the rows of all.",
-		detail: func(_ *checker, v view) string { return some(v.Reads) },
-		fix:    (*checker).fixView,
+		detail: func(_ *checker, v view) string { return some(v.Reads) }, by: func(v view) []string { return v.Grantees },
+		fix: (*checker).fixView,
 	},
 	{
 		code: ViewNotInvoker, severity: Medium,
 		found: func(c *checker, v view) bool { return !v.Invoker && c.version >= sqltext.PostgreSQL15 },
 		problem: "It reads %s with the rights of its owner, and by the policies for that role: each tenant sees the rows of all as " +
 			"soon as the owner may, or another becomes the owner.",
-		detail: func(_ *checker, v view) string { return some(v.Reads) },
-		fix:    (*checker).fixView,
+		detail: func(_ *checker, v view) string { return some(v.Reads) }, by: func(v view) []string { return v.Grantees },
+		fix: (*checker).fixView,
 	},
 }
 

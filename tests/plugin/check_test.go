@@ -17,10 +17,11 @@ import (
 type recorded struct{ Level, Msg, Code, Severity, Object, Problem, Column, Error string }
 
 // checked initializes the plugin with a check, and returns what it logged. The server that the tests happen to run on is
-// left out of account.
+// left out of account. The login is a member of the admin role, which is named to the plugin.
 func (d database) checked(t *testing.T, dsn string, cfg tenancy.Config, opts ...check.Option) ([]recorded, error) {
 	t.Helper()
 	var log bytes.Buffer
+	cfg.AdminRole = d.Admin.Role
 	cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	if cfg.Check != tenancy.CheckOff {
 		cfg.CheckOptions = append([]check.Option{check.ServerVersion(190000), check.Models(&Membership{})}, opts...)
@@ -42,8 +43,7 @@ func TestCheckAtStartUp(t *testing.T) {
 	for _, mode := range modes {
 		for _, cfg := range []tenancy.Config{
 			{Check: mode},
-			{Check: mode, AdminRole: d.Admin.Role},
-			{Check: mode, AdminRole: d.Admin.Role, DangerouslyAllowUnsafeRole: true},
+			{Check: mode, DangerouslyAllowUnsafeRole: true},
 		} {
 			log, err := d.checked(t, d.App.DSN, cfg)
 			require.NoError(t, err)
@@ -90,6 +90,17 @@ func TestCheckThatIsImpossible(t *testing.T) {
 	require.Equal(t, "org_id", log[0].Column)
 }
 
+// A role that sees all tenants' rows is no hole where the configuration names it. Otherwise SQL could take it.
+func TestCheckAtStartUpFindsRolesThatTheLoginCanBecome(t *testing.T) {
+	d := newDatabase(t)
+	_, err := testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{
+		Check:        tenancy.CheckRefuse,
+		CheckOptions: []check.Option{check.ServerVersion(190000), check.Models(&Membership{})},
+	})
+	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
+	require.ErrorContains(t, err, "policy-always-true (policy tenant_admin on public.patients)")
+}
+
 // Who may not read the whole catalog is told what was left out.
 func TestCheckOfACatalogThatIsPartlyHidden(t *testing.T) {
 	d := newDatabase(t)
@@ -104,6 +115,7 @@ func TestCheckOfACatalogThatIsPartlyHidden(t *testing.T) {
 func TestCheckWithPreparedStatements(t *testing.T) {
 	d := newDatabase(t)
 	cfg := tenancy.Config{
+		AdminRole:    d.Admin.Role,
 		Check:        tenancy.CheckRefuse,
 		CheckOptions: []check.Option{check.ServerVersion(190000), check.Models(&Membership{})},
 	}

@@ -21,6 +21,8 @@ type hole struct {
 	opts   []check.Option
 	fixed  []check.Option // instead of opts, where no SQL can fix the hole
 	attack attack         // nil where there is nothing to attack
+	gone   bool           // opts are not needed any more when the hole is fixed
+	says   string         // what the problem must name, such as the way to a role
 }
 
 // superuser is the comment before what the owner cannot run, as in a fix.
@@ -107,6 +109,70 @@ var holes = map[string]hole{
 		code: check.RoleOwnsTables, object: "role {app}",
 		open:   superuser + "\nALTER TABLE notes OWNER TO {app}",
 		attack: leaks(ofAcme, "ALTER TABLE notes DISABLE ROW LEVEL SECURITY; "+allNotes),
+	},
+
+	// The roles that it can become.
+	"becomes a superuser": {
+		code: check.RoleBecomesSuperuser, object: "role root_of_{app}", says: "{app} may SET ROLE root_of_{app} (by staff_of_{app}), which is a superuser",
+		open: superuser + `
+			CREATE ROLE staff_of_{app} NOINHERIT; CREATE ROLE root_of_{app} SUPERUSER;
+			GRANT root_of_{app} TO staff_of_{app}; GRANT staff_of_{app} TO {app}`,
+		attack: leaks(ofAcme, "SET LOCAL ROLE root_of_{app}; "+allNotes),
+	},
+	"becomes a role with BYPASSRLS": {
+		code: check.RoleBecomesBypassRLS, object: "role reports_of_{app}", says: "{app} may SET ROLE reports_of_{app}, which has BYPASSRLS",
+		open: superuser + `
+			CREATE ROLE reports_of_{app} BYPASSRLS; GRANT SELECT ON notes TO reports_of_{app}; GRANT reports_of_{app} TO {app}`,
+		attack: leaks(ofAcme, "SET LOCAL ROLE reports_of_{app}; "+allNotes),
+	},
+	"becomes the owner": {
+		code: check.RoleBecomesOwner, object: "role {owner}", says: "{app} may SET ROLE {owner}, which owns ",
+		open:   superuser + "\nGRANT {owner} TO {app}",
+		attack: leaks(ofAcme, "SET LOCAL ROLE {owner}; ALTER TABLE notes DISABLE ROW LEVEL SECURITY; "+allNotes),
+	},
+	"becomes the owner of a table": {
+		code: check.RoleBecomesOwner, object: "role reports_of_{app}", says: "{app} may SET ROLE reports_of_{app}, which owns public.notes",
+		open: superuser + `
+			CREATE ROLE reports_of_{app}; GRANT reports_of_{app} TO {app}; GRANT USAGE ON SCHEMA public TO reports_of_{app};
+			ALTER TABLE notes OWNER TO reports_of_{app}`,
+		attack: leaks(ofAcme, "SET LOCAL ROLE reports_of_{app}; ALTER TABLE notes NO FORCE ROW LEVEL SECURITY; "+allNotes),
+	},
+	"creates roles": {
+		code: check.RoleCreatesRoles, object: "role {app}", says: "{app} itself has CREATEROLE",
+		open:   superuser + "\nALTER ROLE {app} CREATEROLE",
+		attack: does("CREATE ROLE mine_of_{app}"),
+	},
+	"reads everything": {
+		code: check.RolePredefined, object: "role pg_read_all_data", says: "{app} may SET ROLE pg_read_all_data (by staff_of_{app})",
+		open: superuser + `
+			CREATE ROLE staff_of_{app}; GRANT pg_read_all_data TO staff_of_{app}; GRANT staff_of_{app} TO {app}`,
+		opts: []check.Option{
+			check.Allow(check.MaterializedViewReadable, "public.note_counts", "to see what it follows from"),
+			check.Allow(check.PartitionExposed, "public.events_2024", "likewise"),
+			check.Allow(check.PartitionExposed, "public.events_2025", "likewise"),
+			check.Allow(check.PartitionExposed, "public.events_2025_1", "likewise"),
+			check.Allow(check.PartitionExposed, "public.old_logs", "likewise"),
+		},
+		gone:   true,
+		attack: leaks(ofAcme, "SET LOCAL ROLE pg_read_all_data; SELECT body FROM events_2024"),
+	},
+	"runs programs": {
+		code: check.RolePredefined, object: "role pg_execute_server_program", says: "{app} may SET ROLE pg_execute_server_program",
+		open:   superuser + "\nGRANT pg_execute_server_program TO {app}",
+		attack: does("CREATE TEMP TABLE output (line text); GRANT ALL ON output TO PUBLIC; SET LOCAL ROLE pg_execute_server_program; COPY pg_temp.output FROM PROGRAM 'true'"),
+	},
+	"becomes a role that no policy binds": {
+		code: check.PolicyAlwaysTrue, object: "policy reports on public.notes", says: "({app} may SET ROLE reports_of_{app})",
+		open: superuser + `
+			CREATE ROLE reports_of_{app}; GRANT reports_of_{app} TO {app}; GRANT SELECT ON notes TO reports_of_{app};
+			GRANT USAGE ON SCHEMA public TO reports_of_{app}; CREATE POLICY reports ON notes TO reports_of_{app} USING (true)`,
+		attack: leaks(ofAcme, "SET LOCAL ROLE reports_of_{app}; "+allNotes),
+	},
+	"truncate, by a role it can become": {
+		code: check.GrantTruncate, object: "public.logs", says: "({app} may SET ROLE staff_of_{app})",
+		open: superuser + `
+			CREATE ROLE staff_of_{app}; GRANT staff_of_{app} TO {app}; GRANT TRUNCATE ON logs TO staff_of_{app}; GRANT USAGE ON SCHEMA public TO staff_of_{app}`,
+		attack: does("SET LOCAL ROLE staff_of_{app}; TRUNCATE ONLY logs"),
 	},
 
 	// Tables.
@@ -537,6 +603,7 @@ func TestCheckFindsHoles(t *testing.T) {
 			require.EqualError(t, report.Err(), "rls: 1 finding: "+string(hole.code)+" ("+object+")")
 			require.Regexp(t, `^[A-Z].*\.$`, finding.Problem)
 			require.NotContains(t, finding.Problem, "%")
+			require.Contains(t, finding.Problem, d.fill(hole.says))
 
 			opts := hole.opts
 			if hole.fixed != nil {
@@ -550,6 +617,9 @@ func TestCheckFindsHoles(t *testing.T) {
 					login = d.super
 				}
 				d.run(t, login, report.SQL())
+			}
+			if hole.gone {
+				opts = nil
 			}
 			if hole.attack != nil {
 				require.False(t, hole.attack(t, d), "the attack must fail once the hole is fixed")
