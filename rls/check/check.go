@@ -22,7 +22,7 @@ type Option func(*checker)
 
 // Allow tolerates a finding, named by its code and object as the report names them, for a reason. The finding moves to
 // Report.Allowed. An entry that matches nothing is itself reported, as AllowStale. With the code SharedTable, the object is
-// a table, such as "public.memberships", that has the tenant column although all tenants share it.
+// a table, such as "public.memberships", that all tenants share although it has the tenant column, or refers to a tenant table.
 func Allow(code Code, object, reason string) Option {
 	return func(c *checker) {
 		c.allowed = append(c.allowed, &allowance{code: code, object: object, reason: reason})
@@ -65,8 +65,8 @@ type Config struct {
 // one without a tenant. Nothing is written, and no row of a table is read.
 //
 // A tenant table is one with the tenant column, in any schema that is not PostgreSQL's own, unless Models or
-// Allow(SharedTable, …) say that it is shared. Primary keys may do without the tenant column: applications make them up,
-// and tenants do not.
+// Allow(SharedTable, …) say that it is shared. A table that refers to one by a foreign key, and is not shared, should be one.
+// Primary keys may do without the tenant column unless they are texts: applications make up numbers, and tenants do not.
 //
 // An error means that the database could not be checked. Findings are no error: see Report.Err.
 func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, error) {
@@ -156,7 +156,11 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judge(c, modelRules, models)
 	judge(c, roleRules, []role{c.facts.Role})
 	judge(c, reachRules, c.facts.Reach)
+	judge(c, settingRules, c.facts.Settings)
 	judge(c, columnRules, c.facts.Tables)
+	judge(c, childRules, c.children())
+	judge(c, sharedParentRules, c.facts.SharedParents)
+	judge(c, primaryKeyRules, c.facts.PrimaryKeys)
 	judge(c, foreignKeyRules, c.facts.ForeignKeys)
 	judge(c, uniqueRules, c.facts.Uniques)
 	judgeFirst(c, policyRules, c.judgedPolicies())

@@ -3,8 +3,18 @@ package check
 // The codes of all findings. Each is the name of its constant, in lower case and with a dash before each word.
 const (
 	// Models.
-	ModelTableMissing  Code = "model-table-missing"
-	ModelColumnMissing Code = "model-column-missing"
+	ModelTableMissing     Code = "model-table-missing"
+	ModelColumnMissing    Code = "model-column-missing"
+	ModelKeyWithoutTenant Code = "model-key-without-tenant"
+
+	// What tenants share, by its model, and what hangs on it.
+	SharedTableWritable  Code = "shared-table-writable"
+	OwnRowsNotIsolated   Code = "own-rows-not-isolated"
+	SharedParentCascades Code = "shared-parent-cascades"
+	ChildWithoutTenant   Code = "child-without-tenant" // a table that refers to a tenant table
+
+	// What connections start with.
+	SettingUnsafe Code = "setting-unsafe"
 
 	// The application's role.
 	RoleSuperuser     Code = "role-superuser"
@@ -27,11 +37,13 @@ const (
 	ParentExposes          Code = "parent-exposes"
 	TenantColumnNullable   Code = "tenant-column-nullable"
 	TenantColumnDefault    Code = "tenant-column-default"
+	TenantColumnCollation  Code = "tenant-column-collation"
 	TenantColumnType       Code = "tenant-column-type"
 	TenantColumnNotIndexed Code = "tenant-column-not-indexed"
 	ForeignTableAccessible Code = "foreign-table-accessible"
 
 	// Keys.
+	PrimaryKeyNatural       Code = "primary-key-natural"
 	UniqueWithoutTenant     Code = "unique-without-tenant"
 	ForeignKeyWithoutTenant Code = "foreign-key-without-tenant"
 	ForeignKeyCascades      Code = "foreign-key-cascades"

@@ -18,6 +18,10 @@ type facts struct {
 	Shared        []string // the objects of Allow(SharedTable, …) that exist
 	Role          role
 	Reach         []reached
+	Settings      []setting
+	Children      []child
+	SharedParents []sharedParent
+	PrimaryKeys   []primaryKey
 	Tables        []*tenantTable
 	ForeignTables []foreignTable
 	Policies      []livePolicy
@@ -42,6 +46,10 @@ var subjects = []struct {
 	{"shared", sharedQuery, nil},
 	{"role", roleQuery, nil},
 	{"reach", reachQuery, nil},
+	{"settings", settingsQuery, []string{"pg_db_role_setting"}},
+	{"children", childrenQuery, []string{"pg_constraint"}},
+	{"sharedparents", sharedParentsQuery, []string{"pg_constraint", "pg_policy"}},
+	{"primarykeys", primaryKeysQuery, []string{"pg_constraint", "pg_attrdef"}},
 	{"tables", tablesQuery, nil}, // without them there is nothing to check
 	{"foreigntables", foreignTablesQuery, nil},
 	{"policies", policiesQuery, []string{"pg_policy", "pg_proc"}},
@@ -59,7 +67,8 @@ var subjects = []struct {
 
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
 // role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
-// tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's.
+// tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's,
+// $10 the setting.
 const common = `WITH RECURSIVE
 -- The role of the application.
 app AS (
@@ -144,7 +153,9 @@ reads AS (
 )
 `
 
-const sharedQuery = `SELECT json_agg(nspname || '.' || relname) FROM columned WHERE shared`
+const sharedQuery = `
+SELECT json_agg(n.nspname || '.' || c.relname) FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname || '.' || c.relname = ANY ($5::text[])`
 
 // aclOf is the SQL for the privileges granted on a relation, as a whole and on its columns.
 func aclOf(relation string) string {
@@ -209,7 +220,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelT
 		known = append(known, m.oid)
 	}
 	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole},
-		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login)
+		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login, c.Setting)
 	if err != nil {
 		return err
 	}
@@ -296,6 +307,13 @@ func (c *checker) connect(models []*modelTable) error {
 	for n, k := range c.facts.ForeignKeys {
 		c.facts.ForeignKeys[n].child, c.facts.ForeignKeys[n].parent = tables[k.Child], tables[k.Parent]
 	}
+	for n, p := range c.facts.SharedParents {
+		c.facts.SharedParents[n].child = tables[p.Child]
+	}
+	for n, k := range c.facts.PrimaryKeys {
+		c.facts.PrimaryKeys[n].table = tables[k.OID]
+	}
+	c.connectChildren(tables, models)
 	for _, m := range models {
 		for n, live := range c.facts.Models {
 			if live.OID == m.oid {

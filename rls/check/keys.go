@@ -68,6 +68,53 @@ var uniqueRules = []rule[unique]{{
 	},
 }}
 
+// primaryKey is one of texts that someone chooses, on a tenant table, without the tenant column.
+type primaryKey struct {
+	OID     int64 // of the table
+	Name    string
+	Columns []string // quoted
+	Used    bool     // foreign keys refer to it
+
+	table *tenantTable
+}
+
+// Numbers and UUIDs are made up by applications. What has a default is too, and what refers to another table is that one's key.
+const primaryKeysQuery = `
+SELECT json_agg(json_build_object(
+	'oid',     t.oid::bigint,
+	'name',    con.conname,
+	'used',    EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = con.conindid),
+	'columns', (
+		SELECT json_agg(quote_ident(attname) ORDER BY n)
+		FROM unnest(con.conkey) WITH ORDINALITY k (attnum, n) JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum)
+	) ORDER BY t.nspname, t.relname)
+FROM tenants t
+JOIN pg_constraint con ON con.conrelid = t.oid AND con.contype = 'p' AND con.conparentid = 0
+WHERE t.attnum <> ALL (con.conkey)
+	AND NOT EXISTS (
+		SELECT FROM unnest(con.conkey) k (attnum)
+		JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
+		JOIN pg_type y ON y.oid = a.atttypid
+		WHERE a.atthasdef OR a.attidentity <> '' OR y.typcategory <> 'S'
+			OR EXISTS (SELECT FROM pg_constraint f WHERE f.conrelid = t.oid AND f.contype = 'f' AND k.attnum = ANY (f.conkey)))`
+
+func (k primaryKey) String() string { return fmt.Sprintf("constraint %s on %s", k.Name, k.table) }
+
+var primaryKeyRules = []rule[primaryKey]{{
+	code: PrimaryKeyNatural, severity: Low,
+	found: func(*checker, primaryKey) bool { return true },
+	problem: "It holds across tenants: where ids are texts that tenants choose, one learns from a conflict which others have, and keeps " +
+		"others from using the same; with the tenant column in the key, or ids made by a default, it does not.",
+	fix: func(_ *checker, k primaryKey) []string {
+		if k.Used {
+			return nil // by foreign keys, which would have to change with it
+		}
+		name := sqltext.Ident(k.Name)
+		return []string{k.table.alter(fmt.Sprintf("DROP CONSTRAINT %s, ADD CONSTRAINT %s PRIMARY KEY (%s, %s)",
+			name, name, k.table.Name, join(k.Columns)))}
+	},
+}}
+
 // foreignKey is a foreign key between tenant tables that does not hold the tenant column.
 type foreignKey struct {
 	Child, Parent      int64 // oids

@@ -93,6 +93,13 @@ var columnRules = []rule[*tenantTable]{
 		fix:    (*checker).retype,
 	},
 	{
+		code: TenantColumnCollation, severity: Critical,
+		found: func(_ *checker, t *tenantTable) bool { return t.Column.Loose && (t.regular() || t.Accessible) },
+		problem: "The collation of the tenant column takes different texts for equal, as acme and ACME: tenants whose ids differ in that read " +
+			"and change each other's rows.",
+		fix: func(c *checker, t *tenantTable) []string { return c.retypeTo(t, t.wanted+` COLLATE "C"`) },
+	},
+	{
 		code: TenantColumnNullable, severity: Medium,
 		found: func(_ *checker, t *tenantTable) bool { return !t.Column.NotNull },
 		problem: "A row without a tenant is seen by none and escapes composite foreign keys: give every row its tenant, and then " +
@@ -140,7 +147,10 @@ func (c *checker) isolate(t *tenantTable) []string {
 }
 
 // retype changes the type of the tenant column. Default and policies hold the old one and must go first.
-func (c *checker) retype(t *tenantTable) []string {
+func (c *checker) retype(t *tenantTable) []string { return c.retypeTo(t, t.wanted) }
+
+// retypeTo does so with a type that may have a collation.
+func (c *checker) retypeTo(t *tenantTable, columnType string) []string {
 	var steps []string
 	policed := false
 	for _, p := range c.facts.Policies {
@@ -151,7 +161,7 @@ func (c *checker) retype(t *tenantTable) []string {
 	}
 	steps = append(steps,
 		t.alter("ALTER COLUMN "+t.Name+" DROP DEFAULT"),
-		t.alter(fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %[1]s::%[2]s", t.Name, t.wanted)),
+		t.alter(fmt.Sprintf("ALTER COLUMN %s TYPE %s USING %[1]s::%[3]s", t.Name, columnType, t.wanted)),
 		c.SetDefault(t.Quoted(), t.wanted))
 	if policed {
 		steps = append(steps, c.policies(t)...)

@@ -28,7 +28,7 @@ func TestCheckMigratedModels(t *testing.T) {
 		Name     string `gorm:"index"`
 	}
 	type varchar struct {
-		ID       string
+		ID       string `gorm:"default:gen_random_uuid()"`
 		TenantID string `gorm:"size:40"`
 	}
 	type composite struct {

@@ -175,6 +175,104 @@ var holes = map[string]hole{
 		attack: does("SET LOCAL ROLE staff_of_{app}; TRUNCATE ONLY logs"),
 	},
 
+	// What connections start with.
+	"tenant for all connections": {
+		code: check.SettingUnsafe, object: "setting app.tenant_id of database {database}",
+		open:   superuser + "\nALTER DATABASE {database} SET app.tenant_id = 'acme'",
+		attack: leaks(ofAcme, "RESET app.tenant_id; "+allNotes),
+	},
+	"tenant for the role": {
+		code: check.SettingUnsafe, object: "setting app.tenant_id of role {app} in database {database}",
+		open:   superuser + "\nALTER ROLE {app} IN DATABASE {database} SET app.tenant_id = 'acme'",
+		attack: leaks(ofAcme, "RESET app.tenant_id; "+allNotes),
+	},
+	"another role": {
+		code: check.SettingUnsafe, object: "setting role of role {app}",
+		open:   superuser + "\nALTER ROLE {app} SET role = '{admin}'",
+		attack: leaks(ofAcme, allNotes),
+	},
+	"row_security off": {
+		code: check.SettingUnsafe, object: "setting row_security of role {app}",
+		open:   superuser + "\nALTER ROLE {app} SET row_security = off",
+		attack: fails("42501", allNotes),
+	},
+	"search_path that hides PostgreSQL's functions": {
+		code: check.SettingUnsafe, object: "setting search_path of role {app}",
+		open: superuser + `
+			CREATE FUNCTION scratch.length(text) RETURNS int LANGUAGE sql AS 'SELECT -1';
+			ALTER ROLE {app} SET search_path = scratch, pg_catalog, public`,
+		attack: leaks("-1", "SELECT length(body) FROM notes"),
+	},
+	"client_encoding": {
+		code: check.SettingUnsafe, object: "setting client_encoding of role {app}",
+		open:   superuser + "\nALTER ROLE {app} SET client_encoding = 'LATIN1'",
+		attack: leaks("LATIN1", "RESET client_encoding; SHOW client_encoding"),
+	},
+
+	// What hangs on tenant tables, and what they hang on.
+	"child table": {
+		code: check.ChildWithoutTenant, object: "public.items", says: "the tenant table public.notes",
+		open: `CREATE TABLE items (id bigint PRIMARY KEY, note_id bigint CONSTRAINT fk_items_note REFERENCES notes, sku text);
+			INSERT INTO items VALUES (1, 1, 'of acme'); GRANT SELECT, INSERT, UPDATE, DELETE ON items TO {app}`,
+		attack: leaks(ofAcme, "UPDATE items SET note_id = 2 RETURNING sku"),
+	},
+	"child table by a role it can become": {
+		code: check.ChildWithoutTenant, object: "public.items", says: "({app} may SET ROLE staff_of_{app})",
+		open: superuser + `
+			CREATE TABLE items (id bigint PRIMARY KEY, note_id bigint REFERENCES notes ON DELETE CASCADE, sku text);
+			INSERT INTO items VALUES (1, 1, 'of acme'); CREATE ROLE staff_of_{app}; GRANT staff_of_{app} TO {app};
+			GRANT USAGE ON SCHEMA public TO staff_of_{app}; REVOKE ALL ON items FROM {app}; GRANT SELECT ON items TO staff_of_{app}`,
+		attack: leaks(ofAcme, "SET LOCAL ROLE staff_of_{app}; SELECT sku FROM items"),
+	},
+	"shared parent that cascades": {
+		code: check.SharedParentCascades, object: "constraint plan on public.notes", says: "public.plans",
+		open: `CREATE TABLE plans (id bigint PRIMARY KEY); INSERT INTO plans VALUES (1); GRANT SELECT, DELETE ON plans TO {app};
+			ALTER TABLE notes ADD COLUMN plan_id bigint DEFAULT 1, ADD CONSTRAINT plan FOREIGN KEY (plan_id) REFERENCES plans ON DELETE CASCADE`,
+		attack: leaks("(0 left)", "DELETE FROM plans; SELECT set_config('app.tenant_id', 'acme', true); SELECT format('(%s left)', count(*)) FROM notes"),
+	},
+	"shared parent that sets null": {
+		code: check.SharedParentCascades, object: "constraint plan on public.notes",
+		open: `CREATE TABLE plans (id bigint PRIMARY KEY); INSERT INTO plans VALUES (1); GRANT SELECT, UPDATE (id) ON plans TO {app};
+			ALTER TABLE notes ADD COLUMN plan_id bigint DEFAULT 1, ADD CONSTRAINT plan FOREIGN KEY (plan_id) REFERENCES plans ON UPDATE SET NULL`,
+		attack: does("UPDATE plans SET id = 2"),
+	},
+	"table of tenants that cascades": {
+		code: check.SharedParentCascades, object: "constraint club on public.notes",
+		open: `CREATE TABLE clubs (id text PRIMARY KEY); INSERT INTO clubs VALUES ('acme'), ('globex'); GRANT SELECT, UPDATE ON clubs TO {app};
+			ALTER TABLE notes NO FORCE ROW LEVEL SECURITY;
+			ALTER TABLE notes ADD CONSTRAINT club FOREIGN KEY (tenant_id) REFERENCES clubs ON UPDATE CASCADE;
+			ALTER TABLE notes FORCE ROW LEVEL SECURITY`,
+		attack: leaks(ofAcme, "UPDATE clubs SET id = id || '2' WHERE id = 'globex'; UPDATE clubs SET id = 'globex' WHERE id = 'acme'; "+allNotes),
+	},
+	"shared table that tenants write": {
+		code: check.SharedTableWritable, object: "public.countries",
+		open:   "GRANT UPDATE (name), DELETE ON countries TO {app}, PUBLIC",
+		opts:   []check.Option{check.Models(&country{})},
+		attack: does("UPDATE countries SET name = 'Sweden'"),
+	},
+	"shared table with the column that tenants write": {
+		code: check.SharedTableWritable, object: "public.memberships",
+		open:   "GRANT INSERT ON memberships TO {app}",
+		opts:   []check.Option{check.Models(&membership{})},
+		attack: does("INSERT INTO memberships VALUES (7, 'acme', 'globex')"),
+	},
+	"own rows without policies": {
+		code: check.OwnRowsNotIsolated, object: "public.clubs",
+		open: `CREATE TABLE clubs (id text PRIMARY KEY, name text); INSERT INTO clubs VALUES ('acme', 'acme'), ('globex', 'globex');
+			GRANT SELECT, UPDATE, DELETE ON clubs TO {app}`,
+		opts:   []check.Option{check.Models(&club{})},
+		attack: leaks("acme", "DELETE FROM clubs RETURNING name"),
+	},
+	"own rows with a policy too many": {
+		code: check.OwnRowsNotIsolated, object: "public.clubs",
+		open: `CREATE TABLE clubs (id text PRIMARY KEY, name text); INSERT INTO clubs VALUES ('acme', 'acme'), ('globex', 'globex');
+			CREATE POLICY mine ON clubs USING (id = ` + current + `); CREATE POLICY everyones ON clubs FOR UPDATE USING (true);
+			CREATE POLICY readable ON clubs FOR SELECT USING (true);
+			ALTER TABLE clubs ENABLE ROW LEVEL SECURITY; ALTER TABLE clubs FORCE ROW LEVEL SECURITY; GRANT SELECT, UPDATE, DELETE ON clubs TO {app}`,
+		opts:   []check.Option{check.Models(&club{})},
+		attack: leaks("acme", "UPDATE clubs SET name = name RETURNING name"),
+	},
+
 	// Tables.
 	"not enabled": {
 		code: check.TableNotEnabled, object: "public.notes",
@@ -244,7 +342,36 @@ var holes = map[string]hole{
 		attack: scans("globex", "SELECT * FROM ONLY logs"),
 	},
 
+	"collation that takes ids for equal": {
+		code: check.TenantColumnCollation, object: "public.labels",
+		open: `CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+			CREATE TABLE labels (id int PRIMARY KEY, body text,
+				tenant_id text COLLATE loose NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')));
+			CREATE INDEX ON labels (tenant_id);
+			CREATE POLICY tenant_isolation ON labels USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')));
+			INSERT INTO labels VALUES (1, 'of acme', 'acme');
+			ALTER TABLE labels ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+			GRANT SELECT ON labels TO {app}`,
+		attack: leaksTo(application, "ACME", ofAcme, "SELECT body FROM labels"),
+	},
+
 	// Keys.
+	"natural primary key": {
+		code: check.PrimaryKeyNatural, object: "constraint options_pkey on public.options",
+		open: `CREATE TABLE options (key text PRIMARY KEY,
+				tenant_id text NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')));
+			CREATE INDEX ON options (tenant_id);
+			CREATE POLICY tenant_isolation ON options USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')));
+			INSERT INTO options VALUES ('theme', 'acme');
+			ALTER TABLE options ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+			GRANT SELECT, INSERT ON options TO {app}`,
+		attack: fails("23505", "INSERT INTO options (key) VALUES ('theme')"),
+	},
+	"primary key without the tenant of its model": {
+		code: check.ModelKeyWithoutTenant, object: "public.logs",
+		opts:   []check.Option{check.Models(&entry{})},
+		attack: fails("23505", "INSERT INTO logs (id) VALUES (1)"),
+	},
 	"unique constraint": {
 		code: check.UniqueWithoutTenant, object: "constraint one_body on public.notes",
 		open:   "ALTER TABLE notes ADD CONSTRAINT one_body UNIQUE (body) INCLUDE (tenant_id) DEFERRABLE",
@@ -567,6 +694,19 @@ var (
 	cve2024 = check.Allow(check.ServerCVE202410976, "server", "another case")
 	cve2025 = check.Allow(check.ServerCVE20258713, "server", "another case")
 )
+
+// club is a tenant, in the table of tenants.
+type club struct{ ID, Name string }
+
+func (club) TenantOwnRows() {}
+
+// entry is of a table whose key lacks the tenant.
+type entry struct {
+	TenantID string `gorm:"primaryKey"`
+	ID       int64  `gorm:"primaryKey"`
+}
+
+func (entry) TableName() string { return "logs" }
 
 type diary struct {
 	ID       int64

@@ -90,7 +90,7 @@ func (d database) fill(text string) string {
 	}
 	super, _ := url.Parse(d.super)
 	password, _ := super.User.Password()
-	return strings.NewReplacer("{app}", d.role, "{admin}", d.Admin.Role, "{owner}", d.Owner.Role,
+	return strings.NewReplacer("{app}", d.role, "{admin}", d.Admin.Role, "{owner}", d.Owner.Role, "{database}", d.Name,
 		"{security_invoker}", invoker,
 		"{here}", fmt.Sprintf("host '%s', port '%d', dbname '%s'", d.host, d.port, d.Name),
 		"{superuser}", fmt.Sprintf("user '%s', password '%s'", super.User.Username(), password)).Replace(text)
