@@ -101,7 +101,8 @@ type checker struct {
 	allowed []*allowance
 	schemas []string
 	models  []any
-	version int
+	version int // that is checked for
+	server  int // the server's own
 	login   string
 	logsIn  bool
 
@@ -169,6 +170,13 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judgeFirst(c, viewRules, c.facts.Views)
 	judge(c, functionRules, c.facts.Functions)
 	judge(c, triggerRules, c.facts.Triggers)
+	judge(c, specialRules, c.facts.Specials)
+	judge(c, fileFunctionRules, c.facts.FileFunctions)
+	judge(c, rewriteRules, c.facts.Rewrites)
+	judge(c, sequenceRules, c.facts.Sequences)
+	judge(c, largeObjectRules, []largeObjects{c.facts.LargeObjects})
+	judge(c, parameterRules, c.facts.Parameters)
+	judge(c, foreignServerRules, c.facts.ForeignServers)
 	judge(c, grantRules, c.facts.Tables)
 	judge(c, foreignTableRules, c.facts.ForeignTables)
 	judge(c, schemaRules, c.facts.Schemas)
@@ -180,7 +188,7 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 
 // report sorts the findings out.
 func (c *checker) report() Report {
-	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + len(c.facts.ForeignTables), NotChecked: c.unseen}
+	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + c.columnedForeignTables(), NotChecked: c.unseen}
 	for _, f := range c.findings {
 		if !c.reports(f) {
 			continue

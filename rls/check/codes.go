@@ -65,16 +65,25 @@ const (
 	ViewNotInvoker           Code = "view-not-invoker"
 
 	// Functions and triggers.
-	FunctionDefinerReads Code = "function-definer-reads"
-	FunctionSearchPath   Code = "function-search-path"
-	TriggerOwnerBypasses Code = "trigger-owner-bypasses"
+	FunctionDefinerReads   Code = "function-definer-reads"
+	FunctionSearchPath     Code = "function-search-path"
+	TriggerOwnerBypasses   Code = "trigger-owner-bypasses"
+	RuleOwnerBypasses      Code = "rule-owner-bypasses"
+	FunctionDefinerDynamic Code = "function-definer-dynamic"
+	FunctionLeakproof      Code = "function-leakproof"
+	FunctionSetsTenant     Code = "function-sets-tenant"
+	FunctionReadsFiles     Code = "function-reads-files"
 
 	// Privileges.
-	GrantTruncate     Code = "grant-truncate"
-	GrantTrigger      Code = "grant-trigger"
-	GrantReferences   Code = "grant-references"
-	GrantCreate       Code = "grant-create"
-	DefaultPrivileges Code = "default-privileges"
+	GrantTruncate       Code = "grant-truncate"
+	GrantTrigger        Code = "grant-trigger"
+	GrantReferences     Code = "grant-references"
+	SequenceUpdatable   Code = "sequence-updatable"
+	LargeObjectsShared  Code = "large-objects-shared"
+	ParameterSettable   Code = "parameter-settable"
+	ForeignServerUsable Code = "foreign-server-usable"
+	GrantCreate         Code = "grant-create"
+	DefaultPrivileges   Code = "default-privileges"
 
 	// Publications.
 	TablePublished Code = "table-published" // a publication sends tenant tables to other servers

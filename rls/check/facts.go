@@ -10,31 +10,40 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
 // facts are what is known of a database. One statement reads them, and sees one state of it.
 type facts struct {
-	Shared        []string // the objects of Allow(SharedTable, …) that exist
-	Role          role
-	Reach         []reached
-	Settings      []setting
-	Children      []child
-	SharedParents []sharedParent
-	PrimaryKeys   []primaryKey
-	Tables        []*tenantTable
-	ForeignTables []foreignTable
-	Policies      []livePolicy
-	Uniques       []unique
-	ForeignKeys   []foreignKey
-	Parents       []parent
-	Views         []view
-	Functions     []function
-	Triggers      []trigger
-	Schemas       []space
-	Defaults      []defaultGrant
-	Publications  []publication
-	Models        []modelFact
+	Shared         []string // the objects of Allow(SharedTable, …) that exist
+	Role           role
+	Reach          []reached
+	Settings       []setting
+	Children       []child
+	SharedParents  []sharedParent
+	PrimaryKeys    []primaryKey
+	Tables         []*tenantTable
+	ForeignTables  []foreignTable
+	Policies       []livePolicy
+	Uniques        []unique
+	ForeignKeys    []foreignKey
+	Parents        []parent
+	Views          []view
+	Functions      []function
+	Triggers       []trigger
+	Routines       []routine
+	Specials       []special
+	FileFunctions  []fileFunction
+	Rewrites       []rewrite
+	Sequences      []sequence
+	LargeObjects   largeObjects
+	Parameters     []parameter
+	ForeignServers []foreignServer
+	Schemas        []space
+	Defaults       []defaultGrant
+	Publications   []publication
+	Models         []modelFact
 }
 
 // subjects are the parts of the statement: each a query of one JSON value, by the name of its field in facts. One whose
@@ -59,6 +68,14 @@ var subjects = []struct {
 	{"views", viewsQuery, []string{"pg_rewrite", "pg_depend"}},
 	{"functions", functionsQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
 	{"triggers", triggersQuery, []string{"pg_trigger", "pg_proc"}},
+	{"routines", routinesQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
+	{"specials", specialsQuery, []string{"pg_proc"}},
+	{"filefunctions", fileFunctionsQuery, []string{"pg_proc"}},
+	{"rewrites", rewritesQuery, []string{"pg_rewrite", "pg_depend"}},
+	{"sequences", sequencesQuery, nil},
+	{"largeobjects", largeObjectsQuery, []string{"pg_largeobject_metadata"}},
+	{"parameters", parametersQuery, nil}, // from PostgreSQL 15 on
+	{"foreignservers", foreignServersQuery, []string{"pg_foreign_server"}},
 	{"schemas", schemasQuery, nil},
 	{"defaults", defaultsQuery, []string{"pg_default_acl"}},
 	{"publications", publicationsQuery, []string{"pg_publication", "pg_publication_rel", "pg_publication_tables"}},
@@ -249,7 +266,7 @@ func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []
 	if err := catalog.ReadJSON(ctx, conn, &prelude, preludeQuery, names, sources); err != nil {
 		return nil, err
 	}
-	c.version = cmp.Or(c.version, prelude.Version)
+	c.version, c.server = cmp.Or(c.version, prelude.Version), prelude.Version
 	c.AppRole = cmp.Or(c.AppRole, prelude.Role)
 	if c.logsIn {
 		c.login = cmp.Or(c.login, prelude.Login)
@@ -269,6 +286,9 @@ func (c *checker) statement(unreadable []string) string {
 			if slices.Contains(unreadable, source) {
 				query = "NULL"
 			}
+		}
+		if s.name == "parameters" && c.server < sqltext.PostgreSQL15 {
+			query = "SELECT NULL::json"
 		}
 		if query == "NULL" {
 			c.unseen = append(c.unseen, fmt.Sprintf("The connection's role may not read what tells about %s (%s).",

@@ -2,8 +2,6 @@ package check
 
 import (
 	"fmt"
-	"regexp"
-	"strings"
 )
 
 // function is a SECURITY DEFINER function that the application may call.
@@ -18,7 +16,9 @@ type function struct {
 	Source    string   // unless it is parsed already
 	Reads     []string // what its parsed body refers to, for people
 
-	may string // a tenant table or view that its source names
+	Calls []int64 // other functions, by oid, in its parsed body
+
+	deed // what its source does
 }
 
 var functionsQuery = `
@@ -31,13 +31,8 @@ SELECT json_agg(json_build_object(
 	'path',      'pg_catalog, ' || quote_ident(n.nspname) || ', pg_temp',
 	'compiled',  l.lanname IN ('c', 'internal'),
 	'source',    p.prosrc,
-	'reads',     (
-		SELECT json_agg(DISTINCT t.nspname || '.' || t.relname)
-		FROM pg_depend d
-		LEFT JOIN reads ON reads.reader = d.refobjid
-		JOIN tenants t ON t.oid IN (d.refobjid, reads.relation)
-		WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass)
-	) ORDER BY p.oid::regprocedure::text)
+	'calls',     ` + callsOf + `,
+	'reads',     ` + readsOf + `) ORDER BY p.oid::regprocedure::text)
 FROM app, pg_proc p
 JOIN spaces n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang
@@ -52,15 +47,26 @@ func (f function) by() []string { return f.Callers }
 var functionRules = []rule[function]{
 	{
 		code: FunctionDefinerReads, severity: High,
-		found: func(_ *checker, f function) bool { return f.Called && (len(f.Reads) > 0 || f.may != "") },
+		found: func(_ *checker, f function) bool { return f.Called && (len(f.Reads) > 0 || f.reads != "") },
 		problem: "It runs with the rights of its owner, by the policies for that role: %s, each tenant gets from it what the owner " +
 			"sees, and that can be the rows of all.",
 		detail: func(_ *checker, f function) string {
 			if len(f.Reads) > 0 {
 				return "as it reads " + some(f.Reads)
 			}
-			return "if it reads " + f.may + ", as its source says it may"
+			return "if it reads " + f.reads + f.through() + ", as its source says it may"
 		},
+		fix: func(_ *checker, f function) []string {
+			return []string{"ALTER ROUTINE " + f.Signature + " SECURITY INVOKER"}
+		},
+		by: function.by,
+	},
+	{
+		code: FunctionDefinerDynamic, severity: High,
+		found: func(_ *checker, f function) bool { return f.Called && f.dynamic && len(f.Reads) == 0 && f.reads == "" },
+		problem: "It runs SQL that is put together%s with the rights of %s: what a caller gets into that SQL can read the rows of all, " +
+			"or switch isolation off.",
+		details: func(_ *checker, f function) []any { return []any{f.through(), f.Owner} },
 		fix: func(_ *checker, f function) []string {
 			return []string{"ALTER ROUTINE " + f.Signature + " SECURITY INVOKER"}
 		},
@@ -79,47 +85,33 @@ var functionRules = []rule[function]{
 	},
 }
 
-// word is a name in the source of a function, quoted or not.
-var word = regexp.MustCompile(`"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_$]*`)
-
 // readSources finds out which functions name a tenant table, or a view that reads one, in a body that PostgreSQL has not
-// parsed. It errs on the side of suspicion: a name in a comment counts.
+// parsed, or call a function that does.
 func (c *checker) readSources() {
-	names := map[string]string{}
-	for _, v := range c.facts.Views {
-		names[v.Table] = v.String()
-	}
-	for _, t := range c.facts.Tables {
-		names[t.Table] = t.String()
-	}
-	for _, t := range c.facts.ForeignTables {
-		names[t.Table] = t.String()
-	}
+	sources := c.sources()
 	for n := range c.facts.Functions {
 		f := &c.facts.Functions[n]
 		if f.Compiled {
 			c.unseen = append(c.unseen, fmt.Sprintf("What function %s reads cannot be seen: it is compiled.", f.Signature))
 			continue
 		}
-		for _, name := range word.FindAllString(f.Source, -1) {
-			if name[0] == '"' {
-				name = unquoted(name)
-			} else if _, exact := names[name]; !exact {
-				name = strings.ToLower(name)
-			}
-			if names[name] != "" {
-				f.may = names[name]
-				break
-			}
-		}
+		f.deed = sources.deeds(f.Source, f.Calls)
+	}
+	for n := range c.facts.Triggers {
+		t := &c.facts.Triggers[n]
+		t.deed = sources.deeds(t.Source, nil)
 	}
 }
 
-// trigger is a trigger on a tenant table whose function runs with the rights of a role to which its policies do not apply.
+// trigger is a trigger whose function runs with the rights of a role to which policies of tenant tables do not apply.
 type trigger struct {
+	Tenant              bool // it is on a tenant table
 	Schema, Table, Name string
 	Function            string // with the schema, quoted
 	Owner               string // of the function
+	Source              string
+
+	deed
 }
 
 var triggersQuery = `
@@ -128,11 +120,30 @@ SELECT json_agg(json_build_object(
 	'table',    t.relname,
 	'name',     g.tgname,
 	'function', p.oid::regprocedure::text,
-	'owner',    pg_get_userbyid(p.proowner)) ORDER BY t.nspname, t.relname, g.tgname)
-FROM tenants t
+	'owner',    pg_get_userbyid(p.proowner),
+	'tenant',   t.tenant,
+	'source',   p.prosrc) ORDER BY t.nspname, t.relname, g.tgname)
+FROM (
+	SELECT c.oid, c.relacl, c.relname, n.nspname, EXISTS (SELECT FROM tenants WHERE tenants.oid = c.oid) AS tenant
+	FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace WHERE c.relhastriggers
+) t
 JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgparentid = 0
 JOIN pg_proc p ON p.oid = g.tgfoid
-WHERE p.prosecdef AND (` + bypassed("p.proowner", "t") + `)`
+WHERE p.prosecdef AND p.proowner NOT IN (SELECT oid FROM self) AND (t.tenant OR ` + accessible("t") + `)
+	AND EXISTS (SELECT FROM tenants b WHERE (b.oid = t.oid OR NOT t.tenant) AND (` + bypassed("p.proowner", "b") + `))`
+
+// readsOf is the SQL for the tenant tables that the parsed body of the function p refers to, and callsOf for the functions.
+const (
+	readsOf = `(
+		SELECT json_agg(DISTINCT t.nspname || '.' || t.relname)
+		FROM pg_depend d
+		LEFT JOIN reads ON reads.reader = d.refobjid
+		JOIN tenants t ON t.oid IN (d.refobjid, reads.relation)
+		WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass)`
+	callsOf = `(
+		SELECT json_agg(d.refobjid::bigint) FROM pg_depend d
+		WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass)`
+)
 
 func (t trigger) String() string {
 	return fmt.Sprintf("trigger %s on %s.%s", t.Name, t.Schema, t.Table)
@@ -140,7 +151,7 @@ func (t trigger) String() string {
 
 var triggerRules = []rule[trigger]{{
 	code: TriggerOwnerBypasses, severity: High,
-	found: func(*checker, trigger) bool { return true },
+	found: func(_ *checker, t trigger) bool { return t.Tenant || t.reads != "" || t.dynamic },
 	problem: "Its function runs with the rights of %s, to which policies do not apply: what a tenant writes makes it read and " +
 		"change the rows of all.",
 	detail: func(_ *checker, t trigger) string { return t.Owner },

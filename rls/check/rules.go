@@ -15,6 +15,7 @@ type rule[F fmt.Stringer] struct {
 	found    func(c *checker, fact F) bool
 	problem  string                            // with one %s for the detail, if there is one
 	detail   func(c *checker, fact F) string   // optional
+	details  func(c *checker, fact F) []any    // instead of detail, where there are several
 	fix      func(c *checker, fact F) []string // nil where no SQL can help
 	by       func(fact F) []string             // by whose rights the application gets there, as in SQL; optional
 }
@@ -24,6 +25,9 @@ func (r rule[F]) finding(c *checker, fact F) Finding {
 	f := Finding{Code: r.code, Severity: r.severity, Object: fact.String(), Problem: r.problem}
 	if r.detail != nil {
 		f.Problem = fmt.Sprintf(r.problem, r.detail(c, fact))
+	}
+	if r.details != nil {
+		f.Problem = fmt.Sprintf(r.problem, r.details(c, fact)...)
 	}
 	if r.by != nil {
 		f.Problem = c.along(f.Problem, r.by(fact))
@@ -88,8 +92,15 @@ func Rules() []Rule {
 		describe(viewRules),
 		describe(functionRules),
 		describe(triggerRules),
+		describe(specialRules),
+		describe(fileFunctionRules),
+		describe(rewriteRules),
 		describe(grantRules),
+		describe(sequenceRules),
+		describe(largeObjectRules),
+		describe(parameterRules),
 		describe(foreignTableRules),
+		describe(foreignServerRules),
 		describe(schemaRules),
 		describe(defaultRules),
 		describe(publicationRules),

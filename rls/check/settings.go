@@ -35,6 +35,9 @@ LEFT JOIN pg_roles r ON r.oid = s.setrole
 LEFT JOIN pg_database d ON d.oid = s.setdatabase
 WHERE s.wrong`
 
+// settingName quotes the name of a setting.
+func settingName(name string) string { return sqltext.Ident(strings.Split(name, ".")...) }
+
 func (s setting) String() string {
 	switch {
 	case s.Role != "" && s.Database != "":
@@ -53,7 +56,7 @@ var settingRules = []rule[setting]{{
 	problem: "Connections of the application start with it, so that statements run for a tenant, in a role, or by rules that no one " +
 		"chose for them: statements outside of the plugin are isolated by nothing else.",
 	fix: func(_ *checker, s setting) []string {
-		name := sqltext.Ident(strings.Split(s.Name, ".")...)
+		name := settingName(s.Name)
 		switch {
 		case s.Role != "" && s.Database != "":
 			return []string{asSuperuser, fmt.Sprintf("ALTER ROLE %s IN DATABASE %s RESET %s", sqltext.Ident(s.Role), sqltext.Ident(s.Database), name)}

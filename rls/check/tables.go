@@ -221,19 +221,36 @@ var parentRules = []rule[parent]{{
 // foreignTable is a tenant table on another server.
 type foreignTable struct {
 	catalog.Relation
+	Columned bool     // it has the tenant column
 	Grantees []string // by whose rights the application has access, quoted
+}
+
+// columnedForeignTables counts the foreign tables that have the tenant column.
+func (c *checker) columnedForeignTables() (count int) {
+	for _, t := range c.facts.ForeignTables {
+		if t.Columned {
+			count++
+		}
+	}
+	return count
 }
 
 var foreignTablesQuery = `
 SELECT json_agg(json_build_object(
 	'schema',   t.nspname,
 	'table',    t.relname,
+	'columned', t.columned,
 	'grantees', ` + granteesOf("t") + `))
-FROM tenants t WHERE t.relkind = 'f'`
+FROM (
+	SELECT c.*, n.nspname, EXISTS (SELECT FROM tenants WHERE tenants.oid = c.oid) AS columned
+	FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace
+	WHERE c.relkind = 'f' AND NOT (c.oid = ANY ($6::oid[]) OR n.nspname || '.' || c.relname = ANY ($5::text[]))
+) t`
 
 var foreignTableRules = []rule[foreignTable]{{
 	code: ForeignTableAccessible, severity: Critical,
 	found: func(_ *checker, t foreignTable) bool { return len(t.Grantees) > 0 },
+	by:    func(t foreignTable) []string { return t.Grantees },
 	problem: "A foreign table cannot have policies, and its server is asked with one login for all: each tenant reads the rows " +
 		"of all.",
 	fix: func(_ *checker, t foreignTable) []string {

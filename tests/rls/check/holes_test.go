@@ -566,7 +566,109 @@ var holes = map[string]hole{
 		attack: leaks(ofAcme, "INSERT INTO logs (id) VALUES (3) RETURNING body"),
 	},
 
+	"definer function that runs what it is given": {
+		code: check.FunctionDefinerDynamic, object: "function public.run(text)",
+		open: superuser + `
+			CREATE FUNCTION run(q text) RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN RETURN QUERY EXECUTE q; END $$`,
+		attack: leaks(ofAcme, "SELECT run('SELECT body FROM public.notes')"),
+	},
+	"definer function that calls one that does": {
+		code: check.FunctionDefinerDynamic, object: "function public.search(text)", says: " through public.run with the rights of ",
+		open: superuser + `
+			CREATE FUNCTION run(q text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE q; END $$;
+			REVOKE EXECUTE ON FUNCTION run(text) FROM PUBLIC;
+			CREATE FUNCTION search(q text) RETURNS SETOF text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ SELECT public.run(q) $$`,
+		attack: leaks(ofAcme, "SELECT search('SELECT body FROM public.notes')"),
+	},
+	"definer function that calls one that reads": {
+		code: check.FunctionDefinerReads, object: "function public.outer_one()", says: "public.notes through public.inner_one",
+		open: superuser + `
+			CREATE FUNCTION inner_one() RETURNS SETOF text LANGUAGE sql AS 'SELECT body FROM public.notes';
+			CREATE FUNCTION outer_one() RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN RETURN QUERY SELECT public.inner_one(); END $$`,
+		attack: leaks(ofAcme, "SELECT outer_one()"),
+	},
+	"definer function, parsed, that calls one that reads": {
+		code: check.FunctionDefinerReads, object: "function public.outer_one()", says: "public.notes through public.inner_one",
+		open: superuser + `
+			CREATE FUNCTION inner_one() RETURNS SETOF text LANGUAGE sql AS 'SELECT body FROM public.notes';
+			CREATE FUNCTION outer_one() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			BEGIN ATOMIC SELECT public.inner_one(); END`,
+		attack: leaks(ofAcme, "SELECT outer_one()"),
+	},
+	"trigger on a shared table": {
+		code: check.TriggerOwnerBypasses, object: "trigger remember on public.countries",
+		open: superuser + `
+			CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN NEW.name := (SELECT string_agg(body, ', ') FROM public.notes); RETURN NEW; END $$;
+			CREATE TRIGGER remember BEFORE INSERT ON countries FOR EACH ROW EXECUTE FUNCTION remember(); GRANT INSERT ON countries TO {app}`,
+		attack: leaks(ofAcme, "INSERT INTO countries VALUES ('x', 'y') RETURNING name"),
+	},
+	"trigger instead of a view": {
+		code: check.TriggerOwnerBypasses, object: "trigger remember on public.note_bodies",
+		open: superuser + `
+			CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN NEW.body := (SELECT string_agg(body, ', ') FROM public.notes); RETURN NEW; END $$;
+			CREATE TRIGGER remember INSTEAD OF INSERT ON note_bodies FOR EACH ROW EXECUTE FUNCTION remember(); GRANT INSERT ON note_bodies TO {app}`,
+		attack: leaks(ofAcme, "INSERT INTO note_bodies VALUES (3) RETURNING body"),
+	},
+	"rule of a superuser's table": {
+		code: check.RuleOwnerBypasses, object: "rule wipe on public.requests",
+		open: superuser + `
+			CREATE TABLE requests (id int); GRANT SELECT, INSERT ON requests TO {app};
+			CREATE RULE wipe AS ON INSERT TO requests DO ALSO DELETE FROM notes`,
+		attack: leaks("(0 left)", "INSERT INTO requests VALUES (1); SELECT set_config('app.tenant_id', 'acme', true); SELECT format('(%s left)', count(*)) FROM notes"),
+	},
+	"rule of an invoker's view": {
+		code: check.RuleOwnerBypasses, object: "rule wipe on public.my_notes", since: 150000,
+		open: superuser + `
+			CREATE VIEW my_notes WITH (security_invoker = true) AS SELECT id, body FROM notes; GRANT SELECT, INSERT ON my_notes TO {app};
+			CREATE RULE wipe AS ON INSERT TO my_notes DO INSTEAD DELETE FROM notes`,
+		attack: leaks("(0 left)", "INSERT INTO my_notes VALUES (1); SELECT set_config('app.tenant_id', 'acme', true); SELECT format('(%s left)', count(*)) FROM notes"),
+	},
+	"leakproof function": {
+		code: check.FunctionLeakproof, object: "function public.peek(text)",
+		open: superuser + `
+			CREATE FUNCTION peek(body text) RETURNS bool LANGUAGE plpgsql LEAKPROOF COST 0.0001
+			AS $$ BEGIN IF body = 'of acme' THEN RAISE EXCEPTION 'seen'; END IF; RETURN true; END $$`,
+		attack: fails("P0001", "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off; SELECT body FROM notes WHERE peek(body)"),
+	},
+	"function that sets the tenant": {
+		code: check.FunctionSetsTenant, object: "function public.examples()",
+		open:   superuser + "\nCREATE FUNCTION examples() RETURNS SETOF text LANGUAGE sql SET app.tenant_id = 'acme' AS 'SELECT body FROM public.notes'",
+		attack: leaks(ofAcme, "SELECT examples()"),
+	},
+	"function that sets the role": {
+		code: check.FunctionSetsTenant, object: "function public.reported()",
+		open:   superuser + "\nCREATE FUNCTION reported() RETURNS SETOF text LANGUAGE sql SET role = '{admin}' AS 'SELECT body FROM public.notes'",
+		attack: leaks(ofAcme, "SELECT reported()"),
+	},
+	"function that reads files": {
+		code: check.FunctionReadsFiles, object: "function pg_read_file(text)",
+		open:   superuser + "\nGRANT EXECUTE ON FUNCTION pg_read_file(text) TO {app}",
+		attack: does("SELECT pg_read_file('PG_VERSION')"),
+	},
+
 	// Privileges.
+	"sequence": {
+		code: check.SequenceUpdatable, object: "sequence public.numbers",
+		open:   "CREATE SEQUENCE numbers; GRANT ALL ON SEQUENCE numbers TO {app}",
+		attack: does("SELECT setval('numbers', 1)"),
+	},
+	"large objects": {
+		code: check.LargeObjectsShared, object: "large objects",
+		open: superuser + `
+			SELECT lo_from_bytea(4711, 'of acme'); ALTER LARGE OBJECT 4711 OWNER TO {app};
+			SELECT lo_from_bytea(4712, 'of acme'); GRANT SELECT ON LARGE OBJECT 4712 TO {app}, PUBLIC`,
+		attack: leaks(ofAcme, "SELECT convert_from(lo_get(4711), 'UTF8')"),
+	},
+	"replication role": {
+		code: check.ParameterSettable, object: "parameter session_replication_role", since: 150000,
+		open:   superuser + "\nGRANT SET ON PARAMETER session_replication_role TO {app}",
+		attack: does("SET LOCAL session_replication_role = replica; INSERT INTO comments (id, note_id) VALUES (3, 99)"),
+	},
 	"truncate": {
 		code: check.GrantTruncate, object: "public.logs",
 		open:   "GRANT TRUNCATE ON logs TO {app}, PUBLIC",
@@ -645,6 +747,24 @@ var holes = map[string]hole{
 			CREATE FOREIGN TABLE remote_notes (tenant_id text, body text) SERVER here OPTIONS (table_name 'notes');
 			GRANT SELECT (body) ON remote_notes TO {app}; GRANT SELECT ON remote_notes TO PUBLIC`,
 		attack: leaks(ofAcme, "SELECT body FROM remote_notes"),
+	},
+
+	"foreign table without the column": {
+		code: check.ForeignTableAccessible, object: "public.remote_bodies",
+		open: superuser + `
+			CREATE EXTENSION postgres_fdw;
+			CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({here});
+			CREATE USER MAPPING FOR PUBLIC SERVER here OPTIONS ({superuser});
+			CREATE FOREIGN TABLE remote_bodies (body text) SERVER here OPTIONS (table_name 'notes'); GRANT SELECT ON remote_bodies TO {app}`,
+		attack: leaks(ofAcme, "SELECT body FROM remote_bodies"),
+	},
+	"foreign server": {
+		code: check.ForeignServerUsable, object: "server here",
+		open: superuser + `
+			CREATE EXTENSION postgres_fdw;
+			CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({here});
+			CREATE USER MAPPING FOR {app} SERVER here OPTIONS ({superuser}); GRANT USAGE ON FOREIGN SERVER here TO {app}`,
+		attack: leaks(ofAcme, "CREATE FOREIGN TABLE scratch.mine (body text) SERVER here OPTIONS (schema_name 'public', table_name 'notes'); SELECT body FROM scratch.mine"),
 	},
 
 	// The server.
