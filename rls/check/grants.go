@@ -53,6 +53,12 @@ var schemaRules = []rule[space]{{
 	found: func(_ *checker, s space) bool { return s.Owned || len(s.Granted["CREATE"]) > 0 },
 	problem: "The application may create objects in it: a table or function that takes the place of another's there serves " +
 		"a tenant whatever other roles, which trust the schema, do with it.",
+	by: func(s space) []string {
+		if s.Owned {
+			return nil
+		}
+		return s.Granted["CREATE"]
+	},
 	fix: func(c *checker, s space) []string {
 		var steps []string
 		if s.Owned {
@@ -107,6 +113,7 @@ var defaultRules = []rule[defaultGrant]{{
 	found: func(*checker, defaultGrant) bool { return true },
 	problem: "The next table this role makes will be open in ways that policies do not cover, or to every login, before anyone " +
 		"has isolated it.",
+	by: func(d defaultGrant) []string { return slices.Sorted(maps.Keys(d.Granted)) },
 	fix: func(_ *checker, d defaultGrant) []string {
 		var steps []string
 		for _, grantee := range slices.Sorted(maps.Keys(d.Granted)) {

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
@@ -50,6 +51,16 @@ func (t *tenantTable) regular() bool { return !t.Child || t.Enabled }
 // exposed reports whether the table is read around the policies of its parent.
 func (t *tenantTable) exposed() bool { return t.Child && t.Accessible && !t.Enabled }
 
+// grantees returns the roles of the application that have any privilege on the table.
+func (t *tenantTable) grantees() []string {
+	var roles []string
+	for _, granted := range t.Granted {
+		roles = append(roles, granted...)
+	}
+	slices.Sort(roles)
+	return slices.Compact(roles)
+}
+
 func (t *tenantTable) alter(action string) string { return "ALTER TABLE " + t.Quoted() + " " + action }
 
 var tableRules = []rule[*tenantTable]{
@@ -79,6 +90,7 @@ var tableRules = []rule[*tenantTable]{
 		found: func(_ *checker, t *tenantTable) bool { return t.exposed() },
 		problem: "The policies of the parent do not apply to a partition or child that is named directly, and the application " +
 			"may do that: each tenant reads and changes the rows of all in it.",
+		by:  (*tenantTable).grantees,
 		fix: func(c *checker, t *tenantTable) []string { return c.isolate(t) },
 	},
 }

@@ -847,46 +847,49 @@ func TestCheckFindsHoles(t *testing.T) {
 		if version < hole.since {
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := cleanDatabase(t)
-			object := d.fill(hole.object)
-			d.run(t, d.loginFor(hole.open), hole.open)
-			if hole.attack != nil {
-				require.True(t, hole.attack(t, d), "the attack must succeed while the hole is open")
-			}
-
-			report := d.check(t, append(d.allowances(), hole.opts...)...)
-			require.Equal(t, []string{string(hole.code) + ": " + object}, found(report))
-			finding := report.Findings[0]
-			require.False(t, report.OK())
-			require.EqualError(t, report.Err(), "rls: 1 finding: "+string(hole.code)+" ("+object+")")
-			require.Regexp(t, `^[A-Z].*\.$`, finding.Problem)
-			require.NotContains(t, finding.Problem, "%")
-			require.Contains(t, finding.Problem, d.fill(hole.says))
-
-			opts := hole.opts
-			if hole.fixed != nil {
-				opts = hole.fixed
-				require.Empty(t, finding.Fix)
-				require.Empty(t, report.SQL())
-			} else {
-				require.Contains(t, report.SQL(), finding.Fix)
-				login := d.Owner.DSN
-				if strings.HasPrefix(hole.open, superuser) || strings.Contains(finding.Fix, superuser) {
-					login = d.super
-				}
-				d.run(t, login, report.SQL())
-			}
-			if hole.gone {
-				opts = nil
-			}
-			if hole.attack != nil {
-				require.False(t, hole.attack(t, d), "the attack must fail once the hole is fixed")
-			}
-			require.Empty(t, found(d.check(t, append(d.allowances(), opts...)...)))
-		})
+		t.Run(name, hole.test)
 	}
+}
+
+// test opens the hole, attacks, checks, fixes, and attacks and checks again.
+func (hole hole) test(t *testing.T) {
+	t.Parallel()
+	d := cleanDatabase(t)
+	object := d.fill(hole.object)
+	d.run(t, d.loginFor(hole.open), hole.open)
+	if hole.attack != nil {
+		require.True(t, hole.attack(t, d), "the attack must succeed while the hole is open")
+	}
+
+	report := d.check(t, append(d.allowances(), hole.opts...)...)
+	require.Equal(t, []string{string(hole.code) + ": " + object}, found(report))
+	finding := report.Findings[0]
+	require.False(t, report.OK())
+	require.EqualError(t, report.Err(), "rls: 1 finding: "+string(hole.code)+" ("+object+")")
+	require.Regexp(t, `^[A-Z].*\.$`, finding.Problem)
+	require.NotContains(t, finding.Problem, "%")
+	require.Contains(t, finding.Problem, d.fill(hole.says))
+
+	opts := hole.opts
+	if hole.fixed != nil {
+		opts = hole.fixed
+		require.Empty(t, finding.Fix)
+		require.Empty(t, report.SQL())
+	} else {
+		require.Contains(t, report.SQL(), finding.Fix)
+		login := d.Owner.DSN
+		if strings.HasPrefix(hole.open, superuser) || strings.Contains(finding.Fix, superuser) {
+			login = d.super
+		}
+		d.run(t, login, report.SQL())
+	}
+	if hole.gone {
+		opts = nil
+	}
+	if hole.attack != nil {
+		require.False(t, hole.attack(t, d), "the attack must fail once the hole is fixed")
+	}
+	require.Empty(t, found(d.check(t, append(d.allowances(), opts...)...)))
 }
 
 // loginFor is the login that must run a script.
