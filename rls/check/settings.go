@@ -53,8 +53,8 @@ func (s setting) String() string {
 var settingRules = []rule[setting]{{
 	code: SettingUnsafe, severity: High,
 	found: func(*checker, setting) bool { return true },
-	problem: "Connections of the application start with it, so that statements run for a tenant, in a role, or by rules that no one " +
-		"chose for them: statements outside of the plugin are isolated by nothing else.",
+	problem: "Connections of the application start with it, so that statements outside of the plugin run for a tenant, in a " +
+		"role, or by rules that the caller has not chosen.",
 	fix: func(_ *checker, s setting) []string {
 		name := settingName(s.Name)
 		switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
-// child is a table without the tenant column that refers to a tenant table, perhaps through other such tables, and that no one
-// says is shared.
+// child is a table without the tenant column that refers to a tenant table, perhaps through other such tables, and that neither
+// a model nor Allow says is shared.
 type child struct {
 	catalog.Relation
 	OID      int64

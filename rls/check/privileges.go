@@ -7,7 +7,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// rewrite is a RULE by which a relation's owner, to whom policies do not apply, reads or writes tenant tables.
+// rewrite is a RULE by which a relation's owner, to which policies do not apply, reads or writes tenant tables.
 type rewrite struct {
 	Name, Schema, Table, Quoted string
 	Owner                       string // of the relation
@@ -35,7 +35,7 @@ func (w rewrite) String() string { return fmt.Sprintf("rule %s on %s.%s", w.Name
 var rewriteRules = []rule[rewrite]{{
 	code: RuleOwnerBypasses, severity: Critical,
 	found: func(*checker, rewrite) bool { return true },
-	problem: "It runs with the rights of the relation's owner, to whom policies do not apply, also where the view is the invoker's: what a " +
+	problem: "It runs with the rights of the relation's owner, to which policies do not apply, also where the view is the invoker's: what a " +
 		"tenant writes there reads or changes the rows of all in %s.",
 	detail: func(_ *checker, w rewrite) string { return some(w.Reads) },
 	fix: func(_ *checker, w rewrite) []string {
