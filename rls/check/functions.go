@@ -25,7 +25,7 @@ var functionsQuery = `
 SELECT json_agg(json_build_object(
 	'signature', p.oid::regprocedure::text,
 	'owner',     pg_get_userbyid(p.proowner),
-	'callers',   ` + callersOf("p.oid") + `,
+	'callers',   ` + callers + `,
 	'called',    p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype),
 	'fixed',     EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE setting LIKE 'search_path=%'),
 	'path',      'pg_catalog, ' || quote_ident(n.nspname) || ', pg_temp',
@@ -37,7 +37,7 @@ FROM app, pg_proc p
 JOIN spaces n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang
 WHERE p.prosecdef AND NOT app.rolsuper
-	AND ` + callersOf("p.oid") + ` IS NOT NULL AND ` + canUse("n.oid") + `
+	AND ` + callers + ` IS NOT NULL AND ` + canUse + `
 	AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')`
 
 func (f function) String() string { return "function " + f.Signature }

@@ -50,8 +50,6 @@ type grant struct {
 	Grantees []string
 }
 
-func (g grant) by() []string { return g.Grantees }
-
 // revoke takes the privilege away.
 func (g grant) revoke(privilege string) []string {
 	return []string{fmt.Sprintf("REVOKE %s ON %s %s FROM %s", privilege, g.Kind, g.Name, join(g.Grantees))}
@@ -189,14 +187,14 @@ type special struct {
 
 var specialsQuery = `
 SELECT json_agg(json_build_object('signature', p.oid::regprocedure::text, 'leakproof', p.proleakproof, 'sets', sets.names,
-	'callers', ` + callersOf("p.oid") + `) ORDER BY p.oid::regprocedure::text)
+	'callers', ` + callers + `) ORDER BY p.oid::regprocedure::text)
 FROM pg_proc p
 JOIN spaces n ON n.oid = p.pronamespace
 CROSS JOIN LATERAL (
 	SELECT json_agg(split_part(given, '=', 1)) AS names FROM unnest(p.proconfig) given
 	WHERE lower(split_part(given, '=', 1)) IN (lower($10), 'role', 'session_authorization', 'session_replication_role')) sets
 WHERE (p.proleakproof OR sets.names IS NOT NULL) AND p.oid >= 16384
-	AND ` + callersOf("p.oid") + ` IS NOT NULL AND ` + canUse("n.oid")
+	AND ` + callers + ` IS NOT NULL AND ` + canUse
 
 func (s special) String() string { return "function " + s.Signature }
 

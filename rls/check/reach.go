@@ -174,12 +174,8 @@ func (c *checker) along(problem string, roles []string) string {
 	return strings.TrimSuffix(problem, ".") + " (" + join(ways) + ")."
 }
 
-// canUse is the SQL for whether the application may look up names in a schema, by the rights of any of its roles.
-func canUse(schema string) string {
-	return `EXISTS (SELECT FROM self WHERE self.oid <> 0 AND has_schema_privilege(self.oid, ` + schema + `, 'USAGE'))`
-}
+// canUse is the SQL for whether the application may look up names in the schema n, by the rights of any of its roles.
+const canUse = `EXISTS (SELECT FROM self WHERE self.oid <> 0 AND has_schema_privilege(self.oid, n.oid, 'USAGE'))`
 
-// callersOf is the SQL for by whose rights the application may call a function.
-func callersOf(function string) string {
-	return `(SELECT json_agg(self.name ORDER BY self.oid) FROM self WHERE self.oid <> 0 AND has_function_privilege(self.oid, ` + function + `, 'EXECUTE'))`
-}
+// callers is the SQL for by whose rights the application may call the function p.
+const callers = `(SELECT json_agg(self.name ORDER BY self.oid) FROM self WHERE self.oid <> 0 AND has_function_privilege(self.oid, p.oid, 'EXECUTE'))`

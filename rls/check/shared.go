@@ -65,7 +65,7 @@ SELECT json_agg(json_build_object(
 		WHERE con.conrelid = p.oid AND (con.confrelid IN (SELECT oid FROM children) OR con.confrelid IN (SELECT oid FROM tenants)))
 	) ORDER BY children.depth, p.nspname, p.relname)
 FROM children JOIN plain p ON p.oid = children.oid
-WHERE ` + accessible("p") + ` AND EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = p.nspname AND ` + canUse("n.oid") + `)`
+WHERE ` + accessible("p") + ` AND EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = p.nspname AND ` + canUse + `)`
 
 // connectChildren links children to their parents, those before them first, as they are sorted by depth.
 func (c *checker) connectChildren(tables map[int64]*tenantTable, models []*modelTable) {
@@ -199,13 +199,17 @@ func (p sharedParent) own(c *checker) bool {
 	})
 }
 
+// passesOn reports whether an action changes the rows that refer to the one that is changed.
+func passesOn(action string) bool { return action == "c" || action == "n" || action == "d" }
+
 // by returns the roles that may change the parent in a way that the key passes on.
 func (p sharedParent) by() []string {
 	var roles []string
-	for action, privilege := range map[string]string{p.OnDelete: "DELETE", p.OnUpdate: "UPDATE"} {
-		if strings.Contains("cnd", action) {
-			roles = append(roles, p.Granted[privilege]...)
-		}
+	if passesOn(p.OnDelete) {
+		roles = append(roles, p.Granted["DELETE"]...)
+	}
+	if passesOn(p.OnUpdate) {
+		roles = append(roles, p.Granted["UPDATE"]...)
 	}
 	slices.Sort(roles)
 	return slices.Compact(roles)

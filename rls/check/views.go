@@ -44,7 +44,7 @@ FROM app, (
 JOIN pg_class v ON v.oid = r.reader AND v.relkind IN ('v', 'm')
 JOIN pg_namespace n ON n.oid = v.relnamespace
 WHERE v.relowner NOT IN (SELECT oid FROM self)
-	AND ` + canUse("n.oid") + ` AND ` + accessible("v")
+	AND ` + canUse + ` AND ` + accessible("v")
 
 // bypassed is the SQL for whether no policy of a table applies to a role ("Row Security Policies").
 func bypassed(role, table string) string {

@@ -227,7 +227,7 @@ var holes = map[string]hole{
 	"shared parent that cascades": {
 		code: check.SharedParentCascades, object: "constraint plan on public.notes", says: "public.plans",
 		open: `CREATE TABLE plans (id bigint PRIMARY KEY); INSERT INTO plans VALUES (1); GRANT SELECT, DELETE ON plans TO {app};
-			ALTER TABLE notes ADD COLUMN plan_id bigint DEFAULT 1, ADD CONSTRAINT plan FOREIGN KEY (plan_id) REFERENCES plans ON DELETE CASCADE`,
+			ALTER TABLE notes ADD COLUMN plan_id bigint DEFAULT 1, ADD CONSTRAINT plan FOREIGN KEY (plan_id) REFERENCES plans ON DELETE CASCADE ON UPDATE CASCADE`,
 		attack: leaks("(0 left)", "DELETE FROM plans; SELECT set_config('app.tenant_id', 'acme', true); SELECT format('(%s left)', count(*)) FROM notes"),
 	},
 	"shared parent that sets null": {
