@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"gorm.io/driver/postgres"
@@ -19,12 +20,14 @@ import (
 type subject struct {
 	connection
 	roles
+	login   string // the role that the application logs in as, if that is not its role
 	options []check.Option
 }
 
 func (c *subject) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
 	c.roles.flags(fs, &c.connection)
+	fs.StringVar(&c.login, "login-role", "", "the `role` that the application logs in as, where that is another than --app-role: raw SQL can go back to it by RESET ROLE")
 	fs.Func("schema", "check this `schema` only; can be repeated", func(name string) error {
 		c.options = append(c.options, check.Schemas(name))
 		return nil
@@ -47,8 +50,12 @@ func (c *subject) check(ctx context.Context, s streams) (check.Report, error) {
 		return check.Report{}, err
 	}
 	defer pool.Close()
-	if err := c.roles.mustExist(ctx, pool, c.appRole); err != nil {
+	if err := errors.Join(c.roles.mustExist(ctx, pool, c.appRole), mustExist(ctx, pool, "--login-role", c.login)); err != nil {
 		return check.Report{}, err
+	}
+	options := c.options
+	if c.login != "" {
+		options = append(slices.Clip(options), check.Login(c.login))
 	}
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard})
 	if err != nil {
@@ -58,7 +65,7 @@ func (c *subject) check(ctx context.Context, s streams) (check.Report, error) {
 		Setting: c.setting, Column: c.column,
 		AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly, LookupRole: c.lookup,
 	}
-	report, err := isolation.Check(ctx, db, c.options...)
+	report, err := isolation.Check(ctx, db, options...)
 	if err == nil && report.Tables == 0 {
 		err = fmt.Errorf("no table has the column %q, so there is nothing to check: is this the database, "+
 			"have its tables been migrated, and are --column and --schema right?", c.column)

@@ -61,6 +61,19 @@ func TestCheckNarrowed(t *testing.T) {
 	require.Contains(t, r.out, "policy-wrong-setting")
 }
 
+// What the login may do counts as well, where the application works in another role.
+func TestCheckOfALogin(t *testing.T) {
+	d := newDatabase(t)
+	login := d.App.Role + "_login"
+	d.AsSuperuser(t, "CREATE ROLE "+login+" LOGIN SUPERUSER IN ROLE "+d.App.Role)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE "+login) })
+	require.Equal(t, 0, tenancy(t, d.options(t, "check")...).exit)
+	r := tenancy(t, d.options(t, "check", "--login-role", login)...)
+	require.Equal(t, 1, r.exit, r.errors)
+	require.Contains(t, r.out, "role-becomes-superuser: role "+login)
+	tenancy(t, d.options(t, "check", "--login-role", "nobody_here")...).failed(t, `--login-role: role "nobody_here" does not exist`)
+}
+
 func TestCheckAsJSON(t *testing.T) {
 	d := newDatabase(t)
 	d.spoil(t)
