@@ -76,10 +76,10 @@ func (i Isolation) planner() (plan.Planner, error) {
 		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
 	}.WithDefaults()
 	if err := config.Validate(); err != nil {
-		return plan.Planner{}, fmt.Errorf("rls: %w", err)
+		return plan.Planner{}, fmt.Errorf("tenancy: %w", err)
 	}
 	if len(i.Lookups) > 0 && i.LookupRole == "" {
-		return plan.Planner{}, errors.New("rls: Lookups need a LookupRole, which reads them")
+		return plan.Planner{}, errors.New("tenancy: Lookups need a LookupRole, which reads them")
 	}
 	return plan.Planner{Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques}, nil
 }

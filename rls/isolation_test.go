@@ -14,9 +14,9 @@ func TestInvalidIsolation(t *testing.T) {
 		isolation Isolation
 		says      string
 	}{
-		"setting": {Isolation{Setting: "tenant"}, `rls: Setting "tenant" is not a name that PostgreSQL accepts`},
-		"column":  {Isolation{Column: strings.Repeat("é", 32)}, "rls: Column must be 1 to 63 bytes"},
-		"roles":   {Isolation{AppRole: "app", AdminRole: "app"}, `rls: AdminRole and AppRole cannot both be "app"`},
+		"setting": {Isolation{Setting: "tenant"}, `tenancy: Setting "tenant" is not a name that PostgreSQL accepts`},
+		"column":  {Isolation{Column: strings.Repeat("é", 32)}, "tenancy: Column must be 1 to 63 bytes"},
+		"roles":   {Isolation{AppRole: "app", AdminRole: "app"}, `tenancy: AdminRole and AppRole cannot both be "app"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.isolation.Migrate(t.Context(), nil)
@@ -34,7 +34,7 @@ func TestChangeString(t *testing.T) {
 
 func TestUnusableDatabase(t *testing.T) {
 	_, err := Isolation{}.Migrate(t.Context(), nil)
-	require.ErrorContains(t, err, "rls: no database: pass the *gorm.DB of the role that owns the tables")
+	require.ErrorContains(t, err, "tenancy: no database: pass the *gorm.DB of the role that owns the tables")
 	_, err = Isolation{}.Migrate(t.Context(), &gorm.DB{})
 	require.ErrorContains(t, err, "no database")
 

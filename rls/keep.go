@@ -35,7 +35,7 @@ func (i Isolation) Initialize(db *gorm.DB) error {
 		return err
 	}
 	if err := model.Keep(db, p.Column); err != nil {
-		return fmt.Errorf("rls: %w", err)
+		return fmt.Errorf("tenancy: %w", err)
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 		return Result{}, err
 	}
 	if err := model.Usable(db); err != nil {
-		return Result{}, fmt.Errorf("rls: %w", err)
+		return Result{}, fmt.Errorf("tenancy: %w", err)
 	}
 	if _, decided := guard.Tenant(ctx); !decided {
 		ctx = guard.InTenantRole(ctx)
@@ -100,10 +100,10 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 	db = db.WithContext(ctx)
 	set, err := model.Parse(db, p.Column, models)
 	if err != nil {
-		return Result{}, fmt.Errorf("rls: %w", err)
+		return Result{}, fmt.Errorf("tenancy: %w", err)
 	}
 	if p.Lookups, err = i.lookups(db, set); err != nil {
-		return Result{}, fmt.Errorf("rls: %w", err)
+		return Result{}, fmt.Errorf("tenancy: %w", err)
 	}
 	m := migration{Planner: p, give: i.Backfill, set: set, models: models}
 	var result Result
@@ -113,14 +113,14 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 		result.Changes, err = m.atOnce(ctx, db)
 	}
 	if err != nil {
-		return result, fmt.Errorf("rls: %w", catalog.Explain(err, p.Column))
+		return result, fmt.Errorf("tenancy: %w", catalog.Explain(err, p.Column))
 	}
 	if i.AppRole == "" {
 		return result, nil
 	}
 	report, err := i.Check(ctx, db, check.ModelsOnly(models...))
 	if err != nil {
-		return result, fmt.Errorf("rls: migrated, but not checked: %w", err)
+		return result, fmt.Errorf("tenancy: migrated, but not checked: %w", err)
 	}
 	result.Findings = report.Findings
 	return result, nil

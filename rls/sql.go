@@ -41,7 +41,7 @@ func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) 
 	}
 	made, err := m.Record()
 	if err != nil {
-		return "", "", fmt.Errorf("rls: %w", err)
+		return "", "", fmt.Errorf("tenancy: %w", err)
 	}
 	return p.Up(made, p.Plan(tables)), plan.Down(tables), nil
 }
@@ -66,7 +66,7 @@ func (i Isolation) IndexSQL(db *gorm.DB, models ...any) (string, error) {
 	}
 	tagged, err := plan.Tagged(tables, m)
 	if err != nil {
-		return "", fmt.Errorf("rls: %w", err)
+		return "", fmt.Errorf("tenancy: %w", err)
 	}
 	return plan.Indexes(append(p.Plan(tables), tagged...)), nil
 }
@@ -78,19 +78,19 @@ func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrat
 		return p, model.Migrator{}, nil, err
 	}
 	if err := model.Supported(db); err != nil {
-		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
 	set, err := model.Parse(db, p.Column, models)
 	if err != nil {
-		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
 	if p.Lookups, err = i.lookups(db, set); err != nil {
-		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
 	m := set.Migrator(db)
 	tables, err := p.Expect(m, set)
 	if err != nil {
-		return p, model.Migrator{}, nil, fmt.Errorf("rls: %w", err)
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
 	return p, m, tables, nil
 }

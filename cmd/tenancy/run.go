@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, s streams) int {
 		if errors.As(err, new(usageError)) {
 			fmt.Fprintf(s.err, "%s\"tenancy help %s\" lists the options.\n\n", synopsis(name, c.arguments), name)
 		}
-		fmt.Fprintf(s.err, "tenancy %s: %s\n", name, printable(strings.TrimPrefix(err.Error(), "rls: ")))
+		fmt.Fprintf(s.err, "tenancy %s: %s\n", name, printable(strings.TrimPrefix(err.Error(), "tenancy: ")))
 		return exitFailed
 	}
 	return unknownCommand(name, s)

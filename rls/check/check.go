@@ -75,7 +75,7 @@ func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, 
 		opt(c)
 	}
 	if err := cmp.Or(c.Validate(), model.Usable(db), c.validateOptions()); err != nil {
-		return Report{}, fmt.Errorf("rls: %w", err)
+		return Report{}, fmt.Errorf("tenancy: %w", err)
 	}
 	if _, decided := guard.Tenant(ctx); !decided {
 		ctx = guard.InTenantRole(ctx)
@@ -87,7 +87,7 @@ func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, 
 		return cmp.Or(c.check(ctx, tx), errDone)
 	}, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelReadCommitted})
 	if !errors.Is(err, errDone) {
-		return Report{}, fmt.Errorf("rls: %w", catalog.Explain(err, c.Column))
+		return Report{}, fmt.Errorf("tenancy: %w", catalog.Explain(err, c.Column))
 	}
 	return c.report(), nil
 }

@@ -84,7 +84,7 @@ func (r Report) Err() error {
 	if len(list) == 1 {
 		noun = "finding"
 	}
-	return fmt.Errorf("rls: %d %s: %s", len(list), noun, strings.Join(list, ", "))
+	return fmt.Errorf("tenancy: %d %s: %s", len(list), noun, strings.Join(list, ", "))
 }
 
 // SQL returns the fixes of all findings as one script. Its order is the one in which they work: a foreign key is replaced

@@ -25,7 +25,7 @@ func TestReport(t *testing.T) {
 	}}
 	require.False(t, r.OK())
 	require.EqualError(t, r.Err(),
-		"rls: 3 findings: table-not-enabled (public.a), server-cve-2023-2455 (server), policy-volatile (policy a\nb on public.a)")
+		"tenancy: 3 findings: table-not-enabled (public.a), server-cve-2023-2455 (server), policy-volatile (policy a\nb on public.a)")
 	require.Equal(t, `-- policy-volatile: policy a b on public.a
 DROP POLICY x;
 CREATE POLICY y;

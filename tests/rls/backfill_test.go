@@ -109,7 +109,7 @@ func TestBackfillThatFails(t *testing.T) {
 		fill func(context.Context, *gorm.DB, string) error
 		says string
 	}{
-		"error":     {func(context.Context, *gorm.DB, string) error { return errNo }, "rls: public.shelves: backfill tenant_id: no"},
+		"error":     {func(context.Context, *gorm.DB, string) error { return errNo }, "tenancy: public.shelves: backfill tenant_id: no"},
 		"rows left": {func(context.Context, *gorm.DB, string) error { return nil }, `table "public"."shelves" has rows without a tenant`},
 		"wrong tenant": {func(_ context.Context, tx *gorm.DB, table string) error {
 			return tx.Exec("UPDATE " + table + " SET tenant_id = id").Error

@@ -399,7 +399,7 @@ func TestConcurrentIndexesRefusals(t *testing.T) {
 		_, err := d.concurrent().Migrate(t.Context(), tx, &member{})
 		return err
 	})
-	require.ErrorContains(t, err, "rls: no index can be made concurrently within a transaction")
+	require.ErrorContains(t, err, "tenancy: no index can be made concurrently within a transaction")
 
 	d.AsSuperuser(t, "GRANT "+d.Owner.Role+" TO "+d.App.Role)
 	t.Cleanup(func() { d.AsSuperuser(t, "REVOKE "+d.Owner.Role+" FROM "+d.App.Role) })

@@ -122,12 +122,12 @@ func TestMigrateErrorsOfPostgreSQL(t *testing.T) {
 	d := newDatabase(t)
 	db := testdb.OpenPlain(t, d.App.DSN)
 	_, err := d.Isolation().Migrate(t.Context(), db, &note{})
-	require.EqualError(t, err, "rls: ERROR: permission denied for schema public (SQLSTATE 42501)")
+	require.EqualError(t, err, "tenancy: ERROR: permission denied for schema public (SQLSTATE 42501)")
 
 	require.NoError(t, d.OwnerDB.AutoMigrate(&note{}))
 	d.AsSuperuser(t, "ALTER TABLE notes OWNER TO "+d.superuser(t), "GRANT SELECT ON notes TO "+d.Owner.Role)
 	_, err = d.Isolation().Migrate(t.Context(), d.OwnerDB, &note{})
-	require.EqualError(t, err, "rls: public.notes: require tenant_id: ERROR: must be owner of table notes (SQLSTATE 42501)")
+	require.EqualError(t, err, "tenancy: public.notes: require tenant_id: ERROR: must be owner of table notes (SQLSTATE 42501)")
 }
 
 func TestMigrateRefusesAHiddenColumn(t *testing.T) {

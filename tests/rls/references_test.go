@@ -225,7 +225,7 @@ func TestMigrateFindsWrongRowsBehindPolicies(t *testing.T) {
 	requireCode(t, err, "23503")
 	const query = `SELECT * FROM "public"."orders" child WHERE child."shopper_id" IS NOT NULL AND NOT EXISTS ` +
 		`(SELECT FROM "public"."shoppers" parent WHERE parent."tenant_id" = child."tenant_id" AND parent."id" = child."shopper_id")`
-	require.EqualError(t, err, "rls: public.orders: validate foreign key fk_shoppers_orders: "+
+	require.EqualError(t, err, "tenancy: public.orders: validate foreign key fk_shoppers_orders: "+
 		"the table has rows that refer to a row of another tenant, or to none: "+
 		"correct or delete what this query finds, and migrate again: "+query)
 

@@ -206,7 +206,7 @@ func TestScriptRefusals(t *testing.T) {
 		})
 	}
 	_, _, err := rls.Isolation{}.SQL(nil)
-	require.ErrorContains(t, err, "rls: no database")
+	require.ErrorContains(t, err, "tenancy: no database")
 	_, err = rls.Isolation{}.IndexSQL(nil)
-	require.ErrorContains(t, err, "rls: no database")
+	require.ErrorContains(t, err, "tenancy: no database")
 }

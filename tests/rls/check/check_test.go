@@ -295,9 +295,9 @@ func TestCheckAllow(t *testing.T) {
 
 	db := open(t, d.app, &gorm.Config{})
 	for says, opt := range map[string]check.Option{
-		`rls: allowed code "table-not-forcd" does not exist`:                          check.Allow("table-not-forcd", "public.notes", "why not"),
-		`rls: allowed code "table-not-forced" has no object`:                          check.Allow(check.TableNotForced, "", "why not"),
-		`rls: allowed code "table-not-forced" on public.notes has no reason: say why`: check.Allow(check.TableNotForced, "public.notes", " "),
+		`tenancy: allowed code "table-not-forcd" does not exist`:                          check.Allow("table-not-forcd", "public.notes", "why not"),
+		`tenancy: allowed code "table-not-forced" has no object`:                          check.Allow(check.TableNotForced, "", "why not"),
+		`tenancy: allowed code "table-not-forced" on public.notes has no reason: say why`: check.Allow(check.TableNotForced, "public.notes", " "),
 	} {
 		_, err := d.isolation().Check(t.Context(), db, opt)
 		require.ErrorContains(t, err, says)
@@ -311,7 +311,7 @@ func TestCheckSchemas(t *testing.T) {
 	require.Equal(t, []string{`table-not-enabled: of text.Odd "rows`}, found(report))
 	require.Equal(t, 2, report.Tables)
 	_, err := d.isolation().Check(t.Context(), open(t, d.app, &gorm.Config{}), check.Schemas("public", "typo"))
-	require.EqualError(t, err, `rls: schema "typo" does not exist`)
+	require.EqualError(t, err, `tenancy: schema "typo" does not exist`)
 }
 
 func TestCheckModelsOfOtherKinds(t *testing.T) {
@@ -369,11 +369,11 @@ func TestCheckUncheckable(t *testing.T) {
 	d := newDatabase(t)
 	db := open(t, d.app, &gorm.Config{})
 	_, err := rls.Isolation{AppRole: "nobody"}.Check(t.Context(), db)
-	require.EqualError(t, err, `rls: role "nobody" does not exist: AppRole is the role that the application logs in as`)
+	require.EqualError(t, err, `tenancy: role "nobody" does not exist: AppRole is the role that the application logs in as`)
 	_, err = rls.Isolation{Setting: "tenant"}.Check(t.Context(), db)
 	require.ErrorContains(t, err, "is not a name that PostgreSQL accepts")
 	_, err = rls.Isolation{}.Check(t.Context(), nil)
-	require.ErrorContains(t, err, "rls: no database")
+	require.ErrorContains(t, err, "tenancy: no database")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
 	_, err = rls.Isolation{}.Check(ctx, db)

@@ -865,7 +865,7 @@ func (hole hole) test(t *testing.T) {
 	require.Equal(t, []string{string(hole.code) + ": " + object}, found(report))
 	finding := report.Findings[0]
 	require.False(t, report.OK())
-	require.EqualError(t, report.Err(), "rls: 1 finding: "+string(hole.code)+" ("+object+")")
+	require.EqualError(t, report.Err(), "tenancy: 1 finding: "+string(hole.code)+" ("+object+")")
 	require.Regexp(t, `^[A-Z].*\.$`, finding.Problem)
 	require.NotContains(t, finding.Problem, "%")
 	require.Contains(t, finding.Problem, d.fill(hole.says))

@@ -78,7 +78,7 @@ func TestTenanttestCheck(t *testing.T) {
 	isolation.AppRole = "nobody_here"
 	failed := run(owner, isolation)
 	require.Len(t, failed.errors, 1)
-	require.Contains(t, failed.errors[0], `could not be checked: rls: role "nobody_here" does not exist`)
+	require.Contains(t, failed.errors[0], `could not be checked: tenancy: role "nobody_here" does not exist`)
 }
 
 // What cannot be seen is logged, and is no reason to fail.
