@@ -9,13 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWhatIsAskedForAndCantBeHadIsAnError(t *testing.T) {
-	empty := t.TempDir()
-	for _, test := range []struct {
-		name string
-		env  map[string]string
-		want []string
-	}{
+// unobtainable is an environment that asks for a server that can't be had, and what the error says.
+type unobtainable struct {
+	name string
+	env  map[string]string
+	want []string
+}
+
+// unobtainables are all of them, one with an empty directory.
+func unobtainables(empty string) []unobtainable {
+	return []unobtainable{
 		{
 			"unknown source",
 			map[string]string{"TENANCY_PG": "oracle"},
@@ -66,7 +69,11 @@ func TestWhatIsAskedForAndCantBeHadIsAnError(t *testing.T) {
 			map[string]string{"TENANCY_DSN": "host=127.0.0.1 port=1 user=me password=secret"},
 			[]string{"TENANCY_DSN: ", "127.0.0.1:1"},
 		},
-	} {
+	}
+}
+
+func TestWhatIsAskedForAndCantBeHadIsAnError(t *testing.T) {
+	for _, test := range unobtainables(t.TempDir()) {
 		t.Run(test.name, func(t *testing.T) {
 			clean(t)
 			for name, value := range test.env {
