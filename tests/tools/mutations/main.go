@@ -51,6 +51,26 @@ func run(ctx context.Context, only, from, document string) error {
 		return err
 	}
 
+	if err := applyEach(dir); err != nil {
+		return err
+	}
+	if only == "" && from == "" {
+		if err := tryAsIs(ctx, dir); err != nil {
+			return err
+		}
+	}
+	table, err := tryEach(ctx, dir, only, from)
+	if err != nil {
+		return err
+	}
+	if only != "" || from != "" {
+		return nil
+	}
+	return writeTable(filepath.Join(root, document), table)
+}
+
+// applyEach fails if a mutation no longer applies to the code. It leaves the code as it is.
+func applyEach(dir string) error {
 	for _, m := range mutations {
 		undo, err := apply(filepath.Join(dir, "internal"), m.edits)
 		if err == nil {
@@ -60,15 +80,24 @@ func run(ctx context.Context, only, from, document string) error {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	if only == "" && from == "" {
-		failed, err := try(ctx, dir, mutation{})
-		if err != nil {
-			return err
-		}
-		if len(failed) > 0 {
-			return fmt.Errorf("the code as it is fails %s", strings.Join(failed, ", "))
-		}
+	return nil
+}
+
+// tryAsIs fails if a test fails without a mutation.
+func tryAsIs(ctx context.Context, dir string) error {
+	failed, err := try(ctx, dir, mutation{})
+	if err != nil {
+		return err
 	}
+	if len(failed) > 0 {
+		return fmt.Errorf("the code as it is fails %s", strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+// tryEach returns the table of the mutations whose names contain only, from the first on whose name contains from. It
+// fails if one of them is not noticed.
+func tryEach(ctx context.Context, dir, only, from string) (string, error) {
 	var table strings.Builder
 	table.WriteString("\n| mutation | noticed first by |\n|---|---|\n")
 	survivors, begun := 0, false
@@ -80,7 +109,7 @@ func run(ctx context.Context, only, from, document string) error {
 		start := time.Now()
 		failed, err := try(ctx, dir, m)
 		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+			return "", fmt.Errorf("%s: %w", m.name, err)
 		}
 		if len(failed) == 0 {
 			survivors++
@@ -91,12 +120,9 @@ func run(ctx context.Context, only, from, document string) error {
 	}
 	table.WriteString("\n")
 	if survivors > 0 {
-		return fmt.Errorf("%d mutations were not noticed", survivors)
+		return "", fmt.Errorf("%d mutations were not noticed", survivors)
 	}
-	if only != "" || from != "" {
-		return nil
-	}
-	return writeTable(filepath.Join(root, document), table.String())
+	return table.String(), nil
 }
 
 const (
