@@ -108,6 +108,17 @@ func madeUp() *results {
 		Variants:   variants,
 		Skipped:    []string{"Tables of 10000000 rows and more: the server's disk has 100 MB of room for them."},
 	}
+	madeUpCells(r)
+	madeUpCosts(r)
+	madeUpCurve(r)
+	madeUpMemory(r)
+	madeUpSteps(r)
+	madeUpSkew(r)
+	madeUpProfiles(r)
+	return r
+}
+
+func madeUpCells(r *results) {
 	for _, network := range []string{loopback, noDelay, halfMs, "1 ms"} {
 		for _, op := range r.Operations {
 			c := cell{Operation: op.Name, Network: network, Rounds: 1000}
@@ -122,6 +133,9 @@ func madeUp() *results {
 			r.Cells = append(r.Cells, c)
 		}
 	}
+}
+
+func madeUpCosts(r *results) {
 	for i, v := range variants {
 		cpu, amount := float64(80+i), float64(100+i)
 		c := cost{Operation: "First", Variant: v.Name, RoundTrips: 1, SentBytes: 10 * amount, ReceivedBytes: 20 * amount,
@@ -131,6 +145,10 @@ func madeUp() *results {
 		}
 		r.Costs = append(r.Costs, c)
 	}
+}
+
+// madeUpCurve are numbers by how many goroutines, tenants, rows and statements there are.
+func madeUpCurve(r *results) {
 	for i, v := range curve {
 		times := 1 + float64(i)/10
 		ratio := interval{times, times - 0.01, times + 0.01}
@@ -147,10 +165,16 @@ func madeUp() *results {
 			r.Rows = append(r.Rows, s)
 		}
 	}
+}
+
+func madeUpMemory(r *results) {
 	for _, variant := range []string{"plain", "tenancy", "OpenDB"} {
 		r.Memory = append(r.Memory, memory{variant, "streamed", each, 3000}, memory{variant, "streamed", bigRows, 3100},
 			memory{variant, "collected", each, 30_000}, memory{variant, "collected", bigRows, 1_700_000})
 	}
+}
+
+func madeUpSteps(r *results) {
 	for _, network := range []string{loopback, halfMs} {
 		for i, title := range []string{"the statement", "`SELECT 1` before it", "the tenant", "a look", "the role", "the guard's", "an `INSERT`", "the guard's"} {
 			cpu, by := 20+2*float64(i), interval{2, 1.5, 2.5}
@@ -158,6 +182,9 @@ func madeUp() *results {
 				Time: 3 * cpu, MoreTime: by, Later: interval{2 * float64(i), 1, 20}})
 		}
 	}
+}
+
+func madeUpSkew(r *results) {
 	r.Skew = &skewResults{Machine: machine{OS: "linux/amd64", CPUs: 4, PostgreSQL: "17.5", Load: 3}, Rows: 2_000_000, TenantCount: 100_000,
 		Tenants: []skewTenant{{Name: "huge", Rows: 800_000}, {Name: "tiny", Rows: 12}}}
 	for _, n := range skewNetworks {
@@ -172,10 +199,12 @@ func madeUp() *results {
 			}
 		}
 	}
+}
+
+func madeUpProfiles(r *results) {
 	of := breakdown{
 		Packages:  []share{{"the guard", map[string]float64{"tenancy": 5, "OpenDB": 4}}},
 		Functions: []share{{"guard.(*conn).query", map[string]float64{"tenancy": 2, "OpenDB": 2}}, {"gorm.(*DB).Where", map[string]float64{"plain": 3}}},
 	}
 	r.Profiles = []profiled{{Operation: "First", CPU: of, Allocations: of}}
-	return r
 }

@@ -67,47 +67,13 @@ func stepPlan() []plannedStep {
 func (b *bench) stepsUnder(ctx context.Context, n network, runs int) (err error) {
 	var ends closer
 	defer ends.close(&err)
-	// Each line has a connection of its own, for a backend that is used more often than others is quicker.
-	connect := func(v variant) (*database, *pgx.Conn, error) {
-		d, err := b.database(ctx, v)
-		if err != nil {
-			return nil, nil, err
-		}
-		dsn, _, err := n.path(d.App.DSN, &ends)
-		if err != nil {
-			return nil, nil, err
-		}
-		conn, err := pgx.Connect(ctx, dsn)
-		if err != nil {
-			return nil, nil, err
-		}
-		ends.add(func() error { return conn.Close(ctx) })
-		return d, conn, nil
-	}
 	plan := stepPlan()
 	spent := make([][]float64, len(plan))
 	turns := make([]func(int) error, len(plan))
 	for i, p := range plan {
-		database, conn, err := connect(p.database)
+		turns[i], err = b.stepTurn(ctx, n, p, runs, &spent[i], &ends)
 		if err != nil {
 			return err
-		}
-		server := newBackend(conn.PgConn().PID(), database)
-		statements, err := prepareAll(ctx, conn, p.messages)
-		if err != nil {
-			return err
-		}
-		turns[i] = func(int) error {
-			before, known := server.time()
-			for range runs {
-				if err := sendAll(ctx, conn, statements, p.messages); err != nil {
-					return err
-				}
-			}
-			if after, ok := server.time(); ok && known {
-				spent[i] = append(spent[i], perRun(after-before, runs))
-			}
-			return nil
 		}
 	}
 	took, err := b.takeTurns(ctx, b.either(15*time.Second, 1500*time.Millisecond), turns)
@@ -129,6 +95,50 @@ func (b *bench) stepsUnder(ctx context.Context, n network, runs int) (err error)
 		b.results.Steps = append(b.results.Steps, s)
 	}
 	return nil
+}
+
+// stepTurn returns what runs a step so many times, and adds the CPU time that the server spent on one run.
+func (b *bench) stepTurn(ctx context.Context, n network, p plannedStep, runs int, spent *[]float64, ends *closer) (func(int) error, error) {
+	database, conn, err := b.stepConn(ctx, n, p.database, ends)
+	if err != nil {
+		return nil, err
+	}
+	server := newBackend(conn.PgConn().PID(), database)
+	statements, err := prepareAll(ctx, conn, p.messages)
+	if err != nil {
+		return nil, err
+	}
+	return func(int) error {
+		before, known := server.time()
+		for range runs {
+			if err := sendAll(ctx, conn, statements, p.messages); err != nil {
+				return err
+			}
+		}
+		if after, ok := server.time(); ok && known {
+			*spent = append(*spent, perRun(after-before, runs))
+		}
+		return nil
+	}, nil
+}
+
+// stepConn connects one step. Each has a connection of its own, for a backend that is used more often than others is
+// quicker.
+func (b *bench) stepConn(ctx context.Context, n network, v variant, ends *closer) (*database, *pgx.Conn, error) {
+	d, err := b.database(ctx, v)
+	if err != nil {
+		return nil, nil, err
+	}
+	dsn, _, err := n.path(d.App.DSN, ends)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return nil, nil, err
+	}
+	ends.add(func() error { return conn.Close(ctx) })
+	return d, conn, nil
 }
 
 // message is a statement with its arguments as text.
