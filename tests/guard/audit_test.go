@@ -44,6 +44,39 @@ func (l *ledger) one(t *testing.T, mark guard.Bypass) guard.Event {
 	return end
 }
 
+// outcome is what the end of one statement reports: its tag, or the SQLSTATE with which it failed.
+type outcome struct {
+	tag, kind string
+	rows      int64
+	failed    string
+}
+
+func (o outcome) require(t *testing.T, e guard.Event) {
+	t.Helper()
+	if o.failed == "" {
+		require.NoError(t, e.Err)
+		require.Equal(t, []string{o.tag}, e.Tags)
+	} else {
+		require.Equal(t, o.failed, code(e.Err))
+		require.Empty(t, e.Tags)
+	}
+	require.Equal(t, o.kind, e.Kind)
+	require.Equal(t, o.rows, e.Rows)
+}
+
+// reported are statements without rows, in the order in which they are sent.
+var reported = []struct {
+	sql  string
+	args []any
+	want outcome
+}{
+	{`UPDATE notes SET body = body`, nil, outcome{"UPDATE 3", "UPDATE", 3, ""}},
+	{`INSERT INTO notes (tenant_id, body) VALUES ('c', $1)`, []any{"c1"}, outcome{"INSERT 0 1", "INSERT", 1, ""}},
+	{`DELETE FROM notes WHERE tenant_id = 'c'`, nil, outcome{"DELETE 1", "DELETE", 1, ""}},
+	{`CREATE TEMPORARY TABLE x (a int)`, nil, outcome{"CREATE TABLE", "CREATE TABLE", 0, ""}},
+	{`SELEC 1`, nil, outcome{"", "", 0, "42601"}},
+}
+
 // TestReportOfOneStatement: each is reported before it is sent, and when it is over.
 func TestReportOfOneStatement(t *testing.T) {
 	t.Parallel()
@@ -54,47 +87,29 @@ func TestReportOfOneStatement(t *testing.T) {
 		mark := guard.Bypass{Reason: "audit", Table: "notes"}
 		ctx := bypassing(mark)
 		ids := map[string]bool{}
-		expect := func(tag, kind string, rows int64, failed string) {
+		expect := func(want outcome) {
 			t.Helper()
 			e := l.one(t, mark)
 			require.False(t, ids[e.ID])
 			ids[e.ID] = true
-			if failed == "" {
-				require.NoError(t, e.Err)
-				require.Equal(t, []string{tag}, e.Tags)
-			} else {
-				require.Equal(t, failed, code(e.Err))
-				require.Empty(t, e.Tags)
-			}
-			require.Equal(t, kind, e.Kind)
-			require.Equal(t, rows, e.Rows)
+			want.require(t, e)
 		}
 
 		require.Equal(t, everything, p.notes(ctx, t))
-		expect("SELECT 3", "SELECT", 3, "")
-		_, err := way.exec(ctx, t, p, `UPDATE notes SET body = body`)
-		require.NoError(t, err)
-		expect("UPDATE 3", "UPDATE", 3, "")
-		_, err = way.exec(ctx, t, p, `INSERT INTO notes (tenant_id, body) VALUES ('c', $1)`, "c1")
-		require.NoError(t, err)
-		expect("INSERT 0 1", "INSERT", 1, "")
-		_, err = way.exec(ctx, t, p, `DELETE FROM notes WHERE tenant_id = 'c'`)
-		require.NoError(t, err)
-		expect("DELETE 1", "DELETE", 1, "")
-		_, err = way.exec(ctx, t, p, `CREATE TEMPORARY TABLE x (a int)`)
-		require.NoError(t, err)
-		expect("CREATE TABLE", "CREATE TABLE", 0, "")
-		_, err = way.exec(ctx, t, p, `SELEC 1`)
+		expect(outcome{"SELECT 3", "SELECT", 3, ""})
+		for _, s := range reported {
+			_, err := way.exec(ctx, t, p, s.sql, s.args...)
+			require.Equal(t, s.want.failed != "", err != nil, "%s: %v", s.sql, err)
+			expect(s.want)
+		}
+		_, err := way.query(ctx, t, p, `SELECT 1/$1::int`, 0)
 		require.Error(t, err)
-		expect("", "", 0, "42601")
-		_, err = way.query(ctx, t, p, `SELECT 1/$1::int`, 0)
-		require.Error(t, err)
-		expect("", "", 0, "22012")
+		expect(outcome{"", "", 0, "22012"})
 
 		tx := begin(ctx, t, p, nil)
 		_, err = way.exec(context.Background(), t, tx, `UPDATE notes SET body = body`)
 		require.NoError(t, err)
-		expect("UPDATE 3", "UPDATE", 3, "")
+		expect(outcome{"UPDATE 3", "UPDATE", 3, ""})
 		require.NoError(t, tx.Commit())
 
 		conn, err := p.Conn(ctx)
@@ -104,7 +119,7 @@ func TestReportOfOneStatement(t *testing.T) {
 			return err
 		}))
 		require.NoError(t, conn.Close())
-		expect("COPY 2", "COPY", 2, "")
+		expect(outcome{"COPY 2", "COPY", 2, ""})
 	})
 }
 

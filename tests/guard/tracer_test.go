@@ -105,48 +105,12 @@ func TestTracers(t *testing.T) {
 		const secret = "the-tenants-secret-id"
 		ctx := tenant(t, secret)
 
-		_, err := texts(way.query(ctx, t, p, `SELECT generate_series(1, 3)`))
-		require.NoError(t, err)
-		require.Equal(t, []string{"start SELECT generate_series(1, 3) []", "end SELECT 3 <nil>"}, tr.take(t))
-
-		_, err = way.exec(ctx, t, p, `INSERT INTO shared VALUES ($1, $2)`, 1, "x")
-		require.NoError(t, err)
-		require.Equal(t, []string{"start INSERT INTO shared VALUES ($1, $2) [1 x]", "end INSERT 0 1 <nil>"}, tr.take(t))
-
-		rows, err := way.query(ctx, t, p, `SELECT g FROM generate_series(1, $1::int) g`, 2000)
-		require.NoError(t, err)
-		require.True(t, rows.Next())
-		require.Equal(t, 1, tr.open, "not ended before its rows are")
-		require.NoError(t, rows.Close())
-		require.Equal(t, []string{"start SELECT g FROM generate_series(1, $1::int) g [2000]", "end SELECT 2000 <nil>"}, tr.take(t))
-
-		for sql, state := range map[string]string{`SELEC 1`: "42601", `SELECT 1/0`: "22012", `DROP TABLE notes`: "42501"} {
-			_, err = way.exec(ctx, t, p, sql)
-			require.Error(t, err)
-			require.Equal(t, []string{"start " + sql + " []", "end  " + state}, tr.take(t))
-			_, err = way.query(ctx, t, p, sql)
-			require.Error(t, err)
-			require.Equal(t, []string{"start " + sql + " []", "end  " + state}, tr.take(t))
-		}
-
-		rows, err = way.query(ctx, t, p, `SELECT 1 / (g - 500) FROM generate_series(1, 1000) g`)
-		require.NoError(t, err)
-		for rows.Next() {
-		}
-		require.ErrorContains(t, rows.Err(), "22012")
-		require.Equal(t, "22012", code(rows.Err()))
-		events := tr.take(t)
-		require.Len(t, events, 2)
-		require.Contains(t, events[1], "22012")
-
-		_, err = way.exec(ctx, t, p, `SELECT $1::int`, make(chan int))
-		require.Error(t, err)
-		events = tr.take(t)
-		require.Len(t, events, 2)
-		require.NotContains(t, events[1], "<nil>")
+		tr.requireStatements(ctx, t, p)
+		tr.requireErrors(ctx, t, p)
+		tr.requireOddErrors(ctx, t, p)
 
 		tx := begin(ctx, t, p, nil)
-		_, err = way.exec(ctx, t, tx, `SELECT 1`)
+		_, err := way.exec(ctx, t, tx, `SELECT 1`)
 		require.NoError(t, err)
 		require.NoError(t, tx.Commit())
 		require.Equal(t, []string{
@@ -158,6 +122,58 @@ func TestTracers(t *testing.T) {
 		require.Empty(t, tr.events, "nothing happened")
 		require.NotContains(t, tr.seen.String(), secret)
 	})
+}
+
+// requireStatements requires the start and the end of statements that succeed, the end not before that of their rows.
+func (tr *tracer) requireStatements(ctx context.Context, t *testing.T, p *pool) {
+	t.Helper()
+	_, err := texts(p.query(ctx, t, p, `SELECT generate_series(1, 3)`))
+	require.NoError(t, err)
+	require.Equal(t, []string{"start SELECT generate_series(1, 3) []", "end SELECT 3 <nil>"}, tr.take(t))
+
+	_, err = p.exec(ctx, t, p, `INSERT INTO shared VALUES ($1, $2)`, 1, "x")
+	require.NoError(t, err)
+	require.Equal(t, []string{"start INSERT INTO shared VALUES ($1, $2) [1 x]", "end INSERT 0 1 <nil>"}, tr.take(t))
+
+	rows, err := p.query(ctx, t, p, `SELECT g FROM generate_series(1, $1::int) g`, 2000)
+	require.NoError(t, err)
+	require.True(t, rows.Next())
+	require.Equal(t, 1, tr.open, "not ended before its rows are")
+	require.NoError(t, rows.Close())
+	require.Equal(t, []string{"start SELECT g FROM generate_series(1, $1::int) g [2000]", "end SELECT 2000 <nil>"}, tr.take(t))
+}
+
+// requireErrors requires the end of statements that fail at once.
+func (tr *tracer) requireErrors(ctx context.Context, t *testing.T, p *pool) {
+	t.Helper()
+	for sql, state := range map[string]string{`SELEC 1`: "42601", `SELECT 1/0`: "22012", `DROP TABLE notes`: "42501"} {
+		_, err := p.exec(ctx, t, p, sql)
+		require.Error(t, err)
+		require.Equal(t, []string{"start " + sql + " []", "end  " + state}, tr.take(t))
+		_, err = p.query(ctx, t, p, sql)
+		require.Error(t, err)
+		require.Equal(t, []string{"start " + sql + " []", "end  " + state}, tr.take(t))
+	}
+}
+
+// requireOddErrors requires the end of a statement that fails after some rows, and of one that can't be sent.
+func (tr *tracer) requireOddErrors(ctx context.Context, t *testing.T, p *pool) {
+	t.Helper()
+	rows, err := p.query(ctx, t, p, `SELECT 1 / (g - 500) FROM generate_series(1, 1000) g`)
+	require.NoError(t, err)
+	for rows.Next() {
+	}
+	require.ErrorContains(t, rows.Err(), "22012")
+	require.Equal(t, "22012", code(rows.Err()))
+	events := tr.take(t)
+	require.Len(t, events, 2)
+	require.Contains(t, events[1], "22012")
+
+	_, err = p.exec(ctx, t, p, `SELECT $1::int`, make(chan int))
+	require.Error(t, err)
+	events = tr.take(t)
+	require.Len(t, events, 2)
+	require.NotContains(t, events[1], "<nil>")
 }
 
 // TestTracePrepare: preparing is traced when it happens, under the user's SQL.

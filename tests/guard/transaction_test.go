@@ -33,43 +33,22 @@ func (d *database) logged(t *testing.T) []string {
 	return lines
 }
 
+// procedureCalls commit before their end.
+var procedureCalls = []string{
+	`CALL purge(1)`, `/* CALL */ call purge(1)`, `-- x` + "\n" + `CALL purge(1);`,
+	`DO $$ BEGIN CALL purge(1); END $$`, `DO $$ BEGIN INSERT INTO log (line) VALUES ('before'); COMMIT; INSERT INTO log (line) VALUES ('after'); END $$`,
+}
+
 // TestProcedureThatCommits: it runs to its end with its tenant, or not at all; and runs where it works for no tenant.
 func TestProcedureThatCommits(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	d.AsOwner(t, procedures)
-	calls := []string{
-		`CALL purge(1)`, `/* CALL */ call purge(1)`, `-- x` + "\n" + `CALL purge(1);`,
-		`DO $$ BEGIN CALL purge(1); END $$`, `DO $$ BEGIN INSERT INTO log (line) VALUES ('before'); COMMIT; INSERT INTO log (line) VALUES ('after'); END $$`,
-	}
 	eachWay(t, func(t *testing.T, way way) {
 		p := d.app(t, way)
-		for _, call := range calls {
+		for _, call := range procedureCalls {
 			for _, through := range []string{"pool", "GORM", "transaction", "connection"} {
-				ctx := tenant(t, "a")
-				var q queryer = p
-				switch through {
-				case "GORM":
-					ctx = origin(ctx, call, false)
-				case "transaction":
-					tx := begin(ctx, t, p, nil)
-					q = tx
-				case "connection":
-					c, err := p.Conn(ctx)
-					require.NoError(t, err)
-					t.Cleanup(func() { _ = c.Close() })
-					q = c
-				}
-				_, err := way.exec(ctx, t, q, call)
-				require.ErrorContains(t, err, "2D000", "%s: %s", through, call)
-				require.ErrorContains(t, err, "WithoutTenant", "what to do")
-				require.Empty(t, d.logged(t), "%s: %s", through, call)
-				switch q := q.(type) {
-				case *sql.Tx:
-					require.NoError(t, q.Rollback())
-				case *sql.Conn:
-					require.NoError(t, q.Close())
-				}
+				d.requireProcedureRefused(t, p, through, call)
 			}
 		}
 		if !way.prepared {
@@ -78,27 +57,61 @@ func TestProcedureThatCommits(t *testing.T) {
 			require.Empty(t, d.logged(t))
 		}
 		p.requireFree(t)
-
-		_, err := way.exec(guard.WithoutTenant(t.Context()), t, p, `CALL purge(1)`)
-		require.NoError(t, err)
-		require.Equal(t, []string{d.App.Role + "|", d.App.Role + "|"}, d.logged(t), "for no tenant it sees nothing, before and after")
-		if !way.prepared {
-			_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge($1)`, 1)
-			require.NoError(t, err)
-			require.Len(t, d.logged(t), 2)
-		}
-		_, err = p.ExecContext(tenant(t, "a"), `SET app.tenant_id = 'a'; SET ROLE `+d.Admin.Role)
-		require.NoError(t, err)
-		_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge(1)`)
-		require.NoError(t, err)
-		require.Equal(t, []string{d.App.Role + "|", d.App.Role + "|"}, d.logged(t))
+		d.requireProcedureRuns(t, p)
 
 		// On a pool that sets a role, a commit would end it.
 		asAdmin := guarded(t, way, config(t, d.App, way.mode), guard.Config{Role: d.Admin.Role})
-		_, err = way.exec(guard.WithoutTenant(t.Context()), t, asAdmin, `CALL purge(1)`)
+		_, err := way.exec(guard.WithoutTenant(t.Context()), t, asAdmin, `CALL purge(1)`)
 		require.ErrorContains(t, err, "2D000")
 		require.Empty(t, d.logged(t))
 	})
+}
+
+// requireProcedureRefused makes a call for a tenant, and requires that nothing of it is done.
+func (d *database) requireProcedureRefused(t *testing.T, p *pool, through, call string) {
+	t.Helper()
+	ctx := tenant(t, "a")
+	var q queryer = p
+	switch through {
+	case "GORM":
+		ctx = origin(ctx, call, false)
+	case "transaction":
+		tx := begin(ctx, t, p, nil)
+		q = tx
+	case "connection":
+		c, err := p.Conn(ctx)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		q = c
+	}
+	_, err := p.exec(ctx, t, q, call)
+	require.ErrorContains(t, err, "2D000", "%s: %s", through, call)
+	require.ErrorContains(t, err, "WithoutTenant", "what to do")
+	require.Empty(t, d.logged(t), "%s: %s", through, call)
+	switch q := q.(type) {
+	case *sql.Tx:
+		require.NoError(t, q.Rollback())
+	case *sql.Conn:
+		require.NoError(t, q.Close())
+	}
+}
+
+// requireProcedureRuns makes calls for no tenant, the last of them where a session is left with a tenant and a role.
+func (d *database) requireProcedureRuns(t *testing.T, p *pool) {
+	t.Helper()
+	_, err := p.exec(guard.WithoutTenant(t.Context()), t, p, `CALL purge(1)`)
+	require.NoError(t, err)
+	require.Equal(t, []string{d.App.Role + "|", d.App.Role + "|"}, d.logged(t), "for no tenant it sees nothing, before and after")
+	if !p.prepared {
+		_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge($1)`, 1)
+		require.NoError(t, err)
+		require.Len(t, d.logged(t), 2)
+	}
+	_, err = p.ExecContext(tenant(t, "a"), `SET app.tenant_id = 'a'; SET ROLE `+d.Admin.Role)
+	require.NoError(t, err)
+	_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge(1)`)
+	require.NoError(t, err)
+	require.Equal(t, []string{d.App.Role + "|", d.App.Role + "|"}, d.logged(t))
 }
 
 // TestRetryOnServersWordOnly: what failed with an error that SQL has raised is not sent again.

@@ -25,16 +25,7 @@ func TestForEachTenant(t *testing.T) {
 	failure := errors.New("no luck")
 	err := tenancy.ForEachTenant(t.Context(), db, tenants, func(ctx context.Context, tx *gorm.DB) error {
 		id, _ := tenancy.TenantFromContext(ctx)
-		var patients []Patient
-		if err := tx.Find(&patients).Error; err != nil {
-			return err
-		}
-		for _, p := range patients {
-			if p.TenantID != id {
-				return errors.New("another tenant's row")
-			}
-		}
-		if err := tx.Create(&Patient{Name: "new"}).Error; err != nil {
+		if err := addPatient(tx, id); err != nil {
 			return err
 		}
 		switch id {
@@ -48,18 +39,10 @@ func TestForEachTenant(t *testing.T) {
 		return nil
 	}, tenancy.Concurrency(3))
 
-	var errs interface{ Unwrap() []error }
-	require.ErrorAs(t, err, &errs)
-	require.Len(t, errs.Unwrap(), 4)
-	for i, want := range []int{1, 2, 3, 4} {
-		var failed *tenancy.TenantError
-		require.ErrorAs(t, errs.Unwrap()[i], &failed)
-		require.Equal(t, want, failed.Index)
-		require.Equal(t, tenants[want], failed.Tenant)
-	}
-	require.ErrorIs(t, errs.Unwrap()[0], tenancy.ErrNoTenant)
+	errs := tenantErrors(t, err, tenants, 1, 2, 3, 4)
+	require.ErrorIs(t, errs[0], tenancy.ErrNoTenant)
 	var panicked *tenancy.PanicError
-	require.ErrorAs(t, errs.Unwrap()[1], &panicked)
+	require.ErrorAs(t, errs[1], &panicked)
 	require.Equal(t, "secret", panicked.Value)
 	require.Contains(t, string(panicked.Stack), "foreach_test.go")
 	require.ErrorIs(t, err, failure)
@@ -74,6 +57,35 @@ func TestForEachTenant(t *testing.T) {
 	pool, err := tenancy.UnguardedPool(db)
 	require.NoError(t, err)
 	require.Zero(t, pool.Stats().InUse)
+}
+
+// addPatient creates a row of the tenant's, after a look at those that are there.
+func addPatient(tx *gorm.DB, tenant string) error {
+	var patients []Patient
+	if err := tx.Find(&patients).Error; err != nil {
+		return err
+	}
+	for _, p := range patients {
+		if p.TenantID != tenant {
+			return errors.New("another tenant's row")
+		}
+	}
+	return tx.Create(&Patient{Name: "new"}).Error
+}
+
+// tenantErrors returns the errors that are joined, and requires that they are of the tenants at these indexes.
+func tenantErrors(t *testing.T, err error, tenants []string, indexes ...int) []error {
+	t.Helper()
+	var errs interface{ Unwrap() []error }
+	require.ErrorAs(t, err, &errs)
+	require.Len(t, errs.Unwrap(), len(indexes))
+	for i, want := range indexes {
+		var failed *tenancy.TenantError
+		require.ErrorAs(t, errs.Unwrap()[i], &failed)
+		require.Equal(t, want, failed.Index)
+		require.Equal(t, tenants[want], failed.Tenant)
+	}
+	return errs.Unwrap()
 }
 
 func TestForEachTenantEndsEarly(t *testing.T) {

@@ -75,17 +75,19 @@ func TestProofRefusesTablesNotIsolated(t *testing.T) {
 	}
 }
 
-func TestProofSaysWhyNotIsolated(t *testing.T) {
-	d := newDatabase(t)
-	for _, c := range []struct {
-		name    string
-		prepare []string
-		dsn     string
-		cfg     tenancy.Config
-		table   string
-		remedy  string // empty: isolated
-		since   int    // server_version_num that knows the syntax
-	}{
+// proofCase is a table, and whether it is isolated for a login.
+type proofCase struct {
+	name    string
+	prepare []string
+	dsn     string
+	table   string
+	remedy  string // empty: isolated
+	since   int    // server_version_num that knows the syntax
+}
+
+// proofCases are in the order in which they are prepared.
+func proofCases(d database) []proofCase {
+	return []proofCase{
 		{name: "isolated", dsn: d.App.DSN, table: "patients"},
 		{name: "owner with FORCE", dsn: d.Owner.DSN, table: "patients"},
 		{
@@ -117,7 +119,12 @@ func TestProofSaysWhyNotIsolated(t *testing.T) {
 			remedy:  "kept is not a table",
 		},
 		{name: "no tenant column", dsn: d.App.DSN, table: "countries"},
-	} {
+	}
+}
+
+func TestProofSaysWhyNotIsolated(t *testing.T) {
+	d := newDatabase(t)
+	for _, c := range proofCases(d) {
 		if pgserver.Shared(t).Version() < c.since {
 			continue
 		}
