@@ -81,41 +81,20 @@ func TestGen(t *testing.T) {
 		}
 		require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 
-		use := func(q *genQuery, ctx context.Context) error {
-			note := q.Note
-			notes, err := note.WithContext(ctx).Find()
-			require.NoError(t, err)
-			require.Len(t, notes, 3)
-			_, err = note.WithContext(ctx).Where(note.ID.Eq(two.theirs[0].ID)).First()
-			require.ErrorIs(t, err, gorm.ErrRecordNotFound)
-			subquery := note.WithContext(ctx).Where(note.Columns(note.ID).In(note.WithContext(ctx).Select(note.ID)))
-			n, err := subquery.Count()
-			require.NoError(t, err)
-			require.EqualValues(t, 3, n)
-
-			added := Note{Text: "added"}
-			require.NoError(t, note.WithContext(ctx).Create(&added))
-			require.Equal(t, two.me, added.TenantID)
-			require.ErrorIs(t, note.WithContext(ctx).Create(&Note{TenantID: two.other}), tenancy.ErrTenantMismatch)
-			info, err := note.WithContext(ctx).Where(note.ID.Gt(0)).Update(note.Text, "changed")
-			require.NoError(t, err)
-			require.EqualValues(t, 4, info.RowsAffected)
-			info, err = note.WithContext(ctx).Where(note.Text.Eq("changed"), note.ID.Eq(added.ID)).Delete()
-			require.NoError(t, err)
-			require.EqualValues(t, 1, info.RowsAffected)
-			info, err = note.WithContext(ctx).Where(note.ID.Eq(two.theirs[0].ID)).Delete()
-			require.NoError(t, err)
-			require.Zero(t, info.RowsAffected)
-			return nil
+		inTx := func(ctx context.Context) func(*genQuery) error {
+			return func(tx *genQuery) error {
+				tx.requireApart(ctx, t, two)
+				return nil
+			}
 		}
 		plainly := genUse(db)
-		require.NoError(t, use(plainly, two.ctx()))
+		plainly.requireApart(two.ctx(), t, two)
 		_, err := plainly.Note.WithContext(t.Context()).Find()
 		require.ErrorIs(t, err, tenancy.ErrNoTenant)
 
 		q := genUse(db.WithContext(two.ctx()))
-		require.NoError(t, q.Transaction(func(tx *genQuery) error { return use(tx, t.Context()) }), "the transaction's tenant")
-		require.NoError(t, q.Transaction(func(tx *genQuery) error { return use(tx, two.ctx()) }))
+		require.NoError(t, q.Transaction(inTx(t.Context())), "the transaction's tenant")
+		require.NoError(t, q.Transaction(inTx(two.ctx())))
 		other := tenancy.WithTenant(t.Context(), two.other)
 		require.ErrorIs(t, q.Transaction(func(tx *genQuery) error {
 			_, err := tx.Note.WithContext(other).Find()
@@ -127,11 +106,40 @@ func TestGen(t *testing.T) {
 		}), undone)
 
 		bound := genUse(tenancy.DangerouslyBind(two.ctx(), db))
-		require.NoError(t, use(bound, context.Background()))
-		require.NoError(t, bound.Transaction(func(tx *genQuery) error { return use(tx, context.Background()) }))
+		bound.requireApart(context.Background(), t, two)
+		require.NoError(t, bound.Transaction(inTx(context.Background())))
 		_, err = bound.Note.WithContext(other).Find()
 		require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
 
 		require.Equal(t, theirs, d.state(t, two.other))
 	}
+}
+
+// requireApart reads and writes notes, and requires that they are those of one tenant. It leaves three.
+func (q *genQuery) requireApart(ctx context.Context, t *testing.T, two *pair) {
+	t.Helper()
+	note := q.Note
+	notes, err := note.WithContext(ctx).Find()
+	require.NoError(t, err)
+	require.Len(t, notes, 3)
+	_, err = note.WithContext(ctx).Where(note.ID.Eq(two.theirs[0].ID)).First()
+	require.ErrorIs(t, err, gorm.ErrRecordNotFound)
+	subquery := note.WithContext(ctx).Where(note.Columns(note.ID).In(note.WithContext(ctx).Select(note.ID)))
+	n, err := subquery.Count()
+	require.NoError(t, err)
+	require.EqualValues(t, 3, n)
+
+	added := Note{Text: "added"}
+	require.NoError(t, note.WithContext(ctx).Create(&added))
+	require.Equal(t, two.me, added.TenantID)
+	require.ErrorIs(t, note.WithContext(ctx).Create(&Note{TenantID: two.other}), tenancy.ErrTenantMismatch)
+	info, err := note.WithContext(ctx).Where(note.ID.Gt(0)).Update(note.Text, "changed")
+	require.NoError(t, err)
+	require.EqualValues(t, 4, info.RowsAffected)
+	info, err = note.WithContext(ctx).Where(note.Text.Eq("changed"), note.ID.Eq(added.ID)).Delete()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, info.RowsAffected)
+	info, err = note.WithContext(ctx).Where(note.ID.Eq(two.theirs[0].ID)).Delete()
+	require.NoError(t, err)
+	require.Zero(t, info.RowsAffected)
 }

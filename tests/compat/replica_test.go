@@ -115,53 +115,61 @@ func TestReplicaIsPromotedAndLost(t *testing.T) {
 
 	d.replica.Promote(t)
 	for name, db := range clients {
-		t.Run("promoted, "+name, func(t *testing.T) {
-			reconnect(t, db, two)
-			for _, tenant := range []string{two.me, two.other} {
-				require.Equal(t, []string{"one", "two", "three"}, texts(t, db, tenant))
-			}
-			there := db.WithContext(two.ctx()).Clauses(dbresolver.Read)
-			note := Note{Text: "only there"}
-			require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Create(&note).Error }))
-			require.Len(t, texts(t, db, two.me), 4)
-			require.Len(t, texts(t, db, two.other), 3)
-			require.Len(t, texts(t, db.Clauses(dbresolver.Write), two.me), 3)
-			require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Delete(&note).Error }))
-
-			err := there.Transaction(func(tx *gorm.DB) error {
-				return tx.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'foreign')", two.other).Error
-			})
-			var pgErr *pgconn.PgError
-			require.ErrorAs(t, err, &pgErr)
-			require.Equal(t, "42501", pgErr.Code, "the policy's")
-		})
+		t.Run("promoted, "+name, func(t *testing.T) { requirePromoted(t, db, two) })
 	}
 
 	d.replica.Stop(t)
 	for name, db := range clients {
-		t.Run("lost, "+name, func(t *testing.T) {
-			sent := d.traffic.RoundTrips()
-			for range 3 {
-				var notes []Note
-				require.Error(t, db.WithContext(two.ctx()).Find(&notes).Error)
-				require.Empty(t, notes)
-				rows, err := db.WithContext(two.ctx()).Model(&Note{}).Rows()
-				if err == nil {
-					require.False(t, rows.Next())
-					err = errors.Join(rows.Err(), rows.Close())
-				}
-				require.Error(t, err)
-				require.Error(t, db.WithContext(two.ctx()).Raw("SELECT count(*) FROM notes").Scan(new(int)).Error)
-			}
-			require.Equal(t, sent, d.traffic.RoundTrips(), "round trips to the source: nothing is read there instead")
-
-			require.ErrorIs(t, db.First(&Note{}).Error, tenancy.ErrNoTenant)
-			require.Equal(t, []string{"one", "two", "three"}, texts(t, db.Clauses(dbresolver.Write), two.me))
-			note := Note{Text: "new"}
-			require.NoError(t, db.WithContext(two.ctx()).Create(&note).Error)
-			require.NoError(t, db.WithContext(two.ctx()).Delete(&note).Error)
-		})
+		t.Run("lost, "+name, func(t *testing.T) { d.requireLost(t, db, two) })
 	}
+}
+
+// requirePromoted requires that tenants are kept apart where the replica takes writes, which the source does not get.
+func requirePromoted(t *testing.T, db *gorm.DB, two *pair) {
+	t.Helper()
+	reconnect(t, db, two)
+	for _, tenant := range []string{two.me, two.other} {
+		require.Equal(t, []string{"one", "two", "three"}, texts(t, db, tenant))
+	}
+	there := db.WithContext(two.ctx()).Clauses(dbresolver.Read)
+	note := Note{Text: "only there"}
+	require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Create(&note).Error }))
+	require.Len(t, texts(t, db, two.me), 4)
+	require.Len(t, texts(t, db, two.other), 3)
+	require.Len(t, texts(t, db.Clauses(dbresolver.Write), two.me), 3)
+	require.NoError(t, there.Transaction(func(tx *gorm.DB) error { return tx.Delete(&note).Error }))
+
+	err := there.Transaction(func(tx *gorm.DB) error {
+		return tx.Exec("INSERT INTO notes (tenant_id, text) VALUES (?, 'foreign')", two.other).Error
+	})
+	var pgErr *pgconn.PgError
+	require.ErrorAs(t, err, &pgErr)
+	require.Equal(t, "42501", pgErr.Code, "the policy's")
+}
+
+// requireLost requires that reads fail where the replica is gone, and that the source is used as before.
+func (d *replicated) requireLost(t *testing.T, db *gorm.DB, two *pair) {
+	t.Helper()
+	sent := d.traffic.RoundTrips()
+	for range 3 {
+		var notes []Note
+		require.Error(t, db.WithContext(two.ctx()).Find(&notes).Error)
+		require.Empty(t, notes)
+		rows, err := db.WithContext(two.ctx()).Model(&Note{}).Rows()
+		if err == nil {
+			require.False(t, rows.Next())
+			err = errors.Join(rows.Err(), rows.Close())
+		}
+		require.Error(t, err)
+		require.Error(t, db.WithContext(two.ctx()).Raw("SELECT count(*) FROM notes").Scan(new(int)).Error)
+	}
+	require.Equal(t, sent, d.traffic.RoundTrips(), "round trips to the source: nothing is read there instead")
+
+	require.ErrorIs(t, db.First(&Note{}).Error, tenancy.ErrNoTenant)
+	require.Equal(t, []string{"one", "two", "three"}, texts(t, db.Clauses(dbresolver.Write), two.me))
+	note := Note{Text: "new"}
+	require.NoError(t, db.WithContext(two.ctx()).Create(&note).Error)
+	require.NoError(t, db.WithContext(two.ctx()).Delete(&note).Error)
 }
 
 // reconnect uses up the connections that have ended with the promotion, where it is one that ends them.

@@ -188,62 +188,69 @@ func TestResolver(t *testing.T) {
 	}
 }
 
+// resolveSeveral makes a resolver of two sources and two replicas, which take turns, and one for a table and a name. The
+// connections of each pool have its name.
+func resolveSeveral(t *testing.T, dsn string) *dbresolver.DBResolver {
+	t.Helper()
+	dialect := func(name string) gorm.Dialector {
+		return postgres.Open(testdb.WithParam(dsn, "application_name", name))
+	}
+	return resolve(t, dbresolver.Config{
+		Sources:  []gorm.Dialector{dialect("source-1"), dialect("source-2")},
+		Replicas: []gorm.Dialector{dialect("replica-1"), dialect("replica-2")},
+		Policy:   dbresolver.StrictRoundRobinPolicy(),
+	}).Register(dbresolver.Config{
+		Sources:  []gorm.Dialector{dialect("orders")},
+		Replicas: []gorm.Dialector{dialect("orders-replica")},
+	}, &Order{}, "by name")
+}
+
+// poolName is SQL for the name of the pool whose connection it is.
+const poolName = "current_setting('application_name')"
+
+// poolOfInsert is the name of the pool that inserts a row.
+func poolOfInsert(t *testing.T, db *gorm.DB, table, tenant string) (pool string) {
+	t.Helper()
+	require.NoError(t, db.Raw("INSERT INTO "+table+" (tenant_id) VALUES (?) RETURNING "+poolName, tenant).Scan(&pool).Error)
+	return pool
+}
+
+// poolOfFind is the name of the pool that reads a model's rows.
+func poolOfFind(t *testing.T, db *gorm.DB, model any) (pool string) {
+	t.Helper()
+	require.NoError(t, db.Model(model).Limit(1).Pluck(poolName, &pool).Error)
+	return pool
+}
+
+// poolsInTurn are the names of the pools that four statements used, of which the last two repeat the first two.
+func poolsInTurn(t *testing.T, next func() string) []string {
+	t.Helper()
+	all := []string{next(), next(), next(), next()}
+	require.Equal(t, all[:2], all[2:])
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // TestResolverOfSeveralSources has two sources, which take turns, and resolvers for a table and a name.
 func TestResolverOfSeveralSources(t *testing.T) {
 	d := newDatabase(t)
-	dialect := func(name string) gorm.Dialector {
-		return postgres.Open(testdb.WithParam(d.dsn, "application_name", name))
-	}
 	for _, a := range arrangements {
 		t.Run(a.String(), func(t *testing.T) {
-			resolver := resolve(t, dbresolver.Config{
-				Sources:  []gorm.Dialector{dialect("source-1"), dialect("source-2")},
-				Replicas: []gorm.Dialector{dialect("replica-1"), dialect("replica-2")},
-				Policy:   dbresolver.StrictRoundRobinPolicy(),
-			}).Register(dbresolver.Config{
-				Sources:  []gorm.Dialector{dialect("orders")},
-				Replicas: []gorm.Dialector{dialect("orders-replica")},
-			}, &Order{}, "by name")
-			db := a.open(t, testdb.WithParam(d.dsn, "application_name", "main"), d.Config(), resolver)
+			db := a.open(t, testdb.WithParam(d.dsn, "application_name", "main"), d.Config(), resolveSeveral(t, d.dsn))
 			requireGuarded(t, d, db, nothing)
 
 			two := d.newPair(t)
-			const who = "current_setting('application_name')"
-			insert := func(db *gorm.DB, table string) (pool string) {
-				require.NoError(t, db.Raw("INSERT INTO "+table+" (tenant_id) VALUES (?) RETURNING "+who, two.me).Scan(&pool).Error)
-				return pool
-			}
-			find := func(db *gorm.DB, model any) (pool string) {
-				require.NoError(t, db.Model(model).Limit(1).Pluck(who, &pool).Error)
-				return pool
-			}
-			turns := func(next func() string) []string {
-				all := []string{next(), next(), next(), next()}
-				require.Equal(t, all[:2], all[2:])
-				slices.Sort(all)
-				return slices.Compact(all)
-			}
 			tx := db.WithContext(two.ctx())
-			require.Equal(t, []string{"source-1", "source-2"}, turns(func() string { return insert(tx, "notes") }))
-			require.Equal(t, []string{"replica-1", "replica-2"}, turns(func() string { return find(tx, &Note{}) }))
-			require.Equal(t, []string{"source-1", "source-2"}, turns(func() (pool string) {
-				require.NoError(t, tx.Clauses(dbresolver.Write).Transaction(func(tx *gorm.DB) error {
-					pool = insert(tx, "notes")
-					require.Equal(t, pool, find(tx, &Note{}))
-					require.Equal(t, pool, find(tx, &Order{}))
-					return nil
-				}))
-				return pool
-			}))
-			require.Equal(t, "orders", insert(tx, "orders"))
-			require.Equal(t, "orders-replica", find(tx, &Order{}))
-			require.Equal(t, "orders-replica", find(tx.Clauses(dbresolver.Use("by name")), &Note{}))
-			require.Equal(t, "orders", find(tx.Clauses(dbresolver.Use("by name"), dbresolver.Write), &Note{}))
+			requireTurns(t, tx, two)
+			require.Equal(t, "orders", poolOfInsert(t, tx, "orders", two.me))
+			require.Equal(t, "orders-replica", poolOfFind(t, tx, &Order{}))
+			require.Equal(t, "orders-replica", poolOfFind(t, tx.Clauses(dbresolver.Use("by name")), &Note{}))
+			require.Equal(t, "orders", poolOfFind(t, tx.Clauses(dbresolver.Use("by name"), dbresolver.Write), &Note{}))
 			require.NoError(t, tx.Clauses(dbresolver.Use("by name"), dbresolver.Write).Transaction(func(tx *gorm.DB) error {
-				require.Equal(t, "orders", find(tx, &Note{}))
+				require.Equal(t, "orders", poolOfFind(t, tx, &Note{}))
 				return nil
 			}))
-			require.Equal(t, "main", find(tenancy.Bypass(tx, "test"), &Order{}), "the admin's pool is the main one")
+			require.Equal(t, "main", poolOfFind(t, tenancy.Bypass(tx, "test"), &Order{}), "the admin's pool is the main one")
 
 			err := db.Clauses(dbresolver.Use("by name"), dbresolver.Write).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Note{}).Error })
 			require.ErrorIs(t, err, tenancy.ErrNoTenant)
@@ -254,6 +261,24 @@ func TestResolverOfSeveralSources(t *testing.T) {
 			}))
 		})
 	}
+}
+
+// requireTurns requires that sources and replicas take turns, and that a transaction stays at its source.
+func requireTurns(t *testing.T, tx *gorm.DB, two *pair) {
+	t.Helper()
+	insert := func() string { return poolOfInsert(t, tx, "notes", two.me) }
+	require.Equal(t, []string{"source-1", "source-2"}, poolsInTurn(t, insert))
+	find := func() string { return poolOfFind(t, tx, &Note{}) }
+	require.Equal(t, []string{"replica-1", "replica-2"}, poolsInTurn(t, find))
+	require.Equal(t, []string{"source-1", "source-2"}, poolsInTurn(t, func() (pool string) {
+		require.NoError(t, tx.Clauses(dbresolver.Write).Transaction(func(tx *gorm.DB) error {
+			pool = poolOfInsert(t, tx, "notes", two.me)
+			require.Equal(t, pool, poolOfFind(t, tx, &Note{}))
+			require.Equal(t, pool, poolOfFind(t, tx, &Order{}))
+			return nil
+		}))
+		return pool
+	}))
 }
 
 // TestReplicaNotIsolatedIsRefused has a replica whose tables are not isolated, for want of policies or because its login is exempt.

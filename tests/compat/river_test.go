@@ -27,16 +27,7 @@ func (mail) Kind() string { return "mail" }
 // TestRiverInsertTx: a job is inserted in the transaction of a tenant, and is there if the tenant's row is.
 func TestRiverInsertTx(t *testing.T) {
 	d := newDatabase(t)
-	owner, err := testdb.OpenPlain(t, d.Owner.DSN).DB()
-	require.NoError(t, err)
-	migrator, err := rivermigrate.New(riverdatabasesql.New(owner), nil)
-	require.NoError(t, err)
-	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
-	require.NoError(t, err)
-	_, err = owner.ExecContext(t.Context(), `GRANT SELECT, INSERT, UPDATE, DELETE ON river_job TO `+d.App.Role+`;
-		GRANT SELECT ON river_queue TO `+d.App.Role+`; GRANT USAGE ON SEQUENCE river_job_id_seq TO `+d.App.Role)
-	require.NoError(t, err)
-
+	owner := riverMigrated(t, d)
 	client, err := river.NewClient(riverdatabasesql.New(nil), &river.Config{}) // it inserts, and works on nothing
 	require.NoError(t, err)
 	order := func(tx *gorm.DB, tenant, item string) error {
@@ -71,20 +62,42 @@ func TestRiverInsertTx(t *testing.T) {
 	}), tenancy.ErrTenantMismatch, "River's statements are guarded as well")
 
 	for _, tenant := range []string{two.me, two.other} {
-		var orders, jobs []int64
+		var orders []int64
 		require.NoError(t, d.AdminDB.Model(&Order{}).Where("tenant_id = ? AND item <> 'mine' AND item <> 'theirs'", tenant).
 			Order("id").Pluck("id", &orders).Error)
 		require.Len(t, orders, 2)
-		rows, err := owner.QueryContext(t.Context(),
-			`SELECT (args->>'order')::bigint FROM river_job WHERE kind = 'mail' AND args->>'tenant' = $1 ORDER BY 1`, tenant)
-		require.NoError(t, err)
-		for rows.Next() {
-			var job int64
-			require.NoError(t, rows.Scan(&job))
-			jobs = append(jobs, job)
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
-		require.Equal(t, orders, jobs)
+		require.Equal(t, orders, riverOrders(t, owner, tenant))
 	}
+}
+
+// riverMigrated makes River's tables, which the application may use, and returns their owner's pool.
+func riverMigrated(t *testing.T, d *database) *sql.DB {
+	t.Helper()
+	owner, err := testdb.OpenPlain(t, d.Owner.DSN).DB()
+	require.NoError(t, err)
+	migrator, err := rivermigrate.New(riverdatabasesql.New(owner), nil)
+	require.NoError(t, err)
+	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
+	require.NoError(t, err)
+	_, err = owner.ExecContext(t.Context(), `GRANT SELECT, INSERT, UPDATE, DELETE ON river_job TO `+d.App.Role+`;
+		GRANT SELECT ON river_queue TO `+d.App.Role+`; GRANT USAGE ON SEQUENCE river_job_id_seq TO `+d.App.Role)
+	require.NoError(t, err)
+	return owner
+}
+
+// riverOrders are the orders of a tenant's jobs.
+func riverOrders(t *testing.T, owner *sql.DB, tenant string) (orders []int64) {
+	t.Helper()
+	rows, err := owner.QueryContext(t.Context(),
+		`SELECT (args->>'order')::bigint FROM river_job WHERE kind = 'mail' AND args->>'tenant' = $1 ORDER BY 1`, tenant)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var order int64
+		require.NoError(t, rows.Scan(&order))
+		orders = append(orders, order)
+	}
+	require.NoError(t, rows.Err())
+	require.NoError(t, rows.Close())
+	return orders
 }

@@ -38,6 +38,16 @@ func (d *driverTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.T
 
 func (d *driverTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+// below counts the statements that were sent below one of these spans.
+func (d *driverTracer) below(spans map[trace.SpanID]bool) (n int) {
+	for _, parent := range d.parents {
+		if spans[parent] {
+			n++
+		}
+	}
+	return n
+}
+
 // traced are operations, and the spans below that of the request.
 var traced = []struct {
 	name string
@@ -81,18 +91,7 @@ func TestTracing(t *testing.T) {
 			plugin := tracing.NewPlugin(tracing.WithTracerProvider(provider), tracing.WithoutMetrics())
 			requireGuarded(t, d, a.open(t, d.dsn, d.Config(), plugin), nothing)
 
-			cfg, err := pgx.ParseConfig(d.dsn)
-			require.NoError(t, err)
-			sent := &driverTracer{}
-			cfg.Tracer = sent
-			db := open(t, postgres.New(postgres.Config{Conn: stdlib.OpenDB(*cfg)}), gorm.Config{PrepareStmt: a.prepare})
-			plugins := []gorm.Plugin{plugin, tenancy.New(d.Config())}
-			if a.tenancyFirst {
-				plugins[0], plugins[1] = plugins[1], plugins[0]
-			}
-			require.NoError(t, db.Use(plugins[0]))
-			require.NoError(t, db.Use(plugins[1]))
-
+			db, sent := a.openTraced(t, d, plugin)
 			two := d.newPair(t)
 			require.NoError(t, db.WithContext(two.ctx()).First(&Order{}).Error, "the proof is out of the way")
 			tracer := provider.Tracer("test")
@@ -103,25 +102,9 @@ func TestTracing(t *testing.T) {
 					ctx, root := tracer.Start(two.ctx(), "request")
 					require.NoError(t, s.run(db.WithContext(ctx)), s.name)
 					root.End()
-					var names []string
-					below := map[trace.SpanID]bool{}
-					for _, span := range recorder.Ended() {
-						if span.SpanContext().SpanID() == root.SpanContext().SpanID() {
-							continue
-						}
-						names = append(names, span.Name())
-						below[span.SpanContext().SpanID()] = true
-						require.Equal(t, root.SpanContext().SpanID(), span.Parent().SpanID(), "%s, %s: parent", name, s.name)
-						require.Equal(t, codes.Unset, span.Status().Code)
-					}
+					names, below := spansBelow(t, recorder, root, name+", "+s.name)
 					require.Equal(t, s.want, names, "%s, %s", name, s.name)
-					statements := 0
-					for _, parent := range sent.parents {
-						if below[parent] {
-							statements++
-						}
-					}
-					require.Equal(t, len(s.want), statements, "%s, %s: statements that the driver sent below a span", name, s.name)
+					require.Equal(t, len(s.want), sent.below(below), "%s, %s: statements that the driver sent below a span", name, s.name)
 				}
 			}
 
@@ -135,6 +118,40 @@ func TestTracing(t *testing.T) {
 			require.Equal(t, len(recorder.Started()), len(recorder.Ended()), "spans that never end")
 		})
 	}
+}
+
+// openTraced opens a client with tenancy and a plugin that traces, and shows what the driver sends.
+func (a arrangement) openTraced(t *testing.T, d *database, plugin gorm.Plugin) (*gorm.DB, *driverTracer) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(d.dsn)
+	require.NoError(t, err)
+	sent := &driverTracer{}
+	cfg.Tracer = sent
+	db := open(t, postgres.New(postgres.Config{Conn: stdlib.OpenDB(*cfg)}), gorm.Config{PrepareStmt: a.prepare})
+	plugins := []gorm.Plugin{plugin, tenancy.New(d.Config())}
+	if a.tenancyFirst {
+		plugins[0], plugins[1] = plugins[1], plugins[0]
+	}
+	require.NoError(t, db.Use(plugins[0]))
+	require.NoError(t, db.Use(plugins[1]))
+	return db, sent
+}
+
+// spansBelow returns the names and ids of the spans that have ended, without the root. It requires that they are its
+// children and no errors.
+func spansBelow(t *testing.T, recorder *tracetest.SpanRecorder, root trace.Span, what string) (names []string, below map[trace.SpanID]bool) {
+	t.Helper()
+	below = map[trace.SpanID]bool{}
+	for _, span := range recorder.Ended() {
+		if span.SpanContext().SpanID() == root.SpanContext().SpanID() {
+			continue
+		}
+		names = append(names, span.Name())
+		below[span.SpanContext().SpanID()] = true
+		require.Equal(t, root.SpanContext().SpanID(), span.Parent().SpanID(), "%s: parent", what)
+		require.Equal(t, codes.Unset, span.Status().Code)
+	}
+	return names, below
 }
 
 // busy calls fn while one tenant's transaction holds a connection, of a pool that may have four.
