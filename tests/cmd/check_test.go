@@ -106,41 +106,48 @@ func TestCheckAsJSON(t *testing.T) {
 	require.Equal(t, "public.invoices", last.Object)
 }
 
+// sarifLog is what the tests read of a log in SARIF 2.1.0.
+type sarifLog struct {
+	Schema  string `json:"$schema"`
+	Version string
+	Runs    []sarifRun
+}
+
+type sarifRun struct {
+	Tool struct {
+		Driver struct {
+			Name, Version, InformationURI string
+			Rules                         []struct {
+				ID                   string
+				ShortDescription     struct{ Text string }
+				DefaultConfiguration struct{ Level string }
+			}
+		}
+	}
+	Invocations []struct{ ExecutionSuccessful bool }
+	Results     []sarifResult
+}
+
+type sarifResult struct {
+	RuleID, Level string
+	RuleIndex     int
+	Message       struct{ Text string }
+	Locations     []struct {
+		PhysicalLocation struct {
+			ArtifactLocation struct{ URI string }
+			Region           struct{ StartLine int }
+		}
+		LogicalLocations []struct{ FullyQualifiedName string }
+	}
+	PartialFingerprints map[string]string
+	Suppressions        []struct{ Kind, Justification string }
+}
+
 // What SARIF 2.1.0 demands of a log, and what refers to what in it.
 func TestCheckAsSARIF(t *testing.T) {
 	d := newDatabase(t)
 	d.spoil(t)
-	var log struct {
-		Schema  string `json:"$schema"`
-		Version string
-		Runs    []struct {
-			Tool struct {
-				Driver struct {
-					Name, Version, InformationURI string
-					Rules                         []struct {
-						ID                   string
-						ShortDescription     struct{ Text string }
-						DefaultConfiguration struct{ Level string }
-					}
-				}
-			}
-			Invocations []struct{ ExecutionSuccessful bool }
-			Results     []struct {
-				RuleID, Level string
-				RuleIndex     int
-				Message       struct{ Text string }
-				Locations     []struct {
-					PhysicalLocation struct {
-						ArtifactLocation struct{ URI string }
-						Region           struct{ StartLine int }
-					}
-					LogicalLocations []struct{ FullyQualifiedName string }
-				}
-				PartialFingerprints map[string]string
-				Suppressions        []struct{ Kind, Justification string }
-			}
-		}
-	}
+	var log sarifLog
 	r := tenancy(t, d.options(t, "check", "--format", "sarif", "--location", "models.go", "--allow", "tenant-column-nullable=public.invoices=old rows")...)
 	require.Equal(t, 1, r.exit, r.errors)
 	parse(t, r.out, &log)
@@ -150,25 +157,13 @@ func TestCheckAsSARIF(t *testing.T) {
 	run := log.Runs[0]
 	require.Equal(t, "tenancy", run.Tool.Driver.Name)
 	require.True(t, run.Invocations[0].ExecutionSuccessful)
-	ids := map[string]bool{}
-	for _, rule := range run.Tool.Driver.Rules {
-		require.False(t, ids[rule.ID], "%s twice", rule.ID)
-		ids[rule.ID] = true
-		require.NotEmpty(t, rule.ShortDescription.Text)
-		require.Contains(t, []string{"error", "warning", "note"}, rule.DefaultConfiguration.Level)
-	}
+	run.requireRules(t)
 	suppressed, hashes := map[string]string{}, map[string]bool{}
 	for _, result := range run.Results {
 		require.Equal(t, result.RuleID, run.Tool.Driver.Rules[result.RuleIndex].ID)
-		require.NotEmpty(t, result.Message.Text)
-		require.NotEmpty(t, result.PartialFingerprints["codeAndObject/v1"])
-		hash := result.PartialFingerprints["primaryLocationLineHash"]
-		require.Regexp(t, "^[0-9a-f]{16}:1$", hash)
+		hash := result.requireComplete(t)
 		require.False(t, hashes[hash], "GitHub would take two results for one")
 		hashes[hash] = true
-		require.Equal(t, "models.go", result.Locations[0].PhysicalLocation.ArtifactLocation.URI)
-		require.Equal(t, 1, result.Locations[0].PhysicalLocation.Region.StartLine)
-		require.NotNil(t, result.Suppressions)
 		name := result.RuleID + " " + result.Locations[0].LogicalLocations[0].FullyQualifiedName + " " + result.Level
 		suppressed[name] = ""
 		for _, s := range result.Suppressions {
@@ -177,6 +172,31 @@ func TestCheckAsSARIF(t *testing.T) {
 	}
 	require.Equal(t, "", suppressed["table-not-enabled public.patients error"])
 	require.Equal(t, "external: old rows", suppressed["tenant-column-nullable public.invoices warning"])
+}
+
+// requireRules requires that each rule is there once, with a description and a level.
+func (run sarifRun) requireRules(t *testing.T) {
+	t.Helper()
+	ids := map[string]bool{}
+	for _, rule := range run.Tool.Driver.Rules {
+		require.False(t, ids[rule.ID], "%s twice", rule.ID)
+		ids[rule.ID] = true
+		require.NotEmpty(t, rule.ShortDescription.Text)
+		require.Contains(t, []string{"error", "warning", "note"}, rule.DefaultConfiguration.Level)
+	}
+}
+
+// requireComplete requires all that GitHub reads of a result, and returns the hash by which it tells results apart.
+func (result sarifResult) requireComplete(t *testing.T) (hash string) {
+	t.Helper()
+	require.NotEmpty(t, result.Message.Text)
+	require.NotEmpty(t, result.PartialFingerprints["codeAndObject/v1"])
+	hash = result.PartialFingerprints["primaryLocationLineHash"]
+	require.Regexp(t, "^[0-9a-f]{16}:1$", hash)
+	require.Equal(t, "models.go", result.Locations[0].PhysicalLocation.ArtifactLocation.URI)
+	require.Equal(t, 1, result.Locations[0].PhysicalLocation.Region.StartLine)
+	require.NotNil(t, result.Suppressions)
+	return hash
 }
 
 // parse reads the one JSON document that a text is.

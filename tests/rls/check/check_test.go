@@ -211,36 +211,46 @@ func TestCheckWithoutAppRole(t *testing.T) {
 	require.Contains(t, found(report), "role-owns-tables: role "+d.Owner.Role)
 }
 
-func TestCheckOnEveryConnection(t *testing.T) {
-	d := cleanDatabase(t)
-	guarded := func(t *testing.T) *gorm.DB {
-		inner, err := open(t, d.app, &gorm.Config{}).DB()
-		require.NoError(t, err)
-		pool := guard.Borrow(inner, guard.Config{Setting: "app.tenant_id"})
-		t.Cleanup(func() { require.NoError(t, pool.Close()) })
-		db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
-		require.NoError(t, err)
-		return db
-	}
-	plugged := func(t *testing.T) *gorm.DB {
-		db := open(t, d.app, &gorm.Config{})
-		require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
-		return db
-	}
-	plain := func(config gorm.Config) func(*testing.T) *gorm.DB {
-		return func(t *testing.T) *gorm.DB { return open(t, d.app, &config) }
-	}
-	for name, test := range map[string]struct {
-		db  func(*testing.T) *gorm.DB
-		ctx func(context.Context) context.Context
-	}{
-		"plain":                   {db: plain(gorm.Config{})},
-		"prepared":                {db: plain(gorm.Config{PrepareStmt: true})},
-		"no nested transactions":  {db: plain(gorm.Config{DisableNestedTransaction: true})},
-		"guarded, undecided":      {db: guarded},
-		"guarded, without tenant": {db: guarded, ctx: tenancy.WithoutTenant},
-		"guarded, with tenant":    {db: guarded, ctx: func(ctx context.Context) context.Context { return tenancy.WithTenant(ctx, "acme") }},
-		"plugin":                  {db: plugged},
+// guarded opens a pool that the guard borrows.
+func (d database) guarded(t *testing.T) *gorm.DB {
+	t.Helper()
+	inner, err := open(t, d.app, &gorm.Config{}).DB()
+	require.NoError(t, err)
+	pool := guard.Borrow(inner, guard.Config{Setting: "app.tenant_id"})
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
+	require.NoError(t, err)
+	return db
+}
+
+// plugged opens a client with the plugin.
+func (d database) plugged(t *testing.T) *gorm.DB {
+	t.Helper()
+	db := open(t, d.app, &gorm.Config{})
+	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
+	return db
+}
+
+// plain opens a client without a guard.
+func (d database) plain(config gorm.Config) func(*testing.T) *gorm.DB {
+	return func(t *testing.T) *gorm.DB { return open(t, d.app, &config) }
+}
+
+// connection is one on which a check can be made, and what is done to its context.
+type connection struct {
+	db  func(*testing.T) *gorm.DB
+	ctx func(context.Context) context.Context
+}
+
+func (d database) connections() map[string]connection {
+	return map[string]connection{
+		"plain":                   {db: d.plain(gorm.Config{})},
+		"prepared":                {db: d.plain(gorm.Config{PrepareStmt: true})},
+		"no nested transactions":  {db: d.plain(gorm.Config{DisableNestedTransaction: true})},
+		"guarded, undecided":      {db: d.guarded},
+		"guarded, without tenant": {db: d.guarded, ctx: tenancy.WithoutTenant},
+		"guarded, with tenant":    {db: d.guarded, ctx: func(ctx context.Context) context.Context { return tenancy.WithTenant(ctx, "acme") }},
+		"plugin":                  {db: d.plugged},
 		"read-only sessions": {db: func(t *testing.T) *gorm.DB {
 			return open(t, d.app+"&default_transaction_read_only=on", &gorm.Config{})
 		}},
@@ -248,7 +258,12 @@ func TestCheckOnEveryConnection(t *testing.T) {
 			d.run(t, d.app, `CREATE OR REPLACE FUNCTION scratch.has_schema_privilege(oid, oid, text) RETURNS bool LANGUAGE sql AS 'SELECT 1/0 = 1'`)
 			return open(t, d.app+"&search_path=scratch,pg_catalog", &gorm.Config{})
 		}},
-	} {
+	}
+}
+
+func TestCheckOnEveryConnection(t *testing.T) {
+	d := cleanDatabase(t)
+	for name, test := range d.connections() {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			if test.ctx != nil {
