@@ -37,6 +37,7 @@ func TestProofRefusesChildWithoutColumn(t *testing.T) {
 func TestProofRefusesLooseCollation(t *testing.T) {
 	d := newDatabase(t)
 	d.AsOwner(t, "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+		"ALTER TABLE patients DROP CONSTRAINT IF EXISTS fk_doctors_patients, DROP CONSTRAINT IF EXISTS fk_patients_doctor",
 		"DROP POLICY tenant_isolation ON doctors", "ALTER TABLE doctors ALTER COLUMN tenant_id TYPE text COLLATE loose",
 		"CREATE POLICY tenant_isolation ON doctors USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')))")
 	db := d.Open(t, tenancy.Config{})
