@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// unobtainable is an environment that asks for a server that can't be had, and what the error says.
+// unobtainable is an environment that asks for a server that cannot be had, and what the error says.
 type unobtainable struct {
 	name string
 	env  map[string]string

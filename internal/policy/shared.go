@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 
 	"gorm.io/gorm/schema"
 )
@@ -44,13 +46,21 @@ var markers = []struct {
 // in many models would open the tables of all. Of several declarations the first counts, which allows the least; ValidateSharing
 // refuses them.
 func SharingOf(s *schema.Schema) Sharing {
-	for _, m := range markers {
+	if known, ok := sharings.Load(s.ModelType); ok { // each statement asks
+		return known.(Sharing)
+	}
+	sharing := NotShared
+	for _, m := range slices.Backward(markers) {
 		if reflect.PointerTo(s.ModelType).Implements(m.model) && declares(s.ModelType, m.method) { // with a receiver of either kind
-			return m.sharing
+			sharing = m.sharing
 		}
 	}
-	return NotShared
+	sharings.Store(s.ModelType, sharing)
+	return sharing
 }
+
+// sharings are what models declare, by reflect.Type.
+var sharings sync.Map
 
 // IsShared reports whether a model says that all tenants share its table.
 func IsShared(s *schema.Schema) bool { return SharingOf(s) != NotShared }

@@ -74,7 +74,7 @@ func (d *differ) setting(before, after *Setting) {
 	decides := func(x *Setting) bool {
 		return slices.Contains(deciding, strings.ToLower(x.Name)) || strings.EqualFold(x.Name, d.after.Setting)
 	}
-	const why = "Sessions begin with it, and it decides which policies apply, for whom, or to which names."
+	const why = "Sessions begin with it, and it decides which policies apply, to which roles, or to which names."
 	switch {
 	case after == nil && decides(before):
 		d.add(Safe, "setting "+before.key(), "value", before.shown(), "", why)

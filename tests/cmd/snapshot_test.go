@@ -45,7 +45,7 @@ func TestSnapshot(t *testing.T) {
 	file := d.record(t)
 	require.Equal(t, read(t, file), read(t, d.record(t)), "the same state is the same text")
 	r := tenancy(t, d.roles("snapshot", "--dsn", d.App.DSN)...)
-	require.Equal(t, read(t, file), r.out, "whoever takes it")
+	require.Equal(t, read(t, file), r.out, "the same for each role that takes it")
 	for _, login := range []string{d.Owner.DSN, d.App.DSN} {
 		_, password, _ := strings.Cut(login, ":")
 		_, password, _ = strings.Cut(password, ":")

@@ -156,7 +156,7 @@ func (tr *tracer) requireErrors(ctx context.Context, t *testing.T, p *pool) {
 	}
 }
 
-// requireOddErrors requires the end of a statement that fails after some rows, and of one that can't be sent.
+// requireOddErrors requires the end of a statement that fails after some rows, and of one that cannot be sent.
 func (tr *tracer) requireOddErrors(ctx context.Context, t *testing.T, p *pool) {
 	t.Helper()
 	rows, err := p.query(ctx, t, p, `SELECT 1 / (g - 500) FROM generate_series(1, 1000) g`)

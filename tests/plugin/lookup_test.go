@@ -22,11 +22,11 @@ func (d database) lookup(t *testing.T) string {
 	return role
 }
 
-func nobody() context.Context { return tenancy.WithoutTenant(context.Background()) }
+func withoutTenant() context.Context { return tenancy.WithoutTenant(context.Background()) }
 
 // tenantsOf looks up which tenants have a doctor of this name.
 func tenantsOf(db *gorm.DB, name string) (tenants []string, err error) {
-	err = db.WithContext(nobody()).Model(&Doctor{}).Where("name = ?", name).Pluck("tenant_id", &tenants).Error
+	err = db.WithContext(withoutTenant()).Model(&Doctor{}).Where("name = ?", name).Pluck("tenant_id", &tenants).Error
 	return tenants, err
 }
 
@@ -37,7 +37,7 @@ func TestLookupRoleReadsWhatItWasGranted(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{acme}, tenants)
 
-		none := db.WithContext(nobody())
+		none := db.WithContext(withoutTenant())
 		for what, refused := range map[string]error{
 			"another column": none.Find(&[]Doctor{}).Error,
 			"another table":  none.Find(&[]Patient{}).Error,
@@ -77,17 +77,17 @@ func TestLookupRoleEndsWithTheLookup(t *testing.T) {
 		require.NoError(t, err)
 		pool.SetMaxOpenConns(1)
 		for range 3 {
-			require.Equal(t, []string{"acme's doctor", "globex's doctor"}, names(db, nobody()))
+			require.Equal(t, []string{"acme's doctor", "globex's doctor"}, names(db, withoutTenant()))
 			require.Equal(t, []string{"globex's doctor"}, names(db, as(globex)))
-			require.Equal(t, role, current(db, nobody()))
+			require.Equal(t, role, current(db, withoutTenant()))
 			require.Equal(t, d.App.Role, current(db, as(acme)))
 		}
 		signUp := func(used string) {
-			require.NoError(t, db.WithContext(nobody()).Transaction(func(tx *gorm.DB) error {
+			require.NoError(t, db.WithContext(withoutTenant()).Transaction(func(tx *gorm.DB) error {
 				if used != "" {
 					require.NoError(t, tx.Exec(used).Error)
 				}
-				require.Len(t, names(tx, nobody()), 2)
+				require.Len(t, names(tx, withoutTenant()), 2)
 				if used != "" {
 					require.NoError(t, tx.Exec(used).Error)
 				}
@@ -101,10 +101,10 @@ func TestLookupRoleEndsWithTheLookup(t *testing.T) {
 		signUp("SET LOCAL work_mem = '5MB'")
 		signUp("SET LOCAL ROLE " + role)
 		require.NoError(t, db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
-			require.ErrorIs(t, tx.WithContext(nobody()).Exec("SELECT 1").Error, tenancy.ErrTenantMismatch)
+			require.ErrorIs(t, tx.WithContext(withoutTenant()).Exec("SELECT 1").Error, tenancy.ErrTenantMismatch)
 			return nil
 		}))
-		require.NoError(t, db.WithContext(nobody()).Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, db.WithContext(withoutTenant()).Transaction(func(tx *gorm.DB) error {
 			require.NoError(t, tx.SavePoint("a").Error)
 			require.Equal(t, []string{"acme's doctor"}, names(tx, as(acme)))
 			require.NoError(t, tx.RollbackTo("a").Error)

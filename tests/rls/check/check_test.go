@@ -383,8 +383,8 @@ func TestCheckNotChecked(t *testing.T) {
 func TestCheckUncheckable(t *testing.T) {
 	d := newDatabase(t)
 	db := open(t, d.app, &gorm.Config{})
-	_, err := rls.Isolation{AppRole: "nobody"}.Check(t.Context(), db)
-	require.EqualError(t, err, `tenancy: role "nobody" does not exist: AppRole is the role that the application logs in as`)
+	_, err := rls.Isolation{AppRole: "missing_app"}.Check(t.Context(), db)
+	require.EqualError(t, err, `tenancy: role "missing_app" does not exist: AppRole is the role that the application logs in as`)
 	_, err = rls.Isolation{Setting: "tenant"}.Check(t.Context(), db)
 	require.ErrorContains(t, err, "is not a name that PostgreSQL accepts")
 	_, err = rls.Isolation{}.Check(t.Context(), nil)
