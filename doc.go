@@ -11,7 +11,7 @@
 //	db.WithContext(ctx).Create(&Patient{Name: "Ann"}) // tenant_id is filled in
 //	db.WithContext(ctx).Find(&patients)               // acme's rows only
 //
-// Package rls makes the policies, with rls.Isolation.Migrate. Package rls/check finds holes in a database, with check.Run.
+// Package rls makes the policies, with rls.Isolation.Migrate. Package rls/check finds holes in a database, with rls.Isolation.Check.
 //
 // # Models
 //
