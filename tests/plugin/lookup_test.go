@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
@@ -144,4 +145,40 @@ func TestLookupRoleIsChecked(t *testing.T) {
 	require.ErrorContains(t, err, `CREATE ROLE "missing_lookup" NOLOGIN`)
 	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{LookupRole: d.Admin.Role, AdminRole: d.Admin.Role})
 	require.ErrorContains(t, err, "LookupRole")
+}
+
+// TestLookupRoleEndsWithAbortedLookups: one is cancelled, one panics, one fails, each on the only connection.
+func TestLookupRoleEndsWithAbortedLookups(t *testing.T) {
+	d := newDatabase(t)
+	role := d.lookup(t)
+	d.eachMode(t, tenancy.Config{LookupRole: role}, func(t *testing.T, db *gorm.DB) {
+		pool, err := db.DB()
+		require.NoError(t, err)
+		pool.SetMaxOpenConns(1)
+		none := db.WithContext(withoutTenant())
+		for what, abort := range map[string]func(){
+			"cancelled": func() {
+				ctx, cancel := context.WithTimeout(withoutTenant(), 50*time.Millisecond)
+				defer cancel()
+				require.Error(t, db.WithContext(ctx).Exec("SELECT pg_sleep(10)").Error)
+			},
+			"panic": func() {
+				require.Panics(t, func() {
+					_ = none.Transaction(func(tx *gorm.DB) error {
+						require.NoError(t, tx.Exec("SELECT 1").Error)
+						panic("in a lookup")
+					})
+				})
+			},
+			"failed": func() { require.Error(t, none.Find(&[]Patient{}).Error) },
+		} {
+			abort()
+			var current string
+			require.NoError(t, db.WithContext(as(acme)).Raw("SELECT current_user").Scan(&current).Error, what)
+			require.Equal(t, d.App.Role, current, what)
+			var names []string
+			require.NoError(t, db.WithContext(as(globex)).Model(&Doctor{}).Pluck("name", &names).Error, what)
+			require.Equal(t, []string{"globex's doctor"}, names, what)
+		}
+	})
 }
