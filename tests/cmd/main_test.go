@@ -32,7 +32,9 @@ func runTests(m *testing.M) int {
 	if runtime.GOOS == "windows" {
 		binary += ".exe"
 	}
-	out, err := exec.Command("go", "build", "-o", binary, "github.com/gormtenancy/tenancy/cmd/tenancy").CombinedOutput()
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Dir = filepath.FromSlash("../../cmd/tenancy") // a module of its own
+	out, err := build.CombinedOutput()
 	if err != nil {
 		panic(string(out))
 	}
