@@ -142,6 +142,9 @@ func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 		return s, err
 	}
 	s.enterContext()
+	if s.isObserved() {
+		return s, s.observe()
+	}
 	// In a transaction a context that says nothing inherits the transaction's tenant, which the guard knows.
 	if err := guard.CheckTenant(s.Context); err != nil && !gormtx.In(s.ConnPool) {
 		return s, err

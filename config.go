@@ -96,6 +96,20 @@ type Config struct {
 	// the models, among which a SharedModel is skipped.
 	CheckOptions []check.Option
 
+	// DangerouslyObserve, if not nil, is for the time in which an application that exists is being isolated. A statement whose context says
+	// nothing about the tenant is not refused: it runs as it did before, for no tenant and in the login's own role, and this function is
+	// called with what would have been refused: operation, table, and the application's line. Plugin.Observations counts the lines, and
+	// the profile tenancy_without_tenant of runtime/pprof has up to 32 stacks of each. It is also called with ErrNotIsolated, at most twice
+	// a minute for each table, when a statement with a tenant uses a table that has no policies yet.
+	//
+	// All else stays refused: ids that cannot be used, rows of another tenant than the context's, WithPgxConn without a tenant. The SQL gets
+	// no tenant condition, which would hide rows that have no tenant yet. A statement that GORM builds on a table whose policies apply to
+	// the login is refused again, so that it does not go on with no row: observing ends table by table.
+	//
+	// It must be safe for concurrent use, and must not use the database. A panic in it is logged. Initialize logs a warning each time.
+	// Remove it before the isolation is enforced: raw SQL without a tenant then sees no row, instead of an error.
+	DangerouslyObserve func(context.Context, Refusal)
+
 	// DangerouslyAllowUnsafeRole skips the checks whether policies apply to the role in use and to the login, whether settings of the
 	// login or the extension citus break isolation, and whether the admin role can be taken. Initialize then sends nothing.
 	DangerouslyAllowUnsafeRole bool
@@ -127,6 +141,9 @@ func (c Config) isolation() policy.Config {
 func (c Config) withDefaults() Config {
 	isolation := c.isolation().WithDefaults()
 	c.Setting, c.Column = isolation.Setting, isolation.Column
+	if c.DangerouslyObserve != nil {
+		c.OmitTenantCondition = true
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -148,6 +165,8 @@ func (c Config) validate() error {
 		return errors.New("AdminRole and AdminDB: set one of them")
 	case c.DangerouslySkipProof && c.DangerouslyWarnOnly:
 		return errors.New("DangerouslySkipProof and DangerouslyWarnOnly: set one of them")
+	case c.Check == CheckRefuse && c.DangerouslyObserve != nil:
+		return errors.New("CheckRefuse and DangerouslyObserve: set one of them, because a database that is observed has holes")
 	case c.Check > CheckRefuse:
 		return fmt.Errorf("Check %d: must be CheckOff, CheckWarn or CheckRefuse", c.Check)
 	case c.Check == CheckOff && len(c.CheckOptions) > 0:

@@ -35,7 +35,7 @@ func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.On
 	within := false // the rows that it can conflict with are of the same tenant
 	if c.OnConstraint == "" && len(c.Columns) > 0 {
 		within = slices.ContainsFunc(c.Columns, func(c clause.Column) bool { return tenant.is(c.Name) })
-		if !within && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
+		if !within && !(&statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool)}).isObserved() && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
 			within = true
 			c.Columns = append([]clause.Column{{Name: tenant.name}}, c.Columns...)
 		}

@@ -18,6 +18,10 @@ func (s *statement) fill(first bool) error {
 	if s.tenant.name == "" {
 		return nil
 	}
+	if s.isObserved() {
+		s.Settings.Store(laterKey, true)
+		return nil
+	}
 	f := filler{statement: *s, first: first && s.bypass != nil}
 	if err := f.prepareRows(); err != nil {
 		return err

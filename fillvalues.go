@@ -11,13 +11,17 @@ import (
 // laterKey is where a statement notes that writeValues is to write the tenant.
 const laterKey = "tenancy:later"
 
-// writeValues writes the tenant into the rows of a VALUES clause that leave it unset.
+// writeValues writes the tenant into the rows of a VALUES clause that leave it unset, and DEFAULT for a statement that is observed.
 func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	values, ok := c.Expression.(clause.Values)
 	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
 		return c
 	}
 	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt, "create")}
+	if s.isObserved() {
+		c.Expression = s.defaultValues(values)
+		return c
+	}
 	id, err := s.scope()
 	value, fits := s.tenant.value(id)
 	if err != nil || id == "" || !fits {

@@ -131,15 +131,21 @@ var notApplications = func() []string {
 
 // caller returns the application's line, as file:line: the innermost one outside of GORM, database/sql and this module.
 func caller() string {
+	line, _ := callerAt()
+	return line
+}
+
+// callerAt also returns how many frames its own caller must skip to get there.
+func callerAt() (line string, depth int) {
 	var pcs [128]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for {
+	for depth = 0; ; depth++ {
 		frame, more := frames.Next()
 		if frame.PC != 0 && isApplications(frame) {
-			return frame.File + ":" + strconv.Itoa(frame.Line)
+			return frame.File + ":" + strconv.Itoa(frame.Line), depth
 		}
 		if !more {
-			return ""
+			return "", 0
 		}
 	}
 }

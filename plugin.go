@@ -30,6 +30,7 @@ type Plugin struct {
 	trusted   []byte     // Config.DangerouslyTrustPolicies, for the same
 	scanPools scanPools
 	uniques   sync.Map // *uniques by *schema.Schema
+	seen      observations
 }
 
 var _ gorm.Plugin = (*Plugin)(nil)
@@ -65,6 +66,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.config.validate(); err != nil {
 		return fmt.Errorf("tenancy: invalid Config: %w", err)
 	}
+	p.warnObserving(db)
 	if err := p.checkAudit(db.Statement.Context); err != nil {
 		return err
 	}
@@ -163,9 +165,13 @@ func (p *Plugin) callbacksOf(on processor, chain *chain) []callback {
 func (p *Plugin) guardConfig() guard.Config {
 	onBegin := &guard.BeginHook{}
 	onBegin.Set(func(_ context.Context, refusal error) error { return beginError(refusal) })
-	return guard.Config{
+	cfg := guard.Config{
 		Setting: p.config.Setting, Role: p.config.AppRole, LookupRole: p.config.LookupRole,
 		CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
 		OnBegin: onBegin, NewPanicError: newPanicError,
 	}
+	if p.observes() {
+		cfg.Observe = p.observeBelow
+	}
+	return cfg
 }

@@ -22,7 +22,7 @@ import (
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
 //	err = db.Use(tenancy.New(cfg))
 //
-// The plugin recognises the pool, and requires the same Setting, AppRole and CleanAlways.
+// The plugin recognises the pool, and requires the same Setting, AppRole, CleanAlways and DangerouslyObserve.
 func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
 }
@@ -54,6 +54,7 @@ type pool struct {
 	guarded   *sql.DB
 	inner     *sql.DB // what guarded borrows from, or guarded itself
 	proofs    proofs
+	bound     boundTables
 	prepare   sync.Once
 	prepared  *gorm.PreparedStmtDB // by preparedFor, on preparing
 	preparing atomic.Pointer[sql.DB]
@@ -99,8 +100,9 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 				main.chosen = append(main.chosen, added)
 			}
 		}
-	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways {
-		return nil, errors.New("the pool is guarded already, with another Setting, AppRole or CleanAlways: give tenancy.OpenDB and tenancy.New the same Config")
+	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways ||
+		(have.Observe == nil) != (want.Observe == nil) {
+		return nil, errors.New("the pool is guarded already, with another Setting, AppRole, CleanAlways or DangerouslyObserve: give tenancy.OpenDB and tenancy.New the same Config")
 	} else {
 		want.OnBegin = have.OnBegin
 	}

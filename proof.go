@@ -123,7 +123,10 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard
 		}
 		known = p.newProof(pool, key, name)
 	}
-	if p.config.DangerouslyWarnOnly {
+	switch {
+	case p.observes():
+		return p.observeTable(s, known)
+	case p.config.DangerouslyWarnOnly:
 		return p.warnAbout(s, known)
 	}
 	if known.verdict.Load() == nil && s.asksFirst(key) {
@@ -263,6 +266,7 @@ const (
 	isolated   verdict = "isolated"   // it has the tenant column, and policies apply
 	columnless verdict = "columnless" // it has no tenant column
 	temporary  verdict = "temporary"  // it is the caller's own, and has the column
+	open       verdict = "open"       // it is observed: it has the tenant column, and no policy that isolates
 )
 
 // proof is the question about a table, and what PostgreSQL has answered.
@@ -298,7 +302,7 @@ func (p *Plugin) newProof(pool *pool, about subject, name string) *proof {
 		pool.proofs.forget(q)
 		return l.err(p.config.Column)
 	}
-	if p.config.DangerouslyWarnOnly {
+	if p.config.DangerouslyWarnOnly || p.observes() {
 		pool.proofs.remember(q) // or it would ask, and warn, each time
 	}
 	return q

@@ -17,6 +17,10 @@ func (s *statement) checkAssignments() error {
 		return nil
 	}
 	f := filler{statement: *s}
+	if s.isObserved() {
+		f.omitUnset()
+		return nil
+	}
 	set, _ := s.Clauses["SET"].Expression.(clause.Set)
 	if slices.ContainsFunc(set, func(a clause.Assignment) bool { return s.tenant.is(a.Column.Name) }) {
 		if err := f.prepare(); err != nil {

@@ -182,8 +182,14 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
 		return ErrChanged
 	}
+	if err = c.borrow(ctx); err != nil {
+		return err
+	}
 	c.tx.adopt(q.scope)
-	return c.borrow(ctx)
+	if q.scope.observed && !(q.origin != nil && q.origin.own) {
+		c.cfg.Observe(ctx, q.origin)
+	}
+	return nil
 }
 
 // noteOutcome updates what the guard knows after a statement has ended.
@@ -257,6 +263,9 @@ func (c *conn) query(ctx context.Context, q call, args []driver.NamedValue) (_ d
 	defer c.cfg.recovered("code that a statement runs", &err)
 	if o := OriginOf(ctx); o.asksTenant(q.sql) {
 		s, err := c.scope(ctx)
+		if s.observed {
+			err = ErrNoTenant
+		}
 		return &tenantRow{tenant: s.tenant}, err
 	}
 	if err = c.admit(ctx, &q); err != nil {

@@ -77,7 +77,10 @@ func (c *conn) lend(ctx context.Context, text string, do task) error {
 
 func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 	q := call{sql: text}
-	if q.scope, err = c.scope(ctx); err != nil {
+	if q.scope, err = c.scope(ctx); err == nil && q.scope.observed {
+		err = ErrNoTenant // no application has used it before it was guarded
+	}
+	if err != nil {
 		return err
 	}
 	c.tx.adopt(q.scope)

@@ -34,6 +34,9 @@ type Origin struct {
 	// PlansEach makes PostgreSQL plan the statement for its arguments each time, and keep no generic plan.
 	PlansEach bool
 
+	// Observed says that the plugin has reported the statement as one without a tenant.
+	Observed bool
+
 	over    atomic.Bool
 	own     bool      // the plugin has written the SQL text
 	entered bool      // Enter was called
@@ -101,7 +104,7 @@ func (o *Origin) Of(sql *strings.Builder) bool { return o != nil && o.SQL == sql
 // hook could replace the context before.
 func (o *Origin) Enter(ctx context.Context) {
 	o.tenant, _ = decisionOf(ctx)
-	o.entered, o.Proofs, o.CanAutocommit, o.Autocommitted, o.PlansEach = true, nil, nil, false, false
+	o.entered, o.Proofs, o.CanAutocommit, o.Autocommitted, o.PlansEach, o.Observed = true, nil, nil, false, false, false
 }
 
 // Changed reports whether ctx names another tenant than the context at Enter. If one of them says nothing, the statement

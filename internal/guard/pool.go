@@ -33,6 +33,9 @@ type Config struct {
 	Bypass bool
 	// Report, if not nil, is called before each statement of a bypass pool, and after it.
 	Report func(ctx context.Context, e Event)
+	// Observe, if not nil, lets statements pass that would be refused with ErrNoTenant because their context says nothing: with no
+	// tenant, in the login's own role. It is called with each of them before it is sent, and with its origin, or nil.
+	Observe func(ctx context.Context, o *Origin)
 	// OnBegin, if not nil, is called for each transaction that is refused.
 	OnBegin *BeginHook
 	// NewPanicError, if not nil, makes the error for a panic in code of the application, on the goroutine that panicked. In says
@@ -122,6 +125,7 @@ type connector struct {
 
 	scopeSQL    scopeSQL
 	lookupSQL   scopeSQL               // with LookupRole in place of Role
+	observedSQL scopeSQL               // with the login's own role
 	baselineSQL string                 // reads the settings of a new session
 	searchPath  atomic.Pointer[string] // of the first connection; all others should begin with the same
 
@@ -133,6 +137,7 @@ func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector
 	return &connector{
 		cfg: cfg, inner: inner, direct: direct, baselineSQL: cfg.baselineSQL(),
 		scopeSQL: newScopeSQL(cfg.Setting, cfg.Role), lookupSQL: newScopeSQL(cfg.Setting, cfg.LookupRole),
+		observedSQL: newScopeSQL(cfg.Setting, ""),
 	}
 }
 

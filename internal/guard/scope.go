@@ -140,6 +140,8 @@ type scope struct {
 	text   []byte  // the tenant as a parameter
 	bypass *Bypass // not nil on a bypass pool, and only there
 	lookup bool    // runs under Config.LookupRole, if there is one
+
+	observed bool // would be refused without Config.Observe
 }
 
 // isWithoutTenant reports whether the scope is that of WithoutTenant.
@@ -159,6 +161,9 @@ func (c *conn) scope(ctx context.Context) (scope, error) {
 	case err != nil:
 		return scope{}, err
 	case d == nil && (c.tx == nil || !c.tx.decided):
+		if c.cfg.Observe != nil {
+			return scope{text: []byte{}, observed: true}, nil
+		}
 		return scope{}, ErrNoTenant
 	case d == nil:
 		return c.tx.scope, nil
@@ -180,10 +185,10 @@ func (c *conn) beginScope(ctx context.Context) (s scope, decided bool, err error
 	return s, err == nil, err
 }
 
-// adopt gives a transaction the scope of the statement that is about to be sent in it.
+// adopt gives a transaction the scope of the statement that is about to be sent in it. An observed statement decides nothing.
 func (t *tx) adopt(s scope) {
 	if t != nil && s.bypass == nil {
-		t.scope, t.decided = s, true
+		t.scope, t.decided = s, !s.observed
 	}
 }
 

@@ -76,6 +76,9 @@ const noRole = "none"
 
 // roleOf returns the role that a statement runs under; empty means that of the login.
 func (cfg Config) roleOf(s scope) string {
+	if s.observed {
+		return ""
+	}
 	if s.lookup && cfg.LookupRole != "" {
 		return cfg.LookupRole
 	}
@@ -84,6 +87,9 @@ func (cfg Config) roleOf(s scope) string {
 
 // scopeSQLOf returns the texts that set a scope.
 func (c *conn) scopeSQLOf(s scope) *scopeSQL {
+	if s.observed {
+		return &c.pool.observedSQL
+	}
 	if s.lookup && c.cfg.LookupRole != "" {
 		return &c.pool.lookupSQL
 	}

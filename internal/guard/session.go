@@ -139,7 +139,7 @@ func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
 // guard before, or its login was altered since. Names may mean other tables on it, so no proof of another connection counts.
 func (c *conn) setBaseline(b *baseline) {
 	c.baseline = b
-	c.corrects = !b.rowSecurity || b.role != cmp.Or(c.cfg.Role, noRole) || c.cfg.LookupRole != ""
+	c.corrects = !b.rowSecurity || b.role != cmp.Or(c.cfg.Role, noRole) || c.cfg.LookupRole != "" || c.cfg.Observe != nil
 	path := string(b.searchPath)
 	if !c.pool.searchPath.CompareAndSwap(nil, &path) {
 		c.otherPath = *c.pool.searchPath.Load() != path

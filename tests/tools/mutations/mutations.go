@@ -62,7 +62,7 @@ var mutations = []mutation{
 		{"guard/scope.go", "return scope{}, ErrNoTenant\n\tcase d == nil:", "return scope{text: []byte{}}, nil\n\tcase d == nil:"},
 	}},
 	{"a transaction of no tenant takes each that comes", []edit{
-		{"guard/scope.go", "t.scope, t.decided = s, true", "t.decided = true"},
+		{"guard/scope.go", "t.scope, t.decided = s, !s.observed", "t.decided = true"},
 	}},
 	{"the tenant condition is left out of WHERE", []edit{
 		{"../where.go", "c.Expression = conditioned{tenant, tenant.without(tenant.complete(where.Exprs))}", "c.Expression = clause.Where{Exprs: tenant.complete(where.Exprs)}"},
