@@ -128,13 +128,17 @@ func maySeveral(sql string) bool {
 func isStateless(sql string) bool {
 	switch strings.ToUpper(firstWord(sql)) {
 	case "SELECT", "INSERT", "UPDATE", "DELETE", "WITH":
-		return callsNothing(sql)
+		return callsNothing(sql) && !strings.Contains(strings.ToLower(sql), settingsView)
 	case "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "LOCK", "SHOW":
 		return isTransactionControl(sql)
 	default:
 		return false
 	}
 }
+
+// settingsView is the one relation of PostgreSQL's whose UPDATE changes the session: by a rule, it calls set_config
+// (https://www.postgresql.org/docs/current/view-pg-settings.html).
+const settingsView = "pg_settings"
 
 // isTransactionControl reports whether a text does nothing but SAVEPOINT, RELEASE, ROLLBACK TO, LOCK, SHOW, SET TRANSACTION, SET
 // CONSTRAINTS, or SET LOCAL of a setting that does not affect what is seen.

@@ -54,6 +54,8 @@ var allKept = []kept{
 	{"standard_conforming_strings", `SET standard_conforming_strings = off`, `SHOW standard_conforming_strings`, "on"},
 	{"statement_timeout", `SET statement_timeout = '1h'`, `SHOW statement_timeout`, "0"},
 	{"setting by a function", `SELECT set_config('work_mem', '64kB', false)`, `SHOW work_mem`, "4MB"},
+	{"setting by a view", `UPDATE pg_settings SET setting = '65' WHERE name = 'work_mem'`, `SHOW work_mem`, "4MB"},
+	{"setting by a quoted view", `UPDATE pg_catalog."pg_settings" SET setting = '66' WHERE name = 'work_mem'`, `SHOW work_mem`, "4MB"},
 	{"role", `SET ROLE {admin}`, `SHOW role`, "none"},
 	{"channel", `LISTEN news`, `SELECT count(*)::text FROM pg_listening_channels()`, "0"},
 	{"lock", `SELECT pg_advisory_lock(42)`, advisoryLocks, "0"},
