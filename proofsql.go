@@ -70,7 +70,7 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
     LEFT JOIN LATERAL (
         SELECT pg_catalog.min(p.polname::pg_catalog.text) FILTER (WHERE p.polpermissive AND NOT expression.binds)
         FROM pg_catalog.pg_policy p
-        CROSS JOIN LATERAL (SELECT ` + binds("p.polqual") + `, ` + binds("p.polwithcheck") + ` OFFSET 0) of_policy (using_binds, check_binds)
+        CROSS JOIN LATERAL (SELECT ` + policy.Binds("p.polqual", "c.oid", "$3") + `, ` + policy.Binds("p.polwithcheck", "c.oid", "$3") + ` OFFSET 0) of_policy (using_binds, check_binds)
         JOIN (VALUES ('r'::pg_catalog."char", false), ('a', true), ('w', false), ('w', true), ('d', false)) k (command, checks)
             ON (p.polcmd OPERATOR(pg_catalog.=) '*' OR p.polcmd OPERATOR(pg_catalog.=) k.command)
             AND NOT (k.command OPERATOR(pg_catalog.=) 'r' AND $4 OPERATOR(pg_catalog.=) 'own')
@@ -107,12 +107,6 @@ const (
 func isTrusted(oid string) string {
 	return `EXISTS (SELECT FROM pg_catalog.unnest($5::pg_catalog.text[]) trusted (name)
         WHERE ` + oid + ` OPERATOR(pg_catalog.=) pg_catalog.to_regclass(trusted.name)::pg_catalog.oid)`
-}
-
-// binds is SQL for whether an expression of a policy lets each tenant reach its own rows only; NULL where there is none.
-func binds(tree string) string {
-	return `CASE WHEN ` + tree + ` IS NOT NULL THEN pg_catalog.pg_get_expr(` + tree + `, c.oid) OPERATOR(pg_catalog.~) $3 AND NOT ` +
-		policy.UsesOthers(tree) + ` END`
 }
 
 // askSQL asks before the first statement on a table.

@@ -169,12 +169,15 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
+	// A policy that is to be replaced may ask for the setting without missing_ok, and the owner is bound by it: GORM reads from the table.
+	if _, err := conn.ExecContext(ctx, "SELECT set_config($1, coalesce(current_setting($1, true), ''), true)", m.Setting); err != nil {
+		return nil, err
+	}
 	if err := m.set.Migrator(tx).AutoMigrate(m.models...); err != nil {
 		return nil, err
 	}
 
-	known := plan.Known{}
-	planned, err := m.Survey(ctx, conn, m.set, known)
+	planned, err := m.Survey(ctx, conn, m.set)
 	if err != nil {
 		return nil, err
 	}
@@ -188,14 +191,15 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 		}
 		changes = append(changes, newChange(c))
 	}
-	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it.
-	left, err := m.Survey(ctx, conn, m.set, known)
+	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it. A policy calls other functions
+	// than PostgreSQL's own where the search_path names their schema before pg_catalog.
+	left, err := m.Survey(ctx, conn, m.set)
 	if err != nil {
 		return nil, err
 	}
 	if len(left) > 0 {
 		return nil, fmt.Errorf("%s: %s: PostgreSQL took the statement and changed nothing: "+
-			"let the owner of the table and its schema run %s", left[0].Table, left[0].Description, left[0].SQL)
+			"let the owner of the table and its schema run %s, with no schema before pg_catalog in the search_path", left[0].Table, left[0].Description, left[0].SQL)
 	}
 	return changes, nil
 }

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // Pattern returns a regular expression for what pg_get_expr writes of the expression of a policy on a table with this tenant
@@ -32,8 +34,21 @@ func Pattern(setting, column string) string {
 	current := before + `(?:pg_catalog\.)?current_setting\('` + anyCase(setting) + `'::text(?:, (?:true|false))?\)` + after
 	name := identifier(column)
 	name = `(?:` + name + `|\(` + name + `\)::` + text + `)`
-	return `^(?:false|\(` + name + equal + current + `\)|\(` + current + equal + name + `\)` +
-		`|\(\(` + name + equal + current + `\) AND (?:.|\n)+\))$`
+	alternatives := []string{
+		`false`,
+		`\(` + name + equal + current + `\)`,
+		`\(` + current + equal + name + `\)`,
+		`\(\(` + name + equal + current + `\) AND (?:.|\n)+\)`,
+	}
+	return `^(?:` + strings.Join(alternatives, `|`) + `)$`
+}
+
+// Binds returns SQL for whether an expression of a policy lets through the rows of the tenant alone, as Judge says in Go: the plugin
+// asks with each statement, and the answer has to be PostgreSQL's. It is NULL where there is no expression. The pattern is SQL for what
+// Pattern returns.
+func Binds(tree, relation, pattern string) string {
+	return `CASE WHEN ` + tree + ` IS NOT NULL THEN pg_catalog.pg_get_expr(` + tree + `, ` + relation + `) OPERATOR(pg_catalog.~) ` +
+		pattern + ` AND NOT ` + UsesOthers(tree) + ` END`
 }
 
 // UsesOthers returns SQL that reports whether an expression, given as SQL of the type pg_node_tree, uses functions, operators or
@@ -62,11 +77,21 @@ func anyCase(setting string) string {
 
 var needsNoQuotes = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// identifier matches the name of a column, which PostgreSQL quotes where it is not in lower case, or a keyword.
-func identifier(name string) string {
-	quoted := regexp.QuoteMeta(`"` + strings.ReplaceAll(name, `"`, `""`) + `"`)
+// spellings are how PostgreSQL writes the name of a column, which it quotes where it is not in lower case, or a keyword: which those
+// are depends on the release, and quote_all_identifiers.
+func spellings(name string) []string {
+	quoted := sqltext.Ident(name)
 	if needsNoQuotes.MatchString(name) {
-		return `(?:` + name + `|` + quoted + `)`
+		return []string{name, quoted}
 	}
-	return quoted
+	return []string{quoted}
+}
+
+// identifier matches the name of a column.
+func identifier(name string) string {
+	names := spellings(name)
+	for n := range names {
+		names[n] = regexp.QuoteMeta(names[n])
+	}
+	return `(?:` + strings.Join(names, `|`) + `)`
 }

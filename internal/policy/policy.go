@@ -62,24 +62,45 @@ func (c Config) SetDefault(table, columnType string) string {
 // that no other command finds a row; so is the one for lookups, before the tenant is known: by the lookup role, or by all
 // where there is none.
 func (c Config) Create(name, table, columnType string) string {
-	reads := ""
-	switch {
-	case name == ReadOnly:
-		reads = sqltext.Ident(c.ReadOnlyRole)
-	case name == Lookup && c.LookupRole != "":
-		reads = sqltext.Ident(c.LookupRole)
-	case name == Lookup:
-		reads = "PUBLIC"
+	d := c.definition(name)
+	role, condition := "PUBLIC", d.rows
+	if d.role != "" {
+		role = sqltext.Ident(d.role)
 	}
-	if reads != "" {
-		return fmt.Sprintf("CREATE POLICY %s ON %s FOR SELECT TO %s USING (true)", sqltext.Ident(name), table, reads)
+	if d.rows == tenantsRows {
+		condition = c.Predicate(columnType)
 	}
-	role, condition := "PUBLIC", c.Predicate(columnType)
-	if name == Admin {
-		role, condition = sqltext.Ident(c.AdminRole), "true"
+	create := fmt.Sprintf("CREATE POLICY %s ON %s FOR %s TO %s USING (%s)", sqltext.Ident(name), table, d.command, role, condition)
+	if d.command == all {
+		create += fmt.Sprintf(" WITH CHECK (%s)", condition)
 	}
-	return fmt.Sprintf("CREATE POLICY %s ON %s FOR ALL TO %s USING (%s) WITH CHECK (%s)",
-		sqltext.Ident(name), table, role, condition, condition)
+	return create
+}
+
+// definition is what a policy lets which role do.
+type definition struct {
+	command string
+	role    string // empty for PUBLIC
+	rows    string // a condition, or tenantsRows
+}
+
+const (
+	all, reads  = "ALL", "SELECT"
+	tenantsRows = "" // those of Predicate
+	everyRow    = "true"
+)
+
+func (c Config) definition(name string) definition {
+	switch name {
+	case Admin:
+		return definition{all, c.AdminRole, everyRow}
+	case ReadOnly:
+		return definition{reads, c.ReadOnlyRole, everyRow}
+	case Lookup:
+		return definition{reads, c.LookupRole, everyRow}
+	default:
+		return definition{all, "", tenantsRows}
+	}
 }
 
 // Drop drops the policy of this name on a table, which is quoted, if it is there.

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -68,19 +67,21 @@ func (s side) canonical(t Table, p Policy) bool {
 		return true
 	}
 	column := s.tenantColumn(t)
-	if column == "" || p.UsesOthers {
+	if column == "" {
 		return false
 	}
-	pattern, err := regexp.Compile(policy.Pattern(s.Setting, column))
-	if err != nil {
-		return false
+	columnType := ""
+	if t.Column != nil {
+		columnType = t.Column.Type
 	}
-	for _, text := range []string{p.Using, p.Check} {
-		if text != "" && !pattern.MatchString(text) {
-			return false
+	expression := func(text string) *policy.Expression {
+		if text == "" {
+			return nil
 		}
+		return &policy.Expression{Text: text, Others: p.UsesOthers}
 	}
-	return true
+	config := s.config().On(column)
+	return min(config.Judge(expression(p.Using), columnType), config.Judge(expression(p.Check), columnType)) > policy.Unproved
 }
 
 // tenantColumn returns the column that tells whose a row is: in a table of tenants its primary key. It is empty if there is none.

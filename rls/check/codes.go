@@ -49,15 +49,16 @@ const (
 	ForeignKeyCascades      Code = "foreign-key-cascades"
 
 	// Policies.
-	PolicyAlwaysTrue      Code = "policy-always-true"
-	PolicyCheckAlwaysTrue Code = "policy-check-always-true"
-	PolicyBesideOurs      Code = "policy-beside-ours"
-	PolicyOrBypass        Code = "policy-or-bypass"
-	PolicyVolatile        Code = "policy-volatile"
-	PolicyCastsColumn     Code = "policy-casts-column"
-	PolicyWrongSetting    Code = "policy-wrong-setting"
-	PolicyWithoutNullif   Code = "policy-without-nullif"
-	PolicyNotCanonical    Code = "policy-not-canonical"
+	PolicyAlwaysTrue       Code = "policy-always-true"
+	PolicyCheckAlwaysTrue  Code = "policy-check-always-true"
+	PolicyBesideOurs       Code = "policy-beside-ours"
+	PolicyOrBypass         Code = "policy-or-bypass"
+	PolicyVolatile         Code = "policy-volatile"
+	PolicyCastsColumn      Code = "policy-casts-column"
+	PolicyWrongSetting     Code = "policy-wrong-setting"
+	PolicyWithoutNullif    Code = "policy-without-nullif"
+	PolicyWithoutSubselect Code = "policy-without-subselect"
+	PolicyNotCanonical     Code = "policy-not-canonical"
 
 	// Views.
 	MaterializedViewReadable Code = "materialized-view-readable"

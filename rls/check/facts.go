@@ -213,7 +213,8 @@ const preludeQuery = `SELECT pg_catalog.json_build_object(
 
 // plainNames makes PostgreSQL write every name that is not its own with its schema, and protects the check from objects
 // that look like PostgreSQL's own. Compiling the statement would take longer than running it.
-const plainNames = `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('jit', 'off', true)`
+const plainNames = `SELECT set_config('search_path', 'pg_catalog, pg_temp', true), set_config('quote_all_identifiers', 'off', true),
+	set_config('jit', 'off', true)`
 
 // read fills in the facts.
 func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelTable) error {

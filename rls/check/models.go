@@ -41,12 +41,11 @@ SELECT json_agg(json_build_object(
 		SELECT json_agg(a.attname) FROM pg_constraint con JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = ANY (con.conkey)
 		WHERE con.conrelid = c.oid AND con.contype = 'p'),
 	'columns',     (
-		SELECT json_agg(json_build_object('name', attname, 'quoted', quote_ident(attname), 'type', format_type(atttypid, NULL)))
+		SELECT json_agg(json_build_object('name', attname, 'type', format_type(atttypid, NULL)))
 		FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
 	'ownpolicies', (
-		SELECT json_agg(json_build_object('name', polname, 'command', polcmd, 'permissive', polpermissive,
-			'using', coalesce(pg_get_expr(polqual, polrelid), ''), 'check', coalesce(pg_get_expr(polwithcheck, polrelid), '')))
-		FROM pg_policy WHERE polrelid = c.oid AND polroles && ARRAY(SELECT oid FROM self)),
+		SELECT json_agg(json_build_object('name', p.polname, 'stored', ` + policy.StoredOf("p") + `))
+		FROM pg_policy p WHERE p.polrelid = c.oid AND p.polroles && ARRAY(SELECT oid FROM self)),
 	'columned', EXISTS (
 		SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = $1 AND attnum > 0 AND NOT attisdropped)))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -19,14 +19,15 @@ type livePolicy struct {
 	Using      *expression
 	Check      *expression
 
-	table *tenantTable
-	ours  bool        // another policy of the table is as it should be, for all commands
-	bad   *expression // the first expression that is not as it should be
+	table   *tenantTable
+	ours    bool           // another policy of the table is canonical, for all commands
+	bad     *expression    // the first expression with the worst verdict
+	verdict policy.Verdict // on bad
 }
 
 // expression is a condition of a policy.
 type expression struct {
-	Text     string   // as PostgreSQL writes it
+	policy.Expression
 	Constant bool     // it reads neither a column nor a setting
 	Or       bool     // it has an OR
 	Volatile []string // the volatile functions in it
@@ -37,6 +38,7 @@ type expression struct {
 func expressionOf(tree string) string {
 	return `CASE WHEN ` + tree + ` IS NOT NULL THEN json_build_object(
 		'text',     pg_get_expr(` + tree + `, p.polrelid),
+		'others',   ` + policy.UsesOthers(tree) + `,
 		'constant', ` + tree + `::text !~ '[{](VAR|FUNCEXPR|SUBLINK|SQLVALUEFUNCTION) ',
 		'or',       ` + tree + `::text ~ '[{]BOOLEXPR :boolop or ',
 		'volatile', (
@@ -61,44 +63,68 @@ func (p livePolicy) String() string { return fmt.Sprintf("policy %s on %s", p.Na
 
 func (p livePolicy) drop() string { return policy.Drop(p.Name, p.table.Quoted()) }
 
-// canonical reports whether the policy is for all commands and exactly as Migrate makes it.
-func (c *checker) canonical(p livePolicy) bool {
-	return p.Command == "*" && p.Using != nil && p.Using.Text == p.table.written(c) && c.deviant(p) == nil
-}
-
-// deviant returns the first expression of the policy that lets in what Migrate's policy would not, or may do so. Without
-// WITH CHECK, PostgreSQL uses USING for it; without either, nothing is let in ("CREATE POLICY").
-func (c *checker) deviant(p livePolicy) *expression {
-	for _, e := range []*expression{p.Using, p.Check} {
-		if e != nil && e.Text != "false" && e.Text != p.table.written(c) {
-			return e
-		}
+// judge returns the verdict on an expression of a policy on the table.
+func (t *tenantTable) judge(c *checker, e *expression) policy.Verdict {
+	if e == nil {
+		return c.Judge(nil, t.Column.Type)
 	}
-	return nil
+	return c.Judge(&e.Expression, t.Column.Type)
 }
 
-// judgedPolicies returns the policies to judge. Permissive policies are joined with OR, restrictive ones with AND: those
-// can only take away, and one that is as it should be makes up for any other.
-func (c *checker) judgedPolicies() []livePolicy {
-	ours, safe := map[int64]bool{}, map[int64][]livePolicy{}
+// decides returns the expression by which the policy decides about a use of rows, nil if it lets none through. Without WITH CHECK,
+// PostgreSQL takes USING for it ("CREATE POLICY").
+func (p livePolicy) decides(use use) *expression {
+	if use.checks && p.Check != nil {
+		return p.Check
+	}
+	return p.Using
+}
+
+// use is what policies are asked about: the rows that a command finds, or those that it writes.
+type use struct {
+	command string // as in pg_policy
+	checks  bool
+}
+
+var uses = []use{{"r", false}, {"a", true}, {"w", false}, {"w", true}, {"d", false}}
+
+// applies reports whether the policy is asked about a use.
+func (p livePolicy) applies(use use) bool { return p.Command == "*" || p.Command == use.command }
+
+// judgedPolicies returns the policies that are not canonical, each with its worst expression, by their verdict. Permissive policies are
+// joined with OR, restrictive ones with AND: those can only take away, and one that isolates makes up for any other.
+func (c *checker) judgedPolicies() map[policy.Verdict][]livePolicy {
+	ours, restrictive := map[int64]bool{}, map[int64][]livePolicy{}
 	for _, p := range c.facts.Policies {
-		switch {
-		case !c.canonical(p):
-		case p.Permissive:
+		if !p.Permissive {
+			restrictive[p.OID] = append(restrictive[p.OID], p)
+		} else if p.Command == "*" && p.Using != nil && p.table.judge(c, p.Using) == policy.Canonical && p.table.judge(c, p.Check) == policy.Canonical {
 			ours[p.OID] = true
-		default:
-			safe[p.OID] = append(safe[p.OID], p)
 		}
 	}
-	var judged []livePolicy
+	judged := map[policy.Verdict][]livePolicy{}
 	for _, p := range c.facts.Policies {
-		narrowed := slices.ContainsFunc(safe[p.OID], func(s livePolicy) bool { return s.covers(p) })
-		if p.bad = c.deviant(p); p.Permissive && p.bad != nil && !narrowed {
-			p.ours = ours[p.OID]
-			judged = append(judged, p)
+		p.ours, p.verdict = ours[p.OID], policy.Canonical
+		for _, use := range uses {
+			e := p.decides(use)
+			verdict := p.table.judge(c, e)
+			if !p.Permissive || !p.applies(use) || verdict >= p.verdict || c.makesUp(p, use, restrictive[p.OID]) {
+				continue
+			}
+			p.bad, p.verdict = e, verdict
+		}
+		if p.bad != nil {
+			judged[p.verdict] = append(judged[p.verdict], p)
 		}
 	}
 	return judged
+}
+
+// makesUp reports whether one of the restrictive policies isolates what the policy lets through.
+func (c *checker) makesUp(p livePolicy, use use, restrictive []livePolicy) bool {
+	return slices.ContainsFunc(restrictive, func(r livePolicy) bool {
+		return r.applies(use) && r.covers(p) && p.table.judge(c, r.decides(use)) > policy.Unproved
+	})
 }
 
 // covers reports whether the policy applies to all roles that the other one applies to.
@@ -116,7 +142,8 @@ var (
 	castColumn   = `\(%s\)::`
 )
 
-// policyRules are in the order of what matters most about a policy. Only the first one that holds is reported.
+// policyRules are about policies that are not proved to isolate, in the order of what matters most. Only the first one that holds is
+// reported.
 var policyRules = []rule[livePolicy]{
 	{
 		code: PolicyAlwaysTrue, severity: Critical,
@@ -144,25 +171,6 @@ var policyRules = []rule[livePolicy]{
 		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
-		code: PolicyVolatile, severity: Medium,
-		found: func(_ *checker, p livePolicy) bool { return len(p.bad.Volatile) > 0 },
-		problem: "It calls a function (%s) that is VOLATILE, once for each row of every tenant and without the index: a large tenant " +
-			"slows everyone down, and what the function returns may change in between.",
-		detail: func(_ *checker, p livePolicy) string { return join(p.bad.Volatile) },
-		fix:    (*checker).replacePolicy, by: livePolicy.by,
-	},
-	{
-		code: PolicyCastsColumn, severity: Medium,
-		found: func(_ *checker, p livePolicy) bool {
-			cast := regexp.MustCompile(fmt.Sprintf(castColumn, regexp.QuoteMeta(p.table.Name)))
-			binary := strings.ReplaceAll(p.bad.Text, "("+p.table.Name+")::text", "")
-			return cast.MatchString(p.bad.Text) && (p.table.Column.Type != "character varying" || cast.MatchString(binary))
-		},
-		problem: "It casts the tenant column, so that no index can be used, and each statement of the smallest tenant reads the " +
-			"rows of all.",
-		fix: (*checker).replacePolicy, by: livePolicy.by,
-	},
-	{
 		code: PolicyWrongSetting, severity: High,
 		found: func(c *checker, p livePolicy) bool {
 			return slices.ContainsFunc(settingsRead.FindAllStringSubmatch(p.bad.Text, -1), func(read []string) bool {
@@ -175,6 +183,35 @@ var policyRules = []rule[livePolicy]{
 		fix:    (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
+		code: PolicyVolatile, severity: High,
+		found: func(_ *checker, p livePolicy) bool { return len(p.bad.Volatile) > 0 },
+		problem: "It calls a function (%s) that is VOLATILE, once for each row of every tenant and without the index: a large tenant " +
+			"slows everyone down, and what the function returns may change in between. That the policy keeps tenants apart is not proved.",
+		detail: func(_ *checker, p livePolicy) string { return join(p.bad.Volatile) },
+		fix:    (*checker).replacePolicy, by: livePolicy.by,
+	},
+	{
+		code: PolicyNotCanonical, severity: High,
+		found:   func(*checker, livePolicy) bool { return true },
+		problem: "It is none that this check understands: that it keeps tenants apart is not proved, nor that it uses the index.",
+		fix:     (*checker).replacePolicy, by: livePolicy.by,
+	},
+}
+
+// handMadeRules are about policies that isolate, and could do it better.
+var handMadeRules = []rule[livePolicy]{
+	{
+		code: PolicyCastsColumn, severity: Medium,
+		found: func(_ *checker, p livePolicy) bool {
+			cast := regexp.MustCompile(fmt.Sprintf(castColumn, regexp.QuoteMeta(p.table.Name)))
+			binary := strings.ReplaceAll(p.bad.Text, "("+p.table.Name+")::text", "")
+			return cast.MatchString(p.bad.Text) && (p.table.Column.Type != "character varying" || cast.MatchString(binary))
+		},
+		problem: "It casts the tenant column, so that no index can be used, and each statement of the smallest tenant reads the " +
+			"rows of all.",
+		fix: (*checker).replacePolicy, by: livePolicy.by,
+	},
+	{
 		code: PolicyWithoutNullif, severity: Medium,
 		found: func(_ *checker, p livePolicy) bool {
 			return settingsRead.MatchString(p.bad.Text) && !strings.Contains(p.bad.Text, "NULLIF(")
@@ -184,15 +221,15 @@ var policyRules = []rule[livePolicy]{
 		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 	{
-		code: PolicyNotCanonical, severity: Medium,
-		found:   func(*checker, livePolicy) bool { return true },
-		problem: "It is none that this check understands: that it keeps tenants apart is not proved, nor that it uses the index.",
-		fix:     (*checker).replacePolicy, by: livePolicy.by,
+		code: PolicyWithoutSubselect, severity: Medium,
+		found: func(_ *checker, p livePolicy) bool {
+			return settingsRead.MatchString(p.bad.Text) && !strings.Contains(p.bad.Text, "( SELECT ")
+		},
+		problem: "It reads the setting outside of a subquery: where PostgreSQL finds rows by another index, or reads the table, it does so once " +
+			"for each row and not once for the statement.",
+		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 }
-
-// written is how PostgreSQL writes the predicate of the tenant's policy on the table.
-func (t *tenantTable) written(c *checker) string { return c.WrittenPredicate(t.Name, t.Column.Type) }
 
 // replacePolicy takes a policy away, and makes ours if there is none.
 func (c *checker) replacePolicy(p livePolicy) []string {

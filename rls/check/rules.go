@@ -87,6 +87,7 @@ func Rules() []Rule {
 		describe(foreignKeyRules),
 		describe(uniqueRules),
 		describe(policyRules),
+		describe(handMadeRules),
 		describe(tableRules),
 		describe(parentRules),
 		describe(viewRules),

@@ -166,9 +166,9 @@ type sharedParent struct {
 	Of            catalog.Relation    // the parent
 	Granted       map[string][]string // on it, to the application
 	Secured       bool                // row-level security is on for it
-	Paired        string              // its column that the key pairs with the tenant column, quoted
+	Paired        string              // its column that the key pairs with the tenant column
 	PairedType    string
-	WritePolicies []string // the conditions of those of its policies by which the application may change it
+	WritePolicies []policy.Stored // by which the application may change it
 }
 
 var sharedParentsQuery = `
@@ -177,11 +177,11 @@ SELECT json_agg(json_build_object(
 	'of',            json_build_object('schema', pn.nspname, 'table', p.relname),
 	'granted',       ` + grantsOf(aclOf("p"), "p.relowner") + `,
 	'secured',       p.relrowsecurity AND p.relforcerowsecurity,
-	'paired',        coalesce(quote_ident(pair.attname), ''),
+	'paired',        coalesce(pair.attname, ''),
 	'pairedtype',    coalesce(format_type(pair.atttypid, NULL), ''),
 	'writepolicies', (
-		SELECT json_agg(coalesce(pg_get_expr(polqual, polrelid), 'false')) FROM pg_policy
-		WHERE polrelid = p.oid AND polpermissive AND polcmd IN ('*', 'w', 'd') AND polroles && ARRAY(SELECT oid FROM self)))
+		SELECT json_agg(` + policy.StoredOf("w") + `) FROM pg_policy w
+		WHERE w.polrelid = p.oid AND w.polcmd IN ('*', 'w', 'd') AND w.polroles && ARRAY(SELECT oid FROM self)))
 	ORDER BY t.nspname, t.relname, con.conname)
 FROM pg_constraint con
 JOIN tenants t ON t.oid = con.conrelid
@@ -193,9 +193,8 @@ WHERE con.contype = 'f' AND con.conparentid = 0 AND (con.confdeltype IN ('c', 'n
 // own reports whether the parent is a table in which each tenant changes rows of its own only, and to which the key binds rows of
 // the same tenant.
 func (p sharedParent) own(c *checker) bool {
-	written := c.WrittenPredicate(p.Paired, p.PairedType)
-	return p.Secured && p.Paired != "" && !slices.ContainsFunc(p.WritePolicies, func(condition string) bool {
-		return condition != written && condition != "false"
+	return p.Secured && p.Paired != "" && !slices.ContainsFunc(p.WritePolicies, func(written policy.Stored) bool {
+		return written.Judge(c.On(p.Paired), p.PairedType) == policy.Unproved
 	})
 }
 
@@ -235,18 +234,18 @@ var sharedParentRules = []rule[sharedParent]{{
 
 // ownPolicy is a policy on the table of a model that says TenantOwnRows.
 type ownPolicy struct {
-	Name, Command, Using, Check string
-	Permissive                  bool
+	policy.Stored `json:"stored"`
+	Name          string
 }
 
 // column is a column of a model's table.
-type column struct{ Name, Quoted, Type string }
+type column struct{ Name, Type string }
 
 // ownColumn returns the column that says whose a row of the table is.
 func (m *modelTable) ownColumn() column {
 	n := slices.IndexFunc(m.live.Columns, func(col column) bool { return col.Name == m.OwnColumn })
 	if n < 0 {
-		return column{Name: m.OwnColumn, Quoted: m.OwnColumn, Type: policy.ColumnTypes[0]}
+		return column{Name: m.OwnColumn, Type: policy.ColumnTypes[0]}
 	}
 	return m.live.Columns[n]
 }
@@ -254,10 +253,8 @@ func (m *modelTable) ownColumn() column {
 // strangers returns the policies by which tenants write other rows than their own.
 func (m *modelTable) strangers(c *checker) []ownPolicy {
 	own := m.ownColumn()
-	written := c.WrittenPredicate(own.Quoted, own.Type)
 	return slices.DeleteFunc(slices.Clone(m.live.OwnPolicies), func(p ownPolicy) bool {
-		expected := func(condition string) bool { return condition == "" || condition == "false" || condition == written }
-		return !p.Permissive || p.Command == "r" || expected(p.Using) && expected(p.Check)
+		return p.Command == "r" || p.Judge(c.On(own.Name), own.Type) > policy.Unproved
 	})
 }
 

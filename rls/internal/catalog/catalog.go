@@ -26,15 +26,8 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		FROM pg_attribute a
 		WHERE a.attrelid = c.oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped),
 	'policies', (
-		SELECT json_object_agg(polname, json_build_object(
-			'command',     polcmd,
-			'permissive',  polpermissive,
-			'roles',       (
-				SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')
-				FROM unnest(polroles) r),
-			'using',       pg_get_expr(polqual, polrelid),
-			'checkoption', pg_get_expr(polwithcheck, polrelid)))
-		FROM pg_policy WHERE polrelid = c.oid AND polname IN ('` + strings.Join(policy.Names, "', '") + `')),
+		SELECT json_object_agg(p.polname, ` + policy.StoredOf("p") + `)
+		FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname IN ('` + strings.Join(policy.Names, "', '") + `')),
 	'grants',   (
 		SELECT json_object_agg(role, privileges)
 		FROM (SELECT pg_get_userbyid(grantee) AS role, json_agg(DISTINCT privilege_type) AS privileges

@@ -1,18 +1,21 @@
 package catalog
 
-import "github.com/gormtenancy/tenancy/internal/sqltext"
+import (
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
 
 // Relation is a table as the catalog of PostgreSQL shows it.
 type Relation struct {
 	Schema, Table, Owner string
-	Enabled, Forced      bool                // ROW LEVEL SECURITY
-	Column               *Column             // the tenant column, nil if there is none
-	Policies             map[string]Policy   // those of our names
-	Grants               map[string][]string // role to the privileges granted to it directly
-	ColumnGrants         []string            // roles that are granted something on single columns
-	Lookups              []string            // the columns that LookupRole may read, granted to it one by one
-	Usable               []string            // those of the roles asked about that may use the schema
-	Sequences            []Sequence          // those the table's columns own
+	Enabled, Forced      bool                     // ROW LEVEL SECURITY
+	Column               *Column                  // the tenant column, nil if there is none
+	Policies             map[string]policy.Stored // those of our names
+	Grants               map[string][]string      // role to the privileges granted to it directly
+	ColumnGrants         []string                 // roles that are granted something on single columns
+	Lookups              []string                 // the columns that LookupRole may read, granted to it one by one
+	Usable               []string                 // those of the roles asked about that may use the schema
+	Sequences            []Sequence               // those the table's columns own
 	Partitioned          bool
 	Primary              []string        // the columns of the primary key
 	PrimaryName          string          // of its constraint
@@ -31,15 +34,6 @@ type Column struct {
 	Indexes [][]string // the columns of each valid, complete B-tree that leads with it; "" is an expression
 	Loose   bool       // its collation takes texts of different bytes for equal
 	Kept    bool       `json:"-"` // its type, if it is there already, whatever the model says
-}
-
-// Policy is a row security policy. The expressions are as PostgreSQL writes them.
-type Policy struct {
-	Command     string // '*' is FOR ALL
-	Permissive  bool
-	Roles       string
-	Using       string
-	CheckOption string
 }
 
 // UniqueIndex is a unique index.

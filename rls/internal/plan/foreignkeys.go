@@ -76,7 +76,7 @@ func (p Planner) resolve(tables []Table) {
 // policies, so that a tenant that deletes a shared row, or changes its key, would delete or change the rows of all. The table of
 // tenants has a policy on the key that is referred to: there a tenant reaches its own rows.
 func (p Planner) weaken(r *resolved, t, to *Table) {
-	if to == nil || t.isolated == nil || to.isTenant() || p.refersToOwnKey(r.Reference, t, to) {
+	if to == nil || !t.isolated() || to.isTenant() || p.refersToOwnKey(r.Reference, t, to) {
 		return
 	}
 	acts := func(action string) bool { return action == "CASCADE" || strings.HasPrefix(action, "SET ") }
@@ -108,7 +108,7 @@ func (p Planner) refersToOwnKey(r model.Reference, t, to *Table) bool {
 
 // fills reports whether the rows of a table may have to be given their tenants.
 func (p Planner) fills(t Table) bool {
-	return p.Backfills && t.isolated != nil && (t.Column == nil || !t.Column.NotNull)
+	return p.Backfills && t.isolated() && (t.Column == nil || !t.Column.NotNull)
 }
 
 // planOutdated makes way for better foreign keys. It comes before the unique keys, which cannot be dropped while a foreign

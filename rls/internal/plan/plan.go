@@ -25,19 +25,19 @@ type Table struct {
 	catalog.Relation
 	Fresh bool // it has no rows
 
-	asked      *model.Table       // what the models ask for; nil for a part of another table
-	name       string             // what the models call it, quoted as GORM quotes it in statements
-	whole      string             // the name of the table this one is a part of, if any
-	isolated   *catalog.Canonical // nil for a table without policies
-	sharing    policy.Sharing     // a table that tenants share in one way or another
-	ownColumn  string             // of a SharedOwn table: whose a row is
-	parents    []parent           // of a child table
-	depth      int                // of a child table: how many steps to a table of a model with the tenant column
-	lookups    []string           // the columns that LookupRole may read
-	primary    []string           // the primary key of the model
-	index      string             // the name for an index of the tenant column
-	uniques    []model.Unique     // what tags of the models ask for
-	references []model.Reference  // what relations of the models ask for
+	asked      *model.Table      // what the models ask for; nil for a part of another table
+	name       string            // what the models call it, quoted as GORM quotes it in statements
+	whole      string            // the name of the table this one is a part of, if any
+	columnType string            // of the column that tells whose a row is; empty for a table without policies
+	sharing    policy.Sharing    // a table that tenants share in one way or another
+	ownColumn  string            // of a SharedOwn table: whose a row is
+	parents    []parent          // of a child table
+	depth      int               // of a child table: how many steps to a table of a model with the tenant column
+	lookups    []string          // the columns that LookupRole may read
+	primary    []string          // the primary key of the model
+	index      string            // the name for an index of the tenant column
+	uniques    []model.Unique    // what tags of the models ask for
+	references []model.Reference // what relations of the models ask for
 
 	resolved []resolved // the references, with the tables at their other ends
 	referred [][]string // the columns that other tables refer to
@@ -65,7 +65,7 @@ func (p Planner) Plan(tables []Table) []Change {
 		},
 		stepReferences: p.planMissing,
 		stepIsolation: func(c *collector, t *Table) {
-			if t.isolated != nil {
+			if t.isolated() {
 				p.planPolicies(c, *t)
 			}
 			for _, role := range p.Roles() {
@@ -86,8 +86,11 @@ func (p Planner) Plan(tables []Table) []Change {
 	return c.list()
 }
 
+// isolated reports whether the table gets policies.
+func (t *Table) isolated() bool { return t.columnType != "" }
+
 // isTenant reports whether the table is a tenant table.
-func (t *Table) isTenant() bool { return t.isolated != nil && t.sharing == policy.NotShared }
+func (t *Table) isTenant() bool { return t.isolated() && t.sharing == policy.NotShared }
 
 // columnOf returns the column that says whose a row is.
 func (p Planner) columnOf(t *Table) string {
@@ -102,13 +105,12 @@ func (p Planner) wants(t *Table, name string) bool {
 	if name == policy.Lookup {
 		return t.sharing == policy.SharedOwn && (p.LookupRole == "" || len(t.lookups) > 0) || t.isTenant() && len(t.lookups) > 0
 	}
-	_, wanted := t.isolated.Policies[name]
-	return wanted
+	return slices.Contains(p.Names(), name)
 }
 
 // isolates reports whether the policies of the table are made now.
 func (p Planner) isolates(t *Table) bool {
-	return t.isolated != nil && slices.ContainsFunc(policy.Names, func(name string) bool {
+	return t.isolated() && slices.ContainsFunc(policy.Names, func(name string) bool {
 		_, exists := t.Policies[name]
 		return p.wants(t, name) && !exists
 	})
@@ -125,7 +127,7 @@ func (p Planner) planColumn(c *collector, t Table) {
 	if t.Column != nil {
 		live = *t.Column
 	} else {
-		sql := alter + " ADD COLUMN IF NOT EXISTS " + name + " " + t.isolated.ColumnType
+		sql := alter + " ADD COLUMN IF NOT EXISTS " + name + " " + t.columnType
 		change := c.add("add column "+p.Column, sql)
 		change.AddsColumn, change.Early, change.Apart = true, t.early(sql), sql+";\n"
 	}
@@ -133,8 +135,8 @@ func (p Planner) planColumn(c *collector, t Table) {
 		p.planFill(c, t)
 		c.add("require "+p.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL").Fill = t.Quoted()
 	}
-	if live.Default != t.isolated.Default {
-		c.add("set default of "+p.Column, p.SetDefault(t.Quoted(), t.isolated.ColumnType))
+	if live.Default != p.WrittenDefault(t.columnType) {
+		c.add("set default of "+p.Column, p.SetDefault(t.Quoted(), t.columnType))
 	}
 }
 
@@ -142,8 +144,8 @@ func (p Planner) planColumn(c *collector, t Table) {
 func (p Planner) planPolicies(c *collector, t Table) {
 	for _, name := range policy.Names {
 		live, exists := t.Policies[name]
-		want, wanted := t.isolated.Policies[name], p.wants(&t, name)
-		if exists && wanted && live == want {
+		config, wanted := p.On(p.columnOf(&t)), p.wants(&t, name)
+		if exists && wanted && config.IsMade(name, live, t.columnType) {
 			continue
 		}
 		drop := policy.Drop(name, t.Quoted())
@@ -151,8 +153,7 @@ func (p Planner) planPolicies(c *collector, t Table) {
 			c.add("drop outdated policy "+name, drop)
 		}
 		if wanted {
-			c.add("create policy "+name, p.On(p.columnOf(&t)).Create(name, t.Quoted(), t.isolated.ColumnType)).
-				before = drop
+			c.add("create policy "+name, config.Create(name, t.Quoted(), t.columnType)).before = drop
 		}
 	}
 	if !t.Enabled {

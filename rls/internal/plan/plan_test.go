@@ -14,19 +14,22 @@ import (
 var (
 	isolation = Planner{Config: policy.Config{Setting: "app.tenant_id", Column: "tenant_id", AppRole: "app", AdminRole: "admin"}}
 
-	finished = catalog.Canonical{
-		ColumnType: "uuid",
-		Default:    "the default",
-		Policies:   map[string]catalog.Policy{policy.Tenant: {Using: "the predicate"}, policy.Admin: {Using: "true"}},
+	predicate = policy.Expression{Text: `(tenant_id = ( SELECT (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::uuid AS "nullif"))`}
+	everyRow  = policy.Expression{Text: "true"}
+
+	finished = map[string]policy.Stored{
+		policy.Tenant: {Command: "*", Permissive: true, Roles: []string{""}, Using: &predicate, Check: &predicate},
+		policy.Admin:  {Command: "*", Permissive: true, Roles: []string{"admin"}, Using: &everyRow, Check: &everyRow},
 	}
+	filledIn = isolation.WrittenDefault("uuid")
 )
 
 func TestPlanOfAnUntouchedTable(t *testing.T) {
 	plan := isolation.Plan([]Table{{
 		Relation: catalog.Relation{Schema: "shop", Table: "orders", Owner: "owner", Column: &catalog.Column{Type: "uuid"},
 			Sequences: []catalog.Sequence{{Schema: "shop", Name: "orders_id_seq"}}},
-		isolated: &finished,
-		index:    "idx_orders_tenant_id",
+		columnType: "uuid",
+		index:      "idx_orders_tenant_id",
 	}})
 	var statements []string
 	for _, change := range plan {
@@ -56,10 +59,10 @@ func TestPlanOfAFinishedTable(t *testing.T) {
 	grants := map[string][]string{"app": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "admin": {"SELECT", "INSERT", "UPDATE", "DELETE"}}
 	require.Empty(t, isolation.Plan([]Table{{
 		Relation: catalog.Relation{
-			Enabled: true, Forced: true, Policies: finished.Policies, Grants: grants, Usable: []string{"admin", "app"},
-			Column: &catalog.Column{Type: "uuid", NotNull: true, Default: "the default", Indexes: [][]string{{"tenant_id", "id"}}},
+			Enabled: true, Forced: true, Policies: finished, Grants: grants, Usable: []string{"admin", "app"},
+			Column: &catalog.Column{Type: "uuid", NotNull: true, Default: filledIn, Indexes: [][]string{{"tenant_id", "id"}}},
 		},
-		isolated: &finished,
+		columnType: "uuid",
 	}}))
 	require.Empty(t, isolation.Plan([]Table{{
 		Relation: catalog.Relation{Grants: grants, Usable: []string{"admin", "app"}},
@@ -89,14 +92,14 @@ func TestPlanLeavesAnAdminWhoOwnsTheTableAlone(t *testing.T) {
 // parentAndChild are two tenant tables, of which one refers to the other.
 func parentAndChild(version int, r model.Reference) []Table {
 	done := func(name string) catalog.Relation {
-		return catalog.Relation{Schema: "shop", Table: name, Version: version, Enabled: true, Forced: true, Policies: finished.Policies,
-			Column:  &catalog.Column{Type: "uuid", NotNull: true, Default: "the default", Indexes: [][]string{{"tenant_id", "id"}}},
+		return catalog.Relation{Schema: "shop", Table: name, Version: version, Enabled: true, Forced: true, Policies: finished,
+			Column:  &catalog.Column{Type: "uuid", NotNull: true, Default: filledIn, Indexes: [][]string{{"tenant_id", "id"}}},
 			Primary: []string{"id"}, Uniques: []catalog.UniqueIndex{{Name: name, Columns: []string{"tenant_id", "id"}, Whole: true}}}
 	}
 	r.Name, r.Parent, r.Columns, r.Keys = "fk", `"parents"`, []string{"parent_id"}, []string{"id"}
 	return []Table{
-		{Relation: done("children"), name: `"children"`, isolated: &finished, references: []model.Reference{r}},
-		{Relation: done("parents"), name: `"parents"`, isolated: &finished},
+		{Relation: done("children"), name: `"children"`, columnType: "uuid", references: []model.Reference{r}},
+		{Relation: done("parents"), name: `"parents"`, columnType: "uuid"},
 	}
 }
 
@@ -117,7 +120,7 @@ func TestPlanOfAForeignKey(t *testing.T) {
 		"both, and cascade also": {140000, model.Reference{OnDelete: "SET DEFAULT", OnUpdate: "CASCADE"}, " ON DELETE NO ACTION ON UPDATE CASCADE"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			planner := Planner{Config: policy.Config{Column: "tenant_id", AdminRole: "admin"}}
+			planner := Planner{Config: policy.Config{Setting: "app.tenant_id", Column: "tenant_id", AdminRole: "admin"}}
 			var statements []string
 			for _, change := range planner.Plan(parentAndChild(test.version, test.Reference)) {
 				if !strings.HasPrefix(change.SQL, "GRANT") {

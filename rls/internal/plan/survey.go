@@ -13,25 +13,13 @@ import (
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 )
 
-// Known are what PostgreSQL has said of columns and their types.
-type Known map[[2]string]*catalog.Canonical
-
-// Survey compares the catalog with what the models need, and returns what is left to do. What is not known yet it asks of
-// PostgreSQL.
-func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, set *model.Set, known Known) ([]Change, error) {
+// Survey compares the catalog with what the models need, and returns what is left to do.
+func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, set *model.Set) ([]Change, error) {
 	relations, err := catalog.Inspect(ctx, conn, p.Config, names(set.Tables))
 	if err != nil {
 		return nil, err
 	}
-	tables, err := p.tables(set.Tables, relations, func(column, columnType string) (*catalog.Canonical, error) {
-		key := [2]string{column, columnType}
-		if known[key] == nil {
-			if known[key], err = catalog.AskCanonical(ctx, conn, p.On(column), columnType); err != nil {
-				return nil, err
-			}
-		}
-		return known[key], nil
-	})
+	tables, err := p.tables(set.Tables, relations)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +57,7 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 			relations[n] = is
 		}
 	}
-	tables, err := p.tables(set.Tables, relations, func(_, columnType string) (*catalog.Canonical, error) {
-		return &catalog.Canonical{ColumnType: columnType}, nil
-	})
+	tables, err := p.tables(set.Tables, relations)
 	for n := range tables {
 		tables[n].Fresh = !exist[n]
 	}
@@ -87,13 +73,7 @@ func (p Planner) Expect(m model.Migrator, set *model.Set) ([]Table, error) {
 			relations[n].Usable = p.Roles()
 		}
 	}
-	policies := map[string]catalog.Policy{}
-	for _, name := range p.Names() {
-		policies[name] = catalog.Policy{}
-	}
-	tables, err := p.tables(set.Tables, relations, func(column, columnType string) (*catalog.Canonical, error) {
-		return &catalog.Canonical{ColumnType: columnType, Default: p.Current(columnType), Policies: policies}, nil
-	})
+	tables, err := p.tables(set.Tables, relations)
 	for n := range tables {
 		t := &tables[n]
 		t.Fresh = true
@@ -126,7 +106,7 @@ func (p Planner) excess(kind policy.Sharing) (onTables, onSequences map[string][
 }
 
 // tables puts together what the models' tables are and what they should be. The relations are in the order of the tables.
-func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, canonical func(column, columnType string) (*catalog.Canonical, error)) ([]Table, error) {
+func (p Planner) tables(asked []*model.Table, relations []catalog.Relation) ([]Table, error) {
 	tables := make([]Table, len(asked))
 	byName := make(map[string]*Table, len(asked))
 	byTable := make(map[string]string, len(asked))
@@ -147,7 +127,7 @@ func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, cano
 	}
 	findParents(tables, byName, byTable)
 	for n := range tables {
-		if err := p.isolate(&tables[n], byName, canonical); err != nil {
+		if err := p.isolate(&tables[n], byName); err != nil {
 			return nil, err
 		}
 	}
@@ -155,7 +135,7 @@ func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, cano
 }
 
 // isolate decides how a table is isolated, if it is.
-func (p Planner) isolate(t *Table, byName map[string]*Table, canonical func(column, columnType string) (*catalog.Canonical, error)) (err error) {
+func (p Planner) isolate(t *Table, byName map[string]*Table) (err error) {
 	switch {
 	case t.sharing == policy.SharedOwn:
 		columnType, column := t.PrimaryType, t.ownColumn
@@ -166,18 +146,13 @@ func (p Planner) isolate(t *Table, byName map[string]*Table, canonical func(colu
 			return fmt.Errorf("column %s of table %s has type %s, which cannot hold a tenant: use one of %q",
 				column, t.Relation, columnType, policy.ColumnTypes)
 		}
-		t.isolated, err = canonical(column, columnType)
-		return err
+		t.columnType = columnType
 	case t.asked.IsTenant(t.Relation) || len(t.parents) > 0:
-		columnType, err := p.columnType(t, byName, map[*Table]bool{})
-		if err == nil {
-			t.isolated, err = canonical(p.Column, columnType)
-		}
-		return err
+		t.columnType, err = p.columnType(t, byName, map[*Table]bool{})
 	case t.sharing == policy.NotShared:
 		t.sharing = policy.SharedRead
 	}
-	return nil
+	return err
 }
 
 // columnType returns the type of the table's tenant column. A table that has none yet gets that of its parents, or of the tables it
@@ -235,9 +210,9 @@ func (p Planner) withParts(ctx context.Context, conn gorm.ConnPool, tables []Tab
 	}
 	all := tables
 	for n, live := range relations {
-		if root := tables[roots[n]]; root.isolated != nil && !known[live.Quoted()] {
+		if root := tables[roots[n]]; root.isolated() && !known[live.Quoted()] {
 			known[live.Quoted()] = true
-			all = append(all, Table{Relation: live, name: parts[n], whole: root.name, isolated: root.isolated})
+			all = append(all, Table{Relation: live, name: parts[n], whole: root.name, columnType: root.columnType, sharing: root.sharing, ownColumn: root.ownColumn})
 		}
 	}
 	return all, nil

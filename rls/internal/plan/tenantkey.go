@@ -21,7 +21,7 @@ type tenantKey struct {
 
 // tenantKey makes a reference of t tell tenants apart. It is false when it does so already in other ways, or need not.
 func (p Planner) tenantKey(t *Table, r model.Reference, to *Table) (tenantKey, bool) {
-	if to == nil || !to.isTenant() || !t.isTenant() && (t.isolated == nil || t.ownColumn != p.Column) {
+	if to == nil || !to.isTenant() || !t.isTenant() && (!t.isolated() || t.ownColumn != p.Column) {
 		return tenantKey{}, false
 	}
 	k := tenantKey{Reference: r, to: to}

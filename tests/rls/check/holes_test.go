@@ -74,6 +74,17 @@ func scans(tenant, query string) attack {
 	}
 }
 
+// readsForEachRow is an attack on the time of others: the query evaluates the setting once for each row that it reads.
+func readsForEachRow(query string) attack {
+	return func(t *testing.T, d database) bool {
+		lines, err := d.try(t, d.app, "globex", "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off; EXPLAIN "+query)
+		require.NoError(t, err)
+		return slices.ContainsFunc(lines, func(line string) bool {
+			return strings.Contains(line, "Filter: ") && strings.Contains(line, "current_setting")
+		})
+	}
+}
+
 // login chooses the login that attacks.
 type login func(database) string
 
@@ -472,7 +483,7 @@ var holes = map[string]hole{
 		attack: scans("", `SELECT * FROM "of uuid"."Odd ""rows"`),
 	},
 	"casts a varchar": {
-		code: check.PolicyCastsColumn, object: `policy tenant_isolation on of character varying.Odd "rows`,
+		code: check.PolicyNotCanonical, object: `policy tenant_isolation on of character varying.Odd "rows`,
 		open:   `ALTER POLICY tenant_isolation ON "of character varying"."Odd ""rows" USING (tenant_id::char(9) = ` + current + ")",
 		attack: leaksTo(application, "", "t", "SELECT 'acme '::text <> 'acme' AND EXISTS (SELECT FROM pg_policy WHERE pg_get_expr(polqual, polrelid) LIKE '%character(9)%')"),
 	},
@@ -486,6 +497,11 @@ var holes = map[string]hole{
 		open: `ALTER POLICY tenant_isolation ON logs USING (tenant_id = (SELECT current_setting('app.tenant_id', true)))
 			WITH CHECK (tenant_id = (SELECT current_setting('app.tenant_id', true)))`,
 		attack: leaksTo(application, "", "shared", "INSERT INTO logs (id, tenant_id, body) VALUES (3, '', 'shared'); SELECT body FROM logs"),
+	},
+	"without a subselect": {
+		code: check.PolicyWithoutSubselect, object: "policy tenant_isolation on public.logs",
+		open:   `ALTER POLICY tenant_isolation ON logs USING (tenant_id = NULLIF(current_setting('app.tenant_id', true), ''))`,
+		attack: readsForEachRow("SELECT * FROM logs"),
 	},
 	"unknown condition": {
 		code: check.PolicyNotCanonical, object: "policy tenant_isolation on public.notes",
