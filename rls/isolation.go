@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -62,6 +63,16 @@ type Isolation struct {
 	// before the transaction of Migrate, which then finds them. Others go on writing to the tables meanwhile. False means that
 	// all indexes are made in the transaction, which keeps writers waiting. See Migrate for what it takes.
 	ConcurrentIndexes bool
+
+	// LockTimeout is how long Migrate waits for a lock of a table before it lets those pass who wait behind it, and tries again. Zero
+	// means 300 milliseconds. Deadlocks do not occur while it is below PostgreSQL's deadlock_timeout, which is one second by default.
+	LockTimeout time.Duration
+
+	// GiveUpAfter is how long Migrate tries to get the locks of one step. Zero means five minutes.
+	GiveUpAfter time.Duration
+
+	// Progress is called while rows of large tables get their tenants, after each batch. It may be nil.
+	Progress func(Progress)
 }
 
 // Lookup names columns of a model's table.

@@ -1,10 +1,12 @@
 package rls
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
@@ -105,11 +107,14 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 	if p.Lookups, err = i.lookups(db, set); err != nil {
 		return Result{}, fmt.Errorf("tenancy: %w", err)
 	}
-	m := migration{Planner: p, give: i.Backfill, set: set, models: models}
+	m := i.migration(p, set, models)
 	var result Result
-	if i.ConcurrentIndexes {
-		result.Changes, err = m.concurrently(ctx, db)
-	} else {
+	inUse, err := m.inUse(ctx, db)
+	switch {
+	case err != nil:
+	case inUse:
+		result.Changes, err = m.inSteps(ctx, db)
+	default:
 		result.Changes, err = m.atOnce(ctx, db)
 	}
 	if err != nil {
@@ -132,6 +137,18 @@ type migration struct {
 	give   func(ctx context.Context, tx *gorm.DB, table string) error // Isolation.Backfill
 	set    *model.Set
 	models []any
+
+	concurrent               bool // Isolation.ConcurrentIndexes
+	lockTimeout, giveUpAfter time.Duration
+	progress                 func(Progress)
+}
+
+func (i Isolation) migration(p plan.Planner, set *model.Set, models []any) migration {
+	return migration{
+		Planner: p, give: i.Backfill, set: set, models: models,
+		concurrent: i.ConcurrentIndexes, progress: i.Progress,
+		lockTimeout: cmp.Or(i.LockTimeout, defaultLockTimeout), giveUpAfter: cmp.Or(i.GiveUpAfter, defaultGiveUpAfter),
+	}
 }
 
 // atOnce migrates in one transaction.
@@ -148,14 +165,18 @@ func (m migration) atOnce(ctx context.Context, db *gorm.DB) (changes []Change, e
 	}
 	// A stricter level would read the catalog as it was before the wait for the lock.
 	level := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	err = await(ctx, func() (got bool, err error) {
-		err = db.Transaction(func(tx *gorm.DB) error {
-			if got, err = tryLock(ctx, tx.Statement.ConnPool, lockTransaction); got {
-				changes, err = m.run(ctx, tx)
-			}
-			return err
-		}, level)
-		return got, err
+	err = m.retry(ctx, func() error {
+		return await(ctx, func() (got bool, err error) {
+			err = db.Transaction(func(tx *gorm.DB) error {
+				if got, err = tryLock(ctx, tx.Statement.ConnPool, lockTransaction); got {
+					if err = m.limitWaits(ctx, tx); err == nil {
+						changes, err = m.run(ctx, tx)
+					}
+				}
+				return err
+			}, level)
+			return got, err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -187,7 +208,7 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 			return nil, err
 		}
 		if _, err := conn.ExecContext(ctx, c.SQL); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.Description, m.explain(c, err))
+			return nil, fmt.Errorf("%s: %s: %w", c.Table, c.Description, m.explain(c.Misfits, err))
 		}
 		changes = append(changes, newChange(c))
 	}
@@ -221,12 +242,12 @@ func (m migration) backfill(ctx context.Context, tx *gorm.DB, c plan.Change) err
 }
 
 // explain says of an error what to do about the rows that stand in the way of a change.
-func (m migration) explain(c plan.Change, err error) error {
+func (m migration) explain(misfits string, err error) error {
 	const foreignKeyViolation = "23503"
 	var pg *pgconn.PgError
-	if c.Misfits == "" || !errors.As(err, &pg) || pg.Code != foreignKeyViolation {
+	if misfits == "" || !errors.As(err, &pg) || pg.Code != foreignKeyViolation {
 		return catalog.Explain(err, m.Column)
 	}
 	return catalog.ServerError{Cause: err, Text: "the table has rows that refer to a row of another tenant, or to none: " +
-		"correct or delete what this query finds, and migrate again: " + c.Misfits}
+		"correct or delete what this query finds, and migrate again: " + misfits}
 }

@@ -68,7 +68,7 @@ func (i Isolation) IndexSQL(db *gorm.DB, models ...any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("tenancy: %w", err)
 	}
-	return plan.Indexes(append(p.Plan(tables), tagged...)), nil
+	return plan.IndexScript(append(p.Plan(tables), tagged...)), nil
 }
 
 // expect returns the tables of models as they are in a database where only GORM's own statements have run.

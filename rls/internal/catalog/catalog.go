@@ -55,6 +55,16 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
 			AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')),
 	'partitioned', c.relkind = 'p',
+	'size', (
+		WITH RECURSIVE part AS (SELECT c.oid UNION SELECT inhrelid FROM part JOIN pg_inherits ON inhparent = part.oid),
+			sized AS (SELECT reltuples, relpages, pg_relation_size(oid) AS bytes FROM part JOIN pg_class USING (oid))
+		SELECT json_build_object('bytes', sum(bytes), 'blocks', max(bytes) / current_setting('block_size')::int,
+			'rows', CASE WHEN bool_and(bytes = 0 OR reltuples >= 0 AND relpages > 0) THEN coalesce(sum(
+				reltuples / nullif(relpages, 0) * (bytes / current_setting('block_size')::int)), 0)::bigint ELSE -1 END)
+		FROM sized),
+	'required', (
+		SELECT json_object_agg(conname, convalidated) FROM pg_constraint
+		WHERE conrelid = c.oid AND contype = 'c' AND starts_with(conname, '` + RequiredPrefix + `')),
 	'version', current_setting('server_version_num')::int,
 	'primary', (
 		SELECT json_agg(attname ORDER BY position)
@@ -112,6 +122,9 @@ FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, position)
 LEFT JOIN pg_class c ON c.oid = to_regclass(asked.name)
 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY asked.position`
+
+// RequiredPrefix begins the names of the check constraints that require the tenant column while a table is migrated in steps.
+const RequiredPrefix = "tenancy_require_"
 
 // ColumnOf returns a JSON document in SQL that describes a column; attribute is its row of pg_attribute, or one with its columns.
 func ColumnOf(table, attribute string) string {

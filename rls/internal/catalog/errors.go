@@ -14,6 +14,7 @@ import (
 const (
 	classDataException = "22"
 	codeNotNull        = "23502"
+	codeCheck          = "23514"
 )
 
 // ServerError is an error of PostgreSQL in words that are safe to log.
@@ -37,10 +38,10 @@ func Explain(err error, column string) error {
 	switch {
 	case !errors.As(err, &pg), errors.As(err, &done):
 		return err
-	case pg.Code == codeNotNull && pg.ColumnName == column:
+	case pg.Code == codeNotNull && pg.ColumnName == column, pg.Code == codeCheck && strings.HasPrefix(pg.ConstraintName, RequiredPrefix):
 		return ServerError{Cause: err, Text: fmt.Sprintf(
 			"table %[1]s has rows without a tenant: add the column %[2]s if it is missing, give every row its tenant with "+
-				"UPDATE %[1]s SET %[2]s = …, and migrate again", sqltext.Ident(pg.SchemaName, pg.TableName), sqltext.Ident(pg.ColumnName))}
+				"UPDATE %[1]s SET %[2]s = …, and migrate again", sqltext.Ident(pg.SchemaName, pg.TableName), sqltext.Ident(column))}
 	case strings.HasPrefix(pg.Code, classDataException):
 		return ServerError{Cause: err, Text: fmt.Sprintf(
 			"stored values do not fit the new definition of their column (SQLSTATE %s)", pg.Code)}

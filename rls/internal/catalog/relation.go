@@ -17,6 +17,8 @@ type Relation struct {
 	Usable               []string                 // those of the roles asked about that may use the schema
 	Sequences            []Sequence               // those the table's columns own
 	Partitioned          bool
+	Size                 Size            // with its parts
+	Required             map[string]bool // the constraints of RequiredPrefix, and whether all rows are known to meet them
 	Primary              []string        // the columns of the primary key
 	PrimaryName          string          // of its constraint
 	PrimaryType          string          // of its column, if it has one
@@ -24,6 +26,13 @@ type Relation struct {
 	Indexes              map[string]bool // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
 	ForeignKeys          map[string]ForeignKey
 	Version              int // of the server, as server_version_num
+}
+
+// Size is how large a table and its parts are.
+type Size struct {
+	Bytes  int64
+	Blocks int64 // of the largest part
+	Rows   int64 // an estimate, as the planner makes it; -1 where a part was never analyzed
 }
 
 // Column is the tenant column of a table.

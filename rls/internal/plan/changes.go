@@ -12,11 +12,12 @@ import (
 type Change struct {
 	Table, Description, SQL string // as in package rls
 
-	AddsColumn bool
-	Fill       string // the table whose rows must have a tenant before
-	Misfits    string // the query that finds the rows which keep the statement from succeeding
-	Early      string // the statement that does or prepares it before the transaction; of an index, concurrently
-	Apart      string // the script that does it outside of a transaction
+	Relation string   // the table, qualified and quoted
+	Fill     string   // the table whose rows must have a tenant before
+	Misfits  string   // the query that finds the rows which keep the statement from succeeding
+	Early    []Step   // what does it in short steps, or prepares it, where others use the table; nil where nothing does
+	Rest     []string // after Early, what is left of it to the last transaction
+	Apart    string   // the script that does it outside of a transaction
 
 	// What follows makes the change fit for a script, which does not know what is there already.
 	step    step
@@ -39,12 +40,23 @@ const (
 // unless notes when the change is there already.
 func (c *Change) unless(condition string) { c.held = condition }
 
+// early notes a step that does the change, or a part of it, where others use the table, and what is left after it.
+func (c *Change) early(t Table, stage Stage, sql string, rest ...string) {
+	if !t.early() {
+		return
+	}
+	c.Rest = rest
+	if !slices.ContainsFunc(c.Early, func(s Step) bool { return s.SQL == sql }) {
+		c.Early = append(c.Early, Step{Stage: stage, Table: c.Table, Relation: c.Relation, Description: c.Description, SQL: sql, Misfits: c.Misfits})
+	}
+}
+
 // collector collects changes.
 type collector struct {
-	table   string // the one that is planned for
-	step    step
-	planned map[string]*Change // by statement
-	changes []*Change
+	table, relation string // the one that is planned for, for people and in SQL
+	step            step
+	planned         map[string]*Change // by statement
+	changes         []*Change
 }
 
 // add appends a change, unless a table before this one needed the same, as tables of one schema do.
@@ -52,7 +64,7 @@ func (c *collector) add(what, sql string) *Change {
 	if change := c.planned[sql]; change != nil {
 		return change
 	}
-	change := &Change{Table: c.table, Description: what, SQL: sql, step: c.step}
+	change := &Change{Table: c.table, Relation: c.relation, Description: what, SQL: sql, step: c.step}
 	c.planned[sql] = change
 	c.changes = append(c.changes, change)
 	return change

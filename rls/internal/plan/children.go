@@ -30,14 +30,16 @@ func byDepth(tables []Table) []*Table {
 // planFill gives the rows of a child table the tenants of the rows that they refer to. Of several parents each may be missing in
 // a row; that they agree is what the foreign keys require. What refers to no parent is left to Backfill.
 func (p Planner) planFill(c *collector, t Table) {
+	if t.Required[p.requirement()] {
+		return // no row is without one
+	}
 	column := sqltext.Ident(p.Column)
 	for _, parent := range t.parents {
 		if parent.to.name == t.name {
 			continue
 		}
-		c.add(fmt.Sprintf("give each row the tenant of its row of %s", parent.to.Relation),
-			fmt.Sprintf("UPDATE %[1]s child SET %[2]s = parent.%[5]s FROM %[3]s parent WHERE child.%[2]s IS NULL AND %[4]s",
-				t.Quoted(), column, parent.to.Quoted(), parent.matches(), sqltext.Ident(p.columnOf(parent.to))))
+		sql := parent.fill(t, column, sqltext.Ident(p.columnOf(parent.to)))
+		c.add(fmt.Sprintf("give each row the tenant of its row of %s", parent.to.Relation), sql).batches(t, sql, parent.to)
 	}
 	for _, parent := range t.parents {
 		if parent.to.name != t.name {
@@ -49,8 +51,15 @@ func (p Planner) planFill(c *collector, t Table) {
 			"WITH RECURSIVE parent (%[1]s, %[2]s) AS (SELECT %[1]s, %[2]s FROM %[3]s WHERE %[2]s IS NOT NULL "+
 				"UNION SELECT %[4]s, parent.%[2]s FROM %[3]s child JOIN parent ON %[5]s WHERE child.%[2]s IS NULL) "+
 				"UPDATE %[3]s child SET %[2]s = parent.%[2]s FROM parent WHERE child.%[2]s IS NULL AND %[5]s",
-			keys, column, t.Quoted(), aliased("child.", parent.Keys), parent.matches()))
+			keys, column, t.Quoted(), aliased("child.", parent.Keys), parent.matches())).
+			batches(t, parent.fill(t, column, column)+" AND parent."+column+" IS NOT NULL", parent.to)
 	}
+}
+
+// fill gives the rows of the child t that have no tenant that of their row of the parent.
+func (p parent) fill(t Table, column, parentColumn string) string {
+	return fmt.Sprintf("UPDATE %[1]s child SET %[2]s = parent.%[5]s FROM %[3]s parent WHERE child.%[2]s IS NULL AND %[4]s",
+		t.Quoted(), column, p.to.Quoted(), p.matches(), parentColumn)
 }
 
 // matches is the condition that a row of the child refers to one of the parent.

@@ -18,6 +18,8 @@ type resolved struct {
 	weaker string             // what the model asked for and cannot have, of a reference to a table without policies
 	live   catalog.ForeignKey // of the same name, as it is in the database
 	exists bool
+
+	prepared *catalog.ForeignKey // made early, beside the one that it replaces
 }
 
 // done reports whether nothing is left to do.
@@ -47,6 +49,9 @@ func (p Planner) resolve(tables []Table) {
 		for _, wanted := range t.references {
 			r := resolved{Reference: wanted}
 			r.live, r.exists = t.ForeignKeys[wanted.Name]
+			if live, exists := t.ForeignKeys[r.preparedName()]; exists {
+				r.prepared = &live
+			}
 			if key, ok := p.tenantKey(t, wanted, byName[wanted.Parent]); ok {
 				r.key = &key
 				key.to.referred = append(key.to.referred, key.Keys)
@@ -124,6 +129,10 @@ func (p Planner) planOutdated(c *collector, t *Table) {
 		t.Forced = false
 	}
 	for _, r := range t.resolved {
+		if r.prepared != nil && (r.key == nil || !r.key.is(*r.prepared) || r.done()) {
+			c.add("drop outdated foreign key "+r.preparedName(),
+				fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", t.Quoted(), sqltext.Ident(r.preparedName())))
+		}
 		if r.exists && (r.key != nil && !r.key.is(r.live) || r.key == nil && !r.done()) {
 			c.add("drop foreign key "+r.Name+", which ignores tenants",
 				fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", t.Quoted(), sqltext.Ident(r.Name)))
@@ -166,12 +175,48 @@ func (r resolved) plan(c *collector, t Table) {
 		}
 		return
 	}
-	if !r.exists || !r.key.is(r.live) {
-		c.add(r.key.what(), add+" NOT VALID")
-	}
-	c.add("validate foreign key "+r.Name, fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", t.Quoted(), sqltext.Ident(r.Name))).
-		Misfits = r.key.misfits(t)
+	r.planInSteps(c, t, add)
 }
+
+// planInSteps makes a foreign key without a look at the rows, and then validates it. On a table in use both come early, under another
+// name while a foreign key has that name which ignores tenants: until the last transaction the old one counts for rows without a tenant,
+// which the new one takes for right (MATCH SIMPLE).
+func (r resolved) planInSteps(c *collector, t Table, add string) {
+	var (
+		alter   = "ALTER TABLE " + t.Quoted()
+		made    = r.exists && r.key.is(r.live)
+		adopted = !made && r.prepared != nil && r.key.is(*r.prepared)
+		early   = !t.hidden && !r.key.to.hidden && r.key.to.early() && r.key.to.Column != nil
+		name    = r.Name // until the last transaction
+		rename  []string
+	)
+	if adopted || r.exists && !made {
+		name = r.preparedName()
+		rename = []string{fmt.Sprintf("%s RENAME CONSTRAINT %s TO %s", alter, sqltext.Ident(name), sqltext.Ident(r.Name))}
+	}
+	switch {
+	case adopted:
+		c.add(r.key.what(), rename[0])
+	case !made:
+		change := c.add(r.key.what(), add+" NOT VALID")
+		if early {
+			prepared := r.key.Reference
+			prepared.Name = name
+			change.early(t, References, alter+" ADD "+constraint(prepared, r.key.to.Quoted(), r.key.nulled)+" NOT VALID", rename...)
+		}
+	}
+	if made && r.live.Valid || adopted && r.prepared.Valid {
+		return
+	}
+	change := c.add("validate foreign key "+r.Name, alter+" VALIDATE CONSTRAINT "+sqltext.Ident(r.Name))
+	change.Misfits = r.key.misfits(t)
+	if early {
+		change.early(t, References, alter+" VALIDATE CONSTRAINT "+sqltext.Ident(name))
+	}
+}
+
+// preparedName is the name of the foreign key while the one that it replaces has its own.
+func (r resolved) preparedName() string { return sqltext.Fit("tenancy_" + r.Name) }
 
 // hasConstraint is the condition that the table has a constraint of this name (PostgreSQL documentation, pg_constraint).
 func hasConstraint(t Table, name string) string {

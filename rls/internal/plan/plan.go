@@ -39,14 +39,20 @@ type Table struct {
 	uniques    []model.Unique    // what tags of the models ask for
 	references []model.Reference // what relations of the models ask for
 
+	columnMade string // the type of the tenant column that GORM would make
+
 	resolved []resolved // the references, with the tables at their other ends
 	referred [][]string // the columns that other tables refer to
 	checked  bool       // rows of the table are needed to check foreign keys
+	hidden   bool       // policies hide rows from the owner
 }
 
 // Plan returns what is left to do for the tables, in the order to do it. It is empty when there is nothing to do.
 func (p Planner) Plan(tables []Table) []Change {
 	tables = slices.Clone(tables)
+	for n := range tables {
+		tables[n].hidden = tables[n].Enabled && tables[n].Forced
+	}
 	p.resolve(tables)
 	ordered := byDepth(tables)
 	c := collector{planned: map[string]*Change{}}
@@ -79,7 +85,7 @@ func (p Planner) Plan(tables []Table) []Change {
 		},
 	} {
 		for _, t := range ordered {
-			c.table, c.step = t.String(), step(number)
+			c.table, c.relation, c.step = t.String(), t.Quoted(), step(number)
 			do(&c, t)
 		}
 	}
@@ -129,11 +135,15 @@ func (p Planner) planColumn(c *collector, t Table) {
 	} else {
 		sql := alter + " ADD COLUMN IF NOT EXISTS " + name + " " + t.columnType
 		change := c.add("add column "+p.Column, sql)
-		change.AddsColumn, change.Early, change.Apart = true, t.early(sql), sql+";\n"
+		change.early(t, Columns, sql)
+		change.Apart = sql + ";\n"
 	}
 	if !live.NotNull {
 		p.planFill(c, t)
-		c.add("require "+p.Column, alter+" ALTER COLUMN "+name+" SET NOT NULL").Fill = t.Quoted()
+		p.planRequired(c, t)
+	}
+	if _, exists := t.Required[p.requirement()]; exists {
+		c.add("drop what required "+p.Column+" meanwhile", p.dropRequirement(t))
 	}
 	if live.Default != p.WrittenDefault(t.columnType) {
 		c.add("set default of "+p.Column, p.SetDefault(t.Quoted(), t.columnType))

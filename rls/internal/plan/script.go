@@ -72,8 +72,8 @@ func Down(tables []Table) string {
 	return b.String()
 }
 
-// Indexes writes the script that makes indexes outside of a transaction.
-func Indexes(plan []Change) string {
+// IndexScript writes the script that makes indexes outside of a transaction.
+func IndexScript(plan []Change) string {
 	var b strings.Builder
 	b.WriteString("-- Indexes for tables that have rows, made while others go on writing. Not to be run in a transaction; it can be\n" +
 		"-- repeated, but an index that a failed statement has left INVALID must be dropped first.\n")

@@ -19,7 +19,7 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, set *model.Set)
 	if err != nil {
 		return nil, err
 	}
-	tables, err := p.tables(set.Tables, relations)
+	tables, err := p.tables(set.Tables, relations, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +47,21 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 	if err != nil {
 		return nil, err
 	}
+	made := make([]string, len(set.Tables))
 	for n := range set.Tables {
 		if !exist[n] {
 			continue
 		}
 		is, wanted := live[0], relations[n]
 		live = live[1:]
+		if is.Column == nil && wanted.Column != nil {
+			made[n] = wanted.Column.Type
+		}
 		if exist[n] = is.Column == nil || wanted.Column == nil || wanted.Column.Kept || is.Column.Type == wanted.Column.Type; exist[n] {
 			relations[n] = is
 		}
 	}
-	tables, err := p.tables(set.Tables, relations)
+	tables, err := p.tables(set.Tables, relations, made)
 	for n := range tables {
 		tables[n].Fresh = !exist[n]
 	}
@@ -73,7 +77,7 @@ func (p Planner) Expect(m model.Migrator, set *model.Set) ([]Table, error) {
 			relations[n].Usable = p.Roles()
 		}
 	}
-	tables, err := p.tables(set.Tables, relations)
+	tables, err := p.tables(set.Tables, relations, nil)
 	for n := range tables {
 		t := &tables[n]
 		t.Fresh = true
@@ -105,8 +109,9 @@ func (p Planner) excess(kind policy.Sharing) (onTables, onSequences map[string][
 	return onTables, onSequences
 }
 
-// tables puts together what the models' tables are and what they should be. The relations are in the order of the tables.
-func (p Planner) tables(asked []*model.Table, relations []catalog.Relation) ([]Table, error) {
+// tables puts together what the models' tables are and what they should be. The relations are in the order of the tables, and so are
+// the types of tenant columns that are yet to be made, if any is known.
+func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, made []string) ([]Table, error) {
 	tables := make([]Table, len(asked))
 	byName := make(map[string]*Table, len(asked))
 	byTable := make(map[string]string, len(asked))
@@ -119,6 +124,9 @@ func (p Planner) tables(asked []*model.Table, relations []catalog.Relation) ([]T
 		tables[n] = Table{
 			Relation: live, asked: t, name: t.Name, index: t.Index, uniques: t.Uniques, references: t.References,
 			sharing: t.Sharing, ownColumn: t.OwnColumn, lookups: p.Lookups[t.Name], primary: t.Primary,
+		}
+		if made != nil {
+			tables[n].columnMade = made[n]
 		}
 		if t.Asked() {
 			tables[n].sharing = policy.NotShared
@@ -173,6 +181,9 @@ func (p Planner) columnType(t *Table, byName map[string]*Table, seen map[*Table]
 				p.Column, t.Relation, t.Quoted(), sqltext.Ident(p.Column), t.Column.Type)
 		}
 		return t.Column.Type, nil
+	}
+	if t.columnMade != "" {
+		return t.columnMade, nil
 	}
 	from := slices.Clone(t.asked.Sides)
 	for _, parent := range t.parents {

@@ -15,14 +15,15 @@ func Tagged(tables []Table, m model.Migrator) ([]Change, error) {
 	c := collector{planned: map[string]*Change{}}
 	for _, index := range indexes {
 		t := byName[index.Table]
-		c.table = t.String()
+		c.table, c.relation = t.String(), t.Quoted()
 		if unfinished, exists := t.Indexes[index.Name]; exists && !unfinished {
 			continue
 		}
 		planUnfinished(&c, t, index.Name)
 		for _, statement := range index.SQL {
 			change := c.add("make index "+index.Tag, statement)
-			change.Early, change.Apart = t.early(statement), statement+";\n"
+			change.early(t, Indexes, statement)
+			change.Apart = statement + ";\n"
 		}
 	}
 	return c.list(), nil

@@ -74,7 +74,7 @@ func (p Planner) planUnique(c *collector, t Table, u unique) bool {
 	}
 	planUnfinished(c, t, u.prepared())
 	change := c.add(what, u.create(t, p.Column))
-	change.Early = t.early(u.index(createUnique+concurrently, u.prepared(), t, p.Column))
+	change.early(t, Indexes, u.index(createUnique+concurrently, u.prepared(), t, p.Column), u.adopt(t))
 	change.Apart = u.index(createUnique+concurrently, u.Name, t, p.Column) + ";\n"
 	if u.Constraint {
 		change.unless(hasConstraint(t, u.Name))
@@ -117,7 +117,8 @@ func planIndex(c *collector, t Table, what, create, name string, columns []strin
 	planUnfinished(c, t, name)
 	rest := fmt.Sprintf(" IF NOT EXISTS %s ON %s (%s)", sqltext.Ident(name), t.Quoted(), sqltext.Idents(columns))
 	change := c.add(what, create+rest)
-	change.Early, change.Apart = t.early(create+concurrently+rest), create+concurrently+rest+";\n"
+	change.early(t, Indexes, create+concurrently+rest)
+	change.Apart = create + concurrently + rest + ";\n"
 }
 
 // planUnfinished takes what CREATE INDEX CONCURRENTLY left behind out of the way.
@@ -129,14 +130,9 @@ func planUnfinished(c *collector, t Table, name string) {
 
 // drop drops an index.
 func (c *collector) drop(t Table, what, name string) {
-	c.add(what+name, "DROP INDEX "+t.Sibling(name)).Early = t.early("DROP INDEX CONCURRENTLY " + t.Sibling(name))
+	c.add(what+name, "DROP INDEX "+t.Sibling(name)).early(t, Indexes, "DROP INDEX CONCURRENTLY "+t.Sibling(name))
 }
 
-// early returns the statement, if the table is one whose indexes can be made concurrently: it is there, and not partitioned
-// (PostgreSQL documentation, CREATE INDEX).
-func (t Table) early(statement string) string {
-	if t.Fresh || t.Partitioned {
-		return ""
-	}
-	return statement
-}
+// early reports whether the table can be changed in short steps. One that is not there yet needs none, and of a partitioned one
+// neither indexes can be made concurrently nor foreign keys be validated later (PostgreSQL documentation, CREATE INDEX and ALTER TABLE).
+func (t Table) early() bool { return !t.Fresh && !t.Partitioned }

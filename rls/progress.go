@@ -1,0 +1,16 @@
+package rls
+
+import "github.com/gormtenancy/tenancy/rls/internal/plan"
+
+// Progress says how far a step of Migrate is.
+type Progress struct {
+	Table, Description string // as in Change
+	Done, Total        int64  // in blocks of the table, of 8 kB each
+}
+
+// report reports the progress of a step.
+func (m migration) report(step plan.Step, done, total int64) {
+	if m.progress != nil {
+		m.progress(Progress{Table: step.Table, Description: step.Description, Done: done, Total: total})
+	}
+}
