@@ -24,5 +24,11 @@
 // Errors are answered as application/problem+json (RFC 9457): 400 for a request that names no tenant, or garbage; 401 for
 // one without a valid token; 403 for a tenant that its sender may not act for, and the same 403 for one that does not
 // exist, unless [RevealTenants] says that it may be known; 503 for a lookup that took too long. Other errors are 500. The text
-// of an error never reaches the client: see [Status] and [Problem].
+// of an error never reaches the client: see [Status] and [Problem]. What a refused request asks the database does not depend on whether
+// its tenant exists either.
+//
+// # Other services
+//
+// A [Propagator] takes the tenant to other services: [Propagator.Transport] with requests, [Propagator.InjectMessage] with messages
+// of a queue.
 package tenanthttp

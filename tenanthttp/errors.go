@@ -13,9 +13,10 @@ var (
 	ErrMalformed = errors.New("tenanthttp: the request does not name its tenant correctly")
 	// ErrUnauthenticated is returned for a request without a token, or with an invalid one: 401.
 	ErrUnauthenticated = errors.New("tenanthttp: the request is not authenticated")
-	// ErrForbidden is returned if the sender may not act for the tenant, and if the parts of a request name different
-	// tenants: 403.
+	// ErrForbidden is returned if the sender may not act for the tenant: 403.
 	ErrForbidden = errors.New("tenanthttp: the sender may not act for this tenant")
+	// ErrMismatch is returned if the parts of a request name different tenants. It is an ErrForbidden: 403.
+	ErrMismatch = fmt.Errorf("%w: the request names different tenants", ErrForbidden)
 	// ErrUnknownTenant is returned by a lookup that finds no tenant: 403 as well, or 404 with [RevealTenants].
 	ErrUnknownTenant = errors.New("tenanthttp: there is no such tenant")
 )

@@ -95,3 +95,6 @@ func ExamplePropagator() {
 	// Output:
 	// 200 OK
 }
+
+// exampleContext is the context of a program.
+var exampleContext = context.Background()

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/gormtenancy/tenancy/tenanthttp/internal/request"
 )
 
 // Subdomain reads the tenant from the host name: it is "acme" for acme.example.com, if the base is example.com. Ports, case and
@@ -57,6 +59,7 @@ func Domain(lookup Finder) Resolver {
 
 // hostname returns the host that a request was sent to, in lower case, without port and trailing dot.
 func hostname(r *http.Request) (string, error) {
+	request.Of(r.Context()).DependsOn("Host")
 	host := r.Host
 	if len(host) > 260 { // a name of 253 bytes, a dot, a colon, a port
 		return "", malformed("the host name is too long")

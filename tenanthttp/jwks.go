@@ -11,21 +11,23 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 )
 
 // jwk is a JSON Web Key (RFC 7517, RFC 7518 section 6, RFC 8037).
 type jwk struct {
-	Type      string `json:"kty"`
-	ID        string `json:"kid"`
-	Use       string `json:"use"`
-	Algorithm string `json:"alg"`
-	Curve     string `json:"crv"`
-	X         string `json:"x"`
-	Y         string `json:"y"`
-	N         string `json:"n"`
-	E         string `json:"e"`
-	Secret    string `json:"k"`
-	Private   string `json:"d"`
+	Type      string   `json:"kty"`
+	ID        string   `json:"kid"`
+	Use       string   `json:"use"`
+	Uses      []string `json:"key_ops"`
+	Algorithm string   `json:"alg"`
+	Curve     string   `json:"crv"`
+	X         string   `json:"x"`
+	Y         string   `json:"y"`
+	N         string   `json:"n"`
+	E         string   `json:"e"`
+	Secret    string   `json:"k"`
+	Private   string   `json:"d"`
 
 	key any
 }
@@ -41,7 +43,7 @@ func parseJWKS(document []byte) (keySet, error) {
 	}
 	keys := keySet{}
 	for i, k := range set.Keys {
-		if k == nil || k.Use != "" && k.Use != "sig" {
+		if k == nil || k.Use != "" && k.Use != "sig" || k.Uses != nil && !slices.Contains(k.Uses, "verify") {
 			continue
 		}
 		err := k.parse()

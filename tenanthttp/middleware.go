@@ -5,12 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"path"
-	"strings"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tenanthttp/internal/decoy"
+	"github.com/gormtenancy/tenancy/tenanthttp/internal/request"
 )
 
-// middleware is the configuration that Middleware makes of its options. It does not change afterwards.
+// middleware is the configuration that Middleware makes of its options. Only the decoy changes afterwards.
 type middleware struct {
 	resolve   Resolver
 	authorize func(*http.Request, string) (bool, error)
@@ -20,6 +21,9 @@ type middleware struct {
 	reveal    bool
 	onError   func(http.ResponseWriter, *http.Request, error)
 	onTenant  func(context.Context, string) context.Context
+	observe   func(context.Context, Event)
+	shared    bool
+	decoy     decoy.Decoy
 }
 
 // An Option changes what [Middleware] does.
@@ -31,6 +35,9 @@ type Option func(*middleware)
 // read then (tenancy.OwnRowsModel, tenancy.Config.LookupRole).
 //
 // Ask the database, not only the session or the token, so that a revoked membership ends with the next request.
+//
+// Without [RevealTenants] it is also called for a tenant that does not exist, with an id that no tenant has, because otherwise the
+// time of the answer would show which tenants exist. The request is refused whatever it returns.
 func Authorize(is func(r *http.Request, tenant string) (bool, error)) Option {
 	return func(m *middleware) { m.authorize = is }
 }
@@ -89,8 +96,12 @@ func OnTenant(hook func(ctx context.Context, tenant string) context.Context) Opt
 }
 
 // Middleware puts the tenant of each request into its context, as tenancy.WithTenant does, and answers requests that it refuses.
-// It marks responses "Cache-Control: private" unless the handler sets another value, so that no shared cache serves one tenant's
-// page to another.
+//
+// It makes responses private, so that no shared cache serves one tenant's page to another: Cache-Control has "private" or
+// "no-store" whatever the handler sets ("max-age=60" becomes "private, max-age=60"), headers that command a CDN apart from it are
+// removed, and Vary names the request headers that the tenant and its sender were found by, so that a browser keeps tenants apart
+// as well. [DangerouslyAllowSharedCaching] leaves Cache-Control to the handler. The handler's ResponseWriter is a [http.Flusher],
+// [http.Hijacker] or [http.Pusher] if the server's is one.
 //
 // It needs either [Authorize] or [DangerouslyTrustResolver], and panics otherwise, as it does for a nil resolver or a bad
 // pattern of [Skip]. If one middleware is inside another, both must find the same tenant.
@@ -111,21 +122,32 @@ func Middleware(resolve Resolver, options ...Option) func(http.Handler) http.Han
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if m.skips(r) {
+				m.event(r, Event{Kind: EventSkipped})
 				next.ServeHTTP(w, r)
 				return
 			}
-			ctx, err := m.context(r)
-			ctx = context.WithValue(ctx, refuseKey{}, m.onError)
-			if err != nil {
-				m.onError(w, r.WithContext(ctx), err)
-				return
-			}
-			if !strings.Contains(w.Header().Get("Cache-Control"), "no-store") { // set by an outer middleware, and stricter
-				w.Header().Set("Cache-Control", "private")
-			}
-			next.ServeHTTP(w, r.WithContext(ctx))
+			m.serve(w, r, next)
 		})
 	}
+}
+
+// serve passes a request on with its tenant, or answers it.
+func (m *middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	ctx, notes := request.With(r.Context())
+	ctx, err := m.context(r.WithContext(ctx))
+	ctx = context.WithValue(ctx, refuseKey{}, m)
+	if m.authorize != nil {
+		notes.DependsOn("Authorization", "Cookie") // by which the sender may be known
+	}
+	private := newPrivate(w, notes.Vary(), m.shared)
+	defer private.fix() // of a handler that writes nothing
+	r = r.WithContext(ctx)
+	if err != nil {
+		m.refuse(private.writer(), r, err)
+		return
+	}
+	m.accept(r)
+	next.ServeHTTP(private.writer(), r)
 }
 
 // skips reports whether a pattern of Skip matches. What the ServeMux would redirect does not, nor does a path with ".."
@@ -143,7 +165,11 @@ func (m *middleware) skips(r *http.Request) bool {
 // context returns the context of a request with its tenant, or the request's own context if it is refused.
 func (m *middleware) context(r *http.Request) (context.Context, error) {
 	ctx := r.Context()
-	tenant, err := m.tenant(r.WithContext(tenancy.WithoutTenant(ctx)))
+	lookup := tenancy.WithoutTenant(ctx)
+	tenant, err := m.tenant(r.WithContext(lookup))
+	if err != nil {
+		request.Of(ctx).Refuse(lookup)
+	}
 	if m.optional && errors.Is(err, ErrNoTenant) {
 		return ctx, nil
 	}
@@ -151,7 +177,7 @@ func (m *middleware) context(r *http.Request) (context.Context, error) {
 		return ctx, err
 	}
 	if outer, ok := tenancy.TenantFromContext(ctx); ok && outer != tenant {
-		return ctx, ErrForbidden
+		return ctx, ErrMismatch
 	}
 	ctx = tenancy.WithTenant(ctx, tenant)
 	if m.onTenant != nil {
@@ -164,6 +190,8 @@ func (m *middleware) context(r *http.Request) (context.Context, error) {
 func (m *middleware) tenant(r *http.Request) (string, error) {
 	tenant, err := m.resolve(r)
 	switch {
+	case err != nil && m.authorize != nil && !m.reveal && (errors.Is(err, ErrUnknownTenant) || errors.Is(err, ErrForbidden)):
+		return "", m.authorizeDecoy(r, err)
 	case err != nil:
 		return "", err
 	case tenant == "":
@@ -178,8 +206,19 @@ func (m *middleware) tenant(r *http.Request) (string, error) {
 	case !is:
 		return "", ErrForbidden
 	default:
+		m.decoy.Learn(tenant)
 		return tenant, nil
 	}
+}
+
+// authorizeDecoy asks about a tenant that does not exist, and returns the error of that question, or why the request is refused.
+func (m *middleware) authorizeDecoy(r *http.Request, refused error) error {
+	id, fits := m.decoy.ID()
+	_, err := m.authorize(r, id)
+	if err != nil && (fits || Status(err) < http.StatusInternalServerError) {
+		return err
+	}
+	return refused
 }
 
 // Require lets a request pass only if its context has a tenant and each function allows it, for example by the sender's role.

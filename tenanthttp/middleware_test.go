@@ -65,7 +65,7 @@ func TestMiddlewarePutsTheTenantIntoTheContext(t *testing.T) {
 func TestMiddlewareKeepsAStricterCacheControl(t *testing.T) {
 	mw := tenanthttp.Middleware(byHeader, tenanthttp.DangerouslyTrustResolver())
 	for said, want := range map[string]string{
-		"no-store": "no-store", "private, no-store": "private, no-store", "public, max-age=60": "private", "": "private",
+		"no-store": "no-store", "private, no-store": "no-store", "public, max-age=60": "private, max-age=60", "": "private",
 	} {
 		w := serve(func(next http.Handler) http.Handler {
 			inner := mw(next)

@@ -10,16 +10,21 @@ import (
 	"github.com/gormtenancy/tenancy"
 )
 
-// refuseKey is the key of the function in a context that answers refused requests.
+// refuseKey is the key of the *middleware in a context.
 type refuseKey struct{}
 
 // refuse answers as the middleware around the handler does, or with Problem if there is none.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
-	answer, ok := r.Context().Value(refuseKey{}).(func(http.ResponseWriter, *http.Request, error))
-	if !ok {
-		answer = Problem
+	if m, ok := r.Context().Value(refuseKey{}).(*middleware); ok {
+		m.refuse(w, r, err)
+		return
 	}
-	answer(w, r, err)
+	Problem(w, r, err)
+}
+
+func (m *middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	m.event(r, Event{Kind: kindOf(err), Err: err})
+	m.onError(w, r, err)
 }
 
 // Status returns the HTTP status for an error:

@@ -107,7 +107,7 @@ func TestPropagatorTokens(t *testing.T) {
 		refused("", "mail", "no token")
 		refused(strings.Repeat("a", 10<<10), "mail", "10 kB")
 		now := time.Now()
-		own := jwt.MapClaims{"iss": "tenancy", "aud": "mail", "tenant": "acme", "exp": now.Add(time.Minute).Unix()}
+		own := jwt.MapClaims{"iss": "tenancy", "aud": "token mail", "tenant": "acme", "exp": now.Add(time.Minute).Unix()}
 		signed := func(method jwt.SigningMethod, key any, change ...func(jwt.MapClaims)) string {
 			c := jwt.MapClaims{}
 			for k, v := range own {
@@ -116,7 +116,9 @@ func TestPropagatorTokens(t *testing.T) {
 			for _, f := range change {
 				f(c)
 			}
-			return sign(t, method, key, c)
+			token := jwt.NewWithClaims(method, c)
+			token.Header["typ"] = "tenancy+jwt"
+			return must(token.SignedString(key))
 		}
 		_, err = propagator.Extract(t.Context(), signed(jwt.SigningMethodHS256, secret), "mail")
 		require.NoError(t, err)
@@ -141,7 +143,8 @@ func TestPropagatorTokens(t *testing.T) {
 
 func TestPropagatorResolver(t *testing.T) {
 	propagator := newPropagator(t, secret)
-	token := must(propagator.Inject(tenancy.WithTenant(t.Context(), "acme"), "orders.internal"))
+	sent := sentThrough(t, propagator, http.MethodGet, "https://orders.internal/")
+	token := sent.Header.Get("X-Tenant-Token")
 	resolve := propagator.Resolver("Orders.internal")
 
 	tenant, err := resolve(request(header("X-Tenant-Token", token)))
@@ -180,7 +183,7 @@ func TestPropagatorConfig(t *testing.T) {
 		_, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: keys})
 		require.ErrorContains(t, err, says)
 	}
-	propagator, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: [][]byte{secret}, Header: "X-Other", TTL: time.Hour})
+	propagator, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: [][]byte{secret}, Header: "X-Other", TTL: time.Hour, DangerouslyAllowHTTP: true})
 	require.NoError(t, err)
 	boom := errors.New("boom")
 	_, err = propagator.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -194,3 +197,97 @@ func TestPropagatorConfig(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// sentThrough returns the request that leaves a transport for one of acme.
+func sentThrough(t *testing.T, propagator *tenanthttp.Propagator, method, target string) *http.Request {
+	t.Helper()
+	var sent *http.Request
+	capture := roundTripper(func(r *http.Request) (*http.Response, error) {
+		sent = r
+		return nil, io.EOF
+	})
+	r := must(http.NewRequestWithContext(tenancy.WithTenant(t.Context(), "acme"), method, target, nil))
+	_, err := propagator.Transport(capture, r.URL.Host).RoundTrip(r)
+	require.ErrorIs(t, err, io.EOF)
+	return sent
+}
+
+// TestPropagatorTokenIsForOneRequest replays the token of a request with everything that it is bound to changed.
+func TestPropagatorTokenIsForOneRequest(t *testing.T) {
+	propagator := newPropagator(t, secret)
+	token := header("X-Tenant-Token", sentThrough(t, propagator, http.MethodGet, "https://orders.internal/orders/7?all=1").Header.Get("X-Tenant-Token"))
+	replay := func(audience, method, uri string) error {
+		r := httptest.NewRequest(method, uri, nil)
+		token(r)
+		r.URL.Path = "/stripped" // by a middleware
+		_, err := propagator.Resolver(audience)(r)
+		return err
+	}
+	require.NoError(t, replay("orders.internal", http.MethodGet, "/orders/7?all=1"))
+	require.NoError(t, replay("orders.internal", http.MethodGet, "http://orders.internal/orders/7?all=1"), "through a proxy")
+	for name, err := range map[string]error{
+		"other method": replay("orders.internal", http.MethodDelete, "/orders/7?all=1"),
+		"other path":   replay("orders.internal", http.MethodGet, "/orders/8?all=1"),
+		"other query":  replay("orders.internal", http.MethodGet, "/orders/7?all=2"),
+		"other host":   replay("billing.internal", http.MethodGet, "/orders/7?all=1"),
+	} {
+		require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated, name)
+	}
+	_, err := propagator.Extract(t.Context(), strings.Join(sentThrough(t, propagator, "GET", "https://mail/").Header["X-Tenant-Token"], ""), "mail")
+	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated, "a request is no token")
+
+	loose, err := tenanthttp.NewPropagator(tenanthttp.PropagatorConfig{Keys: [][]byte{secret}, DangerouslyIgnoreURL: true})
+	require.NoError(t, err)
+	r := httptest.NewRequest(http.MethodGet, "/rewritten", nil)
+	r.Header = sentThrough(t, loose, http.MethodGet, "https://orders.internal/orders").Header
+	_, err = loose.Resolver("orders.internal")(r)
+	require.NoError(t, err)
+	_, err = propagator.Resolver("orders.internal")(r)
+	require.ErrorIs(t, err, tenanthttp.ErrUnauthenticated, "the receiver decides")
+}
+
+// TestPropagatorRefusesPlainHTTP: the network between two machines reads what is sent, and could use it.
+func TestPropagatorRefusesPlainHTTP(t *testing.T) {
+	propagator := newPropagator(t, secret)
+	reached := false
+	base := roundTripper(func(*http.Request) (*http.Response, error) {
+		reached = true
+		return nil, io.EOF
+	})
+	for _, test := range []struct {
+		url    string
+		passes bool
+	}{
+		{"http://billing.internal/", false},
+		{"http://10.0.0.7:80/", false},
+		{"http://localhost.evil.example/", false},
+		{"http://127.0.0.1.evil.example/", false},
+		{"https://billing.internal/", true},
+		{"http://localhost:8080/", true},
+		{"http://127.0.0.1:8080/", true},
+		{"http://[::1]:8080/", true},
+	} {
+		reached = false
+		body := &closes{Reader: strings.NewReader("x")}
+		r := must(http.NewRequestWithContext(tenancy.WithTenant(t.Context(), "acme"), http.MethodPost, test.url, body))
+		_, err := propagator.Transport(base, r.URL.Host).RoundTrip(r)
+		require.Equal(t, test.passes, reached, test.url)
+		require.Equal(t, !test.passes, errors.Is(err, tenanthttp.ErrPlainHTTP), test.url)
+		require.Equal(t, !test.passes, body.closed, "as RoundTripper demands")
+
+		reached = false
+		_, err = propagator.Transport(base, r.URL.Host).RoundTrip(r.WithContext(t.Context()))
+		require.ErrorIs(t, err, io.EOF)
+		require.True(t, reached, "without a tenant there is nothing to steal")
+	}
+}
+
+type closes struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closes) Close() error {
+	c.closed = true
+	return nil
+}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/gormtenancy/tenancy/tenanthttp/internal/request"
 )
 
 // A Resolver returns which tenant a request names. It returns [ErrNoTenant] for none, and another error of this package if the
@@ -13,13 +15,17 @@ type Resolver func(*http.Request) (string, error)
 // Header reads the tenant from a request header, as API gateways and internal services write it. Anyone can write it:
 // use it with [Authorize], or in [CrossCheck] with a token.
 func Header(name string) Resolver {
-	return func(r *http.Request) (string, error) { return one(r.Header.Values(name)) }
+	return func(r *http.Request) (string, error) {
+		request.Of(r.Context()).DependsOn(name)
+		return one(r.Header.Values(name))
+	}
 }
 
 // Cookie reads the tenant from a cookie, which the browser's user can change: use it with [Authorize]. For sessions that the
 // server keeps, see [Func].
 func Cookie(name string) Resolver {
 	return func(r *http.Request) (string, error) {
+		request.Of(r.Context()).DependsOn("Cookie")
 		var values []string
 		for _, c := range r.CookiesNamed(name) {
 			values = append(values, c.Value)
@@ -38,7 +44,10 @@ func PathValue(name string) Resolver {
 // Func reads the tenant by a function, for example from a session that another middleware has loaded. The empty string means no
 // tenant.
 func Func(get func(*http.Request) string) Resolver {
-	return func(r *http.Request) (string, error) { return one([]string{get(r)}) }
+	return func(r *http.Request) (string, error) {
+		request.Of(r.Context()).DependsOn("Authorization", "Cookie")
+		return one([]string{get(r)})
+	}
 }
 
 // FirstOf asks one resolver after the other until one does not return [ErrNoTenant]. Any other error ends the search, so that an
@@ -57,7 +66,7 @@ func FirstOf(resolvers ...Resolver) Resolver {
 	}
 }
 
-// CrossCheck asks all resolvers. Each must name a tenant, and all the same one, otherwise the result is [ErrForbidden]: a header
+// CrossCheck asks all resolvers. Each must name a tenant, and all the same one, otherwise the result is [ErrMismatch]: a header
 // or a host name must agree with the token, so that forging one of them does not help.
 //
 // Errors of the request itself are returned before errors that depend on whether a tenant exists.
@@ -71,7 +80,7 @@ func CrossCheck(resolvers ...Resolver) Resolver {
 			case i == 0:
 				tenant, worst = named, err
 			case err == nil && worst == nil && named != tenant:
-				worst = ErrForbidden
+				worst = ErrMismatch
 			case rank(err) > rank(worst):
 				worst = err
 			}

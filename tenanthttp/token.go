@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/gormtenancy/tenancy/tenanthttp/internal/request"
 )
 
 // TokenConfig says which JSON Web Tokens are accepted. Algorithms, Issuer, Audience and either Key or JWKS are required.
@@ -21,13 +23,17 @@ type TokenConfig struct {
 	Algorithms []string
 	// Key returns the key that verifies a token with this kid and algorithm: an *rsa.PublicKey, *ecdsa.PublicKey,
 	// ed25519.PublicKey, or a []byte of 32 bytes or more for HS256 to HS512. It returns [ErrUnauthenticated] for a kid that
-	// it does not know; other errors are the server's.
+	// it does not know; other errors are the server's. The client has written the kid: it is up to 255 bytes of printable
+	// ASCII without spaces, and empty if the token has none. Never use it in a path or in the text of SQL.
 	Key func(ctx context.Context, kid, algorithm string) (any, error)
 	// JWKS is a JSON Web Key Set (RFC 7517) of public keys, instead of Key.
 	JWKS []byte
 	// Issuer and Audience must be the token's iss and among its aud.
 	Issuer, Audience string
-	// Leeway is how far the clocks may differ. Zero means not at all.
+	// Type is the token's typ, such as "at+jwt" (RFC 8725 section 3.11). Empty means that it must be "JWT", "at+jwt" or missing, so
+	// that the issuer's tokens for other purposes are refused that say what they are.
+	Type string
+	// Leeway is how far the clocks may differ, five minutes at most. Zero means not at all.
 	Leeway time.Duration
 	// From finds the token in a request, and returns "" if there is none. Nil means the header "Authorization: Bearer …".
 	From func(*http.Request) string
@@ -38,10 +44,9 @@ type Tokens struct {
 	parser *jwt.Parser
 	key    func(ctx context.Context, kid, algorithm string) (any, error)
 	from   func(*http.Request) string
+	isType func(string) bool
+	vary   []string // the headers that tokens come in
 }
-
-// maxToken bounds what is parsed, in bytes.
-const maxToken = 8 << 10
 
 // errNoToken is for a request without a token, so that FirstOf goes on, and Optional lets it pass.
 var errNoToken = fmt.Errorf("%w: it carries no token (%w)", ErrUnauthenticated, ErrNoTenant)
@@ -58,6 +63,8 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 		return nil, errors.New("tenanthttp: TokenConfig needs either Key or JWKS")
 	case cfg.Leeway < 0:
 		return nil, errors.New("tenanthttp: TokenConfig.Leeway must not be negative")
+	case cfg.Leeway > 5*time.Minute:
+		return nil, errors.New("tenanthttp: TokenConfig.Leeway must be five minutes at most: expired tokens are valid for as long")
 	}
 	key := cfg.Key
 	if key == nil {
@@ -67,11 +74,11 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 		}
 		key = keys.find
 	}
-	from := cfg.From
+	from, vary := cfg.From, []string{"Authorization", "Cookie"}
 	if from == nil {
-		from = bearer
+		from, vary = bearer, vary[:1]
 	}
-	return &Tokens{key: key, from: from, parser: jwt.NewParser(
+	return &Tokens{key: key, from: from, vary: vary, isType: expectType(cfg.Type), parser: jwt.NewParser(
 		jwt.WithValidMethods(cfg.Algorithms),
 		jwt.WithIssuer(cfg.Issuer),
 		jwt.WithAudience(cfg.Audience),
@@ -79,6 +86,7 @@ func NewTokens(cfg TokenConfig) (*Tokens, error) {
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(cfg.Leeway),
 		jwt.WithJSONNumber(),
+		jwt.WithStrictDecoding(),
 	)}, nil
 }
 
@@ -124,12 +132,13 @@ func (t *Tokens) Claim(name string) Resolver {
 // Claims verifies the request's token and returns its claims. Numbers are [json.Number]. The error is an [ErrUnauthenticated],
 // and also one of package jwt, such as [jwt.ErrTokenExpired]; or an error of [TokenConfig].Key.
 func (t *Tokens) Claims(r *http.Request) (jwt.MapClaims, error) {
+	request.Of(r.Context()).DependsOn(t.vary...)
 	token := t.from(r)
-	switch {
-	case token == "":
+	if token == "" {
 		return nil, errNoToken
-	case len(token) > maxToken:
-		return nil, unauthenticated(jwt.ErrTokenMalformed)
+	}
+	if err := checkForm(token, t.isType); err != nil {
+		return nil, unauthenticated(err)
 	}
 	claims := jwt.MapClaims{}
 	var server error // not the token's fault
@@ -164,19 +173,6 @@ func checkKey(key any, method jwt.SigningMethod) error {
 		return errors.New("tenanthttp: the key for HS256 to HS512 must be a secret []byte of 32 bytes or more")
 	}
 	return nil
-}
-
-// unauthenticated keeps of an error of package jwt what is wrong with the token, and nothing of its content.
-func unauthenticated(err error) error {
-	for _, reason := range []error{
-		jwt.ErrTokenExpired, jwt.ErrTokenNotValidYet, jwt.ErrTokenUsedBeforeIssued, jwt.ErrTokenInvalidAudience,
-		jwt.ErrTokenInvalidIssuer, jwt.ErrTokenRequiredClaimMissing, jwt.ErrTokenSignatureInvalid, jwt.ErrTokenUnverifiable,
-	} {
-		if errors.Is(err, reason) {
-			return fmt.Errorf("%w: %w", ErrUnauthenticated, reason)
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrUnauthenticated, jwt.ErrTokenMalformed)
 }
 
 // bearer finds the token of "Authorization: Bearer …" (RFC 6750). A header that is repeated means the same as one with all
