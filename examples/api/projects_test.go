@@ -169,7 +169,7 @@ func TestLog(t *testing.T) {
 		require.Regexp(t, uuid, line)
 		require.NotContains(t, line, "secret")
 	}
-	require.Contains(t, last(request{host: "globex.localhost", path: "/projects"}), `status=403 statements=0 round_trips=0`)
+	require.Contains(t, last(request{host: "globex.localhost", path: "/projects"}), `status=403 statements=1 round_trips=1`, "as for a tenant that does not exist")
 }
 
 // TestProjectNames: a text that cannot be stored or displayed is refused.
