@@ -38,7 +38,7 @@ var commands = []struct {
 	details                  string // for the help of the command
 }{
 	{"check", "", "report what breaks the isolation of tenants in a database", func() command { return &checkCommand{} }, ""},
-	{"sql", "", "print an SQL script that fixes what check reports", func() command { return &sqlCommand{} }, ""},
+	{"sql", "", "print an SQL script that fixes what check reports, or goes around a data migration", func() command { return &sqlCommand{} }, ""},
 	{"explain", "'SELECT …'", "show the plan of a statement as a tenant gets it", func() command { return &explainCommand{} }, ""},
 	{"snapshot", "", "write how a database keeps tenants apart, as JSON to compare", func() command { return &snapshotCommand{} }, ""},
 	{"diff", "BEFORE AFTER", "compare two snapshots or databases, and say what loosens the isolation", func() command { return &diffCommand{} }, diffDetails},

@@ -7,14 +7,30 @@ import (
 	"strings"
 )
 
-// sqlCommand prints the script that fixes a database.
-type sqlCommand struct{ subject }
+// sqlCommand prints the script that fixes a database, or what goes around a data migration.
+type sqlCommand struct {
+	subject
+	data dataOptions
+}
 
-func (c *sqlCommand) flags(fs *flag.FlagSet) { c.subject.flags(fs) }
+func (c *sqlCommand) flags(fs *flag.FlagSet) {
+	c.subject.flags(fs)
+	c.data.flags(fs)
+}
 
 func (c *sqlCommand) run(ctx context.Context, args []string, s streams) (int, error) {
 	if err := none(args); err != nil {
 		return 0, err
+	}
+	if c.data.wanted {
+		text, err := c.dataSQL()
+		if err != nil {
+			return 0, err
+		}
+		return exitClean, write(s, text)
+	}
+	if len(c.data.tables) > 0 {
+		return 0, misused("--as-owner is for --data")
 	}
 	report, err := c.check(ctx, s)
 	if err != nil {

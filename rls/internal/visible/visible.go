@@ -7,17 +7,15 @@ import "strings"
 // hides is SQL for whether some policy may hide rows of a table from a role; r is its row of pg_roles, c that of pg_class. Superusers,
 // roles with BYPASSRLS and, unless FORCE is on, owners see all rows; so does a role with a permissive policy for all commands whose
 // conditions are true, and no restrictive one (https://www.postgresql.org/docs/current/ddl-rowsecurity.html).
-const hides = `(c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+const hides = `c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
 		AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))
-		AND (EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive AND @applies)
-			OR NOT EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND @applies AND p.polcmd = '*'
-				AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'
-				AND coalesce(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true')))`
+		AND NOT coalesce((
+			SELECT bool_and(polpermissive) AND bool_or(polcmd = '*' AND pg_catalog.pg_get_expr(polqual, c.oid) = 'true'
+				AND coalesce(pg_catalog.pg_get_expr(polwithcheck, c.oid), 'true') = 'true')
+			FROM pg_catalog.pg_policy
+			WHERE polrelid = c.oid AND EXISTS (SELECT FROM unnest(polroles) m WHERE m = 0 OR pg_catalog.pg_has_role(r.oid, m, 'USAGE'))), false)`
 
-// applies is SQL for whether the policy p is for the role r: for PUBLIC (0), or for a role whose rights it has.
-const applies = `EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) m WHERE CASE WHEN m = 0 THEN true ELSE pg_catalog.pg_has_role(r.oid, m, 'USAGE') END)`
-
-var replace = strings.NewReplacer("@hides", strings.ReplaceAll(hides, "@applies", applies))
+var replace = strings.NewReplacer("@hides", hides)
 
 // Granted is a query for the tables that the current role may read or write, and of which policies may hide rows from it: their names,
 // as in SQL.
@@ -25,7 +23,8 @@ var Granted = replace.Replace(`SELECT pg_catalog.format('%I.%I', n.nspname, c.re
 	FROM pg_catalog.pg_class c
 	JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 	JOIN pg_catalog.pg_roles r ON r.rolname = current_user
-	WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND @hides
+	WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+		AND @hides
 		AND (pg_catalog.has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE') OR pg_catalog.has_table_privilege(c.oid, 'DELETE'))
 	ORDER BY 1`)
 
