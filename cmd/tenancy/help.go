@@ -25,12 +25,12 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nIt changes nothing in the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "  tenancy %-9s %s\n", c.name, c.summary)
+		fmt.Fprintf(&b, "  tenancy %-10s %s\n", c.name, c.summary)
 	}
 	b.WriteString(`
 "tenancy help <command>" lists the options of a command.
 
-Name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs; for diff, as arguments. If that has no
+callsites reads a program. For the others, name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs; for diff, as arguments. If that has no
 password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 ` + exitCodes)
@@ -39,8 +39,8 @@ password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 const exitCodes = `Exit codes:
 
-    0  no error, no finding of check at or above --fail-on, no dangerous difference of diff
-    1  check has findings that are not in --baseline, or diff has dangerous differences
+    0  no error, no finding of check at or above --fail-on, no dangerous difference of diff, no call site
+    1  check has findings that are not in --baseline, diff has dangerous differences, or callsites found some
     2  an error: a wrong option, no connection, a missing permission
   130  interrupted with Ctrl-C
 `

@@ -1,0 +1,4 @@
+// Package plain does not compile.
+package plain
+
+var x int = "text"
