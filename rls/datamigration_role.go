@@ -198,7 +198,7 @@ func (t *dataTransaction) explainHidden(err error) error {
 		advice = fmt.Sprintf("role %q does not exist: CREATE ROLE %s NOLOGIN, and migrate", t.AdminRole, sqltext.Ident(t.AdminRole))
 	case !t.before.Admin.Taken:
 		advice = fmt.Sprintf("role %q is bound by its policies, and cannot take %[2]q, which is not: %[3]s; or use AsOwner",
-			t.before.Current, t.AdminRole, policy.GrantRole(t.before.Version, t.AdminRole, t.before.Current))
+			t.before.Current, t.AdminRole, policy.GrantRoleToOwner(t.before.Version, t.AdminRole, t.before.Current))
 	}
 	return fmt.Errorf("%w: %w: %s", ErrRowsHidden, catalog.Explain(err, t.Column), advice)
 }

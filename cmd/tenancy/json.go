@@ -16,6 +16,7 @@ type jsonReport struct {
 	Known      []jsonFinding `json:"known"` // in the file of --baseline, and still found
 	Stale      []known       `json:"stale"` // in the file of --baseline, and not found any more
 	NotChecked []string      `json:"not_checked"`
+	Notes      []jsonFinding `json:"notes"` // what is no hole
 }
 
 type jsonFinding struct {
@@ -33,7 +34,7 @@ func asJSON(o outcome, _ palette) (string, error) {
 	report := jsonReport{
 		Role: o.Role, Tables: o.Tables,
 		Findings: []jsonFinding{}, Allowed: []jsonFinding{}, Known: []jsonFinding{}, Stale: append([]known{}, o.stale...),
-		NotChecked: append([]string{}, o.NotChecked...),
+		NotChecked: append([]string{}, o.NotChecked...), Notes: []jsonFinding{},
 	}
 	for _, f := range o.Findings {
 		report.Findings = append(report.Findings, newJSONFinding(f, ""))
@@ -43,6 +44,9 @@ func asJSON(o outcome, _ palette) (string, error) {
 	}
 	for _, k := range o.known {
 		report.Known = append(report.Known, newJSONFinding(k.Finding, k.Reason))
+	}
+	for _, f := range o.Notes {
+		report.Notes = append(report.Notes, newJSONFinding(f, ""))
 	}
 	return indented(report)
 }

@@ -119,6 +119,10 @@ func asSARIF(o outcome, _ palette) (string, error) {
 	for _, text := range o.NotChecked {
 		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"warning", sarifMessage{text}})
 	}
+	for _, f := range o.Notes {
+		text := fmt.Sprintf("%s on %s: %s", f.Code, f.Object, f.Problem)
+		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"note", sarifMessage{text}})
+	}
 	for _, k := range o.stale {
 		text := fmt.Sprintf("%s on %s is in the baseline and is not found any more.", k.Code, k.Object)
 		run.Invocations[0].Notifications = append(run.Invocations[0].Notifications, sarifNotification{"note", sarifMessage{text}})

@@ -30,6 +30,7 @@ func asText(o outcome, p palette) (string, error) {
 		}
 		b.WriteString("\n")
 	}
+	writeNotes(&b, r.Notes, p)
 	noun := "finding"
 	if o.compared {
 		noun = "new finding"
@@ -79,6 +80,18 @@ func writeTolerated(b *strings.Builder, title string, list []check.Allowed, p pa
 			text += ": " + line(a.Reason)
 		}
 		fmt.Fprintf(b, "  %s\n", text)
+	}
+	b.WriteString("\n")
+}
+
+// writeNotes writes what is no hole.
+func writeNotes(b *strings.Builder, notes []check.Finding, p palette) {
+	if len(notes) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "%sNOTES%s\n", p.bold, p.reset)
+	for _, f := range notes {
+		fmt.Fprintf(b, "  %s: %s: %s\n    %s%s%s\n", f.Code, line(f.Object), line(f.Problem), p.dim, f.Code.URL(), p.reset)
 	}
 	b.WriteString("\n")
 }

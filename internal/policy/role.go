@@ -88,6 +88,16 @@ func GrantRole(version int, role, login string) string {
 	return fmt.Sprintf("GRANT %s TO %s; ALTER ROLE %[2]s NOINHERIT", sqltext.Ident(role), sqltext.Ident(login))
 }
 
+// GrantRoleToOwner is the SQL by which the owner of tables can take a role, and has none of its rights before. Before PostgreSQL 16 that
+// takes a role in between that does not inherit: an owner of a database that does not inherit has no rights in schema public.
+func GrantRoleToOwner(version int, role, owner string) string {
+	if version >= sqltext.PostgreSQL16 {
+		return GrantRole(version, role, owner)
+	}
+	between := sqltext.Ident(sqltext.Fit(role + "_for_" + owner))
+	return fmt.Sprintf("CREATE ROLE %[1]s NOLOGIN NOINHERIT; GRANT %[2]s TO %[1]s; GRANT %[1]s TO %[3]s", between, sqltext.Ident(role), sqltext.Ident(owner))
+}
+
 // CanTake is SQL for whether a login, given as SQL of its name or oid, can take the role of this oid. SET ROLE looks at what the login
 // is a member of, and since PostgreSQL 16 at the SET option of that membership
 // (https://www.postgresql.org/docs/current/functions-info.html, pg_has_role).

@@ -112,6 +112,7 @@ type checker struct {
 	ways     map[string]string // to roles that the application has to take, by their names as in SQL
 	facts    facts
 	findings []Finding
+	notes    []Finding
 	unseen   []string
 }
 
@@ -185,12 +186,13 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judge(c, defaultRules, c.facts.Defaults)
 	judge(c, publicationRules, c.facts.Publications)
 	judge(c, serverRules, []server{{version: c.version}})
+	c.note()
 	return nil
 }
 
 // report sorts the findings out.
 func (c *checker) report() Report {
-	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + c.columnedForeignTables(), NotChecked: c.unseen}
+	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + c.columnedForeignTables(), NotChecked: c.unseen, Notes: c.notes}
 	for _, f := range c.findings {
 		if !c.reports(f) {
 			continue

@@ -89,6 +89,9 @@ const (
 	// Publications.
 	TablePublished Code = "table-published" // a publication sends tenant tables to other servers
 
+	// Notes.
+	OwnerBound Code = "owner-bound" // later migrations of the owner touch 0 rows
+
 	// The server.
 	ServerCVE20232455  Code = "server-cve-2023-2455"
 	ServerCVE202410976 Code = "server-cve-2024-10976"

@@ -43,6 +43,7 @@ type facts struct {
 	Schemas        []space
 	Defaults       []defaultGrant
 	Publications   []publication
+	BoundOwners    []boundOwner
 	Models         []modelFact
 }
 
@@ -79,6 +80,7 @@ var subjects = []struct {
 	{"schemas", schemasQuery, nil},
 	{"defaults", defaultsQuery, []string{"pg_default_acl"}},
 	{"publications", publicationsQuery, []string{"pg_publication", "pg_publication_rel", "pg_publication_tables"}},
+	{"boundowners", boundOwnersQuery, nil},
 	{"models", modelsQuery, nil},
 }
 

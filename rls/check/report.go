@@ -7,8 +7,11 @@ import (
 	"strings"
 )
 
-// Severity says how bad a finding is. The zero value is the mildest.
+// Severity says how bad a finding is. The zero value is the mildest hole.
 type Severity int
+
+// Info is the severity of a note, which is no hole: see Report.Notes.
+const Info Severity = -1
 
 // The severities.
 const (
@@ -21,6 +24,8 @@ const (
 // String returns the severity in lower case.
 func (s Severity) String() string {
 	switch s {
+	case Info:
+		return "info"
 	case Low:
 		return "low"
 	case Medium:
@@ -65,6 +70,7 @@ type Report struct {
 	Role       string    // the role that was taken for the application's
 	Tables     int       // tenant tables that were looked at; with none, there was nothing to check
 	NotChecked []string  // what could not be looked at, each in one sentence
+	Notes      []Finding // what is no hole, but may surprise: neither OK nor Err nor SQL looks at them
 }
 
 // OK reports whether there are no findings.

@@ -43,6 +43,7 @@ var packages = map[string]string{
 	"tenanthttp": "github.com/gormtenancy/tenancy/tenanthttp",
 	"tenanttest": "github.com/gormtenancy/tenancy/tenanttest",
 
+	"gormigrate":  "github.com/go-gormigrate/gormigrate/v2",
 	"casbin":      "github.com/casbin/casbin/v3",
 	"gormadapter": "github.com/casbin/gorm-adapter/v3",
 }

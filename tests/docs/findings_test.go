@@ -3,6 +3,7 @@ package docs
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestFindingsAreExplained(t *testing.T) {
 	}
 	require.Len(t, regexp.MustCompile(`(?m)^#`).FindAllString(findings.prose(), -1), 1+len(order), "no headings of other levels")
 	anchors := findings.anchors()
-	for _, rule := range check.Rules() {
+	for _, rule := range slices.Concat(check.Rules(), check.NoteRules()) {
 		code := string(rule.Code)
 		text, explained := sections[code]
 		require.True(t, explained, "%s has no heading", code)
@@ -39,7 +40,7 @@ func TestFindingsAreExplained(t *testing.T) {
 	}
 	for _, heading := range order {
 		known := false
-		for _, rule := range check.Rules() {
+		for _, rule := range slices.Concat(check.Rules(), check.NoteRules()) {
 			known = known || string(rule.Code) == heading
 		}
 		require.True(t, known, "%s is no code", heading)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,7 +67,7 @@ func TestVersionsAreTested(t *testing.T) {
 // TestFindingsExist: where a page names the code of a finding, Check has it.
 func TestFindingsExist(t *testing.T) {
 	codes, prefixes := map[string]bool{string(check.SharedTable): true}, map[string]bool{} // which is for the allow-list only
-	for _, rule := range check.Rules() {
+	for _, rule := range slices.Concat(check.Rules(), check.NoteRules()) {
 		prefix, _, _ := strings.Cut(string(rule.Code), "-")
 		codes[string(rule.Code)], prefixes[prefix] = true, true
 	}

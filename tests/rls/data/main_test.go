@@ -49,11 +49,11 @@ func newDatabase(t *testing.T) database {
 	t.Helper()
 	d := database{Database: testdb.New(t)}
 	d.owner, d.admin = d.Name+"_owner", d.Name+"_admin"
-	d.AsSuperuser(t, "CREATE ROLE "+d.owner+" LOGIN NOINHERIT PASSWORD 'secret'", "CREATE ROLE "+d.admin,
+	d.AsSuperuser(t, "CREATE ROLE "+d.owner+" LOGIN PASSWORD 'secret'", "CREATE ROLE "+d.admin,
 		"ALTER DATABASE "+d.Name+" OWNER TO "+d.owner, "ALTER SCHEMA public OWNER TO "+d.owner)
 	t.Cleanup(func() {
 		d.AsSuperuser(t, "REASSIGN OWNED BY "+d.owner+", "+d.admin+" TO "+d.Owner.Role,
-			"DROP OWNED BY "+d.owner+", "+d.admin, "DROP ROLE "+d.owner+", "+d.admin)
+			"DROP OWNED BY "+d.owner+", "+d.admin, "DROP ROLE IF EXISTS "+d.admin+"_for_"+d.owner, "DROP ROLE "+d.owner+", "+d.admin)
 	})
 	d.dsn = testdb.WithLogin(d.Owner.DSN, d.owner, "secret")
 	d.db = testdb.OpenPlain(t, d.dsn)
