@@ -12,6 +12,6 @@ import (
 func (i Isolation) Check(ctx context.Context, db *gorm.DB, opts ...check.Option) (check.Report, error) {
 	return check.Run(ctx, db, check.Config{
 		Setting: i.Setting, Column: i.Column,
-		AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
+		AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole, BackupRole: i.BackupRole,
 	}, opts...)
 }

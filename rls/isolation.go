@@ -45,6 +45,11 @@ type Isolation struct {
 	// Lookups are the columns that LookupRole may read. It is granted no others.
 	Lookups []Lookup
 
+	// BackupRole is the login of backups: it has BYPASSRLS, without which pg_dump fails or leaves rows out, and is granted SELECT on
+	// the migrated tables and their sequences. No other role may be a member of it that AppRole can become. Where the server lets no
+	// one grant BYPASSRLS, back up as ReadOnlyRole (docs/backups.md). Empty means that there is none.
+	BackupRole string
+
 	// WidenUniques makes what is unique in a tenant table without a tag of a model, by hand or by older migrations, unique within
 	// each tenant. False leaves such indexes and constraints as they are: they are among the findings of Migrate.
 	WidenUniques bool
@@ -85,6 +90,7 @@ type Lookup struct {
 func (i Isolation) planner() (plan.Planner, error) {
 	config := policy.Config{
 		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
+		BackupRole: i.BackupRole,
 	}.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return plan.Planner{}, fmt.Errorf("tenancy: %w", err)

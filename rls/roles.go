@@ -36,6 +36,29 @@ func (m migration) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 			}
 		}
 	}
+	return m.checkBackupRole(ctx, conn)
+}
+
+// checkBackupRole refuses a backup role whose dumps would lack rows, and one that the application can become.
+func (m migration) checkBackupRole(ctx context.Context, conn gorm.ConnPool) error {
+	if m.BackupRole == "" {
+		return nil
+	}
+	var bypasses, taken bool
+	const query = `SELECT rolbypassrls, EXISTS (SELECT FROM pg_roles app WHERE app.rolname = $2 AND pg_has_role(app.oid, r.oid, 'MEMBER'))
+		FROM pg_roles r WHERE rolname = $1`
+	if err := conn.QueryRowContext(ctx, query, m.BackupRole, m.AppRole).Scan(&bypasses, &taken); err != nil {
+		return err
+	}
+	role, app := sqltext.Ident(m.BackupRole), sqltext.Ident(m.AppRole)
+	switch {
+	case !bypasses:
+		return fmt.Errorf("role %q lacks BYPASSRLS, so that its backups would fail or lack rows: ALTER ROLE %s BYPASSRLS; where the server "+
+			"lets no one grant that, back up as ReadOnlyRole", m.BackupRole, role)
+	case taken:
+		return fmt.Errorf("role %q is a member of the backup role %q, which no policy binds: REVOKE %s FROM %s, or what leads to it",
+			m.AppRole, m.BackupRole, role, app)
+	}
 	return nil
 }
 
@@ -71,6 +94,9 @@ var roleQuery = `SELECT current_setting('server_version_num')::int, rolsuper, ro
 
 // createRole is the statement that makes a missing role.
 func (m migration) createRole(role string) string {
+	if role == m.BackupRole {
+		return "CREATE ROLE " + sqltext.Ident(role) + " LOGIN BYPASSRLS"
+	}
 	if role == m.AdminRole || role == m.ReadOnlyRole || role == m.LookupRole {
 		return "CREATE ROLE " + sqltext.Ident(role) + " NOLOGIN"
 	}

@@ -21,6 +21,7 @@ const (
 type Config struct {
 	Setting, Column                              string
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string // empty for none
+	BackupRole                                   string // empty for none
 }
 
 // WithDefaults returns c with its defaults filled in.
@@ -45,7 +46,7 @@ func (c Config) Validate() error {
 	}
 	for _, role := range []struct{ field, name string }{
 		{"AppRole", c.AppRole}, {"AdminRole", c.AdminRole}, {"ReadOnlyRole", c.ReadOnlyRole},
-		{"LookupRole", c.LookupRole},
+		{"LookupRole", c.LookupRole}, {"BackupRole", c.BackupRole},
 	} {
 		if err := validateRole(role.field, role.name); err != nil {
 			return err
@@ -58,6 +59,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("ReadOnlyRole cannot be %q, which is AppRole or AdminRole", c.ReadOnlyRole)
 	case c.LookupRole != "" && slices.Contains([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole}, c.LookupRole):
 		return fmt.Errorf("LookupRole cannot be %q, which is AppRole, AdminRole or ReadOnlyRole", c.LookupRole)
+	case c.BackupRole != "" && slices.Contains([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole, c.LookupRole}, c.BackupRole):
+		return fmt.Errorf("BackupRole cannot be %q, which is AppRole, AdminRole, ReadOnlyRole or LookupRole: no policy binds it", c.BackupRole)
 	}
 	return nil
 }
@@ -92,7 +95,7 @@ func validateName(field, name string) error {
 
 // Roles returns the roles that are granted something.
 func (c Config) Roles() []string {
-	return slices.DeleteFunc([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole, c.LookupRole}, func(role string) bool { return role == "" })
+	return slices.DeleteFunc([]string{c.AppRole, c.AdminRole, c.ReadOnlyRole, c.LookupRole, c.BackupRole}, func(role string) bool { return role == "" })
 }
 
 var (
@@ -108,6 +111,8 @@ func (c Config) Privileges(role string, kind Sharing) (onTables, onSequences []s
 		return tablePrivileges, sequencePrivileges
 	case role == c.ReadOnlyRole:
 		return reads, nil
+	case role == c.BackupRole:
+		return reads, reads // pg_dump reads where a sequence stands
 	case role == c.LookupRole && (kind == NotShared || kind == SharedOwn):
 		return nil, nil // some columns, where they are named
 	case role == c.LookupRole, kind == SharedRead:

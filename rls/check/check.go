@@ -57,6 +57,7 @@ func Login(role string) Option {
 type Config struct {
 	Setting, Column                              string // as in rls.Isolation, with its defaults
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string
+	BackupRole                                   string
 }
 
 // Run looks for holes in the isolation of the database behind db, as its catalog shows it. It takes AppRole for the role

@@ -90,7 +90,8 @@ const (
 	TablePublished Code = "table-published" // a publication sends tenant tables to other servers
 
 	// Notes.
-	OwnerBound Code = "owner-bound" // later migrations of the owner touch 0 rows
+	OwnerBound       Code = "owner-bound"       // later migrations of the owner touch 0 rows
+	BackupIncomplete Code = "backup-incomplete" // no role can dump the rows of all tenants
 
 	// The server.
 	ServerCVE20232455  Code = "server-cve-2023-2455"

@@ -44,6 +44,7 @@ type facts struct {
 	Defaults       []defaultGrant
 	Publications   []publication
 	BoundOwners    []boundOwner
+	Backup         backup
 	Models         []modelFact
 }
 
@@ -81,13 +82,14 @@ var subjects = []struct {
 	{"defaults", defaultsQuery, []string{"pg_default_acl"}},
 	{"publications", publicationsQuery, []string{"pg_publication", "pg_publication_rel", "pg_publication_tables"}},
 	{"boundowners", boundOwnersQuery, nil},
+	{"backup", backupQuery, []string{"pg_policy"}},
 	{"models", modelsQuery, nil},
 }
 
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
 // role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
 // tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's,
-// $10 the setting.
+// $10 the setting, $11 the backup role.
 const common = `WITH RECURSIVE
 -- The role of the application.
 app AS (
@@ -240,7 +242,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelT
 		known = append(known, m.oid)
 	}
 	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole},
-		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login, c.Setting)
+		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login, c.Setting, c.BackupRole)
 	if err != nil {
 		return err
 	}

@@ -31,13 +31,18 @@ var noteRules = []rule[boundOwner]{{
 }}
 
 // NoteRules returns what Run can note in Report.Notes.
-func NoteRules() []Rule { return describe(noteRules) }
+func NoteRules() []Rule { return append(describe(noteRules), describe(backupRules)...) }
 
 // note applies the rules for notes.
 func (c *checker) note() {
 	for _, owner := range c.facts.BoundOwners {
 		for _, r := range noteRules {
 			c.notes = append(c.notes, r.finding(c, owner))
+		}
+	}
+	for _, r := range backupRules {
+		if r.found(c, c.facts.Backup) {
+			c.notes = append(c.notes, r.finding(c, c.facts.Backup))
 		}
 	}
 }
