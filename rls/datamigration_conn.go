@@ -47,7 +47,7 @@ func (t *dataTransaction) call(fn func(tx *gorm.DB) error) error {
 	case conn.statements == 0:
 		return fmt.Errorf("%w: the function has sent no statement through its transaction: another *gorm.DB does not see them", ErrRowsHidden)
 	}
-	return nil
+	return t.holds() // before anything else is written in the name of what fn has done
 }
 
 // dataConn is the pool of a data migration's transaction. Before each statement it ensures that the one before has changed neither the

@@ -57,7 +57,7 @@ func (t *dataTransaction) run(do func(t *dataTransaction) error) error {
 	}
 	err := do(t)
 	if err == nil {
-		err = errors.Join(t.holds(), t.sawAll())
+		err = t.sawAll()
 	}
 	if err == nil {
 		return t.leave()

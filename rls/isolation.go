@@ -76,7 +76,7 @@ type Isolation struct {
 	// GiveUpAfter is how long Migrate tries to get the locks of one step. Zero means five minutes.
 	GiveUpAfter time.Duration
 
-	// Progress is called while rows of large tables get their tenants, after each batch. It may be nil.
+	// Progress is called while rows of large tables get their tenants, and by DataMigrationInBatches, after each batch. It may be nil.
 	Progress func(Progress)
 }
 

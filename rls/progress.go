@@ -2,10 +2,10 @@ package rls
 
 import "github.com/gormtenancy/tenancy/rls/internal/plan"
 
-// Progress says how far a step of Migrate is.
+// Progress says how far a step of Migrate is, or a data migration.
 type Progress struct {
-	Table, Description string // as in Change
-	Done, Total        int64  // in blocks of the table, of 8 kB each
+	Table, Description string // as in Change; or as in Batches, with its Name
+	Done, Total        int64  // in blocks of the table, of 8 kB each; or in rows, with an estimate of the total
 }
 
 // report reports the progress of a step.

@@ -37,7 +37,7 @@ func TestLaterMigrationsRun(t *testing.T) {
 	}
 
 	program := fmt.Sprintf(laterMigrations, "`"+lines+"`", strings.Join(functions, "\n"))
-	s.run(t, program, "UPDATE 0", "setCurrency: 2", "setCurrencySQL: 2", "the two lines: 2", "migrate: 2", "migrateAll: 2", "refresh: 2")
+	s.run(t, program, "UPDATE 0", "setCurrency: 2", "setCurrencySQL: 2", "the two lines: 2", "migrate: 2", "migrateAll: 2", "cents: 1000", "refresh: 2")
 }
 
 const laterMigrations = `package main
@@ -51,6 +51,7 @@ import (
 	"github.com/gormtenancy/tenancy/rls"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 )
 
@@ -93,6 +94,12 @@ func main() {
 		}))
 		fmt.Printf("%%s: %%d\n", way.name, n)
 	}
+	check(each("UPDATE invoices SET total = 5"))
+	check(cents(ctx, owner))
+	check(cents(ctx, owner))
+	var total int64
+	check(iso.DataMigration(ctx, owner, func(tx *gorm.DB) error { return tx.Raw("SELECT sum(total) FROM invoices").Scan(&total).Error }))
+	fmt.Println("cents:", total)
 	check(owner.Exec("CREATE MATERIALIZED VIEW totals AS SELECT tenant_id FROM invoices").Error)
 	check(refresh(ctx, owner))
 	var n int64
