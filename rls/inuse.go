@@ -111,6 +111,9 @@ func (s *steps) survey(ctx context.Context) ([]plan.Change, []plan.Table, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	if s.KeepSchema {
+		return s.Plan(tables), tables, nil
+	}
 	tagged, err := plan.Tagged(tables, migrator)
 	if err != nil {
 		return nil, nil, err
@@ -120,11 +123,22 @@ func (s *steps) survey(ctx context.Context) ([]plan.Change, []plan.Table, error)
 
 // addColumns adds the columns of models that their tables lack, and that have no constraints.
 func (s *steps) addColumns(ctx context.Context) error {
-	return s.short(ctx, func(tx *gorm.DB) error { return s.set.Migrator(tx).AddColumns() })
+	if s.KeepSchema {
+		return nil
+	}
+	return s.short(ctx, func(tx *gorm.DB) error {
+		if err := s.setEmpty(ctx, tx.Statement.ConnPool); err != nil {
+			return err
+		}
+		return s.set.Migrator(tx).AddColumns()
+	})
 }
 
 // tagged makes the indexes that GORM would make. They are AutoMigrate's, and so not among the changes.
 func (s *steps) tagged(ctx context.Context) error {
+	if s.KeepSchema {
+		return nil
+	}
 	migrator := s.set.Migrator(s.db)
 	tables, err := s.Foresee(ctx, s.conn, migrator, s.set)
 	if err != nil {
@@ -165,10 +179,16 @@ func (s *steps) stage(ctx context.Context, stage plan.Stage) error {
 
 // run runs a step.
 func (s *steps) run(ctx context.Context, step plan.Step) (err error) {
+	s.report(step, 0, 0)
 	if step.Stage == plan.Indexes {
 		return s.runOutside(ctx, step)
 	}
 	err = s.short(ctx, func(tx *gorm.DB) error {
+		if step.Parent != "" {
+			if err := s.lock(ctx, tx.Statement.ConnPool, plan.ShareRowExclusive, []string{step.Relation, step.Parent}); err != nil {
+				return err
+			}
+		}
 		_, err := tx.Statement.ConnPool.ExecContext(ctx, step.SQL)
 		return err
 	})

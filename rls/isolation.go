@@ -69,6 +69,17 @@ type Isolation struct {
 	// all indexes are made in the transaction, which keeps writers waiting. See Migrate for what it takes.
 	ConcurrentIndexes bool
 
+	// Fills give the rows of tables their tenants by expressions, when a table is older than its tenant column. On large tables that happens
+	// in batches of some thousand rows, each in a transaction of its own, and goes on where an earlier migration has stopped. Rows of
+	// child tables get the tenants of their parents without it.
+	Fills []Fill
+
+	// KeepSchema leaves tables to the tool that has made them: Migrate does not call AutoMigrate, but only adds what isolates the tables,
+	// among that the tenant column, foreign keys with the tenant, and an index that begins with it. A table that is missing is an error,
+	// and what a tag wants to be unique, and is not, stays so. False means that AutoMigrate makes the tables what the models say:
+	// where the two differ it drops the default of a column, for example.
+	KeepSchema bool
+
 	// LockTimeout is how long Migrate waits for a lock of a table before it lets those pass who wait behind it, and tries again. Zero
 	// means 300 milliseconds. Deadlocks do not occur while it is below PostgreSQL's deadlock_timeout, which is one second by default.
 	LockTimeout time.Duration
@@ -76,7 +87,8 @@ type Isolation struct {
 	// GiveUpAfter is how long Migrate tries to get the locks of one step. Zero means five minutes.
 	GiveUpAfter time.Duration
 
-	// Progress is called while rows of large tables get their tenants, and by DataMigrationInBatches, after each batch. It may be nil.
+	// Progress is called before each step on tables in use, and after each batch of rows that get their tenants or that
+	// DataMigrationInBatches changes. It may be nil.
 	Progress func(Progress)
 }
 
@@ -98,7 +110,7 @@ func (i Isolation) planner() (plan.Planner, error) {
 	if len(i.Lookups) > 0 && i.LookupRole == "" {
 		return plan.Planner{}, errors.New("tenancy: Lookups need a LookupRole, which reads them")
 	}
-	return plan.Planner{Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques}, nil
+	return plan.Planner{Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques, KeepSchema: i.KeepSchema}, nil
 }
 
 // lookups returns the columns that LookupRole may read, by table.

@@ -89,25 +89,11 @@ import (
 // bigint, or rows have no tenant. The database is then as it was, except for what ConcurrentIndexes has made first, which is returned
 // with the error. Errors of PostgreSQL are found by errors.As with a *pgconn.PgError; no error text holds a stored value.
 func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Result, error) {
-	p, err := i.planner()
+	m, db, err := i.prepare(ctx, db, models)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := model.Usable(db); err != nil {
-		return Result{}, fmt.Errorf("tenancy: %w", err)
-	}
-	if _, decided := guard.Tenant(ctx); !decided {
-		ctx = guard.InTenantRole(ctx)
-	}
-	db = db.WithContext(ctx)
-	set, err := model.Parse(db, p.Column, models)
-	if err != nil {
-		return Result{}, fmt.Errorf("tenancy: %w", err)
-	}
-	if p.Lookups, err = i.lookups(db, set); err != nil {
-		return Result{}, fmt.Errorf("tenancy: %w", err)
-	}
-	m := i.migration(p, set, models)
+	ctx = db.Statement.Context
 	var result Result
 	inUse, err := m.inUse(ctx, db)
 	switch {
@@ -118,7 +104,7 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 		result.Changes, err = m.atOnce(ctx, db)
 	}
 	if err != nil {
-		return result, fmt.Errorf("tenancy: %w", catalog.Explain(err, p.Column))
+		return result, fmt.Errorf("tenancy: %w", catalog.Explain(err, m.Column))
 	}
 	if i.AppRole == "" {
 		return result, nil
@@ -131,6 +117,32 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 	return result, nil
 }
 
+// prepare returns the migration of the models, and db with the context for it.
+func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migration, *gorm.DB, error) {
+	p, err := i.planner()
+	if err != nil {
+		return migration{}, nil, err
+	}
+	if err := model.Usable(db); err != nil {
+		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
+	if _, decided := guard.Tenant(ctx); !decided {
+		ctx = guard.InTenantRole(ctx)
+	}
+	db = db.WithContext(ctx)
+	set, err := model.Parse(db, p.Column, models)
+	if err != nil {
+		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
+	if p.Lookups, err = i.lookups(db, set); err != nil {
+		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
+	if p.Fills, err = i.fills(db, set); err != nil {
+		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
+	return i.migration(p, set, models), db, nil
+}
+
 // migration is one call of Migrate.
 type migration struct {
 	plan.Planner
@@ -139,14 +151,16 @@ type migration struct {
 	models []any
 
 	concurrent               bool // Isolation.ConcurrentIndexes
+	within                   bool // a transaction of the caller's
 	lockTimeout, giveUpAfter time.Duration
 	progress                 func(Progress)
+	busy                     *busy
 }
 
 func (i Isolation) migration(p plan.Planner, set *model.Set, models []any) migration {
 	return migration{
 		Planner: p, give: i.Backfill, set: set, models: models,
-		concurrent: i.ConcurrentIndexes, progress: i.Progress,
+		busy: new(busy), concurrent: i.ConcurrentIndexes, progress: i.Progress,
 		lockTimeout: cmp.Or(i.LockTimeout, defaultLockTimeout), giveUpAfter: cmp.Or(i.GiveUpAfter, defaultGiveUpAfter),
 	}
 }
@@ -154,6 +168,7 @@ func (i Isolation) migration(p plan.Planner, set *model.Set, models []any) migra
 // atOnce migrates in one transaction.
 func (m migration) atOnce(ctx context.Context, db *gorm.DB) (changes []Change, err error) {
 	if gormtx.In(db.Statement.ConnPool) {
+		m.within = true
 		err = db.Transaction(func(tx *gorm.DB) error {
 			_, err := tx.Statement.ConnPool.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock)
 			if err == nil {
@@ -190,16 +205,21 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
-	// A policy that is to be replaced may ask for the setting without missing_ok, and the owner is bound by it: GORM reads from the table.
-	if _, err := conn.ExecContext(ctx, "SELECT set_config($1, coalesce(current_setting($1, true), ''), true)", m.Setting); err != nil {
+	if err := m.setEmpty(ctx, conn); err != nil {
 		return nil, err
 	}
-	if err := m.set.Migrator(tx).AutoMigrate(m.models...); err != nil {
-		return nil, err
+	m.Added, m.Hidden = m.before(ctx, tx)
+	if !m.KeepSchema {
+		if err := m.set.Migrator(tx).AutoMigrate(m.models...); err != nil {
+			return nil, err
+		}
 	}
 
-	planned, err := m.Survey(ctx, conn, m.set)
+	planned, err := m.Survey(ctx, conn, m.set.Migrator(tx), m.set)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.lockAll(ctx, conn, planned); err != nil {
 		return nil, err
 	}
 	var changes []Change
@@ -214,7 +234,7 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	}
 	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it. A policy calls other functions
 	// than PostgreSQL's own where the search_path names their schema before pg_catalog.
-	left, err := m.Survey(ctx, conn, m.set)
+	left, err := m.Survey(ctx, conn, m.set.Migrator(tx), m.set)
 	if err != nil {
 		return nil, err
 	}
@@ -241,13 +261,47 @@ func (m migration) backfill(ctx context.Context, tx *gorm.DB, c plan.Change) err
 	return nil
 }
 
-// explain says of an error what to do about the rows that stand in the way of a change.
+// setEmpty sets the setting. A policy that is to be replaced may ask for it without missing_ok, and the owner is bound by it: GORM reads
+// from the table.
+func (m migration) setEmpty(ctx context.Context, conn gorm.ConnPool) error {
+	_, err := conn.ExecContext(ctx, "SELECT set_config($1, coalesce(current_setting($1, true), ''), true)", m.Setting)
+	return err
+}
+
+// before returns the tables to which the transaction adds the tenant column, and those whose policies hide rows from the owner: so they
+// are again when it is rolled back, and rows are looked for.
+func (m migration) before(ctx context.Context, tx *gorm.DB) (added, hidden map[string]bool) {
+	tables, err := m.Foresee(ctx, tx.Statement.ConnPool, m.set.Migrator(tx), m.set)
+	if err != nil {
+		return nil, nil // Survey says so, where it still is one after AutoMigrate
+	}
+	added, hidden = map[string]bool{}, map[string]bool{}
+	for _, t := range tables {
+		added[t.Quoted()], hidden[t.Quoted()] = t.Column == nil, t.Enabled && t.Forced
+	}
+	return added, hidden
+}
+
+// explain says of an error what to do about the rows that stand in the way of a change, and names the query that finds them.
 func (m migration) explain(misfits string, err error) error {
-	const foreignKeyViolation = "23503"
+	const (
+		foreignKeyViolation = "23503"
+		uniqueViolation     = "23505"
+	)
 	var pg *pgconn.PgError
-	if misfits == "" || !errors.As(err, &pg) || pg.Code != foreignKeyViolation {
+	if misfits == "" || !errors.As(err, &pg) {
 		return catalog.Explain(err, m.Column)
 	}
-	return catalog.ServerError{Cause: err, Text: "the table has rows that refer to a row of another tenant, or to none: " +
-		"correct or delete what this query finds, and migrate again: " + misfits}
+	const query = "correct or delete what this query finds, and migrate again: "
+	switch pg.Code {
+	case foreignKeyViolation:
+		return catalog.ServerError{Cause: err, Text: "the table has rows that refer to a row of another tenant, or to none: " + query + misfits}
+	case uniqueViolation:
+		return catalog.ServerError{Cause: err, Text: "the table has rows that are not unique within their tenant (SQLSTATE " + pg.Code + "): " + query + misfits}
+	}
+	explained := catalog.Explain(err, m.Column)
+	if catalog.WithoutTenant(err, m.Column) {
+		explained = catalog.ServerError{Cause: err, Text: explained.Error() + ". This query finds them: " + misfits}
+	}
+	return explained
 }

@@ -5,7 +5,8 @@ import "github.com/gormtenancy/tenancy/rls/internal/plan"
 // Progress says how far a step of Migrate is, or a data migration.
 type Progress struct {
 	Table, Description string // as in Change; or as in Batches, with its Name
-	Done, Total        int64  // in blocks of the table, of 8 kB each; or in rows, with an estimate of the total
+	// In blocks of the table; both are zero when a step begins that has no batches. Of a data migration in rows, with an estimate of the total.
+	Done, Total int64
 }
 
 // report reports the progress of a step.

@@ -87,6 +87,9 @@ func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrat
 	if p.Lookups, err = i.lookups(db, set); err != nil {
 		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
+	if p.Fills, err = i.fills(db, set); err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
 	m := set.Migrator(db)
 	tables, err := p.Expect(m, set)
 	if err != nil {

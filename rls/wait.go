@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
 
 // The defaults of LockTimeout and GiveUpAfter.
@@ -38,8 +42,7 @@ func (s *steps) short(ctx context.Context, do func(tx *gorm.DB) error) error {
 // limitWaits sets how long the statements of the transaction wait for a lock. Who waits for one in PostgreSQL keeps all from the table
 // who come later, also those whom the holder would let in.
 func (m migration) limitWaits(ctx context.Context, tx *gorm.DB) error {
-	_, err := tx.Statement.ConnPool.ExecContext(ctx, "SELECT set_config('lock_timeout', $1, true)", fmt.Sprint(m.lockTimeout.Milliseconds()))
-	return err
+	return setLockTimeout(ctx, tx.Statement.ConnPool, m.lockTimeout)
 }
 
 // retry calls try until it gets its locks, or has tried for too long.
@@ -51,7 +54,8 @@ func (m migration) retry(ctx context.Context, try func() error) error {
 			return err
 		}
 		if time.Since(started) > m.giveUpAfter {
-			return fmt.Errorf("other sessions hold locks, tried for %s: %w", m.giveUpAfter, err)
+			return catalog.ServerError{Cause: err, Text: fmt.Sprintf("other sessions hold locks, tried for %s: %s", m.giveUpAfter,
+				catalog.Explain(err, m.Column))}
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause/2)) //nolint:gosec // no secret
 		select {
@@ -72,4 +76,58 @@ func locked(err error) bool {
 	)
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == deadlockDetected || pg.Code == lockNotAvailable)
+}
+
+// lockAll takes the locks of all changes before the first is made. Within a transaction of the caller's it takes none: there is no
+// other try.
+func (m migration) lockAll(ctx context.Context, conn gorm.ConnPool, planned []plan.Change) error {
+	if m.within {
+		return nil
+	}
+	var tables []string
+	for _, c := range planned {
+		if plan.LockOf(c.SQL).Mode == plan.AccessExclusive && !slices.Contains(tables, c.Relation) {
+			tables = append(tables, c.Relation)
+		}
+	}
+	return m.lock(ctx, conn, plan.AccessExclusive, tables)
+}
+
+// lock locks tables, one after another. Who holds the first ones keeps others from them, and so waits for the rest no longer than
+// LockTimeout in all. Writers that have come so far in another order wait for us, as we do for them: the table that was not free is the
+// first in the next try, which leads to the order that the writers have.
+func (m migration) lock(ctx context.Context, conn gorm.ConnPool, mode string, tables []string) error {
+	slices.SortStableFunc(tables, func(a, b string) int { return m.busy.place(a) - m.busy.place(b) })
+	for n, table := range tables {
+		if n == 1 {
+			if err := setLockTimeout(ctx, conn, max(m.lockTimeout/time.Duration(len(tables)-1), time.Millisecond)); err != nil {
+				return err
+			}
+		}
+		if _, err := conn.ExecContext(ctx, "LOCK TABLE "+table+" IN "+mode+" MODE"); err != nil {
+			m.busy.first(table)
+			return err
+		}
+	}
+	return setLockTimeout(ctx, conn, m.lockTimeout)
+}
+
+// busy are the tables that were not free, the last one first.
+type busy []string
+
+func (b *busy) first(table string) {
+	*b = slices.Insert(slices.DeleteFunc(*b, func(t string) bool { return t == table }), 0, table)
+}
+
+// place returns the place of a table, which is behind all others if it was free.
+func (b *busy) place(table string) int {
+	if n := slices.Index(*b, table); n >= 0 {
+		return n
+	}
+	return len(*b)
+}
+
+func setLockTimeout(ctx context.Context, conn gorm.ConnPool, timeout time.Duration) error {
+	_, err := conn.ExecContext(ctx, "SELECT set_config('lock_timeout', $1, true)", fmt.Sprint(timeout.Milliseconds()))
+	return err
 }

@@ -38,7 +38,7 @@ func Explain(err error, column string) error {
 	switch {
 	case !errors.As(err, &pg), errors.As(err, &done):
 		return err
-	case pg.Code == codeNotNull && pg.ColumnName == column, pg.Code == codeCheck && strings.HasPrefix(pg.ConstraintName, RequiredPrefix):
+	case WithoutTenant(err, column):
 		return ServerError{Cause: err, Text: fmt.Sprintf(
 			"table %[1]s has rows without a tenant: add the column %[2]s if it is missing, give every row its tenant with "+
 				"UPDATE %[1]s SET %[2]s = …, and migrate again", sqltext.Ident(pg.SchemaName, pg.TableName), sqltext.Ident(column))}
@@ -47,4 +47,11 @@ func Explain(err error, column string) error {
 			"stored values do not fit the new definition of their column (SQLSTATE %s)", pg.Code)}
 	}
 	return ServerError{Cause: err, Text: pg.Error()}
+}
+
+// WithoutTenant reports whether an error says that rows lack their tenant.
+func WithoutTenant(err error, column string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == codeNotNull && pg.ColumnName == column ||
+		pg.Code == codeCheck && strings.HasPrefix(pg.ConstraintName, RequiredPrefix))
 }

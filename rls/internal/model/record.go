@@ -22,6 +22,7 @@ func (m Migrator) exec(sql string, vars ...any) error {
 type recorder struct {
 	recorded   *[]string // nil to run them
 	concurrent bool      // indexes are made concurrently
+	rehearsed  bool      // the tenant column is left to the plan
 }
 
 // Made is a table with the statements by which GORM makes it.

@@ -34,6 +34,10 @@ func (p Planner) planFill(c *collector, t Table) {
 		return // no row is without one
 	}
 	column := sqltext.Ident(p.Column)
+	if expression := p.Fills[t.name]; expression != "" {
+		sql := fmt.Sprintf("UPDATE %s child SET %s = (%s) WHERE child.%[2]s IS NULL AND (%[3]s) IS NOT NULL", t.Quoted(), column, expression)
+		c.add("give each row its tenant", sql).batches(t, sql)
+	}
 	for _, parent := range t.parents {
 		if parent.to.name == t.name {
 			continue
@@ -52,24 +56,27 @@ func (p Planner) planFill(c *collector, t Table) {
 				"UNION SELECT %[4]s, parent.%[2]s FROM %[3]s child JOIN parent ON %[5]s WHERE child.%[2]s IS NULL) "+
 				"UPDATE %[3]s child SET %[2]s = parent.%[2]s FROM parent WHERE child.%[2]s IS NULL AND %[5]s",
 			keys, column, t.Quoted(), aliased("child.", parent.Keys), parent.matches())).
-			batches(t, parent.fill(t, column, column)+" AND parent."+column+" IS NOT NULL", parent.to)
+			batches(t, parent.fill(t, column, column), parent.to)
 	}
 }
 
 // fill gives the rows of the child t that have no tenant that of their row of the parent.
 func (p parent) fill(t Table, column, parentColumn string) string {
-	return fmt.Sprintf("UPDATE %[1]s child SET %[2]s = parent.%[5]s FROM %[3]s parent WHERE child.%[2]s IS NULL AND %[4]s",
+	return fmt.Sprintf("UPDATE %[1]s child SET %[2]s = parent.%[5]s FROM %[3]s parent WHERE child.%[2]s IS NULL AND parent.%[5]s IS NOT NULL AND %[4]s",
 		t.Quoted(), column, p.to.Quoted(), p.matches(), parentColumn)
 }
 
 // matches is the condition that a row of the child refers to one of the parent.
-func (p parent) matches() string {
+func (p parent) matches() string { return p.matchesAs("child", "parent") }
+
+// matchesAs does what matches does, in a query that calls the two by these names.
+func (p parent) matchesAs(child, parent string) string {
 	terms := make([]string, 0, len(p.Columns)+1)
 	for n := range p.Columns {
-		terms = append(terms, fmt.Sprintf("child.%s = parent.%s", sqltext.Ident(p.Columns[n]), sqltext.Ident(p.Keys[n])))
+		terms = append(terms, fmt.Sprintf("%s.%s = %s.%s", child, sqltext.Ident(p.Columns[n]), parent, sqltext.Ident(p.Keys[n])))
 	}
 	if p.Type != "" {
-		terms = append(terms, fmt.Sprintf("child.%s = %s", sqltext.Ident(p.Type), sqltext.Literal(p.Value)))
+		terms = append(terms, fmt.Sprintf("%s.%s = %s", child, sqltext.Ident(p.Type), sqltext.Literal(p.Value)))
 	}
 	return strings.Join(terms, " AND ")
 }

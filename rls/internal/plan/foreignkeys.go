@@ -153,20 +153,20 @@ func (p Planner) planMissing(c *collector, t *Table) {
 			c.add(what, "ALTER TABLE "+t.Quoted()+" ADD "+constraint(r.Reference, r.Parent, nil)).
 				unless(hasConstraint(*t, r.Name))
 		default:
-			r.plan(c, *t)
+			p.planKey(c, *t, r)
 		}
 	}
 }
 
-// plan makes and validates a foreign key between tenant tables. The two are apart where the table may have rows, so that
+// planKey makes and validates a foreign key between tenant tables. The two are apart where the table may have rows, so that
 // those that are wrong can be told from other obstacles. A partitioned table cannot have its foreign key in two steps
 // (PostgreSQL documentation, ALTER TABLE).
-func (r resolved) plan(c *collector, t Table) {
+func (p Planner) planKey(c *collector, t Table, r resolved) {
 	add := "ALTER TABLE " + t.Quoted() + " ADD " + constraint(r.key.Reference, r.key.to.Quoted(), r.key.nulled)
 	if t.Fresh || t.Partitioned {
 		change := c.add(r.key.what(), add)
 		change.unless(hasConstraint(t, r.Name))
-		change.Misfits = r.key.misfits(t)
+		change.Misfits = p.misfits(&t, *r.key)
 		change.unforce = slices.Compact([]string{t.Quoted(), r.key.to.Quoted()})
 		if len(r.key.nulled) > 0 {
 			dated := r.key.Reference
@@ -175,13 +175,13 @@ func (r resolved) plan(c *collector, t Table) {
 		}
 		return
 	}
-	r.planInSteps(c, t, add)
+	p.planInSteps(c, t, r, add)
 }
 
 // planInSteps makes a foreign key without a look at the rows, and then validates it. On a table in use both come early, under another
 // name while a foreign key has that name which ignores tenants: until the last transaction the old one counts for rows without a tenant,
 // which the new one takes for right (MATCH SIMPLE).
-func (r resolved) planInSteps(c *collector, t Table, add string) {
+func (p Planner) planInSteps(c *collector, t Table, r resolved, add string) {
 	var (
 		alter   = "ALTER TABLE " + t.Quoted()
 		made    = r.exists && r.key.is(r.live)
@@ -203,13 +203,16 @@ func (r resolved) planInSteps(c *collector, t Table, add string) {
 			prepared := r.key.Reference
 			prepared.Name = name
 			change.early(t, References, alter+" ADD "+constraint(prepared, r.key.to.Quoted(), r.key.nulled)+" NOT VALID", rename...)
+			if t.early() {
+				change.Early[0].Parent = r.key.to.Quoted()
+			}
 		}
 	}
 	if made && r.live.Valid || adopted && r.prepared.Valid {
 		return
 	}
 	change := c.add("validate foreign key "+r.Name, alter+" VALIDATE CONSTRAINT "+sqltext.Ident(r.Name))
-	change.Misfits = r.key.misfits(t)
+	change.Misfits = p.misfits(&t, *r.key)
 	if early {
 		change.early(t, References, alter+" VALIDATE CONSTRAINT "+sqltext.Ident(name))
 	}

@@ -34,6 +34,13 @@ func (u unique) index(create, name string, t Table, column string) string {
 // prepared is the name of the index while it is made concurrently, beside an older one that has its name.
 func (u unique) prepared() string { return sqltext.Fit("tenancy_" + u.Name) }
 
+// in reports whether the table has it, in one form or another.
+func (u unique) in(t Table) bool {
+	_, exists := t.Unique(u.Name)
+	_, prepared := t.Unique(u.prepared())
+	return exists || prepared
+}
+
 // adopt makes it of the prepared index. A constraint gives the index its own name.
 func (u unique) adopt(t Table) string {
 	if u.Constraint {

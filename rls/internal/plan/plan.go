@@ -17,6 +17,10 @@ type Planner struct {
 	policy.Config
 	Backfills    bool                // rows can be given their tenants
 	WidenUniques bool                // what is unique without a tag becomes so within each tenant
+	KeepSchema   bool                // of tables that are there, what has nothing to do with tenants
+	Fills        map[string]string   // expressions for the tenants of rows, by the name of the table as in statements
+	Added        map[string]bool     // the tables whose tenant column goes when the transaction is rolled back
+	Hidden       map[string]bool     // the tables whose policies hide rows from the owner when the transaction is rolled back
 	Lookups      map[string][]string // the columns that LookupRole reads, by the name of the table as in statements
 }
 
@@ -51,7 +55,7 @@ type Table struct {
 func (p Planner) Plan(tables []Table) []Change {
 	tables = slices.Clone(tables)
 	for n := range tables {
-		tables[n].hidden = tables[n].Enabled && tables[n].Forced
+		tables[n].hidden = tables[n].Enabled && tables[n].Forced || p.Hidden[tables[n].Quoted()]
 	}
 	p.resolve(tables)
 	ordered := byDepth(tables)

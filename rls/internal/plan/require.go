@@ -45,6 +45,7 @@ func (p Planner) planRequired(c *collector, t Table) {
 	column, name, alter := sqltext.Ident(p.Column), sqltext.Ident(p.requirement()), "ALTER TABLE "+t.Quoted()
 	require := alter + " ALTER COLUMN " + column + " SET NOT NULL"
 	change := c.add("require "+p.Column, require)
+	change.Misfits = p.orphans(&t)
 	validated, exists := t.Required[p.requirement()]
 	if validated {
 		return

@@ -16,13 +16,20 @@ const (
 	Rest                    // everything else, in one transaction
 )
 
+// String returns the name of the stage.
+func (s Stage) String() string {
+	return [...]string{"columns", "fill", "indexes", "references", "require", "validate", "rest"}[s]
+}
+
 // Step is a statement of a migration.
 type Step struct {
 	Stage
 	Table, Description, SQL string // as in Change
 	Relation                string
+	Parent                  string // the table of a new foreign key, which is locked as well
 	Misfits                 string // as in Change
 	Batches                 bool   // SQL runs for ranges of blocks of the table child: see InBlocks
+	Proved                  bool   // that no row stands in the way is known before
 	Again                   bool   // a row may get what another has got just before: to be repeated while it changes rows
 }
 
@@ -33,7 +40,9 @@ func Steps(changes []Change, inUse bool) []Step {
 		if inUse && len(c.Early) > 0 {
 			steps = append(steps, c.Early...)
 			for _, sql := range c.Rest {
-				steps = append(steps, c.rest(sql))
+				step := c.rest(sql)
+				step.Proved = true
+				steps = append(steps, step)
 			}
 			continue
 		}

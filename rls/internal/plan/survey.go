@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -14,12 +15,18 @@ import (
 )
 
 // Survey compares the catalog with what the models need, and returns what is left to do.
-func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, set *model.Set) ([]Change, error) {
+func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrator, set *model.Set) ([]Change, error) {
 	relations, err := catalog.Inspect(ctx, conn, p.Config, names(set.Tables))
 	if err != nil {
 		return nil, err
 	}
-	tables, err := p.tables(set.Tables, relations, nil)
+	made := make([]string, len(relations))
+	for n, wanted := range m.Relations() {
+		if wanted.Column != nil {
+			made[n] = wanted.Column.Type
+		}
+	}
+	tables, err := p.tables(set.Tables, relations, made)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +73,25 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 		tables[n].Fresh = !exist[n]
 	}
 	return tables, err
+}
+
+// ForeseeParts does what Foresee does, and returns the parts of tables, too.
+func (p Planner) ForeseeParts(ctx context.Context, conn gorm.ConnPool, m model.Migrator, set *model.Set) ([]Table, error) {
+	tables, err := p.Foresee(ctx, conn, m, set)
+	if err != nil {
+		return nil, err
+	}
+	return p.withParts(ctx, conn, tables)
+}
+
+// Names reports whether the statement, one of GORM's migrator, is about the table.
+func (t Table) Names(sql string) bool {
+	for _, begin := range []string{"CREATE TABLE IF NOT EXISTS ", "ALTER TABLE ", "COMMENT ON COLUMN "} {
+		if rest, found := strings.CutPrefix(sql, begin+t.name); found && strings.ContainsAny(rest[:1], " .") {
+			return true
+		}
+	}
+	return strings.HasPrefix(sql, "CREATE ") && (strings.Contains(sql, " ON "+t.name+" ") || strings.Contains(sql, " ON "+t.name+"("))
 }
 
 // Expect returns the tables of the models as they are in a database where only the recorded statements have run. What cannot be

@@ -91,17 +91,3 @@ func (k tenantKey) what() string {
 	}
 	return what
 }
-
-// misfits is the query that finds the rows which keep the foreign key of t from being valid.
-func (k tenantKey) misfits(t Table) string {
-	same := make([]string, len(k.Columns))
-	for n := range k.Columns {
-		same[n] = fmt.Sprintf("parent.%s = child.%s", sqltext.Ident(k.Keys[n]), sqltext.Ident(k.Columns[n]))
-	}
-	set := make([]string, 0, len(k.Columns))
-	for _, c := range k.Columns[1:] {
-		set = append(set, fmt.Sprintf("child.%s IS NOT NULL", sqltext.Ident(c)))
-	}
-	return fmt.Sprintf("SELECT * FROM %s child WHERE %s AND NOT EXISTS (SELECT FROM %s parent WHERE %s)",
-		t.Quoted(), strings.Join(set, " AND "), k.to.Quoted(), strings.Join(same, " AND "))
-}

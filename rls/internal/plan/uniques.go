@@ -29,7 +29,7 @@ func (p Planner) planUniques(c *collector, t Table) {
 		}
 	}
 	for _, u := range t.uniques {
-		if !p.planUnique(c, t, unique{u}) {
+		if p.KeepSchema && !(unique{u}).in(t) || !p.planUnique(c, t, unique{u}) {
 			continue
 		}
 		columns := append([]string{p.Column}, u.Columns...)
@@ -74,6 +74,7 @@ func (p Planner) planUnique(c *collector, t Table, u unique) bool {
 	}
 	planUnfinished(c, t, u.prepared())
 	change := c.add(what, u.create(t, p.Column))
+	change.Misfits = p.duplicates(&t, u)
 	change.early(t, Indexes, u.index(createUnique+concurrently, u.prepared(), t, p.Column), u.adopt(t))
 	change.Apart = u.index(createUnique+concurrently, u.Name, t, p.Column) + ";\n"
 	if u.Constraint {
