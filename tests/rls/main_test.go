@@ -4,6 +4,7 @@ package rls_test
 import (
 	"database/sql"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -15,7 +16,12 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-func TestMain(m *testing.M) { pgserver.Main(m) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(migratesDSN); dsn != "" {
+		os.Exit(migrates(dsn))
+	}
+	pgserver.Main(m)
+}
 
 // insufficientPrivilege is the SQLSTATE of a refusal by a policy, and by missing rights.
 const insufficientPrivilege = "42501"
