@@ -4,7 +4,7 @@
 //	result, err := iso.Migrate(ctx, owner, &Patient{}, &Invoice{}) // owner is a *gorm.DB of the role that owns the tables
 //
 // SQL writes the same as a script, for goose, golang-migrate or Atlas. Tables that have many rows need not be locked
-// while their indexes are created: see ConcurrentIndexes, and IndexSQL for the script.
+// while their indexes are created: see Migrate, and IndexSQL for the script.
 //
 // A table belongs to tenants when its model, or the table itself, has the tenant column; and when it refers to such a table, which
 // makes it a child table. A join table belongs to tenants as soon as one of the models that it joins does. All other tables are

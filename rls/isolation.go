@@ -64,9 +64,8 @@ type Isolation struct {
 	//	}
 	Backfill func(ctx context.Context, tx *gorm.DB, table string) error
 
-	// ConcurrentIndexes makes the indexes that are missing on tables which are there already by CREATE INDEX CONCURRENTLY,
-	// before the transaction of Migrate, which then finds them. Others go on writing to the tables meanwhile. False means that
-	// all indexes are made in the transaction, which keeps writers waiting. See Migrate for what it takes.
+	// ConcurrentIndexes has Migrate go on in steps while others read and write, however small the tables are. It is an error then within a
+	// transaction of the caller's. False means that it does so where a table is large: see Migrate.
 	ConcurrentIndexes bool
 
 	// Fills give the rows of tables their tenants by expressions, when a table is older than its tenant column. On large tables that happens

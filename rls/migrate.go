@@ -67,27 +67,34 @@ import (
 // role has any privilege on the table, except on tables that every tenant writes. Grants to other roles, and policies of other
 // names, stay as they are.
 //
-// The tables may have rows. Backfill gives a tenant to those without one. A row that refers to another tenant's is an error, which holds
-// the query that finds such rows. Indexes are made in the transaction, which keeps others from writing to the table meanwhile, unless
-// ConcurrentIndexes is set.
+// The tables may have rows. Fills and Backfill give tenants to those without one, and rows of child tables get those of their parents.
+// Plan shows what Migrate would do, and the locks of each statement.
 //
-// Everything happens in one transaction, under an advisory lock that makes a second migration wait. What is in place already is left
-// untouched. The result has the changes made, without those of AutoMigrate itself, and what Check finds of the tables afterwards.
+// Where all tables are small, everything happens in one transaction, under an advisory lock that makes a second migration wait. What is
+// in place already is left untouched. The result has the changes made, without those of AutoMigrate itself, and what Check finds of the
+// tables afterwards.
 //
-// With ConcurrentIndexes, Migrate first does the following to tables that exist: it adds missing columns, in a transaction of its own;
-// calls Backfill in another, for tables whose policies are not forced yet; and makes missing indexes by CREATE INDEX CONCURRENTLY, also
-// those of GORM's tags. An index that takes the place of another is made beside it and takes its name in the transaction, so that what
-// was unique stays so throughout. Rows that have come without a tenant meanwhile are given to Backfill again. An index that an earlier
-// attempt has left unfinished (INVALID) is dropped and made again. Partitioned tables get their indexes in the transaction all the same,
-// as do tables whose tenant column changes its type, and so do unique constraints of shared tables. The transaction still locks each
-// table to require the tenant column and to check foreign keys, and reads the table once for that. All of it takes one connection, to
-// PostgreSQL itself or to a pooler in session mode. It is impossible within a transaction of the caller's, and on a guarded *gorm.DB that
-// takes a role for its statements.
+// Where a change would keep others for long from a table of 1 MB or more, Migrate goes on in steps while they read and write: it adds the
+// missing columns; gives rows their tenants in batches of some thousand rows; makes indexes by CREATE INDEX CONCURRENTLY, also those of
+// GORM's tags; makes foreign keys NOT VALID and validates them; requires the tenant column of new rows by a check constraint, gives the
+// last rows their tenants and validates the constraint. What takes the place of an index or foreign key is made beside it, so that
+// what was unique or had its parent stays so throughout. The last transaction then isolates all tables at once and reads no row: before it
+// none is isolated by this migration, and after it all are. From the check constraint on, PostgreSQL refuses rows without a tenant (23514).
+// A migration that was killed is finished by the next one, which repeats no batch, and drops indexes that are left unfinished (INVALID).
+// One that fails drops the check constraint.
+//
+// No step waits longer for locks than LockTimeout, because all others wait behind it: it is repeated, with pauses, until GiveUpAfter.
+// Partitioned tables, tables whose tenant column changes its type, what AutoMigrate does to columns that are there, unique constraints of
+// shared tables, and rows that policies hide from the owner have to wait for the last transaction. The steps take one connection, to
+// PostgreSQL itself or to a pooler in session mode, and no guarded *gorm.DB that takes a role for its statements. Within a transaction of
+// the caller's, Migrate makes everything in it, whatever the sizes.
 //
 // Migrate fails when the isolation or a model is invalid, a role is missing or unsafe (AppRole must not be superuser, have BYPASSRLS,
 // inherit AdminRole or ReadOnlyRole, or own a table), a tenant column has a type other than text, varchar, uuid, smallint, integer or
-// bigint, or rows have no tenant. The database is then as it was, except for what ConcurrentIndexes has made first, which is returned
-// with the error. Errors of PostgreSQL are found by errors.As with a *pgconn.PgError; no error text holds a stored value.
+// bigint, or rows have no tenant, refer to a row of another tenant, or are not unique within theirs. The error then holds a query that
+// finds these rows when the owner runs it afterwards; where only Backfill knows tenants and its column was rolled back, it finds more. The
+// database is as it was, except for the steps made, which are returned with the error. Errors of PostgreSQL are found by errors.As as a
+// *pgconn.PgError; no error text holds a stored value.
 func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Result, error) {
 	m, db, err := i.prepare(ctx, db, models)
 	if err != nil {

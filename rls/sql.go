@@ -24,7 +24,7 @@ import (
 // let the tool run it in a transaction. Names without a schema are those of the search_path, and no USAGE of that schema is
 // granted, which everyone has of the schema public.
 //
-// ConcurrentIndexes changes nothing about it: within a transaction no index can be made concurrently, and on tables without
+// ConcurrentIndexes and KeepSchema change nothing about it: within a transaction no index can be made concurrently, and on tables without
 // rows that would gain nothing. IndexSQL returns the indexes apart, for tables that have rows.
 //
 // psql and golang-migrate take up and down as they are, the latter as its files .up.sql and .down.sql and without

@@ -90,7 +90,11 @@ func (m migration) lockAll(ctx context.Context, conn gorm.ConnPool, planned []pl
 			tables = append(tables, c.Relation)
 		}
 	}
-	return m.lock(ctx, conn, plan.AccessExclusive, tables)
+	own, err := catalog.Own(ctx, conn, tables)
+	if err != nil {
+		return err
+	}
+	return m.lock(ctx, conn, plan.AccessExclusive, own)
 }
 
 // lock locks tables, one after another. Who holds the first ones keeps others from them, and so waits for the rest no longer than

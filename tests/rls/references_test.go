@@ -225,11 +225,13 @@ func TestMigrateFindsWrongRowsBehindPolicies(t *testing.T) {
 	requireCode(t, err, "23503")
 	const query = `SELECT * FROM "public"."orders" child WHERE child."shopper_id" IS NOT NULL AND NOT EXISTS ` +
 		`(SELECT FROM "public"."shoppers" parent WHERE parent."tenant_id" = child."tenant_id" AND parent."id" = child."shopper_id")`
+	const visible = `BEGIN; ALTER TABLE "public"."orders" NO FORCE ROW LEVEL SECURITY; ` +
+		`ALTER TABLE "public"."shoppers" NO FORCE ROW LEVEL SECURITY; ` + query + "; ROLLBACK"
 	require.EqualError(t, err, "tenancy: public.orders: validate foreign key fk_shoppers_orders: "+
 		"the table has rows that refer to a row of another tenant, or to none: "+
-		"correct or delete what this query finds, and migrate again: "+query)
+		"correct or delete what this query finds, and migrate again: "+visible)
 
-	require.Len(t, collect(t, d.admin(t), strings.Replace(query, "*", "id", 1)), 1)
+	require.Equal(t, 1, d.rows(t, visible))
 	d.as(t, "globex", "DELETE FROM orders")
 	d.migrate(t, shop...)
 	require.Equal(t, d.shopKeys(t), d.foreignKeys(t))

@@ -191,3 +191,12 @@ func ReadJSON(ctx context.Context, conn gorm.ConnPool, into any, query string, a
 	}
 	return json.Unmarshal(document, into)
 }
+
+// Own returns those of the named tables that the current role has the rights of the owner on. On others ALTER TABLE says so.
+func Own(ctx context.Context, conn gorm.ConnPool, names []string) ([]string, error) {
+	var own []string
+	const query = `SELECT coalesce(json_agg(name ORDER BY position), '[]')::text FROM unnest($1::text[]) WITH ORDINALITY asked (name, position)
+		JOIN pg_class c ON c.oid = to_regclass(name) WHERE pg_has_role(relowner, 'USAGE')`
+	err := ReadJSON(ctx, conn, &own, query, names)
+	return own, err
+}
