@@ -127,10 +127,7 @@ func (s *steps) addColumns(ctx context.Context) error {
 		return nil
 	}
 	return s.short(ctx, func(tx *gorm.DB) error {
-		if err := s.setEmpty(ctx, tx.Statement.ConnPool); err != nil {
-			return err
-		}
-		return s.set.Migrator(tx).AddColumns()
+		return s.readable(ctx, tx, func() error { return s.set.Migrator(tx).AddColumns() })
 	})
 }
 

@@ -212,12 +212,10 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
-	if err := m.setEmpty(ctx, conn); err != nil {
-		return nil, err
-	}
 	m.Added, m.Hidden = m.before(ctx, tx)
 	if !m.KeepSchema {
-		if err := m.set.Migrator(tx).AutoMigrate(m.models...); err != nil {
+		err := m.readable(ctx, tx, func() error { return m.set.Migrator(tx).AutoMigrate(m.models...) })
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -268,10 +266,36 @@ func (m migration) backfill(ctx context.Context, tx *gorm.DB, c plan.Change) err
 	return nil
 }
 
-// setEmpty sets the setting. A policy that is to be replaced may ask for it without missing_ok, and the owner is bound by it: GORM reads
-// from the table.
-func (m migration) setEmpty(ctx context.Context, conn gorm.ConnPool) error {
-	_, err := conn.ExecContext(ctx, "SELECT set_config($1, coalesce(current_setting($1, true), ''), true)", m.Setting)
+// readable has the setting hold a value while GORM reads from the tables. The owner is bound by policies that are to be replaced: they may
+// ask for the setting without missing_ok, or cast it, with no regard to an empty one.
+func (m migration) readable(ctx context.Context, tx *gorm.DB, do func() error) error {
+	conn := tx.Statement.ConnPool
+	tables, err := m.Foresee(ctx, conn, m.set.Migrator(tx), m.set)
+	if err != nil {
+		tables = nil // Survey says so
+	}
+	value := ""
+	for _, t := range tables {
+		switch {
+		case t.Column == nil || !t.Enabled:
+		case t.Column.Type == "uuid":
+			value = "00000000-0000-0000-0000-000000000000"
+		case value == "":
+			value = "0"
+		}
+	}
+	var before string
+	if err := conn.QueryRowContext(ctx, "SELECT coalesce(current_setting($1, true), '')", m.Setting).Scan(&before); err != nil {
+		return err
+	}
+	const set = "SELECT set_config($1, $2, true)"
+	if _, err := conn.ExecContext(ctx, set, m.Setting, cmp.Or(before, value)); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, set, m.Setting, before)
 	return err
 }
 
