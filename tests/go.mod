@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	ariga.io/atlas v1.2.0
+	github.com/DATA-DOG/go-sqlmock v1.5.2
 	github.com/casbin/casbin/v3 v3.8.1
 	github.com/casbin/gorm-adapter/v3 v3.41.0
 	github.com/go-gormigrate/gormigrate/v2 v2.1.7

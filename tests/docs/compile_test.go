@@ -36,6 +36,7 @@ var packages = map[string]string{
 	"clause":   "gorm.io/gorm/clause",
 	"postgres": "gorm.io/driver/postgres",
 	"pgx":      "github.com/jackc/pgx/v5",
+	"pgconn":   "github.com/jackc/pgx/v5/pgconn",
 
 	"tenancy":    "github.com/gormtenancy/tenancy",
 	"rls":        "github.com/gormtenancy/tenancy/rls",

@@ -117,3 +117,23 @@ func (s shop) run(t *testing.T, program string, lines ...string) {
 		require.Contains(t, string(out), line+"\n")
 	}
 }
+
+// dsnOf is the login of a role of README, with its password.
+func (s shop) dsnOf(t *testing.T, role string) string {
+	t.Helper()
+	server, err := url.Parse(s.dsn)
+	require.NoError(t, err)
+	server.User, server.Path = url.UserPassword(s.rename(role), "change-me"), "/"+s.name
+	return server.String()
+}
+
+// value returns what the last statement selects, as a role of README.
+func (s shop) value(t *testing.T, role, sql string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.dsnOf(t, role))
+	require.NoError(t, err)
+	results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+	require.NoError(t, err, sql)
+	require.NoError(t, conn.Close(t.Context()))
+	return string(results[len(results)-1].Rows[0][0])
+}
