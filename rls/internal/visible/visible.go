@@ -10,12 +10,15 @@ import "strings"
 const hides = `c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
 		AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))
 		AND NOT coalesce((
-			SELECT bool_and(polpermissive) AND bool_or(polcmd = '*' AND pg_catalog.pg_get_expr(polqual, c.oid) = 'true'
+			SELECT pg_catalog.bool_and(polpermissive) AND pg_catalog.bool_or(polcmd = '*' AND pg_catalog.pg_get_expr(polqual, c.oid) = 'true'
 				AND coalesce(pg_catalog.pg_get_expr(polwithcheck, c.oid), 'true') = 'true')
 			FROM pg_catalog.pg_policy
-			WHERE polrelid = c.oid AND EXISTS (SELECT FROM unnest(polroles) m WHERE m = 0 OR pg_catalog.pg_has_role(r.oid, m, 'USAGE'))), false)`
+			WHERE polrelid = c.oid AND EXISTS (SELECT FROM pg_catalog.unnest(polroles) m WHERE m = 0 OR pg_catalog.pg_has_role(r.oid, m, 'USAGE'))), false)`
 
-var replace = strings.NewReplacer("@hides", hides)
+// granted is SQL for whether the current role may read or write the relation oid.
+const granted = `(pg_catalog.has_any_column_privilege(oid, 'SELECT, INSERT, UPDATE') OR pg_catalog.has_table_privilege(oid, 'DELETE'))`
+
+var replace = strings.NewReplacer("@hides", hides, "@granted", granted, "@cgranted", strings.ReplaceAll(granted, "(oid", "(c.oid"))
 
 // Granted is a query for the tables that the current role may read or write, and of which policies may hide rows from it: their names,
 // as in SQL.
@@ -25,7 +28,7 @@ var Granted = replace.Replace(`SELECT pg_catalog.format('%I.%I', n.nspname, c.re
 	JOIN pg_catalog.pg_roles r ON r.rolname = current_user
 	WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 		AND @hides
-		AND (pg_catalog.has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE') OR pg_catalog.has_table_privilege(c.oid, 'DELETE'))
+		AND @cgranted
 	ORDER BY 1`)
 
 // Touched is a query for the tables that the current transaction has read or written, as its locks tell, and of which policies may
@@ -50,7 +53,9 @@ var Touched = replace.Replace(`WITH RECURSIVE touched AS (
 			AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
 	), readers AS (
 		SELECT role, relation FROM reads
-		UNION SELECT (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user), oid FROM touched
+		UNION
+		SELECT (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user), oid FROM touched
+		WHERE @granted
 	)
 	SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, r.rolname AS reader
 	FROM readers

@@ -27,7 +27,7 @@ func (d database) asOwner(t *testing.T, statements []string, tables ...string) e
 func TestDataMigrationAsOwner(t *testing.T) {
 	d := newDatabase(t)
 	require.NoError(t, d.asOwner(t, []string{
-		"ALTER TABLE invoices ADD COLUMN vat numeric",
+		"ALTER TABLE invoices ADD COLUMN vat numeric", "ALTER TABLE payments ADD COLUMN vat numeric",
 		"UPDATE invoices SET vat = 19; " + setEuro,
 		"ALTER TABLE invoices ALTER COLUMN vat SET NOT NULL",
 	}, "invoices"))

@@ -274,6 +274,7 @@ func TestDataMigrationWithinATransaction(t *testing.T) {
 	d := granted(t)
 	require.NoError(t, d.db.Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.Exec("ALTER TABLE invoices ADD COLUMN vat numeric").Error)
+		require.NoError(t, tx.Exec("CREATE TABLE secrets (id int); ALTER TABLE secrets ENABLE ROW LEVEL SECURITY").Error)
 		require.Error(t, d.isolation().DataMigration(t.Context(), tx, func(tx *gorm.DB) error {
 			return errors.Join(tx.Exec("UPDATE invoices SET vat = 7").Error, errors.New("failed"))
 		}))
