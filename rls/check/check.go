@@ -176,6 +176,7 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judge(c, triggerRules, c.facts.Triggers)
 	judge(c, specialRules, c.facts.Specials)
 	judge(c, fileFunctionRules, c.facts.FileFunctions)
+	judge(c, connectorRules, c.facts.Connectors)
 	judge(c, rewriteRules, c.facts.Rewrites)
 	judge(c, sequenceRules, c.facts.Sequences)
 	judge(c, largeObjectRules, []largeObjects{c.facts.LargeObjects})

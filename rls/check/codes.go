@@ -66,14 +66,15 @@ const (
 	ViewNotInvoker           Code = "view-not-invoker"
 
 	// Functions and triggers.
-	FunctionDefinerReads   Code = "function-definer-reads"
-	FunctionSearchPath     Code = "function-search-path"
-	TriggerOwnerBypasses   Code = "trigger-owner-bypasses"
-	RuleOwnerBypasses      Code = "rule-owner-bypasses"
-	FunctionDefinerDynamic Code = "function-definer-dynamic"
-	FunctionLeakproof      Code = "function-leakproof"
-	FunctionSetsTenant     Code = "function-sets-tenant"
-	FunctionReadsFiles     Code = "function-reads-files"
+	FunctionDefinerReads     Code = "function-definer-reads"
+	FunctionSearchPath       Code = "function-search-path"
+	TriggerOwnerBypasses     Code = "trigger-owner-bypasses"
+	RuleOwnerBypasses        Code = "rule-owner-bypasses"
+	FunctionDefinerDynamic   Code = "function-definer-dynamic"
+	FunctionLeakproof        Code = "function-leakproof"
+	FunctionSetsTenant       Code = "function-sets-tenant"
+	FunctionOpensConnections Code = "function-opens-connections"
+	FunctionReadsFiles       Code = "function-reads-files"
 
 	// Privileges.
 	GrantTruncate       Code = "grant-truncate"

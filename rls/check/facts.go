@@ -35,6 +35,7 @@ type facts struct {
 	Routines       []routine
 	Specials       []special
 	FileFunctions  []fileFunction
+	Connectors     []connector
 	Rewrites       []rewrite
 	Sequences      []sequence
 	LargeObjects   largeObjects
@@ -73,6 +74,7 @@ var subjects = []struct {
 	{"routines", routinesQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
 	{"specials", specialsQuery, []string{"pg_proc"}},
 	{"filefunctions", fileFunctionsQuery, []string{"pg_proc"}},
+	{"connectors", connectorsQuery, []string{"pg_proc"}},
 	{"rewrites", rewritesQuery, []string{"pg_rewrite", "pg_depend"}},
 	{"sequences", sequencesQuery, nil},
 	{"largeobjects", largeObjectsQuery, []string{"pg_largeobject_metadata"}},

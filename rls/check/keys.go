@@ -68,7 +68,7 @@ var uniqueRules = []rule[unique]{{
 	},
 }}
 
-// primaryKey is one of texts that someone chooses, on a tenant table, without the tenant column.
+// primaryKey is one that someone chooses, on a tenant table, without the tenant column.
 type primaryKey struct {
 	OID     int64 // of the table
 	Name    string
@@ -78,7 +78,9 @@ type primaryKey struct {
 	table *tenantTable
 }
 
-// Numbers and UUIDs are made up by applications. What has a default is too, and what refers to another table is that one's key.
+// What has a default or is an identity column is made up by PostgreSQL, and what refers to another table is that one's key. UUIDs, bytea
+// and the types of extensions (category U) are made up by programs, and cannot be guessed. What is left are texts, numbers, dates and
+// the like: GORM gives integers a default, unless a tag takes it away.
 const primaryKeysQuery = `
 SELECT json_agg(json_build_object(
 	'oid',     t.oid::bigint,
@@ -95,7 +97,7 @@ WHERE t.attnum <> ALL (con.conkey)
 		SELECT FROM unnest(con.conkey) k (attnum)
 		JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
 		JOIN pg_type y ON y.oid = a.atttypid
-		WHERE a.atthasdef OR a.attidentity <> '' OR y.typcategory <> 'S'
+		WHERE a.atthasdef OR a.attidentity <> '' OR y.typcategory = 'U'
 			OR EXISTS (SELECT FROM pg_constraint f WHERE f.conrelid = t.oid AND f.contype = 'f' AND k.attnum = ANY (f.conkey)))`
 
 func (k primaryKey) String() string { return fmt.Sprintf("constraint %s on %s", k.Name, k.table) }
@@ -103,8 +105,8 @@ func (k primaryKey) String() string { return fmt.Sprintf("constraint %s on %s", 
 var primaryKeyRules = []rule[primaryKey]{{
 	code: PrimaryKeyNatural, severity: Low,
 	found: func(*checker, primaryKey) bool { return true },
-	problem: "It holds across tenants: where ids are texts that tenants choose, one learns from a conflict which others have, and keeps " +
-		"others from using the same; with the tenant column in the key, or ids made by a default, it does not.",
+	problem: "It holds across tenants: where tenants choose it, as a name, a number or a date, one learns from a conflict which others have, " +
+		"and keeps others from using the same; with the tenant column in the key, or ids made by a default, it does not.",
 	fix: func(_ *checker, k primaryKey) []string {
 		if k.Used {
 			return nil // by foreign keys, which would have to change with it

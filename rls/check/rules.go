@@ -95,6 +95,7 @@ func Rules() []Rule {
 		describe(triggerRules),
 		describe(specialRules),
 		describe(fileFunctionRules),
+		describe(connectorRules),
 		describe(rewriteRules),
 		describe(grantRules),
 		describe(sequenceRules),

@@ -223,14 +223,14 @@ var holes = map[string]hole{
 	// What hangs on tenant tables, and what they hang on.
 	"child table": {
 		code: check.ChildWithoutTenant, object: "public.items", says: "the tenant table public.notes",
-		open: `CREATE TABLE items (id bigint PRIMARY KEY, note_id bigint CONSTRAINT fk_items_note REFERENCES notes, sku text);
+		open: `CREATE TABLE items (id bigserial PRIMARY KEY, note_id bigint CONSTRAINT fk_items_note REFERENCES notes, sku text);
 			INSERT INTO items VALUES (1, 1, 'of acme'); GRANT SELECT, INSERT, UPDATE, DELETE ON items TO {app}`,
 		attack: leaks(ofAcme, "UPDATE items SET note_id = 2 RETURNING sku"),
 	},
 	"child table by a role it can become": {
 		code: check.ChildWithoutTenant, object: "public.items", says: "({app} may SET ROLE staff_of_{app})",
 		open: superuser + `
-			CREATE TABLE items (id bigint PRIMARY KEY, note_id bigint REFERENCES notes ON DELETE CASCADE, sku text);
+			CREATE TABLE items (id bigserial PRIMARY KEY, note_id bigint REFERENCES notes ON DELETE CASCADE, sku text);
 			INSERT INTO items VALUES (1, 1, 'of acme'); CREATE ROLE staff_of_{app}; GRANT staff_of_{app} TO {app};
 			GRANT USAGE ON SCHEMA public TO staff_of_{app}; REVOKE ALL ON items FROM {app}; GRANT SELECT ON items TO staff_of_{app}`,
 		attack: leaks(ofAcme, "SET LOCAL ROLE staff_of_{app}; SELECT sku FROM items"),
@@ -338,7 +338,7 @@ var holes = map[string]hole{
 	},
 	"of another type": {
 		code: check.TenantColumnType, object: "public.numbered",
-		open: `CREATE TABLE numbered (id int PRIMARY KEY, body text,
+		open: `CREATE TABLE numbered (id serial PRIMARY KEY, body text,
 				tenant_id int NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')::int));
 			CREATE INDEX ON numbered (tenant_id);
 			CREATE POLICY tenant_isolation ON numbered USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')::int));
@@ -356,7 +356,7 @@ var holes = map[string]hole{
 	"collation that takes ids for equal": {
 		code: check.TenantColumnCollation, object: "public.labels",
 		open: `CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-			CREATE TABLE labels (id int PRIMARY KEY, body text,
+			CREATE TABLE labels (id serial PRIMARY KEY, body text,
 				tenant_id text COLLATE loose NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')));
 			CREATE INDEX ON labels (tenant_id);
 			CREATE POLICY tenant_isolation ON labels USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')));
@@ -377,6 +377,17 @@ var holes = map[string]hole{
 			ALTER TABLE options ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 			GRANT SELECT, INSERT ON options TO {app}`,
 		attack: fails("23505", "INSERT INTO options (key) VALUES ('theme')"),
+	},
+	"primary key of numbers and dates": {
+		code: check.PrimaryKeyNatural, object: "constraint rates_pkey on public.rates",
+		open: `CREATE TABLE rates (day date, number int, PRIMARY KEY (day, number),
+				tenant_id text NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')));
+			CREATE INDEX ON rates (tenant_id);
+			CREATE POLICY tenant_isolation ON rates USING (tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')));
+			INSERT INTO rates VALUES ('2026-01-01', 7, 'acme');
+			ALTER TABLE rates ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+			GRANT SELECT, INSERT ON rates TO {app}`,
+		attack: fails("23505", "INSERT INTO rates (day, number) VALUES ('2026-01-01', 7)"),
 	},
 	"primary key without the tenant of its model": {
 		code: check.ModelKeyWithoutTenant, object: "public.logs",
@@ -661,6 +672,18 @@ var holes = map[string]hole{
 		open:   superuser + "\nCREATE FUNCTION reported() RETURNS SETOF text LANGUAGE sql SET role = '{admin}' AS 'SELECT body FROM public.notes'",
 		attack: leaks(ofAcme, "SELECT reported()"),
 	},
+	"function that opens connections": {
+		code: check.FunctionOpensConnections, object: "functions of dblink",
+		open:   superuser + "\nCREATE EXTENSION dblink",
+		attack: leaks(ofAcme, "SELECT * FROM dblink($${connection}$$, 'SELECT body FROM notes') AS (body text)"),
+	},
+	"function that opens connections, by another name": {
+		code: check.FunctionOpensConnections, object: "functions of dblink",
+		open: superuser + `
+			CREATE EXTENSION dblink; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {owner};
+			CREATE FUNCTION remote(text, text) RETURNS text LANGUAGE c AS '$libdir/dblink', 'dblink_exec'`,
+		attack: does("SELECT remote($${connection}$$, 'UPDATE notes SET body = body')"),
+	},
 	"function that reads files": {
 		code: check.FunctionReadsFiles, object: "function pg_read_file(text)",
 		open:   superuser + "\nGRANT EXECUTE ON FUNCTION pg_read_file(text) TO {app}",
@@ -808,7 +831,7 @@ var holes = map[string]hole{
 	},
 	"model without the column": {
 		code: check.ModelColumnMissing, object: "public.diaries",
-		open:   "CREATE TABLE diaries (id bigint PRIMARY KEY, body text); GRANT INSERT, SELECT ON diaries TO {app}",
+		open:   "CREATE TABLE diaries (id bigserial PRIMARY KEY, body text); GRANT INSERT, SELECT ON diaries TO {app}",
 		opts:   []check.Option{check.Models(&diary{})},
 		attack: leaks(ofAcme, "INSERT INTO diaries (id, body) VALUES (1, 'of acme'); SELECT set_config('app.tenant_id', 'initech', true); SELECT body FROM diaries"),
 	},

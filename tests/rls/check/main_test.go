@@ -93,6 +93,7 @@ func (d database) fill(text string) string {
 	return strings.NewReplacer("{app}", d.role, "{admin}", d.Admin.Role, "{owner}", d.Owner.Role, "{database}", d.Name,
 		"{security_invoker}", invoker,
 		"{here}", fmt.Sprintf("host '%s', port '%d', dbname '%s'", d.host, d.port, d.Name),
+		"{connection}", fmt.Sprintf("host=%s port=%d dbname=%s user=%s password=%s", d.host, d.port, d.Name, super.User.Username(), password),
 		"{superuser}", fmt.Sprintf("user '%s', password '%s'", super.User.Username(), password)).Replace(text)
 }
 

@@ -70,8 +70,8 @@ func TestCheckLogin(t *testing.T) {
 func TestCheckChildrenOfChildren(t *testing.T) {
 	d := cleanDatabase(t)
 	d.run(t, d.Owner.DSN, `
-		CREATE TABLE items (id bigint PRIMARY KEY, note_id bigint REFERENCES notes, previous_id bigint REFERENCES items, sku text);
-		CREATE TABLE a_part (id bigint PRIMARY KEY, item_id bigint REFERENCES items ON DELETE CASCADE, name text);
+		CREATE TABLE items (id bigserial PRIMARY KEY, note_id bigint REFERENCES notes, previous_id bigint REFERENCES items, sku text);
+		CREATE TABLE a_part (id bigserial PRIMARY KEY, item_id bigint REFERENCES items ON DELETE CASCADE, name text);
 		INSERT INTO items VALUES (1, 1, NULL, 'of acme'), (2, 2, NULL, 'of globex'), (3, 1, 1, 'of acme');
 		INSERT INTO a_part VALUES (1, 1, 'of acme'), (2, 2, 'of globex');
 		GRANT SELECT, INSERT, UPDATE, DELETE ON items, a_part TO {app}`)

@@ -55,13 +55,13 @@ var unlisted = map[string]hole{
 	"a child of a partitioned table, open by a column": {
 		code: check.ChildWithoutTenant, object: "public.visitors", says: "the tenant table public.visits",
 		open: `
-			CREATE TABLE visits (id bigint, year int, tenant_id text NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')), PRIMARY KEY (year, id))
+			CREATE TABLE visits (id bigserial, year int, tenant_id text NOT NULL DEFAULT (NULLIF(current_setting('app.tenant_id', true), '')), PRIMARY KEY (year, id))
 				PARTITION BY LIST (year);
 			CREATE TABLE visits_2024 PARTITION OF visits FOR VALUES IN (2024); CREATE INDEX ON visits (tenant_id);
 			CREATE POLICY tenant_isolation ON visits USING (tenant_id = ` + current + `);
 			ALTER TABLE visits ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 			INSERT INTO visits_2024 VALUES (1, 2024, 'acme');
-			CREATE TABLE visitors (id bigint PRIMARY KEY, year int, visit_id bigint, name text, FOREIGN KEY (year, visit_id) REFERENCES visits (year, id));
+			CREATE TABLE visitors (id bigserial PRIMARY KEY, year int, visit_id bigint, name text, FOREIGN KEY (year, visit_id) REFERENCES visits (year, id));
 			INSERT INTO visitors VALUES (1, 2024, 1, 'of acme'); REVOKE ALL ON visitors, visits, visits_2024 FROM {app}; GRANT SELECT (name) ON visitors TO PUBLIC`,
 		attack: leaks(ofAcme, "SELECT name FROM visitors"),
 	},
