@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/internal/web"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/tenanthttp"
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
 
 // base is the domain below which each tenant has a subdomain.
@@ -32,6 +34,7 @@ type api struct {
 	config
 	db       *gorm.DB
 	tokens   *tenanthttp.Tokens
+	keys     *apikey.Keys
 	cursors  *cursors
 	attempts *limiter
 
@@ -57,6 +60,9 @@ func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api,
 	if a.db, err = openDatabase(ctx, database, cfg.passwords); err != nil {
 		return nil, err
 	}
+	if a.keys, err = newKeys(a.db, cfg); err != nil {
+		return nil, err
+	}
 	a.byDomain = tenanthttp.NewCache(tenanthttp.FinderFunc(a.tenantByDomain), tenanthttp.CacheConfig{})
 	bySlug := tenanthttp.NewCache(tenanthttp.FinderFunc(a.tenantBySlug), tenanthttp.CacheConfig{})
 	a.host = tenanthttp.FirstOf(
@@ -66,7 +72,12 @@ func newAPI(ctx context.Context, database *pgserver.Database, cfg config) (*api,
 	return a, nil
 }
 
-func (a *api) close() error { return demo.Disconnect(a.db) }
+// close waits for what is written in the background.
+func (a *api) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return errors.Join(a.keys.Flush(ctx), demo.Disconnect(a.db))
+}
 
 // handler serves all routes. A request gets its tenant only if host name and token, or API key, name the same one, and the user
 // of the token is a member now.
@@ -96,7 +107,7 @@ func (a *api) handler() http.Handler {
 	mux.Handle("DELETE /domains/{name}", admins(web.Handler(a.dropDomain)))
 
 	tenants := tenanthttp.Middleware(
-		tenanthttp.CrossCheck(a.host, tenanthttp.FirstOf(a.tenantByKey, a.tokens.Claim("tenant"))),
+		tenanthttp.CrossCheck(a.host, tenanthttp.FirstOf(a.keys.Resolver(), a.tokens.Claim("tenant"))),
 		tenanthttp.Authorize(a.isMember),
 		tenanthttp.Skip("POST /login"),
 		tenanthttp.OnTenant(meter.Tenant),

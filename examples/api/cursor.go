@@ -20,7 +20,7 @@ type position struct {
 type cursors struct{ cipher.AEAD }
 
 func newCursors(key ed25519.PrivateKey) (*cursors, error) {
-	derived, err := hkdf.Key(sha256.New, key.Seed(), nil, "cursors", 32)
+	derived, err := derive(key, "cursors")
 	if err != nil {
 		return nil, err
 	}
@@ -48,4 +48,9 @@ func (c *cursors) open(list, cursor string) (p position, ok bool) {
 		return p, false
 	}
 	return p, json.Unmarshal(text, &p) == nil
+}
+
+// derive makes a secret for a purpose of its own.
+func derive(key ed25519.PrivateKey, purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, key.Seed(), nil, purpose, 32)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/internal/passwords"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
 
 // connect opens a pool that counts round trips, for the log.
@@ -61,7 +62,7 @@ func isolation(database *pgserver.Database) rls.Isolation {
 		Lookups: []rls.Lookup{
 			{Model: &Tenant{}, Columns: []string{"id", "slug"}},
 			{Model: &Domain{}, Columns: []string{"name", "tenant_id"}},
-			{Model: &APIKey{}, Columns: []string{"id", "tenant_id"}},
+			apikey.Lookup(),
 			{Model: &Membership{}, Columns: []string{"user_id", "tenant_id", "role"}},
 		},
 	}

@@ -101,13 +101,18 @@ func TestTokensElsewhere(t *testing.T) {
 // TestTokensWithoutTenant are valid, but name no tenant.
 func TestTokensWithoutTenant(t *testing.T) {
 	w := newFixture(t)
-	for name, claims := range map[string]jwt.MapClaims{
-		"no tenant": w.claims(t, "tenant", nil), "empty tenant": w.claims(t, "tenant", ""), "list of tenants": w.claims(t, "tenant", []string{"a"}),
+	for name, test := range map[string]struct {
+		claims jwt.MapClaims
+		status int
+	}{
+		"no tenant":       {w.claims(t, "tenant", nil), http.StatusUnauthorized}, // and no key either
+		"empty tenant":    {w.claims(t, "tenant", ""), http.StatusUnauthorized},
+		"list of tenants": {w.claims(t, "tenant", []string{"a"}), http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(w.key)
+			token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, test.claims).SignedString(w.key)
 			require.NoError(t, err)
-			require.Equal(t, http.StatusBadRequest, w.do(t, request{path: "/projects", token: token}).status)
+			require.Equal(t, test.status, w.do(t, request{path: "/projects", token: token}).status)
 		})
 	}
 }

@@ -1,78 +1,54 @@
 package main
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
+	"time"
 
 	"gorm.io/gorm"
 
-	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/internal/web"
-	"github.com/gormtenancy/tenancy/tenanthttp"
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
 
 // keyHeader is where a program sends its API key instead of a token.
 const keyHeader = "X-API-Key"
 
-// tenantByKey returns the tenant of the request's API key. The lookup role finds whose key it is, and cannot read the hash. That
-// is read as the tenant.
-func (a *api) tenantByKey(r *http.Request) (string, error) {
-	if r.Header.Get(keyHeader) == "" {
-		return "", tenanthttp.ErrNoTenant
-	}
-	text, secret, _ := strings.Cut(r.Header.Get(keyHeader), ".")
-	id, err := strconv.ParseInt(text, 10, 64)
+// newKeys are keys that live in the table of apikey.Key. The lookup role finds whose key it is, and cannot read the hash. That is read
+// as the tenant.
+func newKeys(db *gorm.DB, cfg config) (*apikey.Keys, error) {
+	pepper, err := derive(cfg.key, "API keys")
 	if err != nil {
-		return "", tenanthttp.ErrUnauthenticated
+		return nil, err
 	}
-	var found, key APIKey
-	lookup := a.db.WithContext(tenancy.WithoutTenant(r.Context()))
-	err = lookup.Select("tenant_id").Where("id = ?", id).Take(&found).Error
-	if err == nil {
-		err = a.db.WithContext(tenancy.WithTenant(r.Context(), found.TenantID)).Where("id = ?", id).Take(&key).Error
-	}
-	if errors.Is(err, gorm.ErrRecordNotFound) || err == nil && subtle.ConstantTimeCompare(key.Hash, hashOf(secret)) != 1 {
-		return "", tenanthttp.ErrUnauthenticated
-	}
-	return key.TenantID, err
-}
-
-// hashOf needs no salt: a secret is random, and longer than what can be guessed.
-func hashOf(secret string) []byte {
-	hash := sha256.Sum256([]byte(secret))
-	return hash[:]
+	return apikey.New(apikey.Config{
+		Prefix:      "projects",
+		Environment: "live",
+		Peppers:     []apikey.Pepper{{Version: 1, Secret: pepper}},
+		Store:       apikey.NewStore(db),
+		Header:      keyHeader,
+	})
 }
 
 // addKey makes a key for a program. The secret is in this response only.
 func (a *api) addKey(w http.ResponseWriter, r *http.Request) error {
-	secret := rand.Text()
-	key := APIKey{Hash: hashOf(secret)}
-	if err := a.db.WithContext(r.Context()).Create(&key).Error; err != nil {
+	text, key, err := a.keys.Create(r.Context(), apikey.Options{Name: "a program", ExpiresAt: time.Now().AddDate(1, 0, 0)})
+	if err != nil {
 		return err
 	}
 	return web.Write(w, http.StatusCreated, struct {
-		ID  int64  `json:"id"`
+		ID  string `json:"id"`
 		Key string `json:"key"`
-	}{key.ID, fmt.Sprintf("%d.%s", key.ID, secret)})
+	}{key.ID, text})
 }
 
 func (a *api) deleteKey(w http.ResponseWriter, r *http.Request) error {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
-	if err != nil {
+	switch err := a.keys.Revoke(r.Context(), r.PathValue("id")); {
+	case errors.Is(err, apikey.ErrNotFound):
 		return gorm.ErrRecordNotFound
+	case err != nil:
+		return err
 	}
-	result := a.db.WithContext(r.Context()).Where("id = ?", id).Delete(&APIKey{})
-	if result.Error == nil && result.RowsAffected == 0 {
-		return gorm.ErrRecordNotFound
-	}
-	if result.Error == nil {
-		w.WriteHeader(http.StatusNoContent)
-	}
-	return result.Error
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/examples/internal/web"
 	"github.com/gormtenancy/tenancy/tenanthttp"
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
 
 // caller is the user who sent a request, and the user's role at its tenant.
@@ -29,9 +30,12 @@ func callerOf(ctx context.Context) *caller { return ctx.Value(callerKey{}).(*cal
 // isMember asks the database for each request, because a membership can end before a token does. An API key is as good as a
 // member.
 func (a *api) isMember(r *http.Request, tenant string) (bool, error) {
-	if r.Header.Get(keyHeader) != "" {
+	if _, ok := apikey.FromRequest(r, tenant); ok {
 		callerOf(r.Context()).role = "member"
 		return true, nil
+	}
+	if r.Header.Get(keyHeader) != "" {
+		return false, nil // another tenant's key
 	}
 	claims, err := a.tokens.Claims(r)
 	if err != nil {

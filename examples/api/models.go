@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
 
 // Tenant is a customer. The tables of Tenant, User, Membership, Domain and APIKey are read before a request has a tenant, by the
@@ -46,11 +48,10 @@ type Domain struct {
 // TenantOwnRows says that the table is read before the tenant is known, and that a tenant sees and writes its own rows only.
 func (Domain) TenantOwnRows() {}
 
-// APIKey lets a program act for a tenant. It is sent as the id, a dot and the secret.
+// APIKey lets a program act for a tenant. The tenant column has the type that it has in the other tables.
 type APIKey struct {
-	ID       int64
+	apikey.Key
 	TenantID string `gorm:"type:uuid;not null"`
-	Hash     []byte `gorm:"not null"` // SHA-256 of the secret
 }
 
 // DomainClaim says that a tenant wants to use a domain name. Any tenant can claim any name: a claim alone has no effect.

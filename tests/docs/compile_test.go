@@ -42,6 +42,7 @@ var packages = map[string]string{
 	"rls":        "github.com/gormtenancy/tenancy/rls",
 	"check":      "github.com/gormtenancy/tenancy/rls/check",
 	"tenanthttp": "github.com/gormtenancy/tenancy/tenanthttp",
+	"apikey":     "github.com/gormtenancy/tenancy/tenanthttp/apikey",
 	"tenanttest": "github.com/gormtenancy/tenancy/tenanttest",
 
 	"gormigrate":  "github.com/go-gormigrate/gormigrate/v2",
