@@ -36,7 +36,9 @@ var packages = map[string]string{
 	"clause":   "gorm.io/gorm/clause",
 	"postgres": "gorm.io/driver/postgres",
 	"pgx":      "github.com/jackc/pgx/v5",
-	"pgconn":   "github.com/jackc/pgx/v5/pgconn",
+
+	"singleflight": "golang.org/x/sync/singleflight",
+	"pgconn":       "github.com/jackc/pgx/v5/pgconn",
 
 	"tenancy":    "github.com/gormtenancy/tenancy",
 	"rls":        "github.com/gormtenancy/tenancy/rls",
