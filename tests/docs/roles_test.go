@@ -14,6 +14,13 @@ import (
 
 // TestRolesWithoutSuperuser runs the SQL of docs/roles.md as the admin user of a provider has it, and README's program with the roles.
 func TestRolesWithoutSuperuser(t *testing.T) {
+	t.Run("as made", func(t *testing.T) { rolesWithoutSuperuser(t, "") })
+	if pgserver.Shared(t).Version() >= 160000 {
+		t.Run("members of what they make", func(t *testing.T) { rolesWithoutSuperuser(t, "set, inherit") })
+	}
+}
+
+func rolesWithoutSuperuser(t *testing.T, selfGrant string) {
 	var cloud string
 	super, err := pgx.Connect(t.Context(), pgserver.Shared(t).DSN())
 	require.NoError(t, err)
@@ -28,6 +35,10 @@ func TestRolesWithoutSuperuser(t *testing.T) {
 	cloud = s.name + "_cloud"
 	_, err = super.Exec(t.Context(), "CREATE ROLE "+cloud+" LOGIN CREATEROLE CREATEDB NOSUPERUSER PASSWORD 'secret'")
 	require.NoError(t, err)
+	if selfGrant != "" {
+		_, err = super.Exec(t.Context(), "ALTER ROLE "+cloud+" SET createrole_self_grant = '"+selfGrant+"'")
+		require.NoError(t, err)
+	}
 	require.NoError(t, super.Close(t.Context()))
 
 	dsn, err := url.Parse(s.dsn)
