@@ -14,7 +14,7 @@ import (
 )
 
 // documented are the folders of the packages whose comments have code.
-var documented = []string{".", "rls", "rls/check", "tenanthttp", "tenanthttp/apikey", "tenanttest"}
+var documented = []string{".", "rls", "rls/check", "tenanthttp", "tenanthttp/apikey", "tenanthttp/idempotency", "tenanttest"}
 
 // TestCommentsNameWhatExists: code in doc comments may use names out of nowhere, such as ctx, but what it takes from a package is
 // there. That of other languages is not looked at.
