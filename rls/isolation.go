@@ -46,8 +46,8 @@ type Isolation struct {
 	Lookups []Lookup
 
 	// BackupRole is the login of backups: it has BYPASSRLS, without which pg_dump fails or leaves rows out, and is granted SELECT on
-	// the migrated tables and their sequences. No other role may be a member of it that AppRole can become. Where the server lets no
-	// one grant BYPASSRLS, back up as ReadOnlyRole (docs/backups.md). Empty means that there is none.
+	// the migrated tables and their sequences. AppRole must not be a member of it, also not through other roles. Where the server
+	// refuses BYPASSRLS, back up as ReadOnlyRole (docs/backups.md). Empty means that there is none.
 	BackupRole string
 
 	// WidenUniques makes what is unique in a tenant table without a tag of a model, by hand or by older migrations, unique within

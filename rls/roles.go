@@ -54,7 +54,7 @@ func (m migration) checkBackupRole(ctx context.Context, conn gorm.ConnPool) erro
 	switch {
 	case !bypasses:
 		return fmt.Errorf("role %q lacks BYPASSRLS, so that its backups would fail or lack rows: ALTER ROLE %s BYPASSRLS; where the server "+
-			"lets no one grant that, back up as ReadOnlyRole", m.BackupRole, role)
+			"refuses that, back up as ReadOnlyRole", m.BackupRole, role)
 	case taken:
 		return fmt.Errorf("role %q is a member of the backup role %q, which no policy binds: REVOKE %s FROM %s, or what leads to it",
 			m.AppRole, m.BackupRole, role, app)
