@@ -32,18 +32,6 @@ func (c *callsitesCommand) flags(set *flag.FlagSet) {
 	set.BoolVar(&c.tests, "tests", false, "also read the files of tests")
 }
 
-// formatFlag adds the option that says how a report is written.
-func formatFlag(set *flag.FlagSet, format *string) {
-	*format = "text"
-	set.Func("format", "the `format` of the report: text, json or sarif (default text)", func(name string) error {
-		if formats[name] == nil {
-			return fmt.Errorf("must be text, json or sarif")
-		}
-		*format = name
-		return nil
-	})
-}
-
 func (c *callsitesCommand) run(ctx context.Context, args []string, s streams) (int, error) {
 	report, err := callsites.Run(ctx, callsites.Options{Patterns: args, Column: c.column, Tests: c.tests})
 	if err != nil {

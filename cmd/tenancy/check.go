@@ -43,22 +43,8 @@ var severities = []check.Severity{check.Critical, check.High, check.Medium, chec
 
 func (c *checkCommand) flags(set *flag.FlagSet) {
 	c.subject.flags(set)
-	c.format = "text"
-	set.Func("format", "the `format` of the report: text, json or sarif (default text)", func(name string) error {
-		if formats[name] == nil {
-			return fmt.Errorf("must be text, json or sarif")
-		}
-		c.format = name
-		return nil
-	})
-	set.Func("fail-on", "the lowest `severity` that makes the exit code 1: critical, high, medium or low (default low)", func(name string) error {
-		n := slices.IndexFunc(severities, func(s check.Severity) bool { return s.String() == name })
-		if n < 0 {
-			return fmt.Errorf("must be critical, high, medium or low")
-		}
-		c.failOn = severities[n]
-		return nil
-	})
+	formatFlag(set, &c.format)
+	failOnFlag(set, &c.failOn)
 	set.StringVar(&c.location, "location", "database", "the `file` of your repository at which findings are shown, for SARIF: its readers want one, and findings are in a\n"+
 		"        database (default database)")
 	set.StringVar(&c.baseline, "baseline", "", "a `file` of known findings: only others make the exit code 1. What is in the file and is not found any more is\n"+
@@ -66,6 +52,30 @@ func (c *checkCommand) flags(set *flag.FlagSet) {
 	set.BoolVar(&c.write, "write-baseline", false, "write all findings to the file of --baseline, in place of a report. Reasons that people have written there are kept,\n"+
 		"        and what is not found any more is left out")
 	set.BoolVar(&c.failOnStale, "fail-on-stale", false, "make the exit code 1 also for what is in the file of --baseline and is not found any more")
+}
+
+// formatFlag adds the option that says how a report is written.
+func formatFlag(set *flag.FlagSet, format *string) {
+	*format = "text"
+	set.Func("format", "the `format` of the report: text, json or sarif (default text)", func(name string) error {
+		if formats[name] == nil {
+			return fmt.Errorf("must be text, json or sarif")
+		}
+		*format = name
+		return nil
+	})
+}
+
+// failOnFlag adds the option that says which findings make the exit code 1.
+func failOnFlag(set *flag.FlagSet, failOn *check.Severity) {
+	set.Func("fail-on", "the lowest `severity` that makes the exit code 1: critical, high, medium or low (default low)", func(name string) error {
+		n := slices.IndexFunc(severities, func(s check.Severity) bool { return s.String() == name })
+		if n < 0 {
+			return fmt.Errorf("must be critical, high, medium or low")
+		}
+		*failOn = severities[n]
+		return nil
+	})
 }
 
 func (c *checkCommand) run(ctx context.Context, args []string, s streams) (int, error) {

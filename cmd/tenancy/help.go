@@ -30,7 +30,7 @@ func overview() string {
 	b.WriteString(`
 "tenancy help <command>" lists the options of a command.
 
-callsites reads a program. For the others, name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs; for diff, as arguments. If that has no
+lint reads files, and callsites a program. For the others, name the database with --dsn or DATABASE_URL, as a URL or as key=value pairs; for diff, as arguments. If that has no
 password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 ` + exitCodes)
@@ -39,8 +39,8 @@ password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 const exitCodes = `Exit codes:
 
-    0  no error, no finding of check at or above --fail-on, no dangerous difference of diff, no call site
-    1  check has findings that are not in --baseline, diff has dangerous differences, or callsites found some
+    0  no error, no finding of check or lint at or above --fail-on, no dangerous difference of diff, no call site
+    1  check or lint has findings that are not in --baseline or ignored, diff has dangerous differences, or callsites found some
     2  an error: a wrong option, no connection, a missing permission
   130  interrupted with Ctrl-C
 `

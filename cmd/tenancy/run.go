@@ -42,6 +42,7 @@ var commands = []struct {
 	{"explain", "'SELECT …'", "show the plan of a statement as a tenant gets it", func() command { return &explainCommand{} }, ""},
 	{"snapshot", "", "write how a database keeps tenants apart, as JSON to compare", func() command { return &snapshotCommand{} }, ""},
 	{"diff", "BEFORE AFTER", "compare two snapshots or databases, and say what loosens the isolation", func() command { return &diffCommand{} }, diffDetails},
+	{"lint", "DIR", "report what the migrations in a folder do to the isolation of tenants", func() command { return &lintCommand{} }, lintDetails},
 	{"callsites", "[PACKAGES]", "list where a Go program uses a *gorm.DB without a context", func() command { return &callsitesCommand{} }, callsitesDetails},
 	{"version", "", "print the version", func() command { return versionCommand{} }, ""},
 }

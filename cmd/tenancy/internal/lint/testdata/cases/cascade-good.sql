@@ -1,0 +1,1 @@
+ALTER TABLE patients ADD COLUMN plan_id bigint REFERENCES plans (id);

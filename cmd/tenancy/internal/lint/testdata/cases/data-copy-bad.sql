@@ -1,0 +1,1 @@
+COPY patients TO '/backup/patients.csv'; -- want data-without-role

@@ -1,0 +1,1 @@
+DELETE FROM plans USING patients WHERE patients.id = plans.id; -- want data-without-role

@@ -1,0 +1,3 @@
+-- The tenant's rows feed a shared table.
+INSERT INTO plans (id, name)
+SELECT id, name FROM patients; -- want -1 data-without-role

@@ -1,0 +1,3 @@
+ALTER TABLE patients NO FORCE ROW LEVEL SECURITY;
+UPDATE patients SET email = lower(email);
+ALTER TABLE patients FORCE ROW LEVEL SECURITY;

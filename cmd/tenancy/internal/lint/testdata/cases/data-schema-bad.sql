@@ -1,0 +1,1 @@
+UPDATE billing.invoices SET total = 0 WHERE total < 0; -- want data-without-role

@@ -1,0 +1,2 @@
+UPDATE plans SET name = lower(name);
+DELETE FROM tenants WHERE name = '';

@@ -1,0 +1,1 @@
+UPDATE patients SET email = lower(email); -- want data-without-role

@@ -1,0 +1,1 @@
+ALTER TABLE billing.invoices NO FORCE ROW LEVEL SECURITY; -- want isolation-switched-off

@@ -1,0 +1,1 @@
+ALTER TABLE patients OWNER TO shop_app; -- want owner-changed

@@ -1,0 +1,1 @@
+ALTER TABLE patients OWNER TO shop_owner;

@@ -1,0 +1,1 @@
+CREATE POLICY reports ON patients FOR SELECT USING (true); -- want policy-shows-all

@@ -1,0 +1,1 @@
+CREATE POLICY odd ON patients USING (tenant_id <> ''); -- want policy-shows-all

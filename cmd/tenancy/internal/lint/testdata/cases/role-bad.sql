@@ -1,0 +1,2 @@
+CREATE ROLE reporting LOGIN BYPASSRLS; -- want role-bypasses
+ALTER ROLE shop_app SUPERUSER; -- want role-bypasses

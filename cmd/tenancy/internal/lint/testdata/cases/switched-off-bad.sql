@@ -1,0 +1,1 @@
+ALTER TABLE patients DISABLE ROW LEVEL SECURITY; -- want isolation-switched-off

@@ -1,0 +1,3 @@
+SET ROLE shop_admin;
+CREATE TABLE scratch AS SELECT * FROM patients;
+DROP TABLE scratch;

@@ -1,0 +1,1 @@
+SELECT * INTO old_patients FROM patients; -- want data-without-role copy-of-rows

@@ -1,0 +1,1 @@
+CREATE TABLE archived (LIKE patients INCLUDING ALL); -- want table-not-isolated

@@ -1,0 +1,1 @@
+CREATE VIEW names AS SELECT name FROM patients; -- want view-runs-as-owner
