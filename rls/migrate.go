@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -266,37 +267,39 @@ func (m migration) backfill(ctx context.Context, tx *gorm.DB, c plan.Change) err
 	return nil
 }
 
-// readable has the setting hold a value while GORM reads from the tables. The owner is bound by policies that are to be replaced: they may
-// ask for the setting without missing_ok, or cast it, with no regard to an empty one.
+// readable runs what reads from the tables, as GORM does to learn their columns. The owner is bound by policies that are to be replaced, and
+// they may fail without a tenant: they ask for the setting without missing_ok, or cast it although it is empty. So such tables are not
+// forced on the owner meanwhile, which no other session sees.
 func (m migration) readable(ctx context.Context, tx *gorm.DB, do func() error) error {
 	conn := tx.Statement.ConnPool
 	tables, err := m.Foresee(ctx, conn, m.set.Migrator(tx), m.set)
 	if err != nil {
-		tables = nil // Survey says so
+		return do() //nolint:nilerr // Survey says so, where it still is one afterwards
 	}
-	value := ""
-	for _, t := range tables {
-		switch {
-		case t.Column == nil || !t.Enabled:
-		case t.Column.Type == "uuid":
-			value = "00000000-0000-0000-0000-000000000000"
-		case value == "":
-			value = "0"
+	var forced []string
+	for _, name := range plan.Replaced(m.Plan(tables)) {
+		if slices.ContainsFunc(tables, func(t plan.Table) bool { return t.Quoted() == name && t.Forced }) {
+			forced = append(forced, name)
 		}
 	}
-	var before string
-	if err := conn.QueryRowContext(ctx, "SELECT coalesce(current_setting($1, true), '')", m.Setting).Scan(&before); err != nil {
+	if forced, err = catalog.Own(ctx, conn, forced); err != nil {
 		return err
 	}
-	const set = "SELECT set_config($1, $2, true)"
-	if _, err := conn.ExecContext(ctx, set, m.Setting, cmp.Or(before, value)); err != nil {
+	alter := func(how string) error {
+		for _, name := range forced {
+			if _, err := conn.ExecContext(ctx, "ALTER TABLE "+name+how+" ROW LEVEL SECURITY"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := alter(" NO FORCE"); err != nil {
 		return err
 	}
 	if err := do(); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, set, m.Setting, before)
-	return err
+	return alter(" FORCE")
 }
 
 // before returns the tables to which the transaction adds the tenant column, and those whose policies hide rows from the owner: so they

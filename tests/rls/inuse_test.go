@@ -255,7 +255,7 @@ func TestMigrateKeepsSchema(t *testing.T) {
 		TenantID string
 		Body     string `gorm:"unique;index"`
 	}
-	make := func(t *testing.T) database {
+	old := func(t *testing.T) database {
 		d := newDatabase(t)
 		d.AsOwner(t, "CREATE TABLE parcels (id bigserial PRIMARY KEY, body varchar(80) DEFAULT 'empty')", "CREATE INDEX by_body ON parcels (body)")
 		return d
@@ -263,7 +263,7 @@ func TestMigrateKeepsSchema(t *testing.T) {
 	columns := "SELECT concat_ws(' ', column_name, data_type, column_default) FROM information_schema.columns WHERE table_name = 'parcels' AND column_name = 'body'"
 	indexes := "SELECT indexname FROM pg_indexes WHERE tablename = 'parcels' ORDER BY 1"
 
-	d := make(t)
+	d := old(t)
 	d.migrate(t, &parcel{})
 	pool, err := d.OwnerDB.DB()
 	require.NoError(t, err)
@@ -271,7 +271,7 @@ func TestMigrateKeepsSchema(t *testing.T) {
 	require.Equal(t, []string{"by_body", "idx_parcels_body", "parcels_pkey", "uni_parcels_body", "uni_parcels_tenant_id_id"}, collect(t, pool, indexes))
 
 	for _, concurrent := range []bool{false, true} {
-		d = make(t)
+		d = old(t)
 		pool, err = d.OwnerDB.DB()
 		require.NoError(t, err)
 		i := d.Isolation()

@@ -19,6 +19,8 @@ type Change struct {
 	Rest     []string // after Early, what is left of it to the last transaction
 	Apart    string   // the script that does it outside of a transaction
 
+	replaces bool // it drops a policy
+
 	// What follows makes the change fit for a script, which does not know what is there already.
 	step    step
 	held    string   // the condition under which there is nothing to do
@@ -104,4 +106,15 @@ func without(privileges, others []string) string {
 		}
 	}
 	return strings.Join(rest, ", ")
+}
+
+// Replaced returns the tables of which changes drop policies.
+func Replaced(changes []Change) []string {
+	var tables []string
+	for _, c := range changes {
+		if c.replaces && !slices.Contains(tables, c.Relation) {
+			tables = append(tables, c.Relation)
+		}
+	}
+	return tables
 }

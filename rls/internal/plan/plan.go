@@ -164,7 +164,7 @@ func (p Planner) planPolicies(c *collector, t Table) {
 		}
 		drop := policy.Drop(name, t.Quoted())
 		if exists {
-			c.add("drop outdated policy "+name, drop)
+			c.add("drop outdated policy "+name, drop).replaces = true
 		}
 		if wanted {
 			c.add("create policy "+name, config.Create(name, t.Quoted(), t.columnType)).before = drop
