@@ -3,6 +3,7 @@ package tenanthttp_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,13 +32,8 @@ func (h *kafkaHeaders) Get(key string) string {
 }
 
 func (h *kafkaHeaders) Set(key, value string) {
-	kept := (*h)[:0]
-	for _, header := range *h {
-		if header.Key != key {
-			kept = append(kept, header)
-		}
-	}
-	*h = append(kept, kafkaHeader{key, []byte(value)})
+	*h = slices.DeleteFunc(*h, func(header kafkaHeader) bool { return header.Key == key })
+	*h = append(*h, kafkaHeader{key, []byte(value)})
 }
 
 func (h *kafkaHeaders) Keys() (keys []string) {
