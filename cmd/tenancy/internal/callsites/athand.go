@@ -38,7 +38,7 @@ func (p *program) declaredBefore(v *types.Var, n ast.Node) bool {
 		return v.Pos() < n.Pos()
 	}
 	for _, d := range p.reaching(v, n) {
-		if d.stmt.Pos() < n.Pos() && !(encloses(d.stmt, n) && !isFunc(d.stmt)) {
+		if d.stmt.Pos() < n.Pos() && (!encloses(d.stmt, n) || isFunc(d.stmt)) {
 			return v.Pos() < n.Pos()
 		}
 	}
