@@ -26,7 +26,7 @@ func (m migration) inUse(ctx context.Context, db *gorm.DB) (bool, error) {
 		}
 		return false, nil
 	}
-	if m.concurrent {
+	if m.concurrent || m.Rollout != plan.Enforced {
 		return true, nil
 	}
 	s := steps{migration: m, db: db, conn: db.Statement.ConnPool}

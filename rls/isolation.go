@@ -64,6 +64,13 @@ type Isolation struct {
 	//	}
 	Backfill func(ctx context.Context, tx *gorm.DB, table string) error
 
+	// Stage is how far Migrate goes. The zero value is StageEnforce: all of it.
+	Stage Stage
+
+	// OldRole is the role of the application's older version, which knows no tenants: no policy hides rows from it in StageShadow. AppRole
+	// must not inherit from it. Empty means that the older version logs in as the owner of the tables.
+	OldRole string
+
 	// ConcurrentIndexes has Migrate go on in steps while others read and write, however small the tables are. It is an error then within a
 	// transaction of the caller's. False means that it does so where a table is large: see Migrate.
 	ConcurrentIndexes bool
@@ -101,7 +108,7 @@ type Lookup struct {
 func (i Isolation) planner() (plan.Planner, error) {
 	config := policy.Config{
 		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
-		BackupRole: i.BackupRole,
+		BackupRole: i.BackupRole, OldRole: i.OldRole,
 	}.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return plan.Planner{}, fmt.Errorf("tenancy: %w", err)
@@ -109,7 +116,14 @@ func (i Isolation) planner() (plan.Planner, error) {
 	if len(i.Lookups) > 0 && i.LookupRole == "" {
 		return plan.Planner{}, errors.New("tenancy: Lookups need a LookupRole, which reads them")
 	}
-	return plan.Planner{Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques, KeepSchema: i.KeepSchema}, nil
+	rollout, known := rollouts[i.Stage]
+	if !known {
+		return plan.Planner{}, fmt.Errorf("tenancy: Stage %d: must be StageEnforce, StageObserve or StageShadow", i.Stage)
+	}
+	return plan.Planner{
+		Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques,
+		KeepSchema: i.KeepSchema || rollout != plan.Enforced, Rollout: rollout,
+	}, nil
 }
 
 // lookups returns the columns that LookupRole may read, by table.

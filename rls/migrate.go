@@ -244,7 +244,10 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(left) > 0 {
+	if err := m.checkShadow(ctx, tx); err != nil {
+		return nil, err
+	}
+	if left = plan.Left(left); len(left) > 0 {
 		return nil, fmt.Errorf("%s: %s: PostgreSQL took the statement and changed nothing: "+
 			"let the owner of the table and its schema run %s, with no schema before pg_catalog in the search_path", left[0].Table, left[0].Description, left[0].SQL)
 	}

@@ -28,7 +28,7 @@ func (m migration) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 		name   string
 		exempt []string
 	}{
-		{m.AppRole, []string{m.AdminRole, m.ReadOnlyRole, m.LookupRole}}, {m.LookupRole, []string{m.AdminRole, m.ReadOnlyRole}},
+		{m.AppRole, []string{m.AdminRole, m.ReadOnlyRole, m.LookupRole, m.OldRole}}, {m.LookupRole, []string{m.AdminRole, m.ReadOnlyRole, m.OldRole}},
 	} {
 		if role.name != "" {
 			if err := m.checkRole(ctx, conn, role.name, role.exempt); err != nil {

@@ -22,6 +22,7 @@ type Config struct {
 	Setting, Column                              string
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string // empty for none
 	BackupRole                                   string // empty for none
+	OldRole                                      string // of the version without tenants, during a rollout; empty for none
 }
 
 // WithDefaults returns c with its defaults filled in.
@@ -46,13 +47,15 @@ func (c Config) Validate() error {
 	}
 	for _, role := range []struct{ field, name string }{
 		{"AppRole", c.AppRole}, {"AdminRole", c.AdminRole}, {"ReadOnlyRole", c.ReadOnlyRole},
-		{"LookupRole", c.LookupRole}, {"BackupRole", c.BackupRole},
+		{"LookupRole", c.LookupRole}, {"BackupRole", c.BackupRole}, {"OldRole", c.OldRole},
 	} {
 		if err := validateRole(role.field, role.name); err != nil {
 			return err
 		}
 	}
 	switch {
+	case c.OldRole != "" && c.OldRole == c.AppRole:
+		return fmt.Errorf("OldRole and AppRole cannot both be %q: the application would see the rows of all tenants", c.AppRole)
 	case c.AdminRole != "" && c.AdminRole == c.AppRole:
 		return fmt.Errorf("AdminRole and AppRole cannot both be %q: the application would see the rows of all tenants", c.AppRole)
 	case c.ReadOnlyRole != "" && (c.ReadOnlyRole == c.AppRole || c.ReadOnlyRole == c.AdminRole):

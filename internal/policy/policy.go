@@ -13,10 +13,11 @@ const (
 	Admin    = "tenant_admin"
 	ReadOnly = "tenant_read_only"
 	Lookup   = "tenant_lookup"
+	Rollout  = "tenant_rollout"
 )
 
 // Names are the policies that there can be.
-var Names = []string{Tenant, Admin, ReadOnly, Lookup}
+var Names = []string{Tenant, Admin, ReadOnly, Lookup, Rollout}
 
 // ColumnTypes are the types that a tenant column can have, as PostgreSQL writes them.
 var ColumnTypes = []string{"text", "character varying", "uuid", "smallint", "integer", "bigint"}
@@ -98,6 +99,8 @@ func (c Config) definition(name string) definition {
 		return definition{reads, c.ReadOnlyRole, everyRow}
 	case Lookup:
 		return definition{reads, c.LookupRole, everyRow}
+	case Rollout:
+		return definition{all, c.OldRole, everyRow}
 	default:
 		return definition{all, "", tenantsRows}
 	}

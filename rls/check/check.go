@@ -71,7 +71,10 @@ type Config struct {
 //
 // An error means that the database could not be checked. Findings are no error: see Report.Err.
 func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, error) {
-	c := &checker{Config: policy.Config(cfg).WithDefaults()}
+	c := &checker{Config: policy.Config{
+		Setting: cfg.Setting, Column: cfg.Column, AppRole: cfg.AppRole, AdminRole: cfg.AdminRole,
+		ReadOnlyRole: cfg.ReadOnlyRole, LookupRole: cfg.LookupRole, BackupRole: cfg.BackupRole,
+	}.WithDefaults()}
 	for _, opt := range opts {
 		opt(c)
 	}

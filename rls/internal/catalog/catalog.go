@@ -65,6 +65,9 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 	'required', (
 		SELECT json_object_agg(conname, convalidated) FROM pg_constraint
 		WHERE conrelid = c.oid AND contype = 'c' AND starts_with(conname, '` + RequiredPrefix + `')),
+	'giver', (
+		SELECT prosrc FROM pg_trigger JOIN pg_proc f ON f.oid = tgfoid
+		WHERE tgrelid = c.oid AND tgname = '` + RolloutTrigger + `' AND tgenabled = 'O'),
 	'version', current_setting('server_version_num')::int,
 	'primary', (
 		SELECT json_agg(attname ORDER BY position)
@@ -122,6 +125,9 @@ FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, position)
 LEFT JOIN pg_class c ON c.oid = to_regclass(asked.name)
 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY asked.position`
+
+// RolloutTrigger is the name of the trigger that gives rows their tenant during a rollout.
+const RolloutTrigger = "tenancy_rollout"
 
 // RequiredPrefix begins the names of the check constraints that require the tenant column while a table is migrated in steps.
 const RequiredPrefix = "tenancy_require_"

@@ -19,6 +19,7 @@ type Relation struct {
 	Partitioned          bool
 	Size                 Size            // with its parts
 	Required             map[string]bool // the constraints of RequiredPrefix, and whether all rows are known to meet them
+	Giver                *string         // the body of the function of RolloutTrigger, nil if there is none
 	Primary              []string        // the columns of the primary key
 	PrimaryName          string          // of its constraint
 	PrimaryType          string          // of its column, if it has one

@@ -14,6 +14,7 @@ type Change struct {
 
 	Relation string   // the table, qualified and quoted
 	Fill     string   // the table whose rows must have a tenant before
+	Repeats  bool     // it is planned again after it was done: nothing tells that no row needs it
 	Misfits  string   // the query that finds the rows which keep the statement from succeeding
 	Early    []Step   // what does it in short steps, or prepares it, where others use the table; nil where nothing does
 	Rest     []string // after Early, what is left of it to the last transaction

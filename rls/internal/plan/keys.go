@@ -21,14 +21,17 @@ func (u unique) create(t Table, column string) string {
 	return u.index(createUnique, u.Name, t, column)
 }
 
-// index makes a unique index of this name.
+// index makes a unique index of this name, among all tenants if column is empty.
 func (u unique) index(create, name string, t Table, column string) string {
 	elements := u.Elements
 	if u.Constraint {
 		elements = []string{sqltext.Idents(u.Columns)}
 	}
+	if column != "" {
+		elements = append([]string{sqltext.Ident(column)}, elements...)
+	}
 	return fmt.Sprintf("%s IF NOT EXISTS %s ON %s%s (%s)%s",
-		create, sqltext.Ident(name), t.Quoted(), u.Using, strings.Join(append([]string{sqltext.Ident(column)}, elements...), ", "), u.Suffix)
+		create, sqltext.Ident(name), t.Quoted(), u.Using, strings.Join(elements, ", "), u.Suffix)
 }
 
 // prepared is the name of the index while it is made concurrently, beside an older one that has its name.

@@ -17,6 +17,7 @@ type Planner struct {
 	policy.Config
 	Backfills    bool                // rows can be given their tenants
 	WidenUniques bool                // what is unique without a tag becomes so within each tenant
+	Rollout      Rollout             // how far it goes
 	KeepSchema   bool                // of tables that are there, what has nothing to do with tenants
 	Fills        map[string]string   // expressions for the tenants of rows, by the name of the table as in statements
 	Added        map[string]bool     // the tables whose tenant column goes when the transaction is rolled back
@@ -61,19 +62,32 @@ func (p Planner) Plan(tables []Table) []Change {
 	ordered := byDepth(tables)
 	c := collector{planned: map[string]*Change{}}
 	for number, do := range []func(*collector, *Table){
-		stepOutdated: p.planOutdated,
+		stepOutdated: func(c *collector, t *Table) {
+			if p.Rollout == Enforced {
+				p.planOutdated(c, t)
+			}
+		},
 		stepKeys: func(c *collector, t *Table) {
 			switch {
 			case t.whole != "":
 			case t.isTenant():
 				p.planColumn(c, *t)
+				if p.Rollout != Enforced {
+					p.planBeside(c, *t)
+					return
+				}
+				p.dropNarrow(c, *t)
 				p.planPrimary(c, *t)
 				p.planUniques(c, *t)
 			case t.sharing == policy.SharedOwn && t.ownColumn == p.Column && t.Column != nil && len(t.Column.Indexes) == 0:
 				planIndex(c, *t, "index "+p.Column, createIndex, t.index, []string{p.Column})
 			}
 		},
-		stepReferences: p.planMissing,
+		stepReferences: func(c *collector, t *Table) {
+			if p.Rollout == Enforced {
+				p.planMissing(c, t)
+			}
+		},
 		stepIsolation: func(c *collector, t *Table) {
 			if t.isolated() {
 				p.planPolicies(c, *t)
@@ -112,10 +126,13 @@ func (p Planner) columnOf(t *Table) string {
 
 // wants reports whether the table should have the policy.
 func (p Planner) wants(t *Table, name string) bool {
+	if !p.wantsInRollout(name) {
+		return false
+	}
 	if name == policy.Lookup {
 		return t.sharing == policy.SharedOwn && (p.LookupRole == "" || len(t.lookups) > 0) || t.isTenant() && len(t.lookups) > 0
 	}
-	return slices.Contains(p.Names(), name)
+	return name == policy.Rollout || slices.Contains(p.Names(), name)
 }
 
 // isolates reports whether the policies of the table are made now.
@@ -142,9 +159,20 @@ func (p Planner) planColumn(c *collector, t Table) {
 		change.early(t, Columns, sql)
 		change.Apart = sql + ";\n"
 	}
-	if !live.NotNull {
+	p.planGiver(c, t)
+	switch {
+	case p.Rollout != Enforced && live.NotNull:
+		p.planNullable(c, t)
+	case !live.NotNull:
+		from := len(c.changes)
 		p.planFill(c, t)
-		p.planRequired(c, t)
+		if p.Rollout == Enforced {
+			p.planRequired(c, t)
+			break
+		}
+		for _, change := range c.changes[from:] {
+			change.Repeats = true
+		}
 	}
 	if _, exists := t.Required[p.requirement()]; exists {
 		c.add("drop what required "+p.Column+" meanwhile", p.dropRequirement(t))
@@ -170,12 +198,7 @@ func (p Planner) planPolicies(c *collector, t Table) {
 			c.add("create policy "+name, config.Create(name, t.Quoted(), t.columnType)).before = drop
 		}
 	}
-	if !t.Enabled {
-		c.add("enable row level security", "ALTER TABLE "+t.Quoted()+" ENABLE ROW LEVEL SECURITY")
-	}
-	if !t.Forced {
-		c.add("force row level security", "ALTER TABLE "+t.Quoted()+" FORCE ROW LEVEL SECURITY")
-	}
+	p.planSecurity(c, t)
 }
 
 // planGrants lets the role read and write the table's rows, or only read them, and nothing more: TRUNCATE ignores policies,

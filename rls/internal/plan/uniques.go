@@ -19,15 +19,7 @@ const (
 // planUniques ensures that what the models want to be unique is so within each tenant, that foreign keys find a key
 // with the tenant column to refer to, and that an index leads with this column.
 func (p Planner) planUniques(c *collector, t Table) {
-	var have, indexes [][]string
-	if t.Column != nil {
-		indexes = slices.Clone(t.Column.Indexes)
-	}
-	for _, live := range t.Uniques {
-		if live.Whole {
-			have = append(have, live.Columns)
-		}
-	}
+	have, indexes := t.unique()
 	for _, u := range t.uniques {
 		if p.KeepSchema && !(unique{u}).in(t) || !p.planUnique(c, t, unique{u}) {
 			continue
@@ -43,6 +35,25 @@ func (p Planner) planUniques(c *collector, t Table) {
 	if p.WidenUniques {
 		p.widen(c, t)
 	}
+	p.planKeys(c, t, have, indexes)
+}
+
+// unique returns the columns of what is unique, so that a foreign key can refer to it, and of the indexes that begin with the tenant
+// column.
+func (t Table) unique() (have, indexes [][]string) {
+	if t.Column != nil {
+		indexes = slices.Clone(t.Column.Indexes)
+	}
+	for _, live := range t.Uniques {
+		if live.Whole {
+			have = append(have, live.Columns)
+		}
+	}
+	return have, indexes
+}
+
+// planKeys makes the keys that foreign keys refer to, and an index that begins with the tenant column.
+func (p Planner) planKeys(c *collector, t Table, have, indexes [][]string) {
 	for _, columns := range p.keys(t, indexes) {
 		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {
 			continue
