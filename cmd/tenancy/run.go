@@ -44,6 +44,7 @@ var commands = []struct {
 	{"diff", "BEFORE AFTER", "compare two snapshots or databases, and say what loosens the isolation", func() command { return &diffCommand{} }, diffDetails},
 	{"lint", "DIR", "report what the migrations in a folder do to the isolation of tenants", func() command { return &lintCommand{} }, lintDetails},
 	{"callsites", "[PACKAGES]", "list where a Go program uses a *gorm.DB without a context", func() command { return &callsitesCommand{} }, callsitesDetails},
+	{"adopt", "", "report what each table of a database still needs until it is isolated", func() command { return &adoptCommand{} }, adoptDetails},
 	{"version", "", "print the version", func() command { return versionCommand{} }, ""},
 }
 
