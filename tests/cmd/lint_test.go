@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,4 +73,64 @@ func TestLintRefusesWhatItCannotRead(t *testing.T) {
 	r := tenancy(t, "lint", "postgres://owner:secret@localhost/shop")
 	r.failed(t, "looks like a DSN")
 	require.NotContains(t, r.errors, "secret")
+}
+
+// What tenancy sql --data prints is what lint wants to see, and what the tools run: see the package rls/data of these tests.
+func TestLintAcceptsWhatSQLPrints(t *testing.T) {
+	const update = "UPDATE notes SET id = id + 1;\n"
+	header := func(t *testing.T, options ...string) (before, after string) {
+		t.Helper()
+		r := tenancy(t, append([]string{"sql", "--data"}, options...)...)
+		require.Equal(t, 0, r.exit, r.errors)
+		before, after, found := strings.Cut(r.out, "-- Here the statements that change rows.\n")
+		require.True(t, found, r.out)
+		return before, after
+	}
+	block := func(sql string) string {
+		return "-- +goose StatementBegin\n" + sql + "\n-- +goose StatementEnd\n"
+	}
+	layouts := map[string]func(t *testing.T, before, change, after string) string{
+		"goose": func(t *testing.T, before, change, after string) string {
+			t.Helper()
+			return migrations(t, block(before)+change+block(after))
+		},
+		"golang-migrate": func(t *testing.T, before, change, after string) string {
+			t.Helper()
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "1_notes.up.sql"), isolatedTable)
+			write(t, filepath.Join(dir, "2_more.up.sql"), before+change+after)
+			return dir
+		},
+		"Atlas": func(t *testing.T, before, change, after string) string {
+			t.Helper()
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "atlas.sum"), "h1:x\n")
+			write(t, filepath.Join(dir, "20260101000000_notes.sql"), isolatedTable)
+			write(t, filepath.Join(dir, "20260102000000_more.sql"), before+change+after)
+			return dir
+		},
+	}
+	for name, layout := range layouts {
+		t.Run(name, func(t *testing.T) {
+			lint := func(before, after string) result {
+				return tenancy(t, "lint", "--admin-role", "shop_admin", layout(t, before, update, after))
+			}
+			r := lint("", "")
+			require.Equal(t, 1, r.exit, r.errors)
+			require.Contains(t, r.out, "high data-without-role: notes\n")
+
+			before, after := header(t, "--admin-role", "shop_admin")
+			r = lint(before, after)
+			require.Equal(t, 0, r.exit, r.out)
+
+			before, after = header(t, "--as-owner", "notes")
+			r = lint(before, after)
+			require.Equal(t, 0, r.exit, r.out)
+		})
+	}
+
+	before, _ := header(t, "--as-owner", "notes")
+	r := tenancy(t, "lint", layouts["Atlas"](t, before, update, ""))
+	require.Equal(t, 1, r.exit, "without the end, the policies are not forced on the owner any more")
+	require.Contains(t, r.out, "critical isolation-switched-off: notes\n")
 }
