@@ -198,8 +198,12 @@ func TestIdempotencyRollsBack(t *testing.T) {
 		handler func(w http.ResponseWriter, r *http.Request, db *gorm.DB)
 		status  int
 	}{
-		"500": {func(w http.ResponseWriter, _ *http.Request, _ *gorm.DB) { http.Error(w, "own", http.StatusInternalServerError) }, 500},
-		"422": {func(w http.ResponseWriter, _ *http.Request, _ *gorm.DB) { http.Error(w, "own", http.StatusUnprocessableEntity) }, 422},
+		"500": {func(w http.ResponseWriter, _ *http.Request, _ *gorm.DB) {
+			http.Error(w, "own", http.StatusInternalServerError)
+		}, 500},
+		"422": {func(w http.ResponseWriter, _ *http.Request, _ *gorm.DB) {
+			http.Error(w, "own", http.StatusUnprocessableEntity)
+		}, 422},
 		"too large": {func(w http.ResponseWriter, _ *http.Request, _ *gorm.DB) {
 			for range 20 {
 				_, _ = io.WriteString(w, "0123456789")
