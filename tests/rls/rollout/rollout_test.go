@@ -188,7 +188,7 @@ func TestShadowRefusesRowsThatWouldBeHidden(t *testing.T) {
 // A new version that has the rights of the older one's role would see all rows.
 func TestShadowRefusesMembersOfTheOldRole(t *testing.T) {
 	d := newDatabase(t, 3)
-	d.AsSuperuser(t, "GRANT "+d.old+" TO "+d.App.Role, "ALTER ROLE "+d.App.Role+" INHERIT")
+	d.AsSuperuser(t, "ALTER ROLE "+d.App.Role+" INHERIT", "GRANT "+d.old+" TO "+d.App.Role)
 	t.Cleanup(func() { d.AsSuperuser(t, "ALTER ROLE "+d.App.Role+" NOINHERIT") })
 	_, err := d.isolation(rls.StageShadow).Migrate(t.Context(), d.OwnerDB, models...)
 	require.ErrorContains(t, err, "it would see the rows of all tenants")
@@ -213,7 +213,7 @@ func TestCheckFindsUnfinishedRollout(t *testing.T) {
 	}
 	require.Contains(t, codes(), check.TableNotForced)
 	require.NotContains(t, codes(), check.PolicyAlwaysTrue)
-	d.AsSuperuser(t, "GRANT "+d.old+" TO "+d.App.Role, "ALTER ROLE "+d.App.Role+" INHERIT")
+	d.AsSuperuser(t, "ALTER ROLE "+d.App.Role+" INHERIT", "GRANT "+d.old+" TO "+d.App.Role)
 	t.Cleanup(func() { d.AsSuperuser(t, "ALTER ROLE "+d.App.Role+" NOINHERIT") })
 	require.Contains(t, codes(), check.PolicyAlwaysTrue)
 	d.AsSuperuser(t, "REVOKE "+d.old+" FROM "+d.App.Role, "ALTER ROLE "+d.App.Role+" NOINHERIT")
