@@ -186,7 +186,7 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 		return err
 	}
 	c.tx.adopt(q.scope)
-	if q.scope.observed && !(q.origin != nil && q.origin.own) {
+	if q.scope.observed && (q.origin == nil || !q.origin.own) {
 		c.cfg.Observe(ctx, q.origin)
 	}
 	return nil

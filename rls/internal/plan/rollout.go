@@ -103,8 +103,8 @@ func (p Planner) planBeside(c *collector, t Table) {
 
 // beside makes an index for what a tag makes unique, with or without the tenant column.
 func (c *collector) beside(t Table, what string, u unique, name, column string) {
-	make := func(create string) string { return u.index(create, name, t, column) }
-	c.add(what, make(createUnique)).early(t, Indexes, make(createUnique+concurrently))
+	index := func(create string) string { return u.index(create, name, t, column) }
+	c.add(what, index(createUnique)).early(t, Indexes, index(createUnique+concurrently))
 }
 
 // narrow is the name of the index without the tenant column that a rollout makes again.
