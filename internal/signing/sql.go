@@ -1,0 +1,167 @@
+package signing
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
+
+// Schema holds the keys and the functions.
+const Schema = "tenancy_signed"
+
+// DefaultRole is the role that owns the schema and all in it. It cannot log in.
+const DefaultRole = "tenancy_signer"
+
+// ProofSuffix makes the name of the setting that holds the proof of that which holds the tenant.
+const ProofSuffix = "_proof"
+
+// The functions that verify. Each takes the name of the setting that holds the tenant.
+const (
+	FunctionTenant         = "tenant"             // the tenant, or NULL without a proof
+	FunctionLookup         = "lookup"             // whether there is a proof of a lookup
+	FunctionTenantEither   = "tenant_or_unsigned" // the same where nothing was signed, for the time of a change
+	FunctionLookupEither   = "lookup_or_unsigned"
+	functionAddKey         = "add_key"
+	verifyingArguments     = "(setting pg_catalog.text)"
+	verifyingArgumentTypes = "(pg_catalog.text)"
+)
+
+// Call is a call of one of the functions, for the setting of this name.
+func Call(function, setting string) string {
+	return fmt.Sprintf("%s.%s(%s)", Schema, function, sqltext.Literal(setting))
+}
+
+// Function is a function as it should be in the catalog.
+type Function struct {
+	Name    string
+	Returns string // as format_type writes it
+	Source  string // pg_proc.prosrc
+}
+
+// Functions are those that verify.
+var Functions = []Function{
+	{FunctionTenant, "text", source(Tenant, "NULL", "tenant")},
+	{FunctionLookup, "boolean", source(Lookup, "NULL", "true")},
+	{FunctionTenantEither, "text", source(Tenant, "CASE WHEN tenant OPERATOR(pg_catalog.<>) '' THEN tenant END", "tenant")},
+	{FunctionLookupEither, "boolean", source(Lookup, "true", "true")},
+}
+
+// Digest is the SHA-256 of the function's source, in hexadecimal.
+func (f Function) Digest() string {
+	sum := sha256.Sum256([]byte(f.Source))
+	return hex.EncodeToString(sum[:])
+}
+
+// source is the body of a verifying function. It returns absent where there is no proof, verified where there is a good one, and
+// NULL otherwise.
+//
+//   - Every name and operator is qualified, so that no search_path changes what they mean. There is no IN, BETWEEN or NULLIF, which
+//     look for an operator by its name.
+//   - A text is never cast before the digest was compared, so that no content of the settings raises an error.
+//   - The digests are hashed once more and then compared: how long that takes tells nothing about the digest that is right.
+//   - It runs in PostgreSQL's leader (PARALLEL RESTRICTED), because a worker is another process than the one in the proof.
+//   - statement_timestamp, and not the clock: a statement that runs for an hour is judged by its beginning.
+//   - A proof from before the server's start is worth nothing: process numbers begin again, and in a container with the same ones.
+func source(kind Kind, absent, verified string) string {
+	return strings.NewReplacer(
+		"@kind", string([]byte{version, byte(kind)}), "@absent", absent, "@verified", verified,
+		"@skew", fmt.Sprint(int(Skew.Seconds())), "@suffix", ProofSuffix, "@maxproof", fmt.Sprint(MaxProof),
+		"@maxtenant", fmt.Sprint(MaxTenant), "@schema", Schema, "@bound", string(rune(bound)),
+	).Replace(sourceTemplate)
+}
+
+const sourceTemplate = `
+DECLARE
+	tenant pg_catalog.text := pg_catalog.current_setting(setting, true);
+	proof pg_catalog.text := pg_catalog.current_setting(setting OPERATOR(pg_catalog.||) '@suffix', true);
+	head pg_catalog.text;
+	inner_block pg_catalog.bytea;
+	outer_block pg_catalog.bytea;
+BEGIN
+	IF proof IS NULL OR proof OPERATOR(pg_catalog.=) '' THEN
+		RETURN @absent;
+	END IF;
+	IF pg_catalog.octet_length(proof) OPERATOR(pg_catalog.>) @maxproof
+		OR pg_catalog.octet_length(tenant) OPERATOR(pg_catalog.>) @maxtenant THEN
+		RETURN NULL;
+	END IF;
+	head := pg_catalog.substr(proof, 65);
+	SELECT k.inner_pad, k.outer_pad INTO inner_block, outer_block
+		FROM @schema.keys k WHERE k.id OPERATOR(pg_catalog.=) pg_catalog.substr(head, 24);
+	IF pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(proof, 1, 64), 'UTF8')) OPERATOR(pg_catalog.=)
+		pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(pg_catalog.sha256(outer_block OPERATOR(pg_catalog.||)
+			pg_catalog.sha256(inner_block OPERATOR(pg_catalog.||) pg_catalog.convert_to(pg_catalog.concat(
+				head, '|',
+				CASE WHEN pg_catalog.substr(head, 3, 1) OPERATOR(pg_catalog.=) '@bound' THEN pg_catalog.pg_backend_pid() END, '|',
+				pg_catalog.octet_length(setting), '|', pg_catalog.octet_length(session_user::pg_catalog.text), '|',
+				setting, session_user, tenant), 'UTF8'))), 'hex'), 'UTF8')) THEN
+		RETURN CASE WHEN pg_catalog.substr(head, 1, 2) OPERATOR(pg_catalog.=) '@kind'
+			AND pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.<=)
+				(pg_catalog.substr(head, 14, 10)::pg_catalog.float8 OPERATOR(pg_catalog.+) @skew)
+			AND pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.<=)
+				(pg_catalog.substr(head, 4, 10)::pg_catalog.float8 OPERATOR(pg_catalog.+) @skew)
+			THEN @verified END;
+	END IF;
+	RETURN NULL;
+END
+`
+
+// addKeySource adds a key. It raises no error with the secret: it checks what constraints of the table would refuse with the whole row.
+const addKeySource = `
+DECLARE
+	inner_block pg_catalog.bytea := pg_catalog.decode(pg_catalog.repeat('36', 64), 'hex');
+	outer_block pg_catalog.bytea := pg_catalog.decode(pg_catalog.repeat('5c', 64), 'hex');
+BEGIN
+	IF id IS NULL OR id OPERATOR(pg_catalog.!~) '^[A-Za-z0-9_.-]{1,32}$' THEN
+		RAISE EXCEPTION 'tenancy: the id of a signing key must be 1 to 32 letters, digits, dots, dashes or underscores';
+	END IF;
+	IF secret IS NULL OR pg_catalog.octet_length(secret) OPERATOR(pg_catalog.<) 32
+		OR pg_catalog.octet_length(secret) OPERATOR(pg_catalog.>) 64 THEN
+		RAISE EXCEPTION 'tenancy: the secret of a signing key must have 32 to 64 bytes';
+	END IF;
+	LOCK TABLE tenancy_signed.keys IN SHARE ROW EXCLUSIVE MODE;
+	IF (SELECT pg_catalog.count(*) FROM tenancy_signed.keys) OPERATOR(pg_catalog.>=) 2 THEN
+		RAISE EXCEPTION 'tenancy: there are two signing keys: retire one first';
+	END IF;
+	FOR n IN 0..pg_catalog.octet_length(secret) OPERATOR(pg_catalog.-) 1 LOOP
+		inner_block := pg_catalog.set_byte(inner_block, n,
+			pg_catalog.get_byte(secret, n) OPERATOR(pg_catalog.#) pg_catalog.get_byte(inner_block, n));
+		outer_block := pg_catalog.set_byte(outer_block, n,
+			pg_catalog.get_byte(secret, n) OPERATOR(pg_catalog.#) pg_catalog.get_byte(outer_block, n));
+	END LOOP;
+	INSERT INTO tenancy_signed.keys (id, inner_pad, outer_pad) VALUES (id, inner_block, outer_block);
+END
+`
+
+// Setup returns the statements that make the schema, as the role that migrates, which must be a member of the role that will own it.
+// They can be repeated, and leave the keys as they are.
+func Setup(role string) []string {
+	owner := sqltext.Ident(role)
+	statements := []string{
+		fmt.Sprintf("CREATE SCHEMA IF NOT EXISTS %s AUTHORIZATION %s", Schema, owner),
+		"SET LOCAL ROLE " + owner,
+		fmt.Sprintf("REVOKE ALL ON SCHEMA %[1]s FROM PUBLIC; GRANT USAGE ON SCHEMA %[1]s TO PUBLIC", Schema),
+		fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s.keys (
+	id pg_catalog.text COLLATE pg_catalog."C" PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9_.-]{1,32}$'),
+	inner_pad pg_catalog.bytea NOT NULL CHECK (octet_length(inner_pad) = 64),
+	outer_pad pg_catalog.bytea NOT NULL CHECK (octet_length(outer_pad) = 64),
+	created_at pg_catalog.timestamptz NOT NULL DEFAULT now())`, Schema),
+		fmt.Sprintf("REVOKE ALL ON TABLE %s.keys FROM PUBLIC", Schema),
+	}
+	for _, f := range Functions {
+		statements = append(statements,
+			fmt.Sprintf("CREATE OR REPLACE FUNCTION %s.%s%s RETURNS pg_catalog.%s\n"+
+				"\tLANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED AS $tenancy$%s$tenancy$",
+				Schema, f.Name, verifyingArguments, strings.Replace(f.Returns, "boolean", "bool", 1), f.Source),
+			fmt.Sprintf("GRANT EXECUTE ON FUNCTION %s.%s%s TO PUBLIC", Schema, f.Name, verifyingArgumentTypes))
+	}
+	addKey := fmt.Sprintf("%s.%s", Schema, functionAddKey)
+	return append(statements,
+		"CREATE OR REPLACE FUNCTION "+addKey+"(id pg_catalog.text, secret pg_catalog.bytea) RETURNS pg_catalog.void\n"+
+			"\tLANGUAGE plpgsql AS $tenancy$#variable_conflict use_variable"+addKeySource+"$tenancy$",
+		"REVOKE ALL ON FUNCTION "+addKey+"(pg_catalog.text, pg_catalog.bytea) FROM PUBLIC",
+		"RESET ROLE")
+}
