@@ -93,6 +93,7 @@ const (
 	// Notes.
 	OwnerBound       Code = "owner-bound"       // later migrations of the owner touch 0 rows
 	BackupIncomplete Code = "backup-incomplete" // no role can dump the rows of all tenants
+	TemporaryTables  Code = "temporary-tables"  // the application may make them
 
 	// The server.
 	ServerCVE20232455  Code = "server-cve-2023-2455"

@@ -46,6 +46,7 @@ type facts struct {
 	Publications   []publication
 	BoundOwners    []boundOwner
 	Backup         backup
+	Temporary      []temporary
 	Models         []modelFact
 }
 
@@ -85,6 +86,7 @@ var subjects = []struct {
 	{"publications", publicationsQuery, []string{"pg_publication", "pg_publication_rel", "pg_publication_tables"}},
 	{"boundowners", boundOwnersQuery, nil},
 	{"backup", backupQuery, []string{"pg_policy"}},
+	{"temporary", temporaryQuery, []string{"pg_database"}},
 	{"models", modelsQuery, nil},
 }
 

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"slices"
+
 	"github.com/gormtenancy/tenancy/internal/policy"
 )
 
@@ -31,7 +33,9 @@ var noteRules = []rule[boundOwner]{{
 }}
 
 // NoteRules returns what Run can note in Report.Notes.
-func NoteRules() []Rule { return append(describe(noteRules), describe(backupRules)...) }
+func NoteRules() []Rule {
+	return slices.Concat(describe(noteRules), describe(backupRules), describe(temporaryRules))
+}
 
 // note applies the rules for notes.
 func (c *checker) note() {
@@ -43,6 +47,11 @@ func (c *checker) note() {
 	for _, r := range backupRules {
 		if r.found(c, c.facts.Backup) {
 			c.notes = append(c.notes, r.finding(c, c.facts.Backup))
+		}
+	}
+	for _, database := range c.facts.Temporary {
+		for _, r := range temporaryRules {
+			c.notes = append(c.notes, r.finding(c, database))
 		}
 	}
 }
