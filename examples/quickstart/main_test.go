@@ -13,8 +13,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/readme"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
 )
+
+func TestMain(m *testing.M) { pgserver.Main(m) }
 
 // TestReadme starts the quickstart as the README says, sends the requests that it prints, and compares all with what
 // the README shows.
@@ -128,4 +133,17 @@ func send(t *testing.T, method, url string, headers http.Header, body string) (s
 	require.NoError(t, err)
 	require.Equal(t, "application/json", resp.Header.Get("Content-Type"), fmt.Sprintf("%s %s", method, url))
 	return resp.StatusCode, string(all)
+}
+
+// TestMigrateAgain changes nothing, and finds nothing.
+func TestMigrateAgain(t *testing.T) {
+	database := pgserver.New(t)
+	require.NoError(t, migrate(t.Context(), database))
+	owner, err := demo.Connect(database.Owner.DSN)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, demo.Disconnect(owner)) }()
+	result, err := rls.Isolation{AppRole: database.App.Role}.Migrate(t.Context(), owner, &User{})
+	require.NoError(t, err)
+	require.Empty(t, result.Changes)
+	require.Empty(t, result.Findings)
 }

@@ -118,8 +118,9 @@ func open(t *testing.T) *gorm.DB {
 		t.Cleanup(func() { require.NoError(t, demo.Disconnect(db)) })
 		return db
 	}
-	_, err := rls.Isolation{AppRole: d.App.Role}.Migrate(t.Context(), connect(d.Owner.DSN), &Owl{})
+	result, err := rls.Isolation{AppRole: d.App.Role}.Migrate(t.Context(), connect(d.Owner.DSN), &Owl{})
 	require.NoError(t, err)
+	require.Empty(t, result.Findings)
 	db := connect(d.App.DSN)
 	require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
 	for tenant, names := range map[string][]string{"hogwarts": {"Hedwig", "Errol"}, "castelobruxo": {"Pluma"}} {

@@ -15,6 +15,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/internal/demo"
 	"github.com/gormtenancy/tenancy/examples/internal/readme"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
 )
 
 func TestMain(m *testing.M) { pgserver.Main(m) }
@@ -168,4 +169,17 @@ func (s server) send(t *testing.T, method, host, path, body string, header http.
 		t.Error(err)
 	}
 	return resp.StatusCode, string(all)
+}
+
+// TestMigrateAgain changes nothing, and finds nothing.
+func TestMigrateAgain(t *testing.T) {
+	database := pgserver.New(t)
+	require.NoError(t, migrate(t.Context(), database))
+	owner, err := demo.Connect(database.Owner.DSN)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, demo.Disconnect(owner)) }()
+	result, err := rls.Isolation{AppRole: database.App.Role}.Migrate(t.Context(), owner, &School{}, &Student{})
+	require.NoError(t, err)
+	require.Empty(t, result.Changes)
+	require.Empty(t, result.Findings)
 }
