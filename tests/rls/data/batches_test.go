@@ -107,7 +107,9 @@ func TestDataMigrationInBatchesInSQL(t *testing.T) {
 	report, err := d.isolation().Check(t.Context(), d.db, check.ServerVersion(d.version(t)/10000*10000+9999))
 	require.NoError(t, err)
 	require.NoError(t, report.Err(), "the table of data migrations is no hole")
-	require.Empty(t, report.Notes, "the owner can take the admin role")
+	for _, note := range report.Notes {
+		require.NotEqual(t, check.OwnerBound, note.Code, "the owner can take the admin role")
+	}
 	require.Zero(t, d.db.Exec("SELECT FROM pg_class WHERE relname = 'tenancy_data_migrations' AND has_table_privilege(?, oid, 'SELECT, UPDATE')", d.App.Role).RowsAffected)
 }
 
