@@ -1,0 +1,92 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// Difference is a table in which a file and the database differ.
+type Difference struct {
+	Table          string `json:"table"`
+	File, Database int64  // rows; -1 if there is no such table
+	Reason         string `json:"reason"`
+}
+
+// Diff compares the rows of a tenant with a file of Export, by counts and hashes, in one snapshot. An empty tenant is that of the file; for
+// another one, rows are the same if they differ in the tenant alone. Without differences it returns none.
+func (t Tenants) Diff(ctx context.Context, tenant string, file io.ReadSeeker) ([]Difference, error) {
+	a, err := openArchive(ctx, file)
+	if err != nil {
+		return nil, fmt.Errorf("tenancy: %s: %w", OpDiff, err)
+	}
+	if tenant == "" {
+		tenant = a.Tenant
+	}
+	var list []Difference
+	err = t.run(ctx, OpDiff, tenant, func(s *session) error {
+		return s.inTransaction(ctx, beginReading, func() (err error) {
+			list, err = s.diff(ctx, a)
+			return err
+		})
+	})
+	return list, err
+}
+
+func (s *session) diff(ctx context.Context, a *archive) ([]Difference, error) {
+	var list []Difference
+	as := ""
+	if s.tenant != a.Tenant {
+		as = a.Tenant
+	}
+	for _, r := range s.scope.tables() {
+		n := slices.IndexFunc(a.Tables, func(t ManifestTable) bool { return t.Name == r.name() })
+		if n < 0 {
+			counted, err := s.count(ctx, []*relation{r})
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, Difference{r.name(), -1, counted[0].Rows, "not in the file"})
+			continue
+		}
+		want := a.Tables[n]
+		reason, columns := compareColumns(r, want)
+		found, err := s.readTable(ctx, r, columns, as, io.Discard)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case reason != "":
+		case found.Rows != want.Rows:
+			reason = "the counts differ"
+		case found.SHA256 != want.SHA256:
+			reason = "the rows differ"
+		default:
+			continue
+		}
+		list = append(list, Difference{r.name(), want.Rows, found.Rows, reason})
+	}
+	for _, t := range a.Tables {
+		if s.Skip[t.Name] == "" && !slices.ContainsFunc(s.scope.tables(), func(r *relation) bool { return r.name() == t.Name }) {
+			list = append(list, Difference{t.Name, t.Rows, -1, "no tenant table of the database"})
+		}
+	}
+	return list, nil
+}
+
+// compareColumns returns the columns to compare, those of the file if the table has them all.
+func compareColumns(r *relation, want ManifestTable) (string, []column) {
+	var columns []column
+	for _, c := range want.Columns {
+		live := r.column(c.Name)
+		if live == nil || live.Generated || live.Type != c.Type {
+			return "the columns differ", r.stored()
+		}
+		columns = append(columns, *live)
+	}
+	if len(columns) != len(r.stored()) {
+		return "the columns differ", r.stored()
+	}
+	return "", columns
+}

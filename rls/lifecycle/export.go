@@ -1,0 +1,121 @@
+package lifecycle
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"time"
+)
+
+const (
+	manifestName = "manifest.json"
+	partSize     = 1 << 20 // a tar entry states its size before its content, so rows are written in parts
+)
+
+// Export writes all rows of a tenant as a tar archive: for each table parts with rows as lines of JSON, and a manifest with counts and
+// hashes. All rows are of one snapshot, in a transaction that is REPEATABLE READ and READ ONLY, and are never in memory as a whole. Put a
+// gzip.Writer before w for a compressed file, which Import knows as well.
+//
+// Values are PostgreSQL's own texts, so that none loses precision. Generated columns are left out. The manifest lists what else is not in
+// the file: tables in Skip, shared tables that rows refer to, materialized views and large objects. After an error the file has no
+// manifest, and Import refuses it.
+func (t Tenants) Export(ctx context.Context, tenant string, w io.Writer) (Manifest, error) {
+	var m Manifest
+	err := t.run(ctx, OpExport, tenant, func(s *session) error {
+		return s.inTransaction(ctx, beginReading, func() (err error) {
+			m, err = s.export(ctx, w)
+			return err
+		})
+	})
+	if err != nil {
+		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// unsafeInPaths is what the names of directories in the file do not have.
+var unsafeInPaths = regexp.MustCompile(`[^A-Za-z0-9_.-]`)
+
+func (s *session) export(ctx context.Context, w io.Writer) (Manifest, error) {
+	row, err := s.row(ctx, "SELECT pg_catalog.pg_current_snapshot()::text")
+	if err != nil {
+		return Manifest{}, err
+	}
+	m := Manifest{
+		Version: formatVersion, Tenant: s.tenant, Time: time.Now().UTC().Truncate(time.Second),
+		Server: s.conn.ParameterStatus("server_version"), Snapshot: string(row[0]), Left: s.scope.left,
+	}
+	archive := tar.NewWriter(w)
+	for n, r := range s.scope.tables() {
+		entry := ManifestTable{Directory: fmt.Sprintf("%03d-%s", n+1, unsafeInPaths.ReplaceAllString(r.name(), "_"))}
+		for _, c := range r.Columns {
+			if c.Generated {
+				entry.Generated = append(entry.Generated, c.Name)
+			} else {
+				entry.Columns = append(entry.Columns, ManifestColumn{c.Name, c.Type})
+			}
+		}
+		parts := &partWriter{archive: archive, directory: entry.Directory, time: m.Time}
+		if entry.Table, err = s.readTable(ctx, r, r.stored(), "", parts); err != nil {
+			return m, err
+		}
+		if err := parts.flush(); err != nil {
+			return m, err
+		}
+		m.Tables = append(m.Tables, entry)
+	}
+	m.Schema = m.fingerprint()
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return m, err
+	}
+	if err := writeEntry(archive, manifestName, m.Time, append(text, '\n')); err != nil {
+		return m, err
+	}
+	return m, archive.Close()
+}
+
+// partWriter writes lines into entries of an archive.
+type partWriter struct {
+	archive   *tar.Writer
+	directory string
+	time      time.Time
+	part      int
+	buffer    bytes.Buffer
+}
+
+// Write takes a whole line.
+func (p *partWriter) Write(line []byte) (int, error) {
+	if len(line) > maxRow {
+		return 0, fmt.Errorf("a row has more than %d MiB", maxRow>>20)
+	}
+	if p.buffer.Len() > 0 && p.buffer.Len()+len(line) > partSize {
+		if err := p.flush(); err != nil {
+			return 0, err
+		}
+	}
+	return p.buffer.Write(line)
+}
+
+func (p *partWriter) flush() error {
+	if p.buffer.Len() == 0 {
+		return nil
+	}
+	p.part++
+	err := writeEntry(p.archive, partName(p.directory, p.part), p.time, p.buffer.Bytes())
+	p.buffer.Reset()
+	return err
+}
+
+func writeEntry(archive *tar.Writer, name string, at time.Time, content []byte) error {
+	header := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(content)), ModTime: at}
+	if err := archive.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err := archive.Write(content)
+	return err
+}
