@@ -28,6 +28,7 @@ type call struct {
 	commits    bool // a CALL or DO that may commit: it has no transaction, tenant or role that a commit would end
 
 	scope   scope
+	proof   []byte // of the scope's tenant; see proofOf
 	mode    pgx.QueryExecMode
 	formats pgx.QueryResultFormatsByOID // if the caller wants other formats than stdlib's
 
@@ -124,6 +125,9 @@ func (c *conn) chooseMode(q *call) {
 	case q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) > 0:
 		// Only pgx can write arguments into SQL text, and it does so in a batch only if that is the connection's mode. According to
 		// pgx, the mode exec makes no difference to a user.
+		q.mode = pgx.QueryExecModeExec
+	}
+	if q.mode == pgx.QueryExecModeSimpleProtocol && c.cfg.signs() {
 		q.mode = pgx.QueryExecModeExec
 	}
 	if q.mode == pgx.QueryExecModeCacheStatement && q.origin != nil && q.origin.PlansEach && c.described.capacity > 0 {
@@ -249,6 +253,10 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 				c.noteOutcome(&q, tag, err)
 				err = procedureError(&q, err)
 			}
+			if c.cfg.signs() && c.needsNoTransaction(&q, err) {
+				tag, err = c.sendAlone(ctx, pc, &q)
+			}
+			err = c.severalError(err)
 		}
 		return c.retryable(c.done(pc, &q, tag, err))
 	})

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/gormtenancy/tenancy/internal/signing"
 )
 
 // conn is a connection of a guarded pool. It owns one of pgx's connections, or borrows one from the inner pool with the first
@@ -42,7 +44,7 @@ type usage struct {
 	servedTenant string               // the tenant of the last statement
 	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
 	proved       map[*Proof]time.Time // what PostgreSQL has said yes to, and when, since SQL of the caller ran last
-	params       [2][]byte            // of the statement that sets the scope
+	params       [3][]byte            // of the statement that sets the scope
 }
 
 // borrow takes a connection from the inner pool, unless the guarded one has a connection already.
@@ -239,7 +241,8 @@ type state struct {
 	prepared        *cache                // of pgx's mode cache_statement
 	described       *cache                // of pgx's mode cache_describe
 	scopeStatements map[string]*statement // the prepared statements that set the scope, by SQL
-	toDeallocate    []string              // names of prepared statements that are no longer used
+	proofs          map[proofKey]signing.Signed
+	toDeallocate    []string // names of prepared statements that are no longer used
 }
 
 const stateKey = "github.com/gormtenancy/tenancy"

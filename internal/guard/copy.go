@@ -90,6 +90,9 @@ func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 	return c.use(func(pc *pgx.Conn) error {
 		// An empty statement sets the scope, in a round trip of its own.
 		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
+		if c.cfg.signs() {
+			set.mode = pgx.QueryExecModeExec
+		}
 		ctx, err := c.start(ctx, pc, &q, nil)
 		if err == nil {
 			var a result

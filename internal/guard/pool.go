@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/gormtenancy/tenancy/internal/signing"
 )
 
 // Config says what the connections of a guarded pool set for every statement.
@@ -22,6 +24,8 @@ type Config struct {
 	Role string
 	// LookupRole is the role that statements under WithoutTenant run under. Empty means Role.
 	LookupRole string
+	// Signer, if not nil, makes the proofs that statements carry. Policies must ask for them.
+	Signer *signing.Signer
 	// CleanAlways cleans the session after each statement. If false, it is cleaned after SQL that GORM did not build, and after
 	// calls of functions that may change the session.
 	CleanAlways bool
@@ -136,8 +140,7 @@ type connector struct {
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
 	return &connector{
 		cfg: cfg, inner: inner, direct: direct, baselineSQL: cfg.baselineSQL(),
-		scopeSQL: newScopeSQL(cfg.Setting, cfg.Role), lookupSQL: newScopeSQL(cfg.Setting, cfg.LookupRole),
-		observedSQL: newScopeSQL(cfg.Setting, ""),
+		scopeSQL: newScopeSQL(cfg, cfg.Role), lookupSQL: newScopeSQL(cfg, cfg.LookupRole), observedSQL: newScopeSQL(cfg, ""),
 	}
 }
 

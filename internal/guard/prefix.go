@@ -114,8 +114,12 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	case q.class == control && !readOnly && (q.stateless || !c.dirty || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
-	c.params = [2][]byte{q.scope.text, nil}
-	s := step{kind: stepScope, params: c.params[:], role: c.cfg.roleOf(q.scope), checks: true}
+	c.params = [3][]byte{q.scope.text, nil, q.proof}
+	count := 2
+	if c.cfg.signs() {
+		count = 3
+	}
+	s := step{kind: stepScope, params: c.params[:count], role: c.cfg.roleOf(q.scope), checks: true}
 	if c.dirty {
 		s.sql = c.scopeSQLOf(q.scope).inDirty(readOnly, c.namedRole, !c.checked)
 		if c.tx != nil && c.tx.marked {

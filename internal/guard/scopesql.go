@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -29,6 +30,8 @@ const (
 	pathParam = "$2"
 	// markParam is the mark of the transaction in a dirty session, or NULL if it has none yet.
 	markParam = "$2"
+	// proofParam is the proof of the tenant. Texts have it where statements carry one.
+	proofParam = "$3"
 )
 
 const (
@@ -97,27 +100,33 @@ func (c *conn) scopeSQLOf(s scope) *scopeSQL {
 }
 
 // newScopeSQL makes the texts for statements under a role; empty means that of the login.
-func newScopeSQL(settingName, roleName string) scopeSQL {
-	setting, role := sqltext.Literal(settingName), sqltext.Literal(cmp.Or(roleName, noRole))
+func newScopeSQL(cfg Config, roleName string) scopeSQL {
+	setting, role := sqltext.Literal(cfg.Setting), sqltext.Literal(cmp.Or(roleName, noRole))
 	s := scopeSQL{role: "SET LOCAL ROLE " + noRole}
 	if roleName != "" {
 		s.role = "SET LOCAL ROLE " + pgx.Identifier{roleName}.Sanitize()
 	}
-	s.control = "SET LOCAL " + pgx.Identifier(strings.Split(settingName, ".")).Sanitize() + " = "
+	s.control = "SET LOCAL " + pgx.Identifier(strings.Split(cfg.Setting, ".")).Sanitize() + " = "
 	s.procedure = `SELECT pg_catalog.set_config(` + setting + `, '', false), pg_catalog.set_config('role', 'none', false)`
 
+	signed := ""
+	if cfg.signs() {
+		proof := sqltext.Literal(cfg.Setting + signing.ProofSuffix)
+		signed = `, pg_catalog.set_config(` + proof + `, ` + proofParam + `, true)`
+		s.procedure += `, pg_catalog.set_config(` + proof + `, '', false)`
+	}
 	setTenant := `pg_catalog.set_config(` + setting + `, ` + tenantParam + `, true)`
 	otherRole := `pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) ` + role
 	setRole := ` THEN pg_catalog.set_config('role', ` + role + `, true) END`
 	const rowSecurityOff = `pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'`
 
-	s.dirty = `SELECT ` + setTenant + `, ` + endedSQL + `, CASE WHEN ` + otherRole
+	s.dirty = `SELECT ` + setTenant + signed + `, ` + endedSQL + `, CASE WHEN ` + otherRole
 	s.dirtyEnd = setRole
 
 	for temporary, has := range []string{"", hasTemporarySQL} {
 		// The role is compared, which costs the server less than setting it.
-		asBegun := `SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff + ` OR ` + differsSQL + has + uncleanSQL + ` ELSE ` + setTenant + ` END`
-		corrected := `SELECT ` + setTenant + `, CASE WHEN ` + otherRole + setRole +
+		asBegun := `SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff + ` OR ` + differsSQL + has + uncleanSQL + ` ELSE ` + setTenant + ` END` + signed
+		corrected := `SELECT ` + setTenant + signed + `, CASE WHEN ` + otherRole + setRole +
 			`, CASE WHEN ` + rowSecurityOff + ` THEN pg_catalog.set_config('row_security', 'on', true) END` +
 			`, CASE WHEN ` + differsSQL + has + uncleanSQL + ` END`
 		for readOnly, end := range []string{"", readOnlySQL} {

@@ -15,7 +15,7 @@ import (
 
 // send sends the statement together with what it needs before it, in one network round trip, and reads the result up to the
 // statement's own first message.
-func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
+func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err error) {
 	const idle = 'I'
 	wasIdle := pc.PgConn().TxStatus() == idle
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
@@ -31,8 +31,11 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (result, error) 
 	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
 		return result{}, err
 	}
+	if q.proof, err = c.proofOf(ctx, pc, q.scope); err != nil {
+		return result{}, err
+	}
 	q.aborted = aborted(pc)
-	a, err := c.sendOnce(ctx, pc, q)
+	a, err = c.sendOnce(ctx, pc, q)
 	if c.shouldResend(q, err) && wasIdle {
 		a, err = c.resend(ctx, pc, q, err)
 	}
@@ -120,6 +123,9 @@ func (c *conn) setProcedureScope(ctx context.Context, pc *pgx.Conn) error {
 }
 
 func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
+	if c.cfg.signs() && c.mode == pgx.QueryExecModeSimpleProtocol {
+		return result{}, errSignedText
+	}
 	if q.mode == pgx.QueryExecModeSimpleProtocol {
 		if len(q.args) > 0 {
 			return c.sendInterpolated(ctx, pc, q)
@@ -150,7 +156,7 @@ func (c *conn) wraps(q *call) bool {
 // cleansBehind reports whether the cleaning is sent behind the statement: the statement may change the session, and its
 // connection is free afterwards.
 func (c *conn) cleansBehind(q *call) bool {
-	return !q.stateless && c.tx == nil && !q.held && !c.wraps(q)
+	return !q.stateless && c.tx == nil && !q.held && (!c.wraps(q) || c.cfg.signs())
 }
 
 // finishPending reads or ends what an earlier statement has left unfinished.
@@ -266,6 +272,19 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, err
 func (c *conn) needsNoTransaction(q *call, err error) bool {
 	const inTransaction = "25001"
 	return c.tx == nil && q.scope.isWithoutTenant() && c.cfg.roleOf(q.scope) == "" && isFromServer(err, inTransaction, "PreventInTransactionBlock")
+}
+
+// sendAlone sends a statement that PostgreSQL runs in no transaction, in a message of its own.
+func (c *conn) sendAlone(ctx context.Context, pc *pgx.Conn, q *call) (tag pgconn.CommandTag, err error) {
+	if err := c.finishPending(ctx, pc); err != nil {
+		return tag, err
+	}
+	c.dirty = true
+	a, _, err := c.lastResult(q, pc.PgConn().Exec(ctx, q.sql), 0)
+	if err != nil {
+		return tag, err
+	}
+	return a.CommandTag(), nil
 }
 
 // skip reads the results of what was sent before the statement.

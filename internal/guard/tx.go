@@ -222,6 +222,9 @@ func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (t
 // holder may continue.
 func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	c := t.conn
+	if c.cfg.signs() {
+		return t.endSigned(ctx, pc, command)
+	}
 	var before prefix
 	if command == "commit" && !aborted(pc) {
 		if err := t.scope.checkEncoding(pc.PgConn()); err != nil {
@@ -237,6 +240,41 @@ func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pg
 	} else if results, err = c.sendBefore(ctx, pc, func(f *pgproto3.Frontend) { f.SendQuery(&text) }); err != nil {
 		return tag, err
 	}
+	return t.ending(pc, results, before)
+}
+
+// endSigned does the same in the extended protocol, in which the scope has its proof.
+func (t *tx) endSigned(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
+	c := t.conn
+	var before prefix
+	if scoped := command == "commit" && !aborted(pc); scoped {
+		q := call{scope: t.scope, class: query, stateless: true}
+		if err = t.scope.checkEncoding(pc.PgConn()); err == nil {
+			q.proof, err = c.proofOf(ctx, pc, t.scope)
+		}
+		if err != nil {
+			return tag, errors.Join(err, t.rollback(pc))
+		}
+		before.steps = c.scopeSteps(&q, nil)
+	}
+	m := message{conn: c, pc: pc}
+	if t.held {
+		m.batch = &pgconn.Batch{}
+	}
+	for _, s := range before.steps {
+		m.add(nil, s.sql, s.params, nil, nil, nil)
+	}
+	m.add(nil, command, nil, nil, nil, nil)
+	results, err := m.send(ctx)
+	if err != nil {
+		return tag, err
+	}
+	return t.ending(pc, results, before)
+}
+
+// ending reads the results of what ends a transaction.
+func (t *tx) ending(pc *pgx.Conn, results *pgconn.MultiResultReader, before prefix) (tag pgconn.CommandTag, err error) {
+	c := t.conn
 	if err := c.skip(pc, results, before); err != nil {
 		return tag, t.undo(pc, err)
 	}

@@ -12,7 +12,7 @@ type edit struct{ file, old, new string }
 // mutations are what the tests must notice.
 var mutations = []mutation{
 	{"bypass does not reset the tenant", []edit{
-		{"guard/pool.go", "scopeSQL: newScopeSQL(cfg.Setting, cfg.Role)", "scopeSQL: newScopeSQL(map[bool]string{false: cfg.Setting, true: \"mutation.tenant\"}[cfg.Bypass], cfg.Role)"},
+		{"guard/pool.go", "scopeSQL: newScopeSQL(cfg, cfg.Role)", "scopeSQL: newScopeSQL(Config{Setting: map[bool]string{false: cfg.Setting, true: \"mutation.tenant\"}[cfg.Bypass]}, cfg.Role)"},
 	}},
 	{"the scope is not set again within a transaction", []edit{
 		{"guard/prefix.go", "if aborted(pc) {\n\t\treturn into", "if aborted(pc) || c.tx != nil && c.tx.begun {\n\t\treturn into"},
