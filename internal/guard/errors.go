@@ -30,6 +30,8 @@ var (
 		errors.New("the transaction belongs to another tenant than the statement's context names"))
 	errForeignBound = wrap(ErrTenantMismatch,
 		errors.New("the statement's context carries another decision than the client is bound to"))
+	errForeignAnswer = wrap(ErrTenantMismatch,
+		errors.New("the connection has answered another tenant's statement: a pooler or proxy in front of PostgreSQL mixes up its clients"))
 	errNoReason = wrap(ErrNoTenant,
 		errors.New("only the client of Bypass can use its pool, through its own methods"))
 	errReadOnlyTx = errors.New("tenancy: the transaction of Bypass was begun read-only: begin one with a client of Bypass without BypassReadOnly")

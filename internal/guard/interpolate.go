@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -41,7 +42,12 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 	c.noteSent(q)
 	results := pc.SendBatch(ctx, batch)
 	for i, s := range before.steps {
-		rows, err := readStep(results)
+		rows, err := readStep(results, s)
+		if errors.Is(err, errForeignAnswer) {
+			err = c.foreignAnswer(pc)
+			_ = results.Close()
+			return result{}, err
+		}
 		if err != nil {
 			if sqlState(err) == "" && !pc.IsClosed() {
 				_ = results.Close()
@@ -64,12 +70,15 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 }
 
 // readStep reads the result of a step from a batch of pgx.
-func readStep(results pgx.BatchResults) (read [][2]string, err error) {
+func readStep(results pgx.BatchResults, s step) (read [][2]string, err error) {
 	rows, err := results.Query()
 	if err != nil {
 		return nil, err
 	}
 	for rows.Next() {
+		if s.setsTenant() && !s.isAnswer(rows.RawValues()) {
+			return nil, errForeignAnswer
+		}
 		read = addSetting(read, rows.RawValues())
 	}
 	rows.Close()

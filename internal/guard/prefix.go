@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -34,6 +35,13 @@ type step struct {
 	tenant bool       // the tenant's id is appended to the text as a constant
 	marks  bool       // it marks the transaction
 }
+
+// setsTenant reports whether the step is a SELECT that sets the tenant, and returns its id as PostgreSQL has it.
+func (s step) setsTenant() bool { return s.kind == stepScope && len(s.params) > 0 }
+
+// isAnswer reports whether a row is the answer to this step, which sets the tenant. A pooler or proxy that mixes up its clients may
+// deliver that of another client, with the rows of another tenant behind it.
+func (s step) isAnswer(row [][]byte) bool { return len(row) > 0 && bytes.Equal(row[0], s.params[0]) }
 
 type stepKind uint8
 

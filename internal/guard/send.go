@@ -294,8 +294,11 @@ func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before pref
 		var rows [][2]string
 		if results.NextResult() {
 			r := results.ResultReader()
-			if s.kind == stepBaseline || s.kind == stepProof {
+			switch {
+			case s.kind == stepBaseline || s.kind == stepProof:
 				rows = readSettings(r)
+			case s.setsTenant() && r.NextRow() && !s.isAnswer(r.Values()): // an error has no row
+				return c.foreignAnswer(pc)
 			}
 			_, err = r.Close()
 		} else {
@@ -307,6 +310,13 @@ func (c *conn) skip(pc *pgx.Conn, results *pgconn.MultiResultReader, before pref
 		c.succeeded(pc, s, rows)
 	}
 	return nil
+}
+
+// foreignAnswer closes a connection on which the answer to another tenant's statement has come. The rows that follow are not read.
+func (c *conn) foreignAnswer(pc *pgx.Conn) error {
+	c.unusable = true
+	_ = pc.PgConn().Conn().Close()
+	return errForeignAnswer
 }
 
 func readSettings(r *pgconn.ResultReader) (settings [][2]string) {

@@ -25,6 +25,7 @@ type Interceptor func(from Side, message []byte) Fate
 type Fate struct {
 	ending  ending
 	bytes   int           // of the message that are passed on before the ending
+	instead string        // is passed on in the message's place, if not empty
 	trickle bool          // each byte by itself
 	pause   time.Duration // between them
 }
@@ -44,6 +45,9 @@ func Break(n int) Fate { return Fate{ending: breakOff, bytes: n} }
 // FallSilent passes on the first n bytes of the message and nothing ever after, in both directions. Neither side is told,
 // not even of the other's end: the connection is half-open until the proxy cuts it.
 func FallSilent(n int) Fate { return Fate{ending: fallSilent, bytes: n} }
+
+// Replace passes on another message in the place of this one.
+func Replace(message string) Fate { return Fate{instead: message} }
 
 // Trickle passes the message on in pieces of one byte, with a pause between them.
 func Trickle(pause time.Duration) Fate { return Fate{trickle: true, pause: pause} }
@@ -93,6 +97,9 @@ func (i *interception) pass(message []byte) error {
 		return nil
 	}
 	fate := i.link.intercept(i.from, message)
+	if fate.instead != "" {
+		message = []byte(fate.instead)
+	}
 	if fate.ending != goOn {
 		i.link.deaf.Store(true)
 		message = message[:fate.bytes]

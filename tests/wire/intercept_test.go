@@ -35,6 +35,7 @@ func TestProxyDealsEachFate(t *testing.T) {
 	}{
 		{name: "passes", from: wire.Client, kind: 'Q', inserted: true},
 		{name: "trickles", fate: wire.Trickle(time.Microsecond), from: wire.Client, kind: 'Q', inserted: true},
+		{name: "is replaced", fate: wire.Replace("Q\x00\x00\x00\x0dSELECT 1\x00"), from: wire.Client, kind: 'Q'},
 		{name: "breaks before", fate: wire.Break(0), from: wire.Client, kind: 'Q', fails: true},
 		{name: "breaks inside", fate: wire.Break(size - 1), from: wire.Client, kind: 'Q', fails: true},
 		{name: "breaks after", fate: wire.Break(size), from: wire.Client, kind: 'Q', inserted: true, fails: true},

@@ -79,6 +79,9 @@ var mutations = []mutation{
 	{"a statement that another plugin follows is sent alone", []edit{
 		{"../autocommit.go", "readsSafely(db, chain.op) &&\n\t\t\tchain.isGORMs()", "readsSafely(db, chain.op)"},
 	}},
+	{"the answer to another tenant's statement is read", []edit{
+		{"guard/prefix.go", "return len(row) > 0 && bytes.Equal(row[0], s.params[0])", "return len(row) > 0 || bytes.Equal(row[0], s.params[0])"},
+	}},
 	{"a pool is taken over while it is in use", []edit{
 		{"private/pool.go", "if *f.numOpen != 0 || *f.closed {", "if *f.closed {"},
 		{"guard/takeover.go", "if db.Stats().InUse > 0 {", "if false {"},
