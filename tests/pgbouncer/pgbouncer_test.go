@@ -164,10 +164,10 @@ func (b *bouncer) cancellations() map[string]func(*pgx.ConnConfig) {
 	return all
 }
 
-// isOutOfStep reports whether pgx has ended a connection because of an answer that it did not expect. PgBouncer before 1.21 may give
-// a server to the next client while it still answers one that has left.
+// isOutOfStep reports whether a connection was ended because of an answer that was not expected, by pgx or by the guard. PgBouncer
+// before 1.21 may give a server to the next client while it still answers one that has left.
 func isOutOfStep(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "received unexpected message")
+	return err != nil && strings.Contains(err.Error(), "received unexpected message") || errors.Is(err, tenancy.ErrTenantMismatch)
 }
 
 // TestContextEndsAtAnyTime ends contexts at any time, in statements and transactions of all tenants.
@@ -205,7 +205,12 @@ func TestContextEndsAtAnyTime(t *testing.T) {
 				}
 
 				for n := range tenants {
-					require.NoError(t, countSeeds(db.WithContext(as(tenant(n))), notesEach))
+					count := func() error { return countSeeds(db.WithContext(as(tenant(n))), notesEach) }
+					err := count()
+					for attempts := 0; !d.prepares && isOutOfStep(err) && attempts < 10; attempts++ {
+						err = count()
+					}
+					require.NoError(t, err)
 				}
 				d.requireClean(t, 0)
 			})
