@@ -50,6 +50,12 @@ type Isolation struct {
 	// refuses BYPASSRLS, back up as ReadOnlyRole (docs/backups.md). Empty means that there is none.
 	BackupRole string
 
+	// Audits name the models whose tables are audited: each row that is inserted, updated or deleted is recorded in the table tenancy_audit,
+	// by whatever statement. Tenants read their own records, and no role that is granted something writes any: see Audit. Empty means that
+	// Migrate makes no records; triggers that are there stay, so that leaving a model out switches nothing off. Stages before
+	// StageEnforce leave audits alone.
+	Audits []Audit
+
 	// WidenUniques makes what is unique in a tenant table without a tag of a model, by hand or by older migrations, unique within
 	// each tenant. False leaves such indexes and constraints as they are: they are among the findings of Migrate.
 	WidenUniques bool

@@ -148,6 +148,9 @@ func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migr
 	if p.Fills, err = i.fills(db, set); err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
+	if p.Audits, err = i.audits(db, set); err != nil {
+		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
 	return i.migration(p, set, models), db, nil
 }
 

@@ -90,6 +90,9 @@ func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrat
 	if p.Fills, err = i.fills(db, set); err != nil {
 		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
+	if p.Audits, err = i.audits(db, set); err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
 	m := set.Migrator(db)
 	tables, err := p.Expect(m, set)
 	if err != nil {

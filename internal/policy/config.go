@@ -110,6 +110,8 @@ var (
 func (c Config) Privileges(role string, kind Sharing) (onTables, onSequences []string) {
 	reads := []string{"SELECT"}
 	switch {
+	case kind == Audit:
+		return c.auditPrivileges(role)
 	case role == c.AdminRole:
 		return tablePrivileges, sequencePrivileges
 	case role == c.ReadOnlyRole:
@@ -122,5 +124,17 @@ func (c Config) Privileges(role string, kind Sharing) (onTables, onSequences []s
 		return reads, nil
 	default:
 		return tablePrivileges, sequencePrivileges
+	}
+}
+
+// auditPrivileges returns what a role is granted on the records of changes: nothing that changes them.
+func (c Config) auditPrivileges(role string) (onTable, onSequence []string) {
+	switch role {
+	case c.LookupRole:
+		return nil, nil
+	case c.BackupRole:
+		return []string{"SELECT"}, []string{"SELECT"}
+	default:
+		return []string{"SELECT"}, nil
 	}
 }

@@ -20,6 +20,7 @@ const (
 	SharedRead          // TenantShared: every tenant reads it, none writes it
 	SharedOwn           // TenantOwnRows: every tenant reads it, and writes rows of its own
 	SharedWrite         // DangerouslyTenantWritable: every tenant reads and writes it
+	Audit               // no model's: records of changes, of which every tenant reads its own, and no role writes any
 )
 
 // SharedModel is the model of a table that every tenant reads and none writes: plans, countries.

@@ -44,6 +44,10 @@ func (d database) dump(t *testing.T) []string {
 	UNION ALL SELECT concat_ws(' ', 'index', pg_get_indexdef(indexrelid), indisprimary, indisvalid) FROM pg_index WHERE indrelid IN (SELECT oid FROM mine)
 	UNION ALL SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated)
 		FROM pg_constraint WHERE conrelid IN (SELECT oid FROM mine)
+	UNION ALL SELECT concat_ws(' ', 'trigger', tgrelid::regclass, pg_get_triggerdef(oid), tgenabled)
+		FROM pg_trigger WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM mine)
+	UNION ALL SELECT concat_ws(' ', 'function', pg_get_functiondef(oid), pg_get_userbyid(proowner), proacl)
+		FROM pg_proc WHERE pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname LIKE 'pg\_%' OR nspname = 'information_schema')
 	UNION ALL SELECT concat_ws(' ', 'schema', nspname,
 			(SELECT array_agg(acl::text ORDER BY acl::text) FROM unnest(nspacl) acl)) FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%'
 	ORDER BY 1`)
@@ -101,6 +105,12 @@ var scriptedModels = map[string]struct {
 	"other setting": {models: shop, change: func(i *rls.Isolation) { i.Setting = "my.tenant" }},
 	"no relations":  {models: shop, unrelated: true},
 	"no models":     {},
+	"audits": {models: append([]any{&identity{}, &uuidRow{}}, shop...), change: func(i *rls.Isolation) {
+		i.Audits = []rls.Audit{{Model: &order{}}, {Model: &ware{}}}
+	}},
+	"audits of odd names": {models: oddNames, change: func(i *rls.Isolation) {
+		i.Audits = []rls.Audit{{Model: &quotedRow{}}, {Model: &unicodeRow{}}, {Model: &longRow{}}, {Model: &strangeRow{}}}
+	}},
 }
 
 func TestScriptMakesWhatMigrateMakes(t *testing.T) {

@@ -55,6 +55,7 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 		WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
 			AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')),
 	'partitioned', c.relkind = 'p',
+	'partition', c.relispartition,
 	'size', (
 		WITH RECURSIVE part AS (SELECT c.oid UNION SELECT inhrelid FROM part JOIN pg_inherits ON inhparent = part.oid),
 			sized AS (SELECT reltuples, relpages, pg_relation_size(oid) AS bytes FROM part JOIN pg_class USING (oid))
@@ -68,6 +69,7 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 	'giver', (
 		SELECT prosrc FROM pg_trigger JOIN pg_proc f ON f.oid = tgfoid
 		WHERE tgrelid = c.oid AND tgname = '` + RolloutTrigger + `' AND tgenabled = 'O'),
+	'audits', ` + AuditsOf("c") + `,
 	'version', current_setting('server_version_num')::int,
 	'primary', (
 		SELECT json_agg(attname ORDER BY position)

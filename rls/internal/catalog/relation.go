@@ -17,14 +17,16 @@ type Relation struct {
 	Usable               []string                 // those of the roles asked about that may use the schema
 	Sequences            []Sequence               // those the table's columns own
 	Partitioned          bool
-	Size                 Size            // with its parts
-	Required             map[string]bool // the constraints of RequiredPrefix, and whether all rows are known to meet them
-	Giver                *string         // the body of the function of RolloutTrigger, nil if there is none
-	Primary              []string        // the columns of the primary key
-	PrimaryName          string          // of its constraint
-	PrimaryType          string          // of its column, if it has one
-	Uniques              []UniqueIndex   // all that is unique, the primary key too
-	Indexes              map[string]bool // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
+	Partition            bool
+	Audits               map[string]AuditTrigger // those that record changes, by name
+	Size                 Size                    // with its parts
+	Required             map[string]bool         // the constraints of RequiredPrefix, and whether all rows are known to meet them
+	Giver                *string                 // the body of the function of RolloutTrigger, nil if there is none
+	Primary              []string                // the columns of the primary key
+	PrimaryName          string                  // of its constraint
+	PrimaryType          string                  // of its column, if it has one
+	Uniques              []UniqueIndex           // all that is unique, the primary key too
+	Indexes              map[string]bool         // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
 	ForeignKeys          map[string]ForeignKey
 	Version              int // of the server, as server_version_num
 }

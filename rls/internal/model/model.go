@@ -181,6 +181,9 @@ func (t *Table) own(column string) error {
 	return nil
 }
 
+// Column returns the name of the tenant column.
+func (s *Set) Column() string { return s.column }
+
 // isTenant reports whether the model is a tenant's.
 func (s *Set) isTenant(model *schema.Schema) bool {
 	return model.FieldsByDBName[s.column] != nil && !policy.IsShared(model)

@@ -26,6 +26,7 @@ type Change struct {
 	step    step
 	held    string   // the condition under which there is nothing to do
 	before  string   // the statement that clears the way, whatever is there
+	block   bool     // it has semicolons within
 	dated   string   // the statement for servers before PostgreSQL 15, where it is another
 	unforce []string // the tables whose owner must see their rows
 }
@@ -38,6 +39,7 @@ const (
 	stepKeys
 	stepReferences
 	stepIsolation
+	stepAudit
 )
 
 // unless notes when the change is there already.

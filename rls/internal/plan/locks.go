@@ -26,6 +26,10 @@ var locks = []struct {
 	Lock
 }{
 	{"GRANT ", "", Lock{Mode: AccessShare}},
+	{"CREATE TRIGGER ", "", Lock{Mode: ShareRowExclusive}},
+	{"CREATE OR REPLACE FUNCTION ", "", Lock{Mode: AccessShare}},
+	{"ALTER FUNCTION ", "", Lock{Mode: AccessShare}},
+	{"ALTER TABLE ", " ENABLE ALWAYS TRIGGER ", Lock{Mode: ShareRowExclusive}},
 	{"REVOKE ", "", Lock{Mode: AccessShare}},
 	{"UPDATE ", "", Lock{Mode: RowExclusive, Reads: true}},
 	{"WITH RECURSIVE ", "", Lock{Mode: RowExclusive, Reads: true}},

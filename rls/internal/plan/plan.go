@@ -23,6 +23,7 @@ type Planner struct {
 	Added        map[string]bool     // the tables whose tenant column goes when the transaction is rolled back
 	Hidden       map[string]bool     // the tables whose policies hide rows from the owner when the transaction is rolled back
 	Lookups      map[string][]string // the columns that LookupRole reads, by the name of the table as in statements
+	Audits       map[string]Audit    // the tables whose changes are recorded, by the same
 }
 
 // Table is a table as it is, and what it should be.
@@ -50,6 +51,8 @@ type Table struct {
 	referred [][]string // the columns that other tables refer to
 	checked  bool       // rows of the table are needed to check foreign keys
 	hidden   bool       // policies hide rows from the owner
+
+	store *catalog.AuditStore // of the table of records
 }
 
 // Plan returns what is left to do for the tables, in the order to do it. It is empty when there is nothing to do.
@@ -70,6 +73,8 @@ func (p Planner) Plan(tables []Table) []Change {
 		stepKeys: func(c *collector, t *Table) {
 			switch {
 			case t.whole != "":
+			case t.store != nil:
+				p.planAuditStore(c, *t)
 			case t.isTenant():
 				p.planColumn(c, *t)
 				if p.Rollout != Enforced {
@@ -91,6 +96,7 @@ func (p Planner) Plan(tables []Table) []Change {
 		stepIsolation: func(c *collector, t *Table) {
 			if t.isolated() {
 				p.planPolicies(c, *t)
+				p.planAuditPolicy(c, *t)
 			}
 			for _, role := range p.Roles() {
 				if t.whole == "" {
@@ -101,6 +107,7 @@ func (p Planner) Plan(tables []Table) []Change {
 				}
 			}
 		},
+		stepAudit: func(c *collector, t *Table) { p.planAuditTriggers(c, ordered, *t) },
 	} {
 		for _, t := range ordered {
 			c.table, c.relation, c.step = t.String(), t.Quoted(), step(number)

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/internal/audit"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 )
 
@@ -19,6 +20,7 @@ var reasons = map[step]string{
 -- refer to another tenant's, and no cascade delete one.`,
 	stepIsolation: `-- Policies show and take only rows of the current tenant, and are forced on the owner of the table too. Roles get what they
 -- need to work with rows: TRUNCATE ignores policies, REFERENCES and TRIGGER reach rows by detours.`,
+	stepAudit: `-- What is inserted, updated and deleted is recorded, by whatever statement, also where changes are replicated.`,
 }
 
 // Up writes the script that makes the tables and carries out the plan.
@@ -69,6 +71,9 @@ func Down(tables []Table) string {
 	for _, t := range slices.Backward(tables) {
 		fmt.Fprintf(&b, "DROP TABLE IF EXISTS %s;\n", t.Quoted())
 	}
+	if slices.ContainsFunc(tables, func(t Table) bool { return t.store != nil }) {
+		fmt.Fprintf(&b, "DROP FUNCTION IF EXISTS %s();\n", sqltext.Ident(audit.Name))
+	}
 	return b.String()
 }
 
@@ -88,6 +93,8 @@ func IndexScript(plan []Change) string {
 // script writes the change so that it can be repeated.
 func (c Change) script() string {
 	switch {
+	case c.block:
+		return "-- +goose StatementBegin\n" + c.SQL + ";\n-- +goose StatementEnd\n"
 	case c.held == "" && c.before == "":
 		return c.SQL + ";\n"
 	case c.held == "":

@@ -30,6 +30,9 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrato
 	if err != nil {
 		return nil, err
 	}
+	if tables, err = p.withAudit(ctx, conn, tables); err != nil {
+		return nil, err
+	}
 	if tables, err = p.withParts(ctx, conn, tables); err != nil {
 		return nil, err
 	}
@@ -69,10 +72,13 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 		}
 	}
 	tables, err := p.tables(set.Tables, relations, made)
+	if err != nil {
+		return nil, err
+	}
 	for n := range tables {
 		tables[n].Fresh = !exist[n]
 	}
-	return tables, err
+	return p.withAudit(ctx, conn, tables)
 }
 
 // ForeseeParts does what Foresee does, and returns the parts of tables, too.
@@ -113,7 +119,10 @@ func (p Planner) Expect(m model.Migrator, set *model.Set) ([]Table, error) {
 			t.Sequences[i].Grants = onSequences
 		}
 	}
-	return tables, err
+	if err != nil || !p.audits() {
+		return tables, err
+	}
+	return p.auditTables(tables, catalog.AuditStore{Usable: p.Roles()})
 }
 
 // excess returns grants of what the roles should not have on a table of the kind. Where none is granted anything on sequences, none
