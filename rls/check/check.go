@@ -105,13 +105,16 @@ type checker struct {
 	allowed []*allowance
 	schemas []string
 	models  []any
-	version int // that is checked for
-	server  int // the server's own
+	audited []any // models
+	version int   // that is checked for
+	server  int   // the server's own
 	login   string
 	logsIn  bool
 
 	narrowed bool     // to the tables of the models
 	tables   []string // these
+
+	auditedOIDs []int64 // of the tables of audited
 
 	ways     map[string]string // to roles that the application has to take, by their names as in SQL
 	facts    facts
@@ -153,7 +156,7 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	for n, t := range set.Tables {
 		models[n] = &modelTable{Table: t}
 	}
-	if err := c.read(ctx, tx.Statement.ConnPool, models); err != nil {
+	if err := c.read(ctx, tx, models); err != nil {
 		return err
 	}
 	for _, m := range models {
@@ -177,6 +180,8 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judgeFirst(c, viewRules, c.facts.Views)
 	judge(c, functionRules, c.facts.Functions)
 	judge(c, triggerRules, c.facts.Triggers)
+	judge(c, auditStoreRules, c.facts.AuditStores)
+	judge(c, auditedRules, c.facts.AuditedTables)
 	judge(c, specialRules, c.facts.Specials)
 	judge(c, fileFunctionRules, c.facts.FileFunctions)
 	judge(c, connectorRules, c.facts.Connectors)

@@ -76,6 +76,13 @@ const (
 	FunctionOpensConnections Code = "function-opens-connections"
 	FunctionReadsFiles       Code = "function-reads-files"
 
+	// Records of changes.
+	AuditWritable         Code = "audit-writable"
+	AuditFunctionExposed  Code = "audit-function-exposed"
+	AuditFunctionReplaced Code = "audit-function-replaced"
+	AuditTriggerMissing   Code = "audit-trigger-missing"
+	AuditTriggerDisabled  Code = "audit-trigger-disabled"
+
 	// Privileges.
 	GrantTruncate       Code = "grant-truncate"
 	GrantTrigger        Code = "grant-trigger"

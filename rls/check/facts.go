@@ -33,6 +33,8 @@ type facts struct {
 	Functions      []function
 	Triggers       []trigger
 	Routines       []routine
+	AuditStores    []*auditStore
+	AuditedTables  []*auditedTable
 	Specials       []special
 	FileFunctions  []fileFunction
 	Connectors     []connector
@@ -73,6 +75,8 @@ var subjects = []struct {
 	{"functions", functionsQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
 	{"triggers", triggersQuery, []string{"pg_trigger", "pg_proc"}},
 	{"routines", routinesQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
+	{"auditstores", auditStoresQuery, []string{"pg_proc"}},
+	{"auditedtables", auditedTablesQuery, []string{"pg_trigger", "pg_proc"}},
 	{"specials", specialsQuery, []string{"pg_proc"}},
 	{"filefunctions", fileFunctionsQuery, []string{"pg_proc"}},
 	{"connectors", connectorsQuery, []string{"pg_proc"}},
@@ -93,7 +97,7 @@ var subjects = []struct {
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
 // role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
 // tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's,
-// $10 the setting, $11 the backup role.
+// $10 the setting, $11 the backup role, $12 the tables of audited models by oid.
 const common = `WITH RECURSIVE
 -- The role of the application.
 app AS (
@@ -163,6 +167,9 @@ columned AS (
 tenants AS MATERIALIZED (
 	SELECT * FROM columned WHERE NOT shared
 ),
+audited AS (
+	SELECT unnest($12::oid[]) AS oid
+),
 -- What views read, through other views as well.
 reads AS (
 	SELECT DISTINCT r.ev_class AS reader, d.refobjid AS relation
@@ -225,8 +232,9 @@ const plainNames = `SELECT set_config('search_path', 'pg_catalog, pg_temp', true
 	set_config('jit', 'off', true)`
 
 // read fills in the facts.
-func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelTable) error {
-	unreadable, err := c.readPrelude(ctx, conn, models)
+func (c *checker) read(ctx context.Context, db *gorm.DB, models []*modelTable) error {
+	conn := db.Statement.ConnPool
+	unreadable, err := c.readPrelude(ctx, db, models)
 	if err != nil {
 		return err
 	}
@@ -246,7 +254,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelT
 		known = append(known, m.oid)
 	}
 	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole},
-		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login, c.Setting, c.BackupRole)
+		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login, c.Setting, c.BackupRole, c.auditedOIDs)
 	if err != nil {
 		return err
 	}
@@ -255,7 +263,7 @@ func (c *checker) read(ctx context.Context, conn gorm.ConnPool, models []*modelT
 
 // readPrelude finds out what the statement for the facts needs: the role and the version, where they are not given, and the
 // tables of the models. It returns the sources that the role may not read.
-func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []*modelTable) (unreadable []string, err error) {
+func (c *checker) readPrelude(ctx context.Context, db *gorm.DB, models []*modelTable) (unreadable []string, err error) {
 	var (
 		names, sources = []string{}, []string{}
 		prelude        struct {
@@ -269,10 +277,15 @@ func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []
 	for _, m := range models {
 		names = append(names, m.Name)
 	}
+	audited, err := c.auditedNames(db)
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, audited...)
 	for _, s := range subjects {
 		sources = append(sources, s.sources...)
 	}
-	if err := catalog.ReadJSON(ctx, conn, &prelude, preludeQuery, names, sources); err != nil {
+	if err := catalog.ReadJSON(ctx, db.Statement.ConnPool, &prelude, preludeQuery, names, sources); err != nil {
 		return nil, err
 	}
 	c.version, c.server = cmp.Or(c.version, prelude.Version), prelude.Version
@@ -283,6 +296,7 @@ func (c *checker) readPrelude(ctx context.Context, conn gorm.ConnPool, models []
 	for n, m := range models {
 		m.oid = prelude.Models[n]
 	}
+	c.auditedOIDs = append([]int64{}, prelude.Models[len(models):]...)
 	return prelude.Unreadable, nil
 }
 
@@ -351,5 +365,6 @@ func (c *checker) connect(models []*modelTable) error {
 		}
 	}
 	c.readSources()
+	c.connectAudits()
 	return nil
 }

@@ -93,6 +93,8 @@ func Rules() []Rule {
 		describe(viewRules),
 		describe(functionRules),
 		describe(triggerRules),
+		describe(auditStoreRules),
+		describe(auditedRules),
 		describe(specialRules),
 		describe(fileFunctionRules),
 		describe(connectorRules),

@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/rls"
-	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -120,7 +119,7 @@ func TestAuditRefusesWhatItCannotRecord(t *testing.T) {
 		`Audits: column "tenant_id" of model *audit_test.account says which row`: {Model: &account{}, Mask: []string{"tenant_id"}},
 		`Audits: model *audit_test.account has no column "none"`:                 {Model: &account{}, Mask: []string{"none"}},
 		`Audits: model *audit_test.shape is not among those`:                     {Model: &shape{}},
-		`Audits: the rows of table public.country belong to no tenant`:                  {Model: &country{}},
+		`Audits: the rows of table public.country belong to no tenant`:           {Model: &country{}},
 	} {
 		i := d.Isolation()
 		i.Audits = []rls.Audit{audit}
@@ -148,5 +147,3 @@ func TestAuditIsPlanned(t *testing.T) {
 	require.Contains(t, plan.String(), "create trigger tenancy_audit (SHARE ROW EXCLUSIVE)")
 	require.Empty(t, list(t, d.OwnerDB, "SELECT relname FROM pg_class WHERE relname LIKE 'tenancy%'"))
 }
-
-var _ = check.Low
