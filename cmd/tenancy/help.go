@@ -23,7 +23,7 @@ func help(args []string, s streams) int {
 // overview lists the commands.
 func overview() string {
 	var b strings.Builder
-	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nIt changes nothing in the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
+	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nOnly \"tenant import\" and \"tenant erase --yes\" change the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  tenancy %-10s %s\n", c.name, c.summary)
 	}
@@ -39,8 +39,8 @@ password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 const exitCodes = `Exit codes:
 
-    0  no error, no finding of check or lint at or above --fail-on, no dangerous difference of diff, no call site
-    1  check or lint has findings that are not in --baseline or ignored, diff has dangerous differences, or callsites found some
+    0  no error, no finding of check or lint at or above --fail-on, no dangerous difference of diff, no difference of tenant diff, no call site
+    1  check or lint has findings that are not in --baseline or ignored, diff has dangerous differences, tenant diff found some, or callsites did
     2  an error: a wrong option, no connection, a missing permission
   130  interrupted with Ctrl-C
 `

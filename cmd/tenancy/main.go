@@ -2,11 +2,11 @@
 //
 //	go run github.com/gormtenancy/tenancy/cmd/tenancy check --dsn postgres://app@localhost/shop
 //
-// It changes nothing in the database; "explain --analyze" runs a statement and rolls it back. "tenancy help" lists the commands, and "tenancy help check" the options of one.
+// Only "tenant import" and "tenant erase --yes" change the database; "explain --analyze" runs a statement and rolls it back. "tenancy help" lists the commands, and "tenancy help check" the options of one.
 //
 // The exit code is 0 if the command did its work and check found nothing, 1 if check has findings (at or above --fail-on, and not in
 // --baseline) or diff dangerous differences,
-// or lint or callsites found some, 2 after an error, and 130 after Ctrl-C.
+// or lint, callsites or tenant diff found some, 2 after an error, and 130 after Ctrl-C.
 package main
 
 import (

@@ -45,6 +45,7 @@ var commands = []struct {
 	{"lint", "DIR", "report what the migrations in a folder do to the isolation of tenants", func() command { return &lintCommand{} }, lintDetails},
 	{"callsites", "[PACKAGES]", "list where a Go program uses a *gorm.DB without a context", func() command { return &callsitesCommand{} }, callsitesDetails},
 	{"adopt", "", "report what each table of a database still needs until it is isolated", func() command { return &adoptCommand{} }, adoptDetails},
+	{"tenant", "ACTION", "count, export, import, compare or erase all rows of one tenant", func() command { return &tenantCommand{} }, tenantDetails},
 	{"version", "", "print the version", func() command { return versionCommand{} }, ""},
 }
 

@@ -199,7 +199,7 @@ func (c *scope) noteShared(tables []*relation) {
 // canonical refuses a tenant that PostgreSQL writes otherwise, as 07 or a UUID in capitals: what is compared as texts would differ.
 func (s *session) canonical(ctx context.Context) error {
 	var types []string
-	for _, r := range s.scope.tables() {
+	for _, r := range slices.Concat(s.scope.tables(), s.scope.kept) {
 		if !slices.Contains(types, r.key.Base) {
 			types = append(types, r.key.Base)
 		}

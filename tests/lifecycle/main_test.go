@@ -133,13 +133,13 @@ func export(t *testing.T, l lifecycle.Tenants, tenant string) (lifecycle.Manifes
 	return m, bytes.NewReader(file.Bytes())
 }
 
-// checksum is one of all rows of a tenant that the superuser sees, read without package lifecycle.
+// checksum is one of all rows of a tenant, as the superuser sees them, read without package lifecycle.
 func checksum(t *testing.T, d *testdb.Database, tenant string) string {
 	t.Helper()
 	pool := testdb.OpenSQL(t, d.SuperuserDSN(t))
 	sum := sha256.New()
 	for _, table := range tablesOf(t, pool) {
-		rows, err := pool.QueryContext(t.Context(), fmt.Sprintf("SELECT t::text FROM %s t WHERE to_jsonb(t) ->> $1 = $2 ORDER BY 1", table.name), table.key, tenant)
+		rows, err := pool.QueryContext(t.Context(), fmt.Sprintf("SELECT t::text FROM %s t WHERE %s = $1 ORDER BY 1", table.name, table.key), tenant)
 		require.NoError(t, err)
 		for rows.Next() {
 			var row string
@@ -158,7 +158,7 @@ func tablesOf(t *testing.T, pool *sql.DB) []table {
 	t.Helper()
 	var list []table
 	rows, err := pool.QueryContext(context.WithoutCancel(t.Context()), `SELECT oid::regclass::text, CASE WHEN relname = 'orgs' THEN 'id' ELSE 'tenant_id' END FROM pg_class
-		WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND NOT relispartition ORDER BY 1`)
+		WHERE relkind IN ('r', 'p') AND relname <> 'plans' AND relnamespace = 'public'::regnamespace AND NOT relispartition ORDER BY 1`)
 	require.NoError(t, err)
 	defer rows.Close()
 	for rows.Next() {

@@ -1,0 +1,65 @@
+package cmd_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
+)
+
+// Letter is a tenant table.
+type Letter struct {
+	ID       int64
+	TenantID string
+	Text     string
+}
+
+func TestTenantIsMovedByTheCommand(t *testing.T) {
+	d := testdb.New(t, &Letter{})
+	d.AsSuperuser(t, "INSERT INTO letters (id, tenant_id, text) SELECT i, CASE WHEN i > 5 THEN 'acme' ELSE 'globex' END, 'a secret' FROM generate_series(1, 12) i")
+	file := filepath.Join(t.TempDir(), "acme.tar.gz")
+	run := func(args ...string) result {
+		return command{args: append([]string{"tenant"}, args...), url: d.Owner.DSN}.run(t)
+	}
+	succeeds := func(out string, args ...string) {
+		r := run(args...)
+		require.Zero(t, r.exit, r.errors)
+		require.Contains(t, r.out, out)
+		require.Contains(t, r.errors, "operation=")
+		require.NotContains(t, r.out+r.errors, "secret")
+	}
+	succeeds("There are 7 rows in 1 table.", "count", "--tenant", "acme")
+	succeeds("Exported 7 rows", "export", "--tenant", "acme", "--file", file, "--actor", "alice")
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o600, info.Mode().Perm(), "it holds all data of the tenant")
+	run("export", "--tenant", "acme", "--file", file).failed(t, "not overwritten")
+	succeeds("No differences.", "diff", "--file", file)
+	succeeds("Nothing was deleted.", "erase", "--tenant", "acme")
+	succeeds("There are 7 rows", "count", "--tenant", "acme")
+	run("import", "--file", file).failed(t, "rows are in the way")
+	succeeds("kept by law", "erase", "--tenant", "acme", "--skip", "public.letters=kept by law")
+	succeeds("Deleted 7 rows", "erase", "--tenant", "acme", "--yes")
+	r := run("diff", "--file", file)
+	require.Equal(t, 1, r.exit)
+	require.Contains(t, r.out, "public.letters: the counts differ (file: 7 rows, database: no rows)")
+	succeeds("Imported 7 rows", "import", "--file", file, "--tenant", "new")
+	succeeds("There are 5 rows", "count", "--tenant", "globex")
+	succeeds(`"rows": 7`, "count", "--tenant", "new", "--format", "json")
+
+	entries, err := os.ReadDir(filepath.Dir(file))
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "no partial file stays")
+}
+
+func TestTenantRefusesMisuse(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"drop"}, {"count"}, {"export", "--tenant", "acme"}, {"import"}, {"count", "--tenant", "acme", "--file", "x"},
+		{"count", "--tenant", "acme", "--yes"}, {"erase", "--tenant", "acme", "--skip", "public.letters"}, {"erase", "--tenant", "acme", "please"},
+	} {
+		tenancy(t, append([]string{"tenant"}, args...)...).failed(t, "tenancy help tenant")
+	}
+}
