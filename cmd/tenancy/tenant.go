@@ -30,7 +30,7 @@ const tenantDetails = `
     tenancy tenant diff   --file F [--tenant acme]   compare a file with the database: exit code 1 if they differ
     tenancy tenant erase  --tenant acme              show what would be deleted; with --yes, delete it, and prove it
 
-Log in as the owner of the tables, on whom policies are forced. All statements run within the policies of the tenant. What belongs to it is
+Log in as the owner of the tables, on which policies are forced. All statements run within the policies of the tenant. What belongs to it is
 read from the catalog; a table that may belong to it, and is not isolated, is an error, unless --skip names it. An export or import that is interrupted
 leaves nothing in the database, and an erase goes on when it is called again. The summary of a run is one line of the standard error.
 `

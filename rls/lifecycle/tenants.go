@@ -16,7 +16,7 @@ import (
 // Tenants works on the rows of one tenant at a time. DB and Actor must be set.
 type Tenants struct {
 	// DB is a pool of pgx (sql.Open with "pgx", or DB of GORM's postgres driver) without the plugin. Log in as the owner of the tables,
-	// on whom policies are forced: it is bound by them, and may set sequences. A login that they do not bind, such as a superuser, needs
+	// on which policies are forced: it is bound by them, and may set sequences. A login that they do not bind, such as a superuser, needs
 	// Isolation.AppRole, and takes that role.
 	DB *sql.DB
 

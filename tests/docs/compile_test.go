@@ -44,6 +44,7 @@ var packages = map[string]string{
 	"rls":         "github.com/gormtenancy/tenancy/rls",
 	"check":       "github.com/gormtenancy/tenancy/rls/check",
 	"tenanthttp":  "github.com/gormtenancy/tenancy/tenanthttp",
+	"lifecycle":   "github.com/gormtenancy/tenancy/rls/lifecycle",
 	"apikey":      "github.com/gormtenancy/tenancy/tenanthttp/apikey",
 	"idempotency": "github.com/gormtenancy/tenancy/tenanthttp/idempotency",
 	"tenanttest":  "github.com/gormtenancy/tenancy/tenanttest",
