@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gormtenancy/tenancy/internal/signing"
 )
 
 // call is one statement on its way: what the caller gave, and what the guard has found out about it.
@@ -28,7 +30,7 @@ type call struct {
 	commits    bool // a CALL or DO that may commit: it has no transaction, tenant or role that a commit would end
 
 	scope   scope
-	proof   []byte // of the scope's tenant; see proofOf
+	proof   signing.Signed // of the scope's tenant; see proofOf
 	mode    pgx.QueryExecMode
 	formats pgx.QueryResultFormatsByOID // if the caller wants other formats than stdlib's
 

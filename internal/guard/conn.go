@@ -45,6 +45,7 @@ type usage struct {
 	wrapped      bool                 // a statement was sent between BEGIN and COMMIT; if it failed, a ROLLBACK is due
 	proved       map[*Proof]time.Time // what PostgreSQL has said yes to, and when, since SQL of the caller ran last
 	params       [3][]byte            // of the statement that sets the scope
+	provedUntil  time.Time            // when the proof that was sent last expires; zero if it was none
 }
 
 // borrow takes a connection from the inner pool, unless the guarded one has a connection already.

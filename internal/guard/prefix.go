@@ -122,7 +122,8 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	case q.class == control && !readOnly && (q.stateless || !c.dirty || !maySeveral(q.sql)):
 		return c.controlScope(q.scope, into)
 	}
-	c.params = [3][]byte{q.scope.text, nil, q.proof}
+	c.params = [3][]byte{q.scope.text, nil, q.proof.Proof}
+	c.provedUntil = q.proof.Expires
 	count := 2
 	if c.cfg.signs() {
 		count = 3

@@ -24,6 +24,9 @@ var (
 // maxProofs bounds how many proofs a connection keeps.
 const maxProofs = 64
 
+// noProof takes the place of a proof that the transaction has. A nil slice would be NULL.
+var noProof = signing.Signed{Proof: []byte{}}
+
 // proofKey is what a proof is for. Pools with keys of their own may share a connection.
 type proofKey struct {
 	signer  *signing.Signer
@@ -38,22 +41,22 @@ func (cfg *Config) signs() bool { return cfg.Signer != nil }
 // proofOf returns the proof for a scope, which is empty for those that need none: the policies of a bypass ask for no tenant, and
 // questions to the catalog read no table of a tenant. It makes a proof once for each connection and tenant, and again when half of its
 // life is over or another key signs.
-func (c *conn) proofOf(ctx context.Context, pc *pgx.Conn, s scope) ([]byte, error) {
+func (c *conn) proofOf(ctx context.Context, pc *pgx.Conn, s scope) (signing.Signed, error) {
 	if !c.cfg.signs() || s.bypass != nil || s.observed || s.tenant == "" && !s.lookup {
-		return []byte{}, nil
+		return noProof, nil
 	}
 	key := proofKey{signer: c.cfg.Signer, setting: c.cfg.Setting, kind: signing.Tenant, tenant: s.tenant}
 	if s.tenant == "" {
 		key.kind = signing.Lookup
 	}
 	if known, found := c.proofs[key]; found && clock.Now().Before(known.Renew) && c.cfg.Signer.Signs(known.Key) {
-		return known.Proof, nil
+		return known, nil
 	}
 	signed, err := c.cfg.Signer.Sign(ctx, signing.Claims{
 		Kind: key.kind, Setting: key.setting, Tenant: key.tenant, Login: c.login, Process: pc.PgConn().PID(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("tenancy: sign the tenant: %w", err)
+		return signing.Signed{}, fmt.Errorf("tenancy: sign the tenant: %w", err)
 	}
 	if len(c.proofs) >= maxProofs {
 		clear(c.proofs)
@@ -62,7 +65,13 @@ func (c *conn) proofOf(ctx context.Context, pc *pgx.Conn, s scope) ([]byte, erro
 		c.proofs = make(map[proofKey]signing.Signed)
 	}
 	c.proofs[key] = signed
-	return signed.Proof, nil
+	return signed, nil
+}
+
+// proofExpires reports whether the proof that was sent last may expire before a commit has run deferred triggers: whether as much of its
+// life is over that a statement would carry another one.
+func (c *conn) proofExpires() bool {
+	return c.cfg.signs() && !c.provedUntil.IsZero() && clock.Now().Add(c.cfg.Signer.Lifetime/2).After(c.provedUntil)
 }
 
 // severalError explains that PostgreSQL takes one statement in the extended protocol.

@@ -186,7 +186,8 @@ func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.Comm
 	clear(t.conn.proved) // SET LOCAL and some temporary tables end with the transaction
 	c := t.conn
 	forgets := !t.held && c.sequences && command == "commit"
-	if !c.dirty && !forgets {
+	asserts := c.dirty || command == "commit" && c.proofExpires()
+	if !asserts && !forgets {
 		return pc.Exec(ctx, command)
 	}
 	if tracer := c.tracer; tracer != nil {
@@ -194,7 +195,7 @@ func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.Comm
 	}
 	var tag pgconn.CommandTag
 	var err error
-	if c.dirty {
+	if asserts {
 		tag, err = t.endDirty(ctx, pc, command)
 	} else {
 		tag, err = t.endForgetting(ctx, pc, command)
