@@ -198,7 +198,7 @@ func (e *erasing) table(ctx context.Context, r *relation, leaves string) (int64,
 	}
 	sum := int64(0)
 	for {
-		n, err := e.commit(ctx, r.name(), query)
+		n, err := e.commit(ctx, []*relation{r}, query+" RETURNING 1", func(counts []int64, _ [][]byte) error { counts[0]++; return nil })
 		sum += n
 		if err != nil || n < int64(size) {
 			return sum, err
@@ -206,42 +206,44 @@ func (e *erasing) table(ctx context.Context, r *relation, leaves string) (int64,
 	}
 }
 
-// commit runs a statement that deletes rows, in a transaction of its own.
-func (e *erasing) commit(ctx context.Context, table, query string) (int64, error) {
-	var n int64
-	err := e.inTransaction(ctx, beginWriting, func() (err error) {
+// rest deletes rows that refer to each other in a circle, by one statement: PostgreSQL checks foreign keys at its end.
+func (e *erasing) rest(ctx context.Context, group []*relation) error {
+	parts, counts := make([]string, len(group)), make([]string, len(group))
+	for n, r := range group {
+		parts[n] = fmt.Sprintf("d%d AS (DELETE FROM %s WHERE %s RETURNING 1)", n, r.from(), r.condition())
+		counts[n] = fmt.Sprintf("(SELECT count(*) FROM d%d)", n)
+	}
+	_, err := e.commit(ctx, group, "WITH "+strings.Join(parts, ", ")+" SELECT "+strings.Join(counts, ", "), func(counts []int64, row [][]byte) error {
+		for n := range counts {
+			if _, err := fmt.Sscan(string(row[n]), &counts[n]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// commit runs a statement that deletes rows of tables, in a transaction of its own, and counts them.
+func (e *erasing) commit(ctx context.Context, tables []*relation, query string, count func(counts []int64, row [][]byte) error) (sum int64, err error) {
+	counts := make([]int64, len(tables))
+	err = e.inTransaction(ctx, beginWriting, func() error {
 		if err := e.exec(ctx, triggersPath); err != nil {
 			return err
 		}
-		n, err = e.each(ctx, query, func([][]byte) error { return nil }, e.tenant)
+		_, err := e.each(ctx, query, func(row [][]byte) error { return count(counts, row) }, e.tenant)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", table, explain(err))
+		return 0, fmt.Errorf("%s: %w", tables[0].name(), explain(err))
 	}
-	e.erased[table] += n
-	e.rows += n
-	e.progress(table, e.erased[table], max(e.total[table], e.erased[table]))
-	return n, ctx.Err()
-}
-
-// rest deletes rows that refer to each other in a circle, by one statement: PostgreSQL checks foreign keys at its end.
-func (e *erasing) rest(ctx context.Context, group []*relation) error {
-	var parts []string
-	for n, r := range group {
-		part := fmt.Sprintf("DELETE FROM %s WHERE %s", r.from(), r.condition())
-		if n < len(group)-1 {
-			part = fmt.Sprintf("d%d AS (%s)", n, part)
-		}
-		parts = append(parts, part)
+	for n, r := range tables {
+		e.erased[r.name()] += counts[n]
+		sum += counts[n]
+		e.progress(r.name(), e.erased[r.name()], max(e.total[r.name()], e.erased[r.name()]))
 	}
-	last := len(parts) - 1
-	query := parts[last]
-	if last > 0 {
-		query = "WITH " + strings.Join(parts[:last], ", ") + " " + query
-	}
-	_, err := e.commit(ctx, group[last].name(), query)
-	return err
+	e.rows += sum
+	return sum, ctx.Err()
 }
 
 // prove counts what is left, in one snapshot, with the tables as the catalog has them now.

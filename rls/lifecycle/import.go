@@ -303,15 +303,15 @@ func (i *importing) setLate(ctx context.Context, t *target) error {
 		if err != nil {
 			return err
 		}
-		values, any := make([][]byte, len(position)+1), false
+		values, some := make([][]byte, len(position)+1), false
 		values[0] = []byte(i.tenant)
 		for n, c := range t.columns {
 			if p := position[c.Name]; p > 0 {
 				values[p-1] = row[n]
 			}
-			any = any || t.late[n] && row[n] != nil
+			some = some || t.late[n] && row[n] != nil
 		}
-		if !any {
+		if !some {
 			return nil
 		}
 		return b.add(ctx, values)

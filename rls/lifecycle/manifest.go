@@ -56,12 +56,3 @@ func (m Manifest) fingerprint() string {
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }
-
-// columns returns the columns of a table as they are in the file.
-func (t ManifestTable) columns() []column {
-	list := make([]column, len(t.Columns))
-	for n, c := range t.Columns {
-		list[n] = column{Name: c.Name, Type: c.Type}
-	}
-	return list
-}

@@ -273,3 +273,22 @@ func TestErrorsHoldNoValues(t *testing.T) {
 	require.Equal(t, "a test", events[0].Actor)
 	require.Error(t, events[0].Err)
 }
+
+// TestPoliciesBindTriggers: what Go cannot see, because triggers of the run do it, reaches the rows of one tenant as well.
+func TestPoliciesBindTriggers(t *testing.T) {
+	d := filled(t)
+	l := tenants(t, d)
+	_, file := export(t, l, testdb.Acme)
+	globex := checksum(t, d, testdb.Globex)
+	d.AsOwner(t, "CREATE FUNCTION everything() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM odds; UPDATE tasks SET done = true; RETURN OLD; END'",
+		"CREATE TRIGGER everything BEFORE DELETE ON person_projects FOR EACH ROW EXECUTE FUNCTION everything()")
+	_, err := l.Erase(t.Context(), testdb.Acme)
+	require.NoError(t, err)
+	require.Equal(t, globex, checksum(t, d, testdb.Globex))
+
+	d.AsOwner(t, "CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.tenant_id := 'globex'; RETURN NEW; END$$",
+		"CREATE TRIGGER another BEFORE INSERT ON odds FOR EACH ROW EXECUTE FUNCTION another()")
+	_, err = l.Import(t.Context(), "", file)
+	require.ErrorContains(t, err, "42501")
+	require.Equal(t, globex, checksum(t, d, testdb.Globex))
+}

@@ -123,7 +123,7 @@ func TestLargeTenantSurvivesInterruptions(t *testing.T) {
 	file, err := os.Open(path)
 	require.NoError(t, err)
 	defer file.Close()
-	i.times(5, 1, 220, func(ctx context.Context) error {
+	i.times(5, 1, 320, func(ctx context.Context) error {
 		_, err := i.Import(ctx, "", file)
 		return err
 	}, func() {

@@ -139,7 +139,7 @@ func checksum(t *testing.T, d *testdb.Database, tenant string) string {
 	pool := testdb.OpenSQL(t, d.SuperuserDSN(t))
 	sum := sha256.New()
 	for _, table := range tablesOf(t, pool) {
-		rows, err := pool.QueryContext(t.Context(), fmt.Sprintf("SELECT t::text FROM %s t WHERE %s = $1 ORDER BY 1", table.name, table.key), tenant)
+		rows, err := pool.QueryContext(t.Context(), fmt.Sprintf("SELECT t::text FROM %s t WHERE %s = $1 ORDER BY 1", table.from, table.key), tenant)
 		require.NoError(t, err)
 		for rows.Next() {
 			var row string
@@ -152,18 +152,19 @@ func checksum(t *testing.T, d *testdb.Database, tenant string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-type table struct{ name, key string }
+type table struct{ name, from, key string }
 
 func tablesOf(t *testing.T, pool *sql.DB) []table {
 	t.Helper()
 	var list []table
-	rows, err := pool.QueryContext(context.WithoutCancel(t.Context()), `SELECT oid::regclass::text, CASE WHEN relname = 'orgs' THEN 'id' ELSE 'tenant_id' END FROM pg_class
+	rows, err := pool.QueryContext(context.WithoutCancel(t.Context()), `SELECT oid::regclass::text, CASE WHEN relname = 'orgs' THEN 'id' ELSE 'tenant_id' END,
+		CASE relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || oid::regclass FROM pg_class
 		WHERE relkind IN ('r', 'p') AND relname <> 'plans' AND relnamespace = 'public'::regnamespace AND NOT relispartition ORDER BY 1`)
 	require.NoError(t, err)
 	defer rows.Close()
 	for rows.Next() {
 		var one table
-		require.NoError(t, rows.Scan(&one.name, &one.key))
+		require.NoError(t, rows.Scan(&one.name, &one.key, &one.from))
 		list = append(list, one)
 	}
 	require.NoError(t, rows.Err())
