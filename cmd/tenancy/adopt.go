@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
@@ -32,7 +33,7 @@ func (c *adoptCommand) flags(fs *flag.FlagSet) {
 
 const adoptDetails = `
 It reports for each table which stage of a rollout it is in: none, observe, shadow or enforce, and what the next step is.
-It reads the catalog, and looks for one row without a tenant in each table that may have one.
+It reads the catalog, and looks for one row without a tenant in each table that may have one. As long as no table has the column, the exit code is 1.
 `
 
 // adopted is a table on its way.
@@ -105,6 +106,9 @@ func (c *adoptCommand) run(ctx context.Context, args []string, s streams) (int, 
 		return 0, err
 	}
 	exit := exitClean
+	if !slices.ContainsFunc(tables, hasColumn) {
+		exit = exitFound // nothing is isolated yet
+	}
 	for _, t := range tables {
 		if len(t.Needs) > 0 && (t.Stage != "none" || len(t.Parents) > 0) {
 			exit = exitFound
@@ -203,6 +207,8 @@ func (c *adoptCommand) needs(t adopted) []need {
 	return needs
 }
 
+func hasColumn(t adopted) bool { return t.Column != "" }
+
 // adoptText writes the report for people.
 func adoptText(tables []adopted, p palette) string {
 	var b strings.Builder
@@ -220,5 +226,9 @@ func adoptText(tables []adopted, p palette) string {
 	}
 	fmt.Fprintf(&b, "\n%s: %d in none, %d in observe, %d in shadow, %d in enforce.\n", count(len(tables), "table"),
 		stages["none"], stages["observe"], stages["shadow"], stages["enforce"])
+	if !slices.ContainsFunc(tables, hasColumn) {
+		b.WriteString("No table has the tenant column yet. Give it to the model of the table that names the tenants: rls.StageObserve then adds it there,\n" +
+			"and to the tables that refer to it, and fills it by rls.Isolation.Fills.\n")
+	}
 	return b.String()
 }

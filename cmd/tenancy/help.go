@@ -39,8 +39,10 @@ password, it is read from PGPASSWORD or ~/.pgpass. Passwords are never printed.
 
 const exitCodes = `Exit codes:
 
-    0  no error, no finding of check or lint at or above --fail-on, no dangerous difference of diff, no difference of tenant diff, no call site
-    1  check or lint has findings that are not in --baseline or ignored, diff has dangerous differences, tenant diff found some, or callsites did
+    0  no error, no finding of check or lint at or above --fail-on, no dangerous difference of diff, no difference of tenant diff, no call site,
+       no table of adopt that needs something
+    1  check or lint has findings that are not in --baseline or ignored, diff has dangerous differences, tenant diff or callsites found some,
+       lint found no tenant table, or a table of adopt needs something
     2  an error: a wrong option, no connection, a missing permission
   130  interrupted with Ctrl-C
 `

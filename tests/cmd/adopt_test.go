@@ -101,3 +101,12 @@ func TestAdoptIsReadByPeople(t *testing.T) {
 	require.Equal(t, 2, ran.exit)
 	require.Contains(t, ran.errors, "must be text or json")
 }
+
+// Before the first step no table belongs to a tenant, which is not the same as done.
+func TestAdoptIsNotDoneBeforeItHasBegun(t *testing.T) {
+	d := testdb.New(t, &Holder{}, &Asset{})
+	d.AsOwner(t, "DROP TABLE assets, holders", "CREATE TABLE holders (id bigint)")
+	ran := command{args: []string{"adopt"}, url: d.Owner.DSN}.run(t)
+	require.Equal(t, 1, ran.exit, ran.errors)
+	require.Contains(t, ran.out, "No table has the tenant column yet.")
+}

@@ -134,3 +134,20 @@ func TestLintAcceptsWhatSQLPrints(t *testing.T) {
 	require.Equal(t, 1, r.exit, "without the end, the policies are not forced on the owner any more")
 	require.Contains(t, r.out, "critical isolation-switched-off: notes\n")
 }
+
+// The tenant column of an application that existed before is made by Migrate, not by the migrations.
+func TestLintIsToldWhichTablesMigrateIsolates(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "1_init.sql"), "-- +goose Up\nCREATE TABLE accounts (id bigint PRIMARY KEY);\n"+
+		"CREATE TABLE notes (id bigint PRIMARY KEY, account_id bigint REFERENCES accounts);\n")
+	write(t, filepath.Join(dir, "2_naive.sql"), "-- +goose Up\nUPDATE notes SET id = id + 1;\n")
+	r := tenancy(t, "lint", dir)
+	require.Equal(t, 1, r.exit, "what was not checked is not clean")
+	require.Contains(t, r.out, "data migrations were not checked")
+	require.Contains(t, r.out, "--tenant-table")
+
+	r = tenancy(t, "lint", "--tenant-table", "accounts", dir)
+	require.Equal(t, 1, r.exit, r.errors)
+	require.Contains(t, r.out, "2_naive.sql:2: high data-without-role: notes\n")
+	require.Contains(t, r.out, "1 finding in 2 files, with 2 tenant tables.\n")
+}

@@ -15,10 +15,10 @@ var cacheName = regexp.MustCompile(`(?i)cache|lru|ristretto|otter|expirable|memc
 var cacheMethods = set("Get", "Set", "Add", "Put", "Peek", "Load", "Store", "LoadOrStore", "GetOrSet", "GetOrLoad", "GetIfPresent",
 	"SetWithTTL", "Do", "DoChan", "Fetch", "LoadAndDelete", "Swap")
 
-// caches returns the lookups, in functions that also send SQL, by a key that mentions neither a tenant nor the tenant column.
+// caches returns the lookups, in functions that also send SQL, by a key that mentions neither a tenant nor the tenant column, and is not made by tenancy.Key.
 func (p *program) caches(column string) []Cache {
 	found := []Cache{}
-	names := regexp.MustCompile(`(?i)tenant|` + regexp.QuoteMeta(column) + `|` + regexp.QuoteMeta(strings.ReplaceAll(column, "_", "")))
+	names := regexp.MustCompile(`(?i)tenant|tenancy\.Key\(|` + regexp.QuoteMeta(column) + `|` + regexp.QuoteMeta(strings.ReplaceAll(column, "_", "")))
 	querying := p.querying()
 	seen := map[string]bool{}
 	for file, info := range p.infos {
@@ -162,11 +162,13 @@ func (p *program) defining(key ast.Expr, info *types.Info) ast.Expr {
 	}
 	var rhs ast.Expr
 	ast.Inspect(p.fileOf(key), func(n ast.Node) bool {
-		if assignment, ok := n.(*ast.AssignStmt); ok && len(assignment.Lhs) == len(assignment.Rhs) {
-			for i, lhs := range assignment.Lhs {
-				if id, ok := lhs.(*ast.Ident); ok && info.Defs[id] == v {
-					rhs = assignment.Rhs[i]
-				}
+		assignment, ok := n.(*ast.AssignStmt)
+		if !ok {
+			return rhs == nil
+		}
+		for i, lhs := range assignment.Lhs {
+			if id, ok := lhs.(*ast.Ident); ok && info.Defs[id] == v {
+				rhs = assignment.Rhs[min(i, len(assignment.Rhs)-1)] // one call may return the key and an error
 			}
 		}
 		return rhs == nil

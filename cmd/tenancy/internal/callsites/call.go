@@ -196,18 +196,20 @@ func (p *program) bind(call *ast.CallExpr, fn any, info *types.Info) {
 func (p *program) leave(call *ast.CallExpr, fn *types.Func) {
 	results := fn.Signature().Results()
 	known := fact{kind: unknown}
-	if fn.Pkg() != nil && strings.HasSuffix(fn.Pkg().Path(), "gormtenancy/tenancy") {
-		known = fact{kind: with} // Bypass and ForEachTenant of the plugin say what they are for
+	if isTenancy(fn) {
+		known = fact{kind: with} // Bypass, ForEachTenant and DataMigration say what they are for
 	}
 	for i := range results.Len() {
 		if isDB(results.At(i).Type()) {
 			p.flow.add(part{call, i}, known)
 		}
 	}
+	if isTenancy(fn) {
+		p.enterArguments(call, known)
+		return
+	}
 	if fn.Pkg() != nil && fn.Pkg().Name() == gormigrate {
-		for _, f := range call.Args {
-			p.flow.called(f, func(fn any) { p.enter(fn, p.infoOf(call), fact{kind: without}) })
-		}
+		p.enterArguments(call, fact{kind: without})
 	}
 	for _, db := range call.Args {
 		if !isDB(p.infoOf(call).TypeOf(db)) {
@@ -217,4 +219,17 @@ func (p *program) leave(call *ast.CallExpr, fn *types.Func) {
 			p.hand(db, f, noPos)
 		}
 	}
+}
+
+// enterArguments says what the *gorm.DB is with which a function of another module calls the functions that it is given.
+func (p *program) enterArguments(call *ast.CallExpr, known fact) {
+	for _, f := range call.Args {
+		p.flow.called(f, func(fn any) { p.enter(fn, p.infoOf(call), known) })
+	}
+}
+
+// isTenancy reports whether a function is of the plugin's module.
+func isTenancy(fn *types.Func) bool {
+	const module = "github.com/gormtenancy/tenancy"
+	return fn.Pkg() != nil && (fn.Pkg().Path() == module || strings.HasPrefix(fn.Pkg().Path(), module+"/"))
 }

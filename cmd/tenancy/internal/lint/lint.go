@@ -19,6 +19,9 @@ type Options struct {
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string
 	// MigrateMakesPolicies says that rls.Isolation.Migrate makes the policies, so that they are not in the migrations.
 	MigrateMakesPolicies bool
+	// TenantTables are tables that Migrate gives the tenant column, so that the migrations do not have it. Tables that refer to one by a
+	// foreign key get it too. Names without a schema are in public.
+	TenantTables []string
 }
 
 // Position is a line of a file, which counts from 1.
@@ -78,6 +81,7 @@ func Run(dir string, o Options) (Report, error) {
 		database: database{options: o, tables: map[string]*table{}, views: map[string][]string{}},
 		report:   Report{Files: len(scripts), Findings: []Finding{}, Ignored: []Finding{}, NotChecked: append([]NotChecked{}, notChecked...)},
 	}
+	l.name(o.TenantTables)
 	for i := range scripts {
 		l.file(&scripts[i])
 	}

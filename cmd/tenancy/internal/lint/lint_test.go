@@ -134,6 +134,18 @@ func TestRunWherePoliciesAreMadeByMigrate(t *testing.T) {
 	require.Empty(t, found(t, dir, o))
 }
 
+func TestRunKnowsTheTablesThatMigrateIsolates(t *testing.T) {
+	dir := folder(t, map[string]string{
+		"1.sql": "CREATE TABLE accounts (id bigint PRIMARY KEY);\nCREATE TABLE tasks (id bigint PRIMARY KEY, account bigint REFERENCES accounts);\n" +
+			"CREATE TABLE comments (id bigint PRIMARY KEY, task bigint);\nALTER TABLE comments ADD FOREIGN KEY (task) REFERENCES tasks;\nCREATE TABLE plans (id bigint);",
+		"2.sql": "UPDATE plans SET id = 1;\nUPDATE accounts SET id = 1;\nUPDATE tasks SET id = 1;\nDELETE FROM comments;\nDELETE FROM invoices;",
+	})
+	require.Empty(t, found(t, dir, options))
+	o := options
+	o.MigrateMakesPolicies, o.TenantTables = true, []string{"accounts", "public.invoices"}
+	require.Equal(t, []string{"2.sql:2 data-without-role", "2.sql:3 data-without-role", "2.sql:4 data-without-role", "2.sql:5 data-without-role"}, found(t, dir, o))
+}
+
 func TestRunReportsWhatItDoesNotRead(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"1.sql":   "DO $$ BEGIN EXECUTE 'ALTER TABLE x DISABLE ROW LEVEL SECURITY'; END $$;",

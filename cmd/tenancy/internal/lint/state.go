@@ -17,6 +17,7 @@ type table struct {
 	policies        map[string]policy
 	parents         []string // the tables that its foreign keys refer to
 	partition       bool     // of another table, through which it is read
+	named           bool     // Options.TenantTables has it
 	made            mark     // the statement that made it a tenant table
 	disabled        *mark    // row-level security was switched off here, in this file
 	triggersOff     *mark
@@ -109,14 +110,27 @@ func (d *database) tablesIn(tree any) []string {
 	return names
 }
 
+// name adds tables that are tenant tables although no migration gives them the tenant column.
+func (d *database) name(tables []string) {
+	for _, name := range tables {
+		name = qualified(strings.Split(name, "."))
+		d.tables[name] = &table{name: name, policies: map[string]policy{}, tenant: true, named: true}
+	}
+}
+
 // create follows a CREATE TABLE.
 func (d *database) create(n node, at mark) {
 	name := newName(n.child("relation"))
-	if d.tables[name] != nil {
+	t := d.tables[name]
+	switch {
+	case t == nil:
+		t = &table{name: name, policies: map[string]policy{}, made: at}
+		d.tables[name] = t
+	case t.named && t.made.script == nil:
+		t.made = at // here are its columns
+	default:
 		return // IF NOT EXISTS
 	}
-	t := &table{name: name, policies: map[string]policy{}, made: at}
-	d.tables[name] = t
 	for _, e := range n.list("tableElts") {
 		switch {
 		case e["ColumnDef"] != nil:
@@ -150,7 +164,11 @@ func (d *database) addColumn(t *table, column node) {
 
 func (d *database) addParent(t *table, constraint node) {
 	if constraint.str("contype") == "CONSTR_FOREIGN" {
-		t.parents = append(t.parents, d.nameOf(constraint.child("pktable")))
+		parent := d.nameOf(constraint.child("pktable"))
+		t.parents = append(t.parents, parent)
+		if p := d.tables[parent]; p != nil && p.named {
+			t.tenant, t.named = true, true // Migrate gives it the column
+		}
 	}
 }
 
@@ -171,7 +189,7 @@ func (d *database) alter(n node, at mark) {
 			}
 		case "AT_DropColumn":
 			t.columns = slices.DeleteFunc(t.columns, func(c string) bool { return c == cmd.str("name") })
-			t.tenant = slices.Contains(t.columns, d.options.Column)
+			t.tenant = t.named || slices.Contains(t.columns, d.options.Column)
 		case "AT_AddConstraint":
 			d.addParent(t, cmd.child("def", "Constraint"))
 		case "AT_EnableRowSecurity":
@@ -208,7 +226,7 @@ func (d *database) rename(n node) {
 				t.columns[i] = n.str("newname")
 			}
 		}
-		t.tenant = slices.Contains(t.columns, d.options.Column)
+		t.tenant = t.named || slices.Contains(t.columns, d.options.Column)
 	}
 }
 
