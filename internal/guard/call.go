@@ -31,6 +31,7 @@ type call struct {
 
 	scope   scope
 	proof   signing.Signed // of the scope's tenant; see proofOf
+	said    []byte         // for the records of changes; see saidOf
 	mode    pgx.QueryExecMode
 	formats pgx.QueryResultFormatsByOID // if the caller wants other formats than stdlib's
 

@@ -51,10 +51,11 @@ const (
 	stepSequences
 	stepScope
 	stepProof
+	stepSaid
 )
 
 // maxSteps is more than any statement needs without proofs.
-const maxSteps = 6
+const maxSteps = 7
 
 // steps returns what is sent before a statement, appended to into.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
@@ -149,6 +150,9 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 			kind: stepScope, marks: true,
 			sql: `SELECT pg_catalog.set_config('` + txSetting + `', '` + string(c.tx.ownMark()) + `', true)`,
 		})
+	}
+	if q.said != nil {
+		into = append(into, step{kind: stepSaid, sql: saidSQL, params: [][]byte{q.said}})
 	}
 	return into
 }

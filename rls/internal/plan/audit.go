@@ -59,15 +59,9 @@ func (p Planner) auditTables(tables []Table, store catalog.AuditStore) ([]Table,
 	if err != nil {
 		return nil, err
 	}
-	onTables, _ := p.excess(policy.Audit)
-	onSequences := map[string][]string{} // which default privileges may have granted
-	for _, role := range p.Roles() {
-		_, wanted := p.Privileges(role, policy.Audit)
-		onSequences[role] = missing([]string{"USAGE", "SELECT", "UPDATE"}, wanted)
-	}
 	fresh := Table{
-		Relation: catalog.Relation{Schema: store.Schema, Table: audit.Name, Usable: store.Usable, Grants: onTables, Partitioned: true,
-			Sequences: []catalog.Sequence{{Schema: store.Schema, Name: audit.Sequence, Grants: onSequences}}},
+		Relation: catalog.Relation{Schema: store.Schema, Table: audit.Name, Usable: store.Usable, Partitioned: true,
+			Sequences: []catalog.Sequence{{Schema: store.Schema, Name: audit.Sequence}}},
 		Fresh: true, name: audit.Name, columnType: columnType, sharing: policy.Audit, store: &store,
 	}
 	part := fresh
@@ -100,6 +94,11 @@ func (p Planner) planAuditStore(c *collector, t Table) {
 	if t.Fresh {
 		c.add("make the table of records", "CREATE TABLE IF NOT EXISTS "+t.Quoted()+" "+audit.Columns(p.Config, t.columnType))
 		c.add("make its default partition", fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s DEFAULT", t.Sibling(audit.Default), t.Quoted()))
+		if roles := p.Roles(); len(roles) > 0 { // to which privileges may have been granted by default
+			from := " FROM " + sqltext.Idents(roles)
+			c.add("revoke what is granted by default", "REVOKE ALL ON TABLE "+t.Quoted()+", "+t.Sibling(audit.Default)+from)
+			c.add("revoke what is granted by default on "+audit.Sequence, "REVOKE ALL ON SEQUENCE "+t.Sibling(audit.Sequence)+from)
+		}
 	}
 	function, body := t.Sibling(audit.Name), audit.Body(p.Config, t.Quoted(), t.columnType)
 	live := t.store.Function
