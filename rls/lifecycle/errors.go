@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -63,7 +64,10 @@ func explain(err error) error {
 	text := "PostgreSQL reports SQLSTATE " + pg.Code
 	switch pg.Code {
 	case "42501":
-		text = pg.Message + " (SQLSTATE 42501)" // names of tables only
+		text = "a right is missing, or a policy refuses the row (SQLSTATE 42501)"
+		if strings.HasPrefix(pg.Message, "permission denied for ") || strings.HasPrefix(pg.Message, "new row violates row-level security policy ") {
+			text = pg.Message + " (SQLSTATE 42501)" // names of tables only
+		}
 	case "23503":
 		text = "a foreign key is violated (SQLSTATE 23503)"
 	case "23505":

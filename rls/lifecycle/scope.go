@@ -97,7 +97,7 @@ func (s *session) scopeOf(ctx context.Context, role string) (*scope, error) {
 			}
 			tables = append(tables, r)
 		default:
-			if err := c.shared(r); err != nil {
+			if err := s.shared(c, r); err != nil {
 				return nil, err
 			}
 		}
@@ -172,12 +172,20 @@ func (s *session) isolated(r *relation, role string) error {
 	return nil
 }
 
-// shared refuses a table without a tenant whose rows hang on a tenant's: it is a tenant table that is not isolated.
-func (c *scope) shared(r *relation) error {
+// shared refuses a table without a tenant column whose rows are a tenant's all the same: they hang on a tenant's, or policies name the tenant.
+func (s *session) shared(c *scope, r *relation) error {
 	for _, f := range r.ForeignKeys {
-		if to := c.find(f.Schema, f.Table); to != nil && to.key != nil && !to.own {
-			return fmt.Errorf("%w: %s refers to the tenant table %s by %s, and has no tenant column: let Migrate isolate it, or leave it out by Skip",
+		if to := c.find(f.Schema, f.Table); to != nil && to.key != nil {
+			return fmt.Errorf("%w: %s refers to %s by %s, and has no tenant column: let Migrate isolate it, or leave it out by Skip",
 				ErrNotIsolated, r.name(), to.name(), sqltext.Ident(f.Name))
+		}
+	}
+	for _, p := range r.Policies {
+		for _, e := range []*policy.Expression{p.Using, p.Check} {
+			if e != nil && strings.Contains(strings.ToLower(e.Text), strings.ToLower(s.config.Setting)) {
+				return fmt.Errorf("%w: %s has the policy %s, which compares the tenant with neither the tenant column nor the primary key: leave it out by Skip",
+					ErrNotIsolated, r.name(), sqltext.Ident(p.Name))
+			}
 		}
 	}
 	return nil

@@ -83,10 +83,10 @@ func (s *session) inTransaction(ctx context.Context, begin string, do func() err
 }
 
 // outputs makes the texts of values the same in every database (https://www.postgresql.org/docs/current/runtime-config-client.html). Queries of
-// the catalog have high estimates, for which PostgreSQL would compile them.
+// the catalog have high estimates, for which PostgreSQL would compile them. How long a run may take is up to its context.
 const outputs = `SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC';
 	SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content';
-	SET LOCAL row_security = on; SET LOCAL jit = off; SET LOCAL search_path = pg_catalog`
+	SET LOCAL row_security = on; SET LOCAL jit = off; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog`
 
 // enter finds the role and the tables, or takes those that the run has found, and sets the tenant.
 func (s *session) enter(ctx context.Context) error {
@@ -124,11 +124,11 @@ func (s *session) each(ctx context.Context, query string, do func(values [][]byt
 		failed = do(reader.Values())
 	}
 	if failed != nil {
-		// What is left of the result is not read: the connection is closed instead.
+		// The rest of the result may be long: it is not read, and the connection is closed.
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = s.conn.CancelRequest(closing)
-		_, _ = reader.Close()
+		_ = s.conn.Close(closing)
 		return 0, failed
 	}
 	tag, err := reader.Close()
