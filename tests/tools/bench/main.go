@@ -9,6 +9,10 @@
 //
 //	go run ./tests/tools/bench -only skew -rest docs/benchmark.json
 //
+// What records of changes cost is measured by itself, too, and written to the standard output alone:
+//
+//	go run ./tests/tools/bench -only audit
+//
 // It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
 package main
 
@@ -47,6 +51,7 @@ func main() {
 // settings are what the command line says.
 type settings struct {
 	quick   bool
+	audit   bool           // measure records of changes, and nothing else
 	only    *regexp.Regexp // tasks to run; nil for all
 	samples int            // rounds of each cell, in place of a time; 0 for a time
 	render  string         // a file of numbers to make the report from, without measuring
@@ -67,6 +72,9 @@ func readFlags(args []string) (s settings, err error) {
 	}
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if s.audit = *only == "audit"; s.audit {
+		return s, nil
 	}
 	if *only != "" {
 		if s.out == "" && s.rest == "" {
@@ -102,6 +110,9 @@ func docs() (string, error) {
 }
 
 func run(ctx context.Context, s settings) error {
+	if s.audit {
+		return measureAudit(ctx, os.Stdout, s)
+	}
 	var r *results
 	var err error
 	if s.render != "" {

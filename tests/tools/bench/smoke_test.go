@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -144,4 +145,18 @@ func TestFlags(t *testing.T) {
 	s, err = readFlags([]string{"-only", "no such task", "-out", t.TempDir()})
 	require.NoError(t, err)
 	require.ErrorContains(t, run(t.Context(), s), "no task matches")
+}
+
+// TestCommandMeasuresAuditAlone measures records of changes, and writes no report.
+func TestCommandMeasuresAuditAlone(t *testing.T) {
+	s, err := readFlags([]string{"-quick", "-only", "audit", "-samples", "2"})
+	require.NoError(t, err)
+	require.True(t, s.audit)
+	var out strings.Builder
+	require.NoError(t, measureAudit(t.Context(), &out, s))
+	for _, statement := range auditStatements {
+		for _, rows := range []string{"1", "100", "10000"} {
+			require.Contains(t, out.String(), "| "+statement.name+" | "+rows+" | ")
+		}
+	}
 }
