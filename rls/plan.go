@@ -33,9 +33,14 @@ type Step struct {
 	Rows     int64  // of Table with its parts, as PostgreSQL's planner estimates; -1 where it was never analyzed
 }
 
+// autoMigrate describes what GORM's AutoMigrate would do.
+const autoMigrate = "AutoMigrate"
+
 // String returns the step in one line, such as
 //
 //	rest: public.invoices: create policy tenant_isolation (ACCESS EXCLUSIVE)
+//
+// A step of AutoMigrate is shown with its SQL.
 func (s Step) String() string {
 	lock := s.Lock
 	switch {
@@ -49,7 +54,11 @@ func (s Step) String() string {
 	} else if s.Reads || s.Rewrites {
 		lock += fmt.Sprintf(" of %d kB", s.Bytes/1024)
 	}
-	return fmt.Sprintf("%s: %s (%s)", s.Stage, s.Change, lock)
+	what := s.Change.String()
+	if s.Description == autoMigrate {
+		what += ": " + s.SQL // the same words for all that it does would say nothing
+	}
+	return fmt.Sprintf("%s: %s (%s)", s.Stage, what, lock)
 }
 
 // String returns the plan for people, with each step in one line. It is empty when there is nothing to do.
@@ -132,7 +141,7 @@ func (m migration) schemaSteps(tx *gorm.DB, tables []plan.Table, inSteps bool) (
 	}
 	var steps []plan.Step
 	for _, sql := range statements {
-		step := plan.Step{Stage: plan.Rest, Description: "AutoMigrate", SQL: sql}
+		step := plan.Step{Stage: plan.Rest, Description: autoMigrate, SQL: sql}
 		for _, t := range tables {
 			if t.Names(sql) {
 				step.Table, step.Relation = t.String(), t.Quoted()
