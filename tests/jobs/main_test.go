@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,15 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-func TestMain(m *testing.M) { pgserver.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(workerEnv) == "" {
+		pgserver.Main(m)
+	}
+	if err := child(); err != nil { // a process that TestWorkersThatAreKilledLoseNothing has started
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
 
 // Order is a row that a job is about.
 type Order struct {
