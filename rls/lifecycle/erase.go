@@ -42,7 +42,7 @@ func (t Tenants) Erase(ctx context.Context, tenant string) (Report, error) {
 			return err
 		}
 		report.Left = planned.Left
-		e := &erasing{session: s, erased: map[string]int64{}, total: map[string]int64{}}
+		e := &erasing{session: s, erased: map[string]int64{}, total: map[string]int64{}, left: report.Left}
 		for _, table := range planned.Tables {
 			e.total[table.Name] = table.Rows
 		}
@@ -61,22 +61,30 @@ func (s *session) planErase(ctx context.Context) (Report, error) {
 	if err := s.staysWithin(ctx); err != nil {
 		return report, err
 	}
-	for n, left := range report.Left {
-		for _, r := range s.scope.kept {
-			if left.Object != r.name() || s.isolated(r, s.role) != nil {
-				continue
-			}
-			counted, err := s.count(ctx, []*relation{r})
-			if err != nil {
-				return report, err
-			}
-			report.Left[n].Rows = counted[0].Rows
-		}
+	if err := s.countKept(ctx, report.Left); err != nil {
+		return report, err
 	}
 	var err error
 	report.Tables, err = s.count(ctx, s.scope.tables())
 	s.rows = 0
 	return report, err
+}
+
+// countKept counts the rows of the tenant in tables that are kept, where policies show all of them.
+func (s *session) countKept(ctx context.Context, list []Left) error {
+	for n, left := range list {
+		for _, r := range s.scope.kept {
+			if left.Object != r.name() || s.isolated(r, s.role, false) != nil {
+				continue
+			}
+			counted, err := s.count(ctx, []*relation{r})
+			if err != nil {
+				return err
+			}
+			list[n].Rows = counted[0].Rows
+		}
+	}
+	return nil
 }
 
 // staysWithin refuses foreign keys by which a deleted row takes others along that are not to be deleted: PostgreSQL asks no policy then.
@@ -126,6 +134,7 @@ func (s *session) refersNowhere(ctx context.Context, r *relation, f foreignKey, 
 type erasing struct {
 	*session
 	erased, total map[string]int64
+	left          []Left // of the report
 }
 
 func (e *erasing) run(ctx context.Context) error {
@@ -254,6 +263,9 @@ func (e *erasing) prove(ctx context.Context) error {
 	return e.inTransaction(ctx, beginReading, func() error {
 		left, err := e.count(ctx, e.scope.tables())
 		if err != nil {
+			return err
+		}
+		if err := e.countKept(ctx, e.left); err != nil { // triggers may have recorded what was deleted
 			return err
 		}
 		var remains []string

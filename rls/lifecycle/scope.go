@@ -9,6 +9,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/internal/audit"
 )
 
 // scope is what belongs to tenants in a database.
@@ -84,6 +85,9 @@ func (s *session) scopeOf(ctx context.Context, role string) (*scope, error) {
 	var tables []*relation
 	for _, r := range c.all {
 		reason, skipped := s.Skip[r.name()]
+		if !skipped && r.Table == audit.Name {
+			reason, skipped = "records of changes, with copies of rows, which no run writes or deletes: retention drops them", true
+		}
 		if skipped {
 			c.left = append(c.left, Left{Object: r.name(), Reason: reason})
 		}
@@ -92,7 +96,7 @@ func (s *session) scopeOf(ctx context.Context, role string) (*scope, error) {
 			c.kept = append(c.kept, r)
 		case skipped:
 		case r.key != nil:
-			if err := s.isolated(r, role); err != nil {
+			if err := s.isolated(r, role, true); err != nil {
 				return nil, err
 			}
 			tables = append(tables, r)
@@ -131,8 +135,8 @@ func (s *session) checkSkip(c *scope) error {
 	return nil
 }
 
-// isolated proves that the role reads all rows of the tenant, and writes no others.
-func (s *session) isolated(r *relation, role string) error {
+// isolated proves that the role reads all rows of the tenant and, if it is to write, writes no others.
+func (s *session) isolated(r *relation, role string, writes bool) error {
 	not := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %s; fix it, or leave the table out by Skip", ErrNotIsolated, r.name(), fmt.Sprintf(format, args...))
 	}
@@ -161,7 +165,7 @@ func (s *session) isolated(r *relation, role string) error {
 		case !p.Permissive && !canonical:
 			return fmt.Errorf("%w: %s: the restrictive policy %s", ErrRowsHidden, r.name(), sqltext.Ident(p.Name))
 		case !p.Permissive:
-		case p.Command != "r" && p.Judge(config, r.key.Base) == policy.Unproved:
+		case writes && p.Command != "r" && p.Judge(config, r.key.Base) == policy.Unproved:
 			return not("the policy %s lets the role %s write rows of other tenants, or is not understood", sqltext.Ident(p.Name), sqltext.Ident(role))
 		}
 		sees = sees || p.Permissive && reads && (canonical || everything)

@@ -217,6 +217,9 @@ func TestTenantsRefuseWhatIsNotIsolated(t *testing.T) {
 		{"CREATE POLICY living ON odds AS RESTRICTIVE USING (title <> '')", "DROP POLICY living ON odds", lifecycle.ErrRowsHidden},
 		{"CREATE TABLE notes (id int PRIMARY KEY, tenant_id text)", "DROP TABLE notes", lifecycle.ErrNotIsolated},
 		{"CREATE TABLE notes (odd bigint REFERENCES odds)", "DROP TABLE notes", lifecycle.ErrNotIsolated},
+		{"CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false); " +
+			"CREATE TABLE notes (id int PRIMARY KEY, tenant_id text COLLATE loose NOT NULL); " + strings.Join(isolated("notes"), "; "),
+			"DROP TABLE notes; DROP COLLATION loose", lifecycle.ErrNotIsolated},
 		{"CREATE TABLE notes (org text REFERENCES orgs)", "DROP TABLE notes", lifecycle.ErrNotIsolated},
 		{"CREATE TABLE notes (org text); CREATE POLICY own ON notes USING (org = current_setting('APP.tenant_id'))", "DROP TABLE notes", lifecycle.ErrNotIsolated},
 		{`CREATE TABLE notes (id int PRIMARY KEY, tenant_id text) PARTITION BY HASH (id)`, "DROP TABLE notes", lifecycle.ErrNotIsolated},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/lifecycle"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
@@ -181,4 +182,23 @@ func TestImportRefusesTriggersThatChangeRows(t *testing.T) {
 	_, err = l.Import(t.Context(), "", file)
 	require.ErrorIs(t, err, lifecycle.ErrChanged)
 	require.Equal(t, checksum(t, d, "no one"), checksum(t, d, testdb.Acme))
+}
+
+func TestEraseCountsRecordsOfChanges(t *testing.T) {
+	d := testdb.New(t)
+	isolation := d.Isolation()
+	isolation.Audits = []rls.Audit{{Model: &Project{}}}
+	d.Migrate(t, isolation, &Project{}, &Task{})
+	db := d.Open(t, d.Config())
+	for _, tenant := range []string{testdb.Acme, testdb.Globex} {
+		require.NoError(t, db.WithContext(testdb.As(tenant)).Create([]*Project{{Name: "a"}, {Name: "b"}}).Error)
+	}
+	globex := checksum(t, d, testdb.Globex)
+	report, err := tenants(t, d).Erase(t.Context(), testdb.Acme)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, report.Rows())
+	require.Len(t, report.Left, 1)
+	require.Equal(t, "public.tenancy_audit", report.Left[0].Object)
+	require.EqualValues(t, 4, report.Left[0].Rows, "two rows were made, and two deleted")
+	require.Equal(t, globex, checksum(t, d, testdb.Globex))
 }
