@@ -240,8 +240,7 @@ func (e *erasing) commit(ctx context.Context, tables []*relation, query string, 
 		if err := e.exec(ctx, triggersPath); err != nil {
 			return err
 		}
-		_, err := e.each(ctx, query, func(row [][]byte) error { return count(counts, row) }, e.tenant)
-		return err
+		return e.each(ctx, query, func(row [][]byte) error { return count(counts, row) }, e.tenant)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", tables[0].name(), explain(err))

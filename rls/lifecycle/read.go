@@ -59,7 +59,7 @@ func (s *session) readTable(ctx context.Context, r *relation, columns []column, 
 		tenant = s.tenantColumns(r, columns)
 	)
 	s.progress(result.Name, 0, 0)
-	_, err := s.each(ctx, r.selectRows(columns), func(values [][]byte) error {
+	err := s.each(ctx, r.selectRows(columns), func(values [][]byte) error {
 		if as != "" {
 			for n := range values {
 				if tenant[n] && string(values[n]) == s.tenant {

@@ -117,7 +117,7 @@ func (s *session) exec(ctx context.Context, sql string) error {
 
 // each runs a query, and calls do with each row: PostgreSQL's texts, nil for NULL, which are valid until do returns. Rows are read from the
 // connection one by one.
-func (s *session) each(ctx context.Context, query string, do func(values [][]byte) error, args ...string) (int64, error) {
+func (s *session) each(ctx context.Context, query string, do func(values [][]byte) error, args ...string) error {
 	reader := s.conn.ExecParams(ctx, query, bytesOf(args), nil, nil, nil)
 	var failed error
 	for failed == nil && reader.NextRow() {
@@ -129,16 +129,16 @@ func (s *session) each(ctx context.Context, query string, do func(values [][]byt
 		defer cancel()
 		_ = s.conn.CancelRequest(closing)
 		_ = s.conn.Close(closing)
-		return 0, failed
+		return failed
 	}
-	tag, err := reader.Close()
-	return tag.RowsAffected(), err
+	_, err := reader.Close()
+	return err
 }
 
 // row runs a query for one row.
 func (s *session) row(ctx context.Context, query string, args ...string) ([][]byte, error) {
 	var row [][]byte
-	_, err := s.each(ctx, query, func(values [][]byte) error {
+	err := s.each(ctx, query, func(values [][]byte) error {
 		row = make([][]byte, len(values))
 		for n, v := range values {
 			if v != nil {

@@ -94,7 +94,7 @@ func (i *importing) advanceSequences(ctx context.Context) error {
 	}
 	for _, a := range list {
 		query := fmt.Sprintf("SELECT pg_catalog.setval($1::pg_catalog.regclass, $2::bigint) FROM %s WHERE last_value < $2::bigint OR last_value = $2::bigint AND NOT is_called", a.sequence)
-		if _, err := i.each(ctx, query, func([][]byte) error { return nil }, a.sequence, a.to); err != nil {
+		if err := i.each(ctx, query, func([][]byte) error { return nil }, a.sequence, a.to); err != nil {
 			return fmt.Errorf("move the sequence %s, which needs UPDATE on it: %w", a.sequence, explain(err))
 		}
 	}
