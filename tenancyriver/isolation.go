@@ -101,7 +101,8 @@ func (i Isolation) table(name string) string { return sqltext.Ident(i.Schema, na
 
 func (i Isolation) columnSQL() string {
 	return `ALTER TABLE ` + i.table("river_job") + ` ADD COLUMN IF NOT EXISTS ` + tenantColumn + ` text COLLATE "C" NOT NULL
-	GENERATED ALWAYS AS (coalesce(metadata->>'` + tenantKey + `', '')) STORED;`
+	GENERATED ALWAYS AS (coalesce(metadata->>'` + tenantKey + `', '')) STORED;
+CREATE INDEX IF NOT EXISTS tenancy_river_tenant ON ` + i.table("river_job") + ` (` + tenantColumn + `);`
 }
 
 // triggerBody is the trigger's function. River's arbiter of unique jobs is unique_key alone, so the tenant becomes part of the key in the
