@@ -8,7 +8,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
-	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/rls"
 )
 
@@ -40,7 +39,7 @@ func New(cfg Config) *Plugin {
 	cfg = cfg.withDefaults()
 	return &Plugin{
 		config:  cfg,
-		pattern: []byte(policy.Pattern(cfg.Setting, cfg.Column)),
+		pattern: []byte(cfg.isolation().Pattern()),
 		trusted: []byte(textArray(cfg.DangerouslyTrustPolicies)),
 	}
 }

@@ -36,7 +36,7 @@ func (i Isolation) check(ctx context.Context, pool *sql.DB) error {
 		END
 		FROM (SELECT) one LEFT JOIN pg_class c ON c.oid = to_regclass(` + job + `)`
 	generated := `COALESCE((metadata ->> '` + tenantKey + `'::text), ''::text)`
-	pattern := policy.Pattern(i.Setting, tenantColumn)
+	pattern := policy.Config{Setting: i.Setting, Column: tenantColumn}.Pattern()
 	err := pool.QueryRowContext(ctx, query, generated, i.triggerBody(), i.WorkerRole, i.AdminRole, pattern, i.AppRole).Scan(&problem)
 	switch {
 	case err != nil:

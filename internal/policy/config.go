@@ -22,8 +22,20 @@ type Config struct {
 	Setting, Column                              string
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string // empty for none
 	BackupRole                                   string // empty for none
+	Form                                         Form
 	OldRole                                      string // of the version without tenants, during a rollout; empty for none
 }
+
+// Form is what policies ask for beside the tenant.
+type Form int
+
+// The forms. With Either, policies take a statement that carries no proof as with Unsigned, for the time in which an application changes
+// from one to the other; a proof that is not good is refused.
+const (
+	Unsigned Form = iota
+	Signed
+	Either
+)
 
 // WithDefaults returns c with its defaults filled in.
 func (c Config) WithDefaults() Config {

@@ -5,10 +5,11 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// Pattern returns a regular expression for what pg_get_expr writes of the expression of a policy on a table with this tenant
+// Pattern returns a regular expression for what pg_get_expr writes of the expression of a policy on a table with the tenant
 // column, by which each tenant reaches its own rows only. It means the same to package regexp and to PostgreSQL.
 //
 // It matches a comparison of the column with the setting: as package rls writes it, and in the forms in which people write
@@ -16,13 +17,16 @@ import (
 // casts of the setting to types that cannot make two ids the same, and with the sides in either order. The column stands
 // alone, or is cast to text of any length. Behind such a comparison others may follow, joined by AND.
 //
+// The function of package signing takes the place of the setting, according to the form. What Either makes is taken without a key too:
+// it isolates as the setting does.
+//
 // It does not count parentheses, because PostgreSQL writes them in pairs, around each operator with its operands: with the few
 // words that it allows, no other expression can be made. What begins with "((column = setting) AND " is that AND, and no OR of
 // it with something else, which would begin with a third parenthesis.
 //
 // The names of functions, operators and types are those of pg_catalog only if the expression uses no others: that cannot be
 // seen in its text, so UsesOthers has to be asked as well.
-func Pattern(setting, column string) string {
+func (c Config) Pattern() string {
 	const (
 		// Not bpchar, which ignores spaces at the end, nor name, which cuts off.
 		text   = `(?:text|character varying)`
@@ -31,8 +35,15 @@ func Pattern(setting, column string) string {
 		before = `(?:\(| SELECT |NULLIF\()*`
 		after  = `(?:\)|, ''::text\)|::` + types + `| AS (?:[a-z_][a-z0-9_]*|"[^"]+"))*`
 	)
-	current := before + `(?:pg_catalog\.)?current_setting\('` + anyCase(setting) + `'::text(?:, (?:true|false))?\)` + after
-	name := identifier(column)
+	var sources []string
+	if c.Form != Signed {
+		sources = []string{`(?:pg_catalog\.)?current_setting\('` + anyCase(c.Setting) + `'::text(?:, (?:true|false))?\)`, calls(signing.FunctionTenantEither, c.Setting)}
+	}
+	if c.Form != Unsigned {
+		sources = append(sources, calls(signing.FunctionTenant, c.Setting))
+	}
+	current := before + `(?:` + strings.Join(sources, `|`) + `)` + after
+	name := identifier(c.Column)
 	name = `(?:` + name + `|\(` + name + `\)::` + text + `)`
 	alternatives := []string{
 		`false`,
@@ -41,6 +52,11 @@ func Pattern(setting, column string) string {
 		`\(\(` + name + equal + current + `\) AND (?:.|\n)+\)`,
 	}
 	return `^(?:` + strings.Join(alternatives, `|`) + `)$`
+}
+
+// calls matches a call of a function of package signing.
+func calls(function, setting string) string {
+	return regexp.QuoteMeta(writtenCall(function, setting))
 }
 
 // Binds returns SQL for whether an expression of a policy lets through the rows of the tenant alone, as Judge says in Go: the plugin
@@ -52,13 +68,14 @@ func Binds(tree, relation, pattern string) string {
 }
 
 // UsesOthers returns SQL that reports whether an expression, given as SQL of the type pg_node_tree, uses functions, operators or
-// types that are not PostgreSQL's own. Their names can hide PostgreSQL's from pg_get_expr where they come first in the
+// types that are not PostgreSQL's own, other than the functions of package signing. Their names can hide PostgreSQL's from pg_get_expr where they come first in the
 // search_path. Oids from 16384 on are given to what is created in a database
 // (https://www.postgresql.org/docs/current/system-catalog-initial-data.html#SYSTEM-CATALOG-OID-ASSIGNMENT).
 func UsesOthers(tree string) string {
 	return `EXISTS (SELECT FROM pg_catalog.regexp_matches((` + tree + `)::pg_catalog.text,` +
-		` ' :(?:funcid|opno|opfuncid|resulttype|consttype) ([0-9]+)', 'g') used (oid)` +
-		` WHERE used.oid[1]::pg_catalog.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid)`
+		` ' :(funcid|opno|opfuncid|resulttype|consttype) ([0-9]+)', 'g') used (part)` +
+		` WHERE used.part[2]::pg_catalog.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid` +
+		` AND NOT (used.part[1] OPERATOR(pg_catalog.=) 'funcid' AND ` + signing.IsOurs("used.part[2]::pg_catalog.oid") + `))`
 }
 
 // anyCase matches the name of a setting in a string constant. PostgreSQL does not mind the case of ASCII letters.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -46,10 +47,33 @@ func (c Config) Current(columnType string) string {
 	return fmt.Sprintf("NULLIF(current_setting(%s, true), '')::%s", sqltext.Literal(c.Setting), columnType)
 }
 
+// claimed is the expression for the tenant that a policy goes by: Current, or what a function of package signing makes of the proof.
+func (c Config) claimed(columnType string) string {
+	switch c.Form {
+	case Signed:
+		return signing.Call(signing.FunctionTenant, c.Setting) + "::" + columnType
+	case Either:
+		return signing.Call(signing.FunctionTenantEither, c.Setting) + "::" + columnType
+	default:
+		return c.Current(columnType)
+	}
+}
+
+// lookups is the policy for lookups. Where there is no role for them, every tenant reads the table.
+func (c Config) lookups() definition {
+	d := definition{command: reads, role: c.LookupRole, rows: everyRow}
+	function := map[Form]string{Signed: signing.FunctionLookup, Either: signing.FunctionLookupEither}[c.Form]
+	if c.LookupRole != "" && function != "" {
+		d.rows = "(SELECT " + signing.Call(function, c.Setting) + ")"
+		d.written = fmt.Sprintf("( SELECT %s AS %s)", writtenCall(function, c.Setting), function)
+	}
+	return d
+}
+
 // Predicate is the expression of the tenant's policy. The scalar subquery makes PostgreSQL read the setting once for a
 // statement and not once for a row, and leaves the bare column for an index to match.
 func (c Config) Predicate(columnType string) string {
-	return fmt.Sprintf("%s = (SELECT %s)", sqltext.Ident(c.Column), c.Current(columnType))
+	return fmt.Sprintf("%s = (SELECT %s)", sqltext.Ident(c.Column), c.claimed(columnType))
 }
 
 // SetDefault makes the current tenant the default of the tenant column. The table is quoted.
@@ -83,6 +107,7 @@ type definition struct {
 	command string
 	role    string // empty for PUBLIC
 	rows    string // a condition, or tenantsRows
+	written string // rows as pg_get_expr writes it; empty where it is the same
 }
 
 const (
@@ -94,15 +119,15 @@ const (
 func (c Config) definition(name string) definition {
 	switch name {
 	case Admin:
-		return definition{all, c.AdminRole, everyRow}
+		return definition{command: all, role: c.AdminRole, rows: everyRow}
 	case ReadOnly:
-		return definition{reads, c.ReadOnlyRole, everyRow}
+		return definition{command: reads, role: c.ReadOnlyRole, rows: everyRow}
 	case Lookup:
-		return definition{reads, c.LookupRole, everyRow}
+		return c.lookups()
 	case Rollout:
-		return definition{all, c.OldRole, everyRow}
+		return definition{command: all, role: c.OldRole, rows: everyRow}
 	default:
-		return definition{all, "", tenantsRows}
+		return definition{command: all, role: "", rows: tenantsRows}
 	}
 }
 

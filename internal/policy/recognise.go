@@ -1,12 +1,14 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -43,7 +45,7 @@ func (c Config) Judge(e *Expression, columnType string) Verdict {
 		return Unproved
 	case slices.Contains(c.canonicalTexts(columnType), e.Text):
 		return Canonical
-	case compiled(c.Setting, c.Column).MatchString(e.Text):
+	case c.compiled().MatchString(e.Text):
 		return Isolates
 	default:
 		return Unproved
@@ -62,20 +64,44 @@ func (c Config) canonicalTexts(columnType string) []string {
 
 // written is how pg_get_expr writes Predicate.
 func (c Config) written(column, columnType string) string {
-	current := c.WrittenDefault(columnType)
-	if columnType == "character varying" { // which has no operators of its own
-		return fmt.Sprintf(`((%s)::text = (( SELECT %s AS "nullif"))::text)`, column, current)
+	claimed, name := c.WrittenDefault(columnType), `"nullif"`
+	if function := c.tenantFunction(); function != "" {
+		claimed, name = writtenAs(writtenCall(function, c.Setting), columnType), function
 	}
-	return fmt.Sprintf(`(%s = ( SELECT %s AS "nullif"))`, column, current)
+	if columnType == "character varying" { // which has no operators of its own
+		return fmt.Sprintf(`((%s)::text = (( SELECT %s AS %s))::text)`, column, claimed, name)
+	}
+	return fmt.Sprintf(`(%s = ( SELECT %s AS %s))`, column, claimed, name)
 }
 
 // WrittenDefault is how PostgreSQL writes the default of a tenant column, which is Current.
 func (c Config) WrittenDefault(columnType string) string {
-	current := fmt.Sprintf("NULLIF(current_setting(%s::text, true), ''::text)", sqltext.Literal(c.Setting))
+	return writtenAs(fmt.Sprintf("NULLIF(current_setting(%s::text, true), ''::text)", sqltext.Literal(c.Setting)), columnType)
+}
+
+// writtenAs is how pg_get_expr writes a text cast to a type.
+func writtenAs(text, columnType string) string {
 	if columnType == "text" {
-		return current
+		return text
 	}
-	return fmt.Sprintf("(%s)::%s", current, columnType)
+	return fmt.Sprintf("(%s)::%s", text, columnType)
+}
+
+// writtenCall is how pg_get_expr writes a call of a function of package signing.
+func writtenCall(function, setting string) string {
+	return fmt.Sprintf("%s.%s(%s::text)", signing.Schema, function, sqltext.Literal(setting))
+}
+
+// tenantFunction is the function that policies of the form call, or empty.
+func (c Config) tenantFunction() string {
+	switch c.Form {
+	case Signed:
+		return signing.FunctionTenant
+	case Either:
+		return signing.FunctionTenantEither
+	default:
+		return ""
+	}
 }
 
 // Stored is a policy as the catalog shows it.
@@ -122,19 +148,24 @@ func (c Config) IsMade(name string, p Stored, columnType string) bool {
 	if want.rows == tenantsRows {
 		return p.Judge(c, columnType) == Canonical
 	}
-	everything := Expression{Text: "true"}
+	everything := Expression{Text: cmp.Or(want.written, want.rows)}
 	return p.Using != nil && *p.Using == everything && (command == "r") == (p.Check == nil) && (p.Check == nil || *p.Check == everything)
 }
 
 // compiled returns Pattern, compiled once for each column.
-func compiled(setting, column string) *regexp.Regexp {
-	key := [2]string{setting, column}
+func (c Config) compiled() *regexp.Regexp {
+	key := patternKey{c.Setting, c.Column, c.Form}
 	if known, ok := patterns.Load(key); ok {
 		return known.(*regexp.Regexp)
 	}
-	pattern := regexp.MustCompile(Pattern(setting, column))
+	pattern := regexp.MustCompile(c.Pattern())
 	patterns.Store(key, pattern)
 	return pattern
 }
 
 var patterns sync.Map
+
+type patternKey struct {
+	setting, column string
+	form            Form
+}

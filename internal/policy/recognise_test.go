@@ -59,9 +59,33 @@ var tests = []struct {
 }
 
 func TestPattern(t *testing.T) {
-	pattern := regexp.MustCompile(policy.Pattern("app.tenant_id", "tenant_id"))
+	pattern := regexp.MustCompile(policy.Config{}.WithDefaults().Pattern())
 	for _, tt := range tests {
 		require.Equal(t, tt.matches, pattern.MatchString(tt.expression), tt.expression)
+	}
+}
+
+// TestPatternOfForms: the functions that verify are recognised where the form asks for them, and the setting where it does not.
+func TestPatternOfForms(t *testing.T) {
+	const (
+		plain  = `(tenant_id = ( SELECT NULLIF(current_setting('app.tenant_id'::text, true), ''::text) AS "nullif"))`
+		signed = `(tenant_id = ( SELECT tenancy_signed.tenant('app.tenant_id'::text) AS tenant))`
+		either = `(tenant_id = ( SELECT (tenancy_signed.tenant_or_unsigned('app.tenant_id'::text))::uuid AS tenant_or_unsigned))`
+	)
+	for form, want := range map[policy.Form][3]bool{
+		policy.Unsigned: {true, false, true}, policy.Signed: {false, true, false}, policy.Either: {true, true, true},
+	} {
+		pattern := regexp.MustCompile(policy.Config{Form: form}.WithDefaults().Pattern())
+		for n, expression := range []string{plain, signed, either} {
+			require.Equal(t, want[n], pattern.MatchString(expression), expression)
+		}
+		for _, other := range []string{
+			`(tenant_id = ( SELECT tenancy_signed.tenant('app.other_id'::text) AS tenant))`, `(tenant_id = ( SELECT tenant('app.tenant_id'::text) AS tenant))`,
+			`(tenant_id = ( SELECT other.tenant('app.tenant_id'::text) AS tenant))`, `(tenant_id = ( SELECT tenancy_signed.tenantx('app.tenant_id'::text) AS tenantx))`,
+			`(tenant_id = ( SELECT tenancy_signed.lookup('app.tenant_id'::text) AS lookup))`, `(` + signed + ` OR true)`,
+		} {
+			require.False(t, pattern.MatchString(other), other)
+		}
 	}
 }
 
@@ -69,9 +93,9 @@ func TestPatternOfNames(t *testing.T) {
 	for column, written := range map[string]string{
 		`Org "x"`: `"Org ""x"""`, `user`: `"user"`, `tenant`: `tenant`, `a.b*`: `"a.b*"`, `größe`: `"größe"`,
 	} {
-		pattern := regexp.MustCompile(policy.Pattern("my.id$1", column))
+		pattern := regexp.MustCompile(policy.Config{Setting: "my.id$1", Column: column}.Pattern())
 		require.True(t, pattern.MatchString(`(`+written+` = current_setting('my.ID$1'::text))`), column)
 		require.False(t, pattern.MatchString(`(`+written+`2 = current_setting('my.id$1'::text))`), column)
 	}
-	require.False(t, regexp.MustCompile(policy.Pattern("a.b", "Id")).MatchString(`(id = current_setting('a.b'::text))`))
+	require.False(t, regexp.MustCompile(policy.Config{Setting: "a.b", Column: "Id"}.Pattern()).MatchString(`(id = current_setting('a.b'::text))`))
 }

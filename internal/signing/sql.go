@@ -55,6 +55,28 @@ func (f Function) Digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// IsOurs returns SQL for whether an oid is that of one of the functions that verify, with the source that it has here, and owned by the
+// role that owns the schema and the keys: a function of that name by another role could let everything through.
+func IsOurs(oid string) string {
+	var known []string
+	for _, f := range Functions {
+		known = append(known, fmt.Sprintf("('%s', '%s')", f.Name, f.Digest()))
+	}
+	return strings.NewReplacer("@oid", oid, "@schema", Schema, "@known", strings.Join(known, ", ")).Replace(
+		`EXISTS (SELECT FROM pg_catalog.pg_proc f` +
+			` JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) f.prolang AND l.lanname OPERATOR(pg_catalog.=) 'plpgsql'` +
+			` JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.pronamespace AND n.nspname OPERATOR(pg_catalog.=) '@schema'` +
+			` AND n.nspowner OPERATOR(pg_catalog.=) f.proowner` +
+			` JOIN pg_catalog.pg_class k ON k.relnamespace OPERATOR(pg_catalog.=) n.oid AND k.relname OPERATOR(pg_catalog.=) 'keys'` +
+			` AND k.relkind OPERATOR(pg_catalog.=) 'r' AND k.relowner OPERATOR(pg_catalog.=) f.proowner` +
+			` JOIN (VALUES @known) ours (name, digest) ON f.proname OPERATOR(pg_catalog.=) ours.name` +
+			` AND pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(f.prosrc, 'UTF8')), 'hex') OPERATOR(pg_catalog.=) ours.digest` +
+			` WHERE f.oid OPERATOR(pg_catalog.=) @oid AND f.pronargs OPERATOR(pg_catalog.=) 1` +
+			` AND f.proargtypes[0] OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype::pg_catalog.oid` +
+			` AND f.prosecdef AND f.proconfig IS NULL AND f.provolatile OPERATOR(pg_catalog.=) 's'` +
+			` AND NOT (SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) f.proowner))`)
+}
+
 // source is the body of a verifying function. It returns absent where there is no proof, verified where there is a good one, and
 // NULL otherwise.
 //

@@ -123,7 +123,7 @@ func TestPatternMeansTheSameToPostgreSQL(t *testing.T) {
 	for _, c := range []struct{ setting, column, written string }{
 		{"app.tenant_id", "tenant_id", "tenant_id"}, {"My.x$1", `Org "{x}"`, `"Org ""{x}"""`}, {"a.b", "größe", `"größe"`},
 	} {
-		pattern := policy.Pattern(c.setting, c.column)
+		pattern := policy.Config{Setting: c.setting, Column: c.column}.Pattern()
 		for _, form := range []string{
 			`(%s = current_setting('%s'::text))`, `(%s = current_setting('%s'::text, true))`, `(%s <> current_setting('%s'::text))`,
 			`((%s)::text = (( SELECT (NULLIF(current_setting('%s'::text, true), ''::text))::uuid AS "nullif"))::text)`,

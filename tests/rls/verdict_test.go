@@ -197,7 +197,7 @@ func TestVerdictOnWhatIsMade(t *testing.T) {
 				d.AsOwner(t, c.On("first").Create(policyName, "renamed", columnType))
 			}
 			d.AsOwner(t, fmt.Sprintf(`ALTER TABLE renamed RENAME COLUMN first TO %s`, pgx.Identifier{column}.Sanitize()))
-			for policyName, made := range d.made(t, policy.Pattern(c.Setting, column)) {
+			for policyName, made := range d.made(t, c.On(column).Pattern()) {
 				require.Equal(t, policyName == policy.Tenant, made.binds)
 				for _, other := range policy.Names {
 					alike := other == policyName || other == policy.ReadOnly && policyName == policy.Lookup || other == policy.Lookup && policyName == policy.ReadOnly
