@@ -18,5 +18,6 @@ func (i Isolation) Check(ctx context.Context, db *gorm.DB, opts ...check.Option)
 	return check.Run(ctx, db, check.Config{
 		Setting: i.Setting, Column: i.Column,
 		AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole, BackupRole: i.BackupRole,
+		Signed: i.Signed, DangerouslyAcceptUnsigned: i.DangerouslyAcceptUnsigned,
 	}, opts...)
 }

@@ -1,6 +1,7 @@
 package rls
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
@@ -55,6 +57,19 @@ type Isolation struct {
 	// Migrate makes no records; triggers that are there stay, so that leaving a model out switches nothing off. Stages before
 	// StageEnforce leave audits alone.
 	Audits []Audit
+
+	// Signed has the policies demand a proof that only the application can make: tenancy.Config.SigningKeys. SQL that names another tenant
+	// then sees none of its rows. Migrate makes the schema tenancy_signed, with the keys and the functions that verify. The keys are
+	// added apart.
+	Signed bool
+
+	// SignerRole owns the schema tenancy_signed, and alone reads the keys. It cannot log in, the migrating role must be able to take it, and
+	// AppRole must not. Empty means "tenancy_signer".
+	SignerRole string
+
+	// DangerouslyAcceptUnsigned has policies take statements without a proof as well, as if Signed were false: while an application
+	// changes to Signed, or back. A proof that is not good is refused.
+	DangerouslyAcceptUnsigned bool
 
 	// WidenUniques makes what is unique in a tenant table without a tag of a model, by hand or by older migrations, unique within
 	// each tenant. False leaves such indexes and constraints as they are: they are among the findings of Migrate.
@@ -122,6 +137,14 @@ func (i Isolation) planner() (plan.Planner, error) {
 	if len(i.Lookups) > 0 && i.LookupRole == "" {
 		return plan.Planner{}, errors.New("tenancy: Lookups need a LookupRole, which reads them")
 	}
+	switch {
+	case i.DangerouslyAcceptUnsigned && !i.Signed:
+		return plan.Planner{}, errors.New("tenancy: DangerouslyAcceptUnsigned needs Signed")
+	case i.DangerouslyAcceptUnsigned:
+		config.Form = policy.Either
+	case i.Signed:
+		config.Form = policy.Signed
+	}
 	rollout, known := rollouts[i.Stage]
 	if !known {
 		return plan.Planner{}, fmt.Errorf("tenancy: Stage %d: must be StageEnforce, StageObserve or StageShadow", i.Stage)
@@ -129,6 +152,7 @@ func (i Isolation) planner() (plan.Planner, error) {
 	return plan.Planner{
 		Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques,
 		KeepSchema: i.KeepSchema || rollout != plan.Enforced, Rollout: rollout,
+		Signer: cmp.Or(i.SignerRole, signing.DefaultRole),
 	}, nil
 }
 

@@ -36,7 +36,38 @@ func (m migration) checkRoles(ctx context.Context, conn gorm.ConnPool) error {
 			}
 		}
 	}
+	if m.Form != policy.Unsigned {
+		if err := m.checkSigner(ctx, conn); err != nil {
+			return err
+		}
+	}
 	return m.checkBackupRole(ctx, conn)
+}
+
+// checkSigner refuses a role for the keys that is missing, that logs in, or that a role of statements can become or has the rights of.
+func (m migration) checkSigner(ctx context.Context, conn gorm.ConnPool) error {
+	var (
+		exists, logsIn bool
+		taken          *string
+		signer         = sqltext.Ident(m.Signer)
+	)
+	const query = `SELECT r.oid IS NOT NULL, coalesce(r.rolcanlogin, false), (
+			SELECT min(member.rolname::text) FROM pg_roles member
+			WHERE member.rolname = ANY ($2::text[]) AND pg_has_role(member.oid, r.oid, 'MEMBER'))
+		FROM (SELECT) one LEFT JOIN pg_roles r ON r.rolname = $1`
+	if err := conn.QueryRowContext(ctx, query, m.Signer, m.Roles()).Scan(&exists, &logsIn, &taken); err != nil {
+		return err
+	}
+	switch {
+	case !exists:
+		return fmt.Errorf("SignerRole %q does not exist: CREATE ROLE %s NOLOGIN, and grant it to the role that migrates", m.Signer, signer)
+	case logsIn:
+		return fmt.Errorf("SignerRole %q can log in, and would read the keys: ALTER ROLE %s NOLOGIN", m.Signer, signer)
+	case taken != nil:
+		return fmt.Errorf("role %q is a member of SignerRole %q, and would read the keys: REVOKE %s FROM %s, or what leads to it",
+			*taken, m.Signer, signer, sqltext.Ident(*taken))
+	}
+	return nil
 }
 
 // checkBackupRole refuses a backup role whose dumps would lack rows, and one that the application can become.

@@ -158,19 +158,27 @@ BEGIN
 END
 `
 
-// Setup returns the statements that make the schema, as the role that migrates, which must be a member of the role that will own it.
-// They can be repeated, and leave the keys as they are.
-func Setup(role string) []string {
-	owner := sqltext.Ident(role)
+// Setup returns the statement that makes the schema, for the role that migrates, which must be able to take the role that will own it.
+// It can be repeated, and leaves the keys as they are.
+func Setup(role string) string {
+	body := []string{"was := pg_catalog.current_setting('role')"}
+	body = append(body, fmt.Sprintf("CREATE SCHEMA IF NOT EXISTS %s AUTHORIZATION %s", Schema, sqltext.Ident(role)),
+		fmt.Sprintf("PERFORM pg_catalog.set_config('role', %s, true)", sqltext.Literal(role)))
+	body = append(body, objects()...)
+	body = append(body, "PERFORM pg_catalog.set_config('role', was, true)")
+	return "DO $tenancy_setup$\nDECLARE\n\twas pg_catalog.text;\nBEGIN\n" + strings.Join(body, ";\n") + ";\nEND\n$tenancy_setup$"
+}
+
+// objects returns the statements that make what is in the schema.
+func objects() []string {
 	statements := []string{
-		fmt.Sprintf("CREATE SCHEMA IF NOT EXISTS %s AUTHORIZATION %s", Schema, owner),
-		"SET LOCAL ROLE " + owner,
-		fmt.Sprintf("REVOKE ALL ON SCHEMA %[1]s FROM PUBLIC; GRANT USAGE ON SCHEMA %[1]s TO PUBLIC", Schema),
+		fmt.Sprintf("REVOKE ALL ON SCHEMA %s FROM PUBLIC", Schema),
+		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO PUBLIC", Schema),
 		fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s.keys (
-	id pg_catalog.text COLLATE pg_catalog."C" PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9_.-]{1,32}$'),
-	inner_pad pg_catalog.bytea NOT NULL CHECK (octet_length(inner_pad) = 64),
-	outer_pad pg_catalog.bytea NOT NULL CHECK (octet_length(outer_pad) = 64),
-	created_at pg_catalog.timestamptz NOT NULL DEFAULT now())`, Schema),
+	id pg_catalog.text COLLATE pg_catalog."C" PRIMARY KEY,
+	inner_pad pg_catalog.bytea NOT NULL,
+	outer_pad pg_catalog.bytea NOT NULL,
+	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now())`, Schema),
 		fmt.Sprintf("REVOKE ALL ON TABLE %s.keys FROM PUBLIC", Schema),
 	}
 	for _, f := range Functions {
@@ -184,6 +192,10 @@ func Setup(role string) []string {
 	return append(statements,
 		"CREATE OR REPLACE FUNCTION "+addKey+"(id pg_catalog.text, secret pg_catalog.bytea) RETURNS pg_catalog.void\n"+
 			"\tLANGUAGE plpgsql AS $tenancy$#variable_conflict use_variable"+addKeySource+"$tenancy$",
-		"REVOKE ALL ON FUNCTION "+addKey+"(pg_catalog.text, pg_catalog.bytea) FROM PUBLIC",
-		"RESET ROLE")
+		"REVOKE ALL ON FUNCTION "+addKey+"(pg_catalog.text, pg_catalog.bytea) FROM PUBLIC")
 }
+
+// IsSetUp is SQL for whether Setup has nothing to do: all functions are as it makes them, and the role, $1, owns them.
+var IsSetUp = fmt.Sprintf(`SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=) %d FROM pg_catalog.pg_proc p
+	WHERE pg_catalog.pg_get_userbyid(p.proowner) OPERATOR(pg_catalog.=) $1 AND %s
+	AND pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE')`, len(Functions), IsOurs("p.oid"))

@@ -58,6 +58,19 @@ type Config struct {
 	Setting, Column                              string // as in rls.Isolation, with its defaults
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string
 	BackupRole                                   string
+	Signed, DangerouslyAcceptUnsigned            bool
+}
+
+// form is what policies are to ask for.
+func (c Config) form() policy.Form {
+	switch {
+	case c.DangerouslyAcceptUnsigned:
+		return policy.Either
+	case c.Signed:
+		return policy.Signed
+	default:
+		return policy.Unsigned
+	}
 }
 
 // Run looks for holes in the isolation of the database behind db, as its catalog shows it. It takes AppRole for the role
@@ -74,6 +87,7 @@ func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, 
 	c := &checker{Config: policy.Config{
 		Setting: cfg.Setting, Column: cfg.Column, AppRole: cfg.AppRole, AdminRole: cfg.AdminRole,
 		ReadOnlyRole: cfg.ReadOnlyRole, LookupRole: cfg.LookupRole, BackupRole: cfg.BackupRole,
+		Form: cfg.form(),
 	}.WithDefaults()}
 	for _, opt := range opts {
 		opt(c)

@@ -58,13 +58,8 @@ func secretOf(letter byte) []byte {
 func (d *database) setUp(t *testing.T) {
 	t.Helper()
 	d.as(t, d.Owner, func(conn *pgx.Conn) {
-		tx, err := conn.Begin(t.Context())
+		_, err := conn.Exec(t.Context(), signing.Setup(d.signer))
 		require.NoError(t, err)
-		for _, statement := range signing.Setup(d.signer) {
-			_, err := tx.Exec(t.Context(), statement)
-			require.NoError(t, err, statement)
-		}
-		require.NoError(t, tx.Commit(t.Context()))
 	})
 }
 

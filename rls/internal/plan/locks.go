@@ -25,6 +25,7 @@ var locks = []struct {
 	begin, holds string
 	Lock
 }{
+	{"DO ", "", Lock{Mode: AccessShare}}, // of what is not a tenant table
 	{"GRANT ", "", Lock{Mode: AccessShare}},
 	{"CREATE TRIGGER ", "", Lock{Mode: ShareRowExclusive}},
 	{"CREATE OR REPLACE FUNCTION ", "", Lock{Mode: AccessShare}},

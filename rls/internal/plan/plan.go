@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
@@ -18,6 +19,8 @@ type Planner struct {
 	Backfills    bool                // rows can be given their tenants
 	WidenUniques bool                // what is unique without a tag becomes so within each tenant
 	Rollout      Rollout             // how far it goes
+	Signer       string              // the role that owns the keys and functions of package signing
+	SetUp        bool                // those are there
 	KeepSchema   bool                // of tables that are there, what has nothing to do with tenants
 	Fills        map[string]string   // expressions for the tenants of rows, by the name of the table as in statements
 	Added        map[string]bool     // the tables whose tenant column goes when the transaction is rolled back
@@ -64,6 +67,10 @@ func (p Planner) Plan(tables []Table) []Change {
 	p.resolve(tables)
 	ordered := byDepth(tables)
 	c := collector{planned: map[string]*Change{}}
+	if p.Form != policy.Unsigned && !p.SetUp {
+		c.table, c.step = signing.Schema, stepOutdated
+		c.add("make the keys and functions that verify the tenant's signature", signing.Setup(p.Signer)).block = true
+	}
 	for number, do := range []func(*collector, *Table){
 		stepOutdated: func(c *collector, t *Table) {
 			if p.Rollout == Enforced {

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
@@ -36,7 +37,18 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrato
 	if tables, err = p.withParts(ctx, conn, tables); err != nil {
 		return nil, err
 	}
+	if err := p.lookForSetup(ctx, conn); err != nil {
+		return nil, err
+	}
 	return p.Plan(tables), nil
+}
+
+// lookForSetup asks whether the keys and functions of package signing are there.
+func (p *Planner) lookForSetup(ctx context.Context, conn gorm.ConnPool) error {
+	if p.Form == policy.Unsigned {
+		return nil
+	}
+	return conn.QueryRowContext(ctx, signing.IsSetUp, p.Signer).Scan(&p.SetUp)
 }
 
 // Foresee returns the tables of the models as they are, and those that are missing as they will be. A table whose tenant

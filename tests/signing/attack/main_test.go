@@ -78,7 +78,7 @@ func newDatabase(t testing.TB, tenant, lookup string) *database {
 		d.AsSuperuser(t, `DROP SCHEMA tenancy_signed CASCADE; DROP TABLE members, notes CASCADE`,
 			fmt.Sprintf(`DROP OWNED BY %[1]s, %[2]s; DROP ROLE %[1]s, %[2]s`, d.signer, d.lookup()))
 	})
-	d.AsOwner(t, "BEGIN; "+strings.Join(signing.Setup(d.signer), "; ")+"; COMMIT")
+	d.AsOwner(t, signing.Setup(d.signer))
 	d.AsOwner(t, fmt.Sprintf(tables, d.App.Role, d.lookup(), tenant, lookup, d.Admin.Role))
 	d.AsSuperuser(t, rows)
 	d.addKey(t, key("k1", 1))
