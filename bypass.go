@@ -114,7 +114,7 @@ func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 // openAdmin makes the guarded pool of the admin clients of below, in this role. It runs once for each pool and role.
 func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	cfg := p.guardConfig()
-	cfg.Role, cfg.Bypass, cfg.Report = role, true, p.report
+	cfg.Role, cfg.Bypass, cfg.Report, cfg.Signer = role, true, p.report, nil // the policies of a bypass ask for no tenant
 	switch {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil

@@ -37,6 +37,7 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 	isolation := rls.Isolation{
 		Setting: p.config.Setting, Column: p.config.Column, AppRole: p.config.AppRole, AdminRole: p.config.AdminRole,
 		ReadOnlyRole: p.config.ReadOnlyRole, LookupRole: p.config.LookupRole,
+		Signed: p.signer != nil, DangerouslyAcceptUnsigned: p.config.DangerouslyAcceptUnsigned,
 	}
 	report, err := isolation.Check(ctx, db, append([]check.Option{check.Login("")}, p.config.CheckOptions...)...)
 	switch {

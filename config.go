@@ -1,12 +1,14 @@
 package tenancy
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
@@ -96,6 +98,23 @@ type Config struct {
 	// the models, among which a SharedModel is skipped.
 	CheckOptions []check.Option
 
+	// SigningKeys, if not nil, sign the tenant of each statement, and policies demand the signature (rls.Isolation.Signed): SQL that names
+	// another tenant, such as injected SQL, then sees none of its rows. Sessions are cleaned always. SQL text with several statements is
+	// refused, and so is pgx's mode simple_protocol. AdminRole and ReadOnlyRole cannot be set, AdminDB can.
+	SigningKeys SigningKeys
+
+	// ProofLifetime is how long a signature is good for, with SigningKeys. It is renewed when half of that is over. Zero means 5 minutes;
+	// otherwise it must be one minute to one hour. The clocks of application and server may differ by a minute.
+	ProofLifetime time.Duration
+
+	// DangerouslyUnboundProofs signs for all connections of the login, and not for the one that sends the statement: for poolers in
+	// transaction mode, such as PgBouncer. A signature that leaks is then good on each of them until it expires.
+	DangerouslyUnboundProofs bool
+
+	// DangerouslyAcceptUnsigned uses tables whose policies accept statements without a signature as well, while an application changes over
+	// (rls.Isolation.DangerouslyAcceptUnsigned). SQL that names another tenant sees its rows for as long.
+	DangerouslyAcceptUnsigned bool
+
 	// DangerouslyObserve, if not nil, is for the time in which an application that exists is being isolated. A statement whose context says
 	// nothing about the tenant is not refused: it runs as it did before, for no tenant and in the login's own role, and this function is
 	// called with what would have been refused: operation, table, and the application's line. Plugin.Observations counts the lines, and
@@ -132,8 +151,15 @@ type Config struct {
 
 // isolation is the part of c that package rls knows as well.
 func (c Config) isolation() policy.Config {
+	form := policy.Unsigned
+	switch {
+	case c.DangerouslyAcceptUnsigned:
+		form = policy.Either
+	case c.SigningKeys != nil:
+		form = policy.Signed
+	}
 	return policy.Config{
-		Setting: c.Setting, Column: c.Column, AppRole: c.AppRole, AdminRole: c.AdminRole, ReadOnlyRole: c.ReadOnlyRole,
+		Form: form, Setting: c.Setting, Column: c.Column, AppRole: c.AppRole, AdminRole: c.AdminRole, ReadOnlyRole: c.ReadOnlyRole,
 		LookupRole: c.LookupRole,
 	}
 }
@@ -144,6 +170,10 @@ func (c Config) withDefaults() Config {
 	if c.DangerouslyObserve != nil {
 		c.OmitTenantCondition = true
 	}
+	if c.SigningKeys != nil {
+		c.CleanAlways = true
+		c.ProofLifetime = cmp.Or(c.ProofLifetime, defaultProofLifetime)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -153,6 +183,9 @@ func (c Config) withDefaults() Config {
 // validate checks what can be checked without a server. It expects the defaults to be filled in.
 func (c Config) validate() error {
 	if err := c.isolation().Validate(); err != nil {
+		return err
+	}
+	if err := c.validateSigning(); err != nil {
 		return err
 	}
 	for _, name := range c.KeepSettings {

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/rls"
 )
 
@@ -23,10 +24,11 @@ import (
 // pools, what PostgreSQL has said about tables, and which schemas it has seen; of a statement it keeps nothing.
 type Plugin struct {
 	config    Config
-	pools     sync.Map   // *pool by *sql.DB, guarded and not
-	opening   sync.Mutex // held while a pool is added
-	pattern   []byte     // of policies that isolate, for questions about tables
-	trusted   []byte     // Config.DangerouslyTrustPolicies, for the same
+	signer    *signing.Signer // nil without Config.SigningKeys
+	pools     sync.Map        // *pool by *sql.DB, guarded and not
+	opening   sync.Mutex      // held while a pool is added
+	pattern   []byte          // of policies that isolate, for questions about tables
+	trusted   []byte          // Config.DangerouslyTrustPolicies, for the same
 	scanPools scanPools
 	uniques   sync.Map // *uniques by *schema.Schema
 	seen      observations
@@ -39,6 +41,7 @@ func New(cfg Config) *Plugin {
 	cfg = cfg.withDefaults()
 	return &Plugin{
 		config:  cfg,
+		signer:  newSigner(cfg),
 		pattern: []byte(cfg.isolation().Pattern()),
 		trusted: []byte(textArray(cfg.DangerouslyTrustPolicies)),
 	}
@@ -165,7 +168,7 @@ func (p *Plugin) guardConfig() guard.Config {
 	onBegin := &guard.BeginHook{}
 	onBegin.Set(func(_ context.Context, refusal error) error { return beginError(refusal) })
 	cfg := guard.Config{
-		Setting: p.config.Setting, Role: p.config.AppRole, LookupRole: p.config.LookupRole,
+		Setting: p.config.Setting, Role: p.config.AppRole, LookupRole: p.config.LookupRole, Signer: p.signer,
 		CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
 		OnBegin: onBegin, NewPanicError: newPanicError,
 	}

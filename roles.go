@@ -42,6 +42,9 @@ func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnP
 	if err == nil {
 		err = p.askLookupRole(ctx, through)
 	}
+	if err == nil {
+		err = p.checkSigning(ctx, pool, through)
+	}
 	pool.safe.Store(err == nil)
 	return err
 }
