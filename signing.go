@@ -56,8 +56,8 @@ func FixedSigningKeys(keys ...SigningKey) SigningKeys {
 	return func(context.Context) ([]SigningKey, error) { return keys, nil }
 }
 
-// SigningKeysFromEnv reads the keys from an environment variable, in the form that tenancy keys new prints: id:secret, the secret in
-// base64, and where the key is not to sign at once another colon and the time from when on it does (RFC 3339). Commas stand between keys.
+// SigningKeysFromEnv reads the keys from an environment variable, in the form id:secret, the secret in base64 (openssl rand -base64 32), and
+// where the key is not to sign at once another colon and the time from when on it does (RFC 3339). Commas stand between keys.
 func SigningKeysFromEnv(name string) SigningKeys {
 	return func(context.Context) ([]SigningKey, error) { return parseSigningKeys(os.Getenv(name)) }
 }
