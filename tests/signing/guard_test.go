@@ -249,7 +249,7 @@ func TestSimpleProtocolCarriesNoProof(t *testing.T) {
 	p := d.guarded(t, d.App.DSN, pgx.QueryExecModeSimpleProtocol, false, d.newSigner(time.Minute, false))
 	_, err := p.ExecContext(as("a"), `SELECT 1`)
 	require.ErrorContains(t, err, "simple_protocol")
-	_, err = p.QueryContext(as("a"), `SELECT $1::int`, 1) //nolint:sqlclosecheck // there are none
+	_, err = p.QueryContext(as("a"), `SELECT $1::int`, 1)
 	require.ErrorContains(t, err, "simple_protocol")
 
 	// A caller that asks for the mode gets another one.
