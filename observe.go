@@ -257,7 +257,7 @@ func (p *Plugin) observeBelow(ctx context.Context, o *guard.Origin) {
 	}
 }
 
-// warnObserving writes what nobody should overlook in the log of a production.
+// warnObserving warns that statements without a tenant pass, at each start.
 func (p *Plugin) warnObserving(db *gorm.DB) {
 	if p.observes() {
 		p.config.Logger.WarnContext(db.Statement.Context, "tenancy: Config.DangerouslyObserve is set: statements without a tenant are "+

@@ -28,7 +28,7 @@ type Step struct {
 	Stage    string
 	Lock     string // the strongest on Table, as PostgreSQL's documentation names it, such as "ACCESS EXCLUSIVE"
 	Reads    bool   // it reads all rows while it has the lock
-	Rewrites bool   // it writes all rows anew while it has the lock
+	Rewrites bool   // it writes all rows again while it has the lock
 	Bytes    int64  // the size of Table with its parts
 	Rows     int64  // of Table with its parts, as PostgreSQL's planner estimates; -1 where it was never analyzed
 }

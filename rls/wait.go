@@ -40,7 +40,7 @@ func (s *steps) short(ctx context.Context, do func(tx *gorm.DB) error) error {
 }
 
 // limitWaits sets how long the statements of the transaction wait for a lock. Who waits for one in PostgreSQL keeps all from the table
-// who come later, also those whom the holder would let in.
+// who come later, also those that the holder would let in.
 func (m migration) limitWaits(ctx context.Context, tx *gorm.DB) error {
 	return setLockTimeout(ctx, tx.Statement.ConnPool, m.lockTimeout)
 }

@@ -49,7 +49,7 @@ func (*inserter) InsertMany(
 	return doInner(ctx)
 }
 
-// mark writes whom a job is for into its metadata.
+// mark writes into the metadata which tenant a job is for.
 func mark(p *rivertype.JobInsertParams, key string, value any) error {
 	encoded, err := json.Marshal(value)
 	if err != nil {

@@ -31,7 +31,7 @@ func TestEvents(t *testing.T) {
 		tenanthttp.EventAnonymous:       {find, request(), echo, ""},
 		tenanthttp.EventMalformed:       {find, name(".."), echo, ""},
 		tenanthttp.EventUnauthenticated: {answer("", tenanthttp.ErrUnauthenticated), request(), echo, ""},
-		tenanthttp.EventUnknownTenant:   {find, name("nobody"), echo, ""},
+		tenanthttp.EventUnknownTenant:   {find, name("missing"), echo, ""},
 		tenanthttp.EventMismatch:        {tenanthttp.CrossCheck(find, answer("2", nil)), name("acme"), echo, ""},
 		tenanthttp.EventForbidden:       {find, name("globex"), echo, ""},
 		tenanthttp.EventFailed:          {answer("", errors.New("gone")), request(), echo, ""},
@@ -65,16 +65,16 @@ func TestLogEvents(t *testing.T) {
 	mw := tenanthttp.Middleware(find, tenanthttp.DangerouslyTrustResolver(), tenanthttp.OnEvent(tenanthttp.LogEvents(logger)))
 	for _, test := range []struct{ tenant, method, want string }{
 		{"acme", "GET", `level=DEBUG msg="tenanthttp: request passed" event=accepted tenant=1`},
-		{"nobody", "GET", `level=WARN msg="tenanthttp: request refused" event=unknown_tenant method=GET status=403`},
+		{"missing", "GET", `level=WARN msg="tenanthttp: request refused" event=unknown_tenant method=GET status=403`},
 		{"", "POST", `level=INFO msg="tenanthttp: request refused" event=no_tenant method=POST status=400`},
-		{"nobody", "MADEUP", `event=unknown_tenant method=other status=403`},
+		{"missing", "MADEUP", `event=unknown_tenant method=other status=403`},
 	} {
 		logged.Reset()
 		r := request(header("X-Tenant-ID", test.tenant))
 		r.Method, r.URL.Path = test.method, "/made-up"
 		serve(mw, echo, r)
 		require.Contains(t, logged.String(), test.want)
-		require.NotContains(t, logged.String(), "nobody")
+		require.NotContains(t, logged.String(), "missing")
 		require.NotContains(t, logged.String(), "made-up")
 		require.NotContains(t, logged.String(), "MADEUP")
 	}

@@ -56,7 +56,7 @@ func TestRefusalCostsTheSame(t *testing.T) {
 			require.NoError(t, err)
 
 			for attempt := range 3 {
-				for _, name := range []string{"busy", "quiet", "nobody"} {
+				for _, name := range []string{"busy", "quiet", "missing"} {
 					lookups, authorized := q.lookups(name), q.authorized
 					w := serve(mw, echo, request(header("X-Tenant-ID", name)))
 					require.Equal(t, test.status, w.Code, name)
@@ -88,7 +88,7 @@ func TestRefusalCostsTheSameLater(t *testing.T) {
 		both := func(want int, why string) {
 			t.Helper()
 			require.Equal(t, want, cost("busy"), why)
-			require.Equal(t, want, cost("nobody"), why)
+			require.Equal(t, want, cost("missing"), why)
 		}
 		both(1, "first")
 		both(0, "soon after")
@@ -123,19 +123,19 @@ func TestAuthorizeIsAskedForNoTenant(t *testing.T) {
 		}
 		hides := mw()
 		fails = errors.New("the id does not fit the column")
-		require.Equal(t, http.StatusForbidden, get(hides, "nobody"), "no form is known yet")
+		require.Equal(t, http.StatusForbidden, get(hides, "missing"), "no form is known yet")
 		fails = tenanthttp.ErrUnauthenticated
-		require.Equal(t, http.StatusUnauthorized, get(hides, "nobody"), "as for a tenant that exists")
+		require.Equal(t, http.StatusUnauthorized, get(hides, "missing"), "as for a tenant that exists")
 		fails = nil
 		require.Equal(t, http.StatusOK, get(hides, "real"))
-		require.Equal(t, http.StatusForbidden, get(hides, "nobody"), "whatever Authorize says")
+		require.Equal(t, http.StatusForbidden, get(hides, "missing"), "whatever Authorize says")
 		require.Equal(t, test.decoy, asked[len(asked)-1])
 		logTo(t)
 		fails = errors.New("the database is gone")
-		require.Equal(t, http.StatusInternalServerError, get(hides, "nobody"), "as for a tenant that exists")
+		require.Equal(t, http.StatusInternalServerError, get(hides, "missing"), "as for a tenant that exists")
 
 		asked, fails = nil, nil
-		require.Equal(t, http.StatusNotFound, get(mw(tenanthttp.RevealTenants()), "nobody"))
+		require.Equal(t, http.StatusNotFound, get(mw(tenanthttp.RevealTenants()), "missing"))
 		require.Empty(t, asked, "nothing is hidden")
 	}
 }

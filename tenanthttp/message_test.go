@@ -64,7 +64,7 @@ func TestMessageCarriesTenant(t *testing.T) {
 	require.Empty(t, empty)
 }
 
-// TestMessageTokenIsForOneMessage: whoever reads one queue must not write into another, nor another body, nor call a service.
+// TestMessageTokenIsForOneMessage: a reader of one queue must not write into another, nor another body, nor call a service.
 func TestMessageTokenIsForOneMessage(t *testing.T) {
 	propagator := newPropagator(t, secret)
 	acme := tenancy.WithTenant(t.Context(), "acme")

@@ -185,7 +185,7 @@ func (c *checker) auditedNames(db *gorm.DB) ([]string, error) {
 }
 
 // connectAudits finds the records of each table, and takes their triggers out of those that are judged: their function writes
-// nothing but the record of the row, whoever owns it.
+// nothing but the record of the row, of any owner.
 func (c *checker) connectAudits() {
 	for _, t := range c.facts.AuditedTables {
 		for _, s := range c.facts.AuditStores {

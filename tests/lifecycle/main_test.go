@@ -36,7 +36,7 @@ type Plan struct {
 
 func (Plan) TenantShared() {}
 
-// Person refers to a plan, and to another person, whom rows may refer to in a circle.
+// Person refers to a plan, and to another person: rows may refer to each other in a circle.
 type Person struct {
 	ID       int64
 	TenantID string

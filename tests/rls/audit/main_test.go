@@ -98,7 +98,7 @@ func (d database) version(t *testing.T) (version int) {
 	return version
 }
 
-// copy runs COPY as a superuser, whom no policy binds, and returns how many rows it has copied.
+// copy runs COPY as a superuser, which no policy binds, and returns how many rows it has copied.
 func (d database) copy(t *testing.T, sql, rows string) int64 {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), d.SuperuserDSN(t))

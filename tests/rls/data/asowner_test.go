@@ -40,7 +40,7 @@ func TestDataMigrationAsOwner(t *testing.T) {
 	require.Equal(t, "0", timeout)
 }
 
-// Both are read with the rights of the owner, whoever runs the statement, and are empty as soon as policies are forced.
+// Both are read with the rights of the owner, and not of the role that runs the statement, and are empty as soon as policies are forced.
 func TestDataMigrationMakesMaterializedViewsAndTables(t *testing.T) {
 	d := granted(t)
 	const view, table = "SELECT tenant_id FROM totals ORDER BY 1", "SELECT tenant_id FROM copies ORDER BY 1"

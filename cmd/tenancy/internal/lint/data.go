@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// session follows what says as whom the next statements run.
+// session follows which role the next statements run as.
 func (l *linter) session(s statement) {
 	switch s.kind {
 	case "VariableSetStmt":
@@ -73,7 +73,7 @@ func (l *linter) data(s statement) {
 		}
 	}
 	if len(hidden) > 0 {
-		l.find(l.at(s), DataWithoutRole, hidden[0], "%s of %s as the owner, whom FORCE binds: the policies hide the rows, so it does nothing and "+
+		l.find(l.at(s), DataWithoutRole, hidden[0], "%s of %s as the owner, which FORCE binds: the policies hide the rows, so it does nothing and "+
 			"reports success. Begin with the lines that \"tenancy sql --data\" prints", touches[s.kind], strings.Join(hidden, ", "))
 	}
 }

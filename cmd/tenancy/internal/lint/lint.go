@@ -60,7 +60,7 @@ type linter struct {
 	report  Report
 	script  *script
 	section string // up or down of the script
-	reaches string // as whom statements run: empty for the owner, or the role that SET ROLE names
+	reaches string // the role that statements run as: empty for the owner, or the role that SET ROLE names
 	local   bool   // until the end of the transaction
 	open    bool   // row_security is off: what would hide rows is an error
 	block   bool   // after BEGIN
