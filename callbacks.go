@@ -123,6 +123,11 @@ type statement struct {
 	ownTemporary bool // its table is a temporary one with the tenant column
 }
 
+// statementOf returns the statement that a clause is built for.
+func (p *Plugin) statementOf(stmt *gorm.Statement) statement {
+	return statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool)}
+}
+
 // enter is the first check of every statement: it gets a guarded pool, must have a tenant, and its tables must be isolated.
 func (p *Plugin) enter(db *gorm.DB, op string) (statement, error) {
 	if db.Error != nil {

@@ -32,17 +32,17 @@ func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.On
 		return c // a shared table, or no model that names indexes
 	}
 	tenant.name = p.config.Column
-	within := false // the rows that it can conflict with are of the same tenant
+	s, within := p.statementOf(stmt), false // within: the rows that it can conflict with are of the same tenant
 	if c.OnConstraint == "" && len(c.Columns) > 0 {
 		within = slices.ContainsFunc(c.Columns, func(c clause.Column) bool { return tenant.is(c.Name) })
-		if !within && !(&statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool)}).isObserved() && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
+		if !within && !s.isObserved() && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
 			within = true
 			c.Columns = append([]clause.Column{{Name: tenant.name}}, c.Columns...)
 		}
 	}
 	// A tenant can conflict with its own rows only. The admin client can conflict with others, by a key without the column, and then
 	// the whole row changes its tenant.
-	tenants := bypassOf(stmt.DB.Config.ConnPool) == nil
+	tenants := s.bypass == nil
 	if within || tenants {
 		c.DoUpdates = withoutTenant(c.DoUpdates, func(a clause.Assignment) bool {
 			return tenant.is(a.Column.Name) && (tenants || tenant.isExcluded(a.Value))

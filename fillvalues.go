@@ -17,7 +17,8 @@ func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Claus
 	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
 		return c
 	}
-	s := statement{Statement: stmt, plugin: p, bypass: bypassOf(stmt.DB.Config.ConnPool), tenant: p.columnOf(stmt, "create")}
+	s := p.statementOf(stmt)
+	s.tenant = p.columnOf(stmt, "create")
 	if s.isObserved() {
 		c.Expression = s.defaultValues(values)
 		return c

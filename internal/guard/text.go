@@ -1,6 +1,10 @@
 package guard
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
 
 // What the guard reads from SQL text. It does not parse SQL. If it is not certain about a text, it assumes the more dangerous
 // kind, which costs time and nothing else.
@@ -54,31 +58,11 @@ func skipBlank(sql string) string {
 			}
 			sql = sql[end:]
 		case strings.HasPrefix(sql, "/*"):
-			sql = skipComment(sql)
+			sql = sql[sqltext.CommentLen(sql):]
 		default:
 			return sql
 		}
 	}
-}
-
-// skipComment skips a comment of the form /* … */, which can be nested in PostgreSQL
-// (https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-COMMENTS).
-func skipComment(sql string) string {
-	depth := 0
-	for i := 0; i+1 < len(sql); i++ {
-		switch sql[i : i+2] {
-		case "/*":
-			depth++
-			i++
-		case "*/":
-			depth--
-			i++
-			if depth == 0 {
-				return sql[i+1:]
-			}
-		}
-	}
-	return ""
 }
 
 func isWordByte(b byte) bool {

@@ -3,6 +3,8 @@ package lint
 import (
 	"regexp"
 	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // piece is a statement of a text, by its offsets.
@@ -45,7 +47,7 @@ func token(s string) int {
 	case strings.HasPrefix(s, "--"):
 		return upTo("\n", 2)
 	case strings.HasPrefix(s, "/*"):
-		return comment(s)
+		return sqltext.CommentLen(s)
 	case s[0] == '$':
 		if tag := dollarTag.FindString(s); tag != "" {
 			return upTo(tag, len(tag))
@@ -72,25 +74,6 @@ func escaped(s string) int {
 			i++
 		case '\'':
 			return i + 1
-		}
-	}
-	return len(s)
-}
-
-// comment is the length of a comment, in which others may be.
-func comment(s string) int {
-	depth := 0
-	for i := 0; i+1 < len(s); i++ {
-		switch s[i : i+2] {
-		case "/*":
-			depth++
-			i++
-		case "*/":
-			depth--
-			i++
-			if depth == 0 {
-				return i + 1
-			}
 		}
 	}
 	return len(s)
