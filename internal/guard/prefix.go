@@ -151,8 +151,11 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 			sql: `SELECT pg_catalog.set_config('` + txSetting + `', '` + string(c.tx.ownMark()) + `', true)`,
 		})
 	}
-	if q.said != nil {
+	switch {
+	case q.said != nil:
 		into = append(into, step{kind: stepSaid, sql: saidSQL, params: [][]byte{q.said}})
+	case c.saidLasts:
+		into = append(into, step{kind: stepSaid, sql: saidSQL, params: [][]byte{{}}})
 	}
 	return into
 }

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,6 +19,9 @@ const SaidSetting = "tenancy.audit"
 
 const saidSQL = `SELECT pg_catalog.set_config('` + SaidSetting + `', $1, true)`
 
+// lastingSaidSQL is for a CALL that may commit: what is local to a transaction would end with the first of its own.
+const lastingSaidSQL = `, pg_catalog.set_config('` + SaidSetting + `', $1, false)`
+
 // maxSaid bounds the bytes of each text.
 const maxSaid = 1024
 
@@ -27,6 +32,7 @@ type said struct {
 	Actor     string `json:"actor,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
 	Reason    string `json:"reason,omitempty"`
+	Call      string `json:"call,omitempty"` // see saidOfCall
 }
 
 // WithActor returns a context that says who acts.
@@ -62,7 +68,16 @@ func fitSaid(text string) string {
 }
 
 // saidOf returns the value of the setting for a statement, or nil if nothing is said. A read-only bypass changes nothing.
-func saidOf(ctx context.Context, s scope) []byte {
+func saidOf(ctx context.Context, s scope) []byte { return saidAbout(ctx, s, "") }
+
+// saidOfCall is saidOf for a CALL that may commit. The setting lasts as long as the session, which behind a pooler may be that of another
+// client next, so that it names the CALL by the SHA-256 of its text: records of other statements do not take it.
+func saidOfCall(ctx context.Context, s scope, sql string) []byte {
+	sum := sha256.Sum256([]byte(sql))
+	return saidAbout(ctx, s, hex.EncodeToString(sum[:]))
+}
+
+func saidAbout(ctx context.Context, s scope, call string) []byte {
 	what := saidIn(ctx)
 	if s.bypass != nil && !s.bypass.ReadOnly {
 		what.Reason = fitSaid(s.bypass.Reason)
@@ -70,6 +85,7 @@ func saidOf(ctx context.Context, s scope) []byte {
 	if what == (said{}) {
 		return nil
 	}
+	what.Call = call
 	text, err := json.Marshal(what)
 	if err != nil { // texts can always be written
 		return nil

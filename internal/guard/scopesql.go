@@ -19,7 +19,7 @@ type scopeSQL struct {
 	clean     [2][2][2]string // by readOnly, corrects, temporary
 	dirty     string          // up to the condition on which the role is set
 	dirtyEnd  string
-	procedure string // for a CALL that may commit
+	procedure string // for a CALL that may commit, with what is said as its parameter
 	control   string // up to the tenant's id, as a constant
 	role      string
 }
@@ -115,6 +115,7 @@ func newScopeSQL(cfg Config, roleName string) scopeSQL {
 		signed = `, pg_catalog.set_config(` + proof + `, ` + proofParam + `, true)`
 		s.procedure += `, pg_catalog.set_config(` + proof + `, '', false)`
 	}
+	s.procedure += lastingSaidSQL
 	setTenant := `pg_catalog.set_config(` + setting + `, ` + tenantParam + `, true)`
 	otherRole := `pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) ` + role
 	setRole := ` THEN pg_catalog.set_config('role', ` + role + `, true) END`

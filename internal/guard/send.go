@@ -25,6 +25,9 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 	if q.autocommit = wasIdle && c.canAutocommit(q); q.autocommit {
 		q.origin.Autocommitted = true
 	}
+	if q.said = saidOf(ctx, q.scope); q.commits {
+		q.said = saidOfCall(ctx, q.scope, q.sql)
+	}
 	if err := c.ready(ctx, pc, q); err != nil {
 		return result{}, err
 	}
@@ -34,7 +37,6 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 	if q.proof, err = c.proofOf(ctx, pc, q.scope); err != nil {
 		return result{}, err
 	}
-	q.said = saidOf(ctx, q.scope)
 	q.aborted = aborted(pc)
 	a, err = c.sendOnce(ctx, pc, q)
 	if c.shouldResend(q, err) && wasIdle {
@@ -100,7 +102,7 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 		}
 	}
 	if q.commits {
-		return c.setProcedureScope(ctx, pc)
+		return c.setProcedureScope(ctx, pc, q)
 	}
 	switch first := !c.checked && !c.dirty; {
 	case first && c.baseline.differs(pc.PgConn()), // changed by a user of the pool without the guard
@@ -118,8 +120,13 @@ func (c *conn) ready(ctx context.Context, pc *pgx.Conn, q *call) error {
 
 // setProcedureScope sets the scope of a CALL that may commit, in a round trip of its own: from version 18 on, PostgreSQL lets no
 // CALL commit that is sent together with another statement.
-func (c *conn) setProcedureScope(ctx context.Context, pc *pgx.Conn) error {
-	_, err := pc.PgConn().ExecParams(ctx, c.pool.scopeSQL.procedure, nil, nil, nil, nil).Close()
+func (c *conn) setProcedureScope(ctx context.Context, pc *pgx.Conn, q *call) error {
+	said := q.said
+	if said == nil {
+		said = []byte{} // of an earlier CALL of the same holder
+	}
+	c.saidLasts = q.said != nil
+	_, err := pc.PgConn().ExecParams(ctx, c.pool.scopeSQL.procedure, [][]byte{said}, nil, nil, nil).Close()
 	return err
 }
 

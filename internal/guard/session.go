@@ -33,6 +33,7 @@ type session struct {
 	partly         bool // that cleaning did not restore the baseline, which was not known yet
 	sequences      bool // statements that GORM built may have left what lastval and currval return
 	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
+	saidLasts      bool // a CALL that may commit has left what was said about it
 	temporary      bool // the session has had temporary objects, so that it has a temporary schema for good
 	corrects       bool // the session does not begin with the pool's role and row_security on, or statements change their role
 	otherPath      bool // it began with another search_path than the pool's other connections
@@ -246,7 +247,7 @@ func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 		c.unusable = true
 		return err
 	}
-	c.dirty, c.locks, c.sequences, c.staleSequences = false, false, false, false
+	c.dirty, c.locks, c.sequences, c.staleSequences, c.saidLasts = false, false, false, false, false
 	dropNotifications(pc)
 	return nil
 }

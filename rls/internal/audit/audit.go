@@ -84,6 +84,10 @@ BEGIN
 		RAISE EXCEPTION 'tenancy: table % is audited, and TRUNCATE would leave no record of its rows: use DELETE', TG_TABLE_NAME
 			USING ERRCODE = 'object_not_in_prerequisite_state';
 	END IF;
+	-- What is said about a CALL that commits lasts longer than a transaction: it counts for that CALL alone.
+	IF said ->> 'call' <> encode(sha256(convert_to(current_query(), 'UTF8')), 'hex') THEN
+		said := NULL;
+	END IF;
 	IF TG_OP <> 'INSERT' THEN
 		was := to_jsonb(OLD) - omitted;
 	END IF;
