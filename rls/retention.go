@@ -29,9 +29,22 @@ type Retention struct {
 // they belong, and changes of audited tables wait meanwhile. It is one transaction, under the lock of migrations, and waits for other locks as Migrate
 // does. The result has what it did; a second run does nothing.
 //
-// It needs the roles of i, and the table that Migrate makes where Audits are named. Errors are those of PostgreSQL, or say that there is no
-// such table.
+// It needs the table that Migrate makes where Audits are named, and of i the Column alone: partitions get the policies of the whole. Two
+// runs at once take turns. Errors are those of PostgreSQL, or say that there is no such table.
 func (i Isolation) MaintainAudit(ctx context.Context, db *gorm.DB, r Retention) (changes []Change, err error) {
+	return i.maintainAudit(ctx, db, r, false)
+}
+
+// PlanMaintainAudit returns what MaintainAudit would do, and changes nothing. To see which records the default partition has, it locks that
+// partition for a moment, as MaintainAudit does.
+func (i Isolation) PlanMaintainAudit(ctx context.Context, db *gorm.DB, r Retention) ([]Change, error) {
+	return i.maintainAudit(ctx, db, r, true)
+}
+
+// errPlanned rolls a plan back.
+var errPlanned = errors.New("only planned")
+
+func (i Isolation) maintainAudit(ctx context.Context, db *gorm.DB, r Retention, dry bool) (changes []Change, err error) {
 	if r.Keep < 0 || r.Ahead < 0 {
 		return nil, errors.New("tenancy: Retention: months must not be negative")
 	}
@@ -51,10 +64,16 @@ func (i Isolation) MaintainAudit(ctx context.Context, db *gorm.DB, r Retention) 
 					return err
 				}
 				if err = m.limitWaits(ctx, tx); err == nil {
-					changes, err = m.maintain(ctx, tx.Statement.ConnPool, r)
+					changes, err = m.maintain(ctx, tx.Statement.ConnPool, r, dry)
+				}
+				if err == nil && dry {
+					return errPlanned
 				}
 				return err
 			})
+			if errors.Is(err, errPlanned) {
+				err = nil
+			}
 			return got, err
 		})
 	})
@@ -70,10 +89,15 @@ type records struct {
 	Now          time.Time
 	Oldest       *time.Time // in the default partition
 	Parts        []string   // their names
+	Policies     []recordsPolicy
+	Grantees     []string // who default privileges may give rights on a new table, quoted
 }
 
-// maintain does the work in a transaction.
-func (m migration) maintain(ctx context.Context, conn gorm.ConnPool, r Retention) ([]Change, error) {
+// recordsPolicy is a policy of the table, as CREATE POLICY writes it.
+type recordsPolicy struct{ Name, Kind, Command, Roles, Using, Check string }
+
+// maintain does the work in a transaction, or only says what it would do.
+func (m migration) maintain(ctx context.Context, conn gorm.ConnPool, r Retention, dry bool) ([]Change, error) {
 	found, err := m.records(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -82,6 +106,9 @@ func (m migration) maintain(ctx context.Context, conn gorm.ConnPool, r Retention
 	var changes []Change
 	do := func(table, description string, statements ...string) error {
 		for _, sql := range statements {
+			if dry {
+				break
+			}
 			if _, err := conn.ExecContext(ctx, sql); err != nil {
 				return fmt.Errorf("%s: %s: %w", table, description, err)
 			}
@@ -111,7 +138,7 @@ func (m migration) maintain(ctx context.Context, conn gorm.ConnPool, r Retention
 	}
 	for month := first; !month.After(current.AddDate(0, r.Ahead, 0)); month = month.AddDate(0, 1, 0) {
 		if name := month.Format(partFormat); !slices.Contains(found.Parts, name) {
-			if err := do(name, "make the partition of "+month.Format("2006-01"), m.partition(found, name, month)...); err != nil {
+			if err := do(name, "make the partition of "+month.Format("2006-01"), found.partition(name, month)...); err != nil {
 				return nil, err
 			}
 		}
@@ -130,10 +157,20 @@ func monthOf(t time.Time) time.Time {
 // records looks for the table of records. The default partition is forced on its owner, who must see its records to move them.
 func (m migration) records(ctx context.Context, conn gorm.ConnPool) (found records, err error) {
 	const query = `SELECT coalesce((SELECT json_build_object('schema', n.nspname, 'type', format_type(a.atttypid, NULL), 'now', now(), 'parts', (
-			SELECT json_agg(part.relname) FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid WHERE inhparent = c.oid))
+			SELECT json_agg(part.relname) FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid WHERE inhparent = c.oid),
+		'policies', (
+			SELECT json_agg(json_build_object('name', quote_ident(polname), 'kind', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+				'command', CASE polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+				'roles', (SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ') FROM unnest(polroles) r),
+				'using', coalesce(pg_get_expr(polqual, polrelid), ''), 'check', coalesce(pg_get_expr(polwithcheck, polrelid), '')) ORDER BY polname)
+			FROM pg_policy WHERE polrelid = c.oid AND polname <> $3),
+		'grantees', (
+			SELECT json_agg(DISTINCT CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(e.grantee)) END)
+			FROM pg_default_acl d, aclexplode(d.defaclacl) e
+			WHERE d.defaclobjtype = 'r' AND d.defaclrole = c.relowner AND e.grantee <> c.relowner))
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2
 		WHERE n.nspname = current_schema() AND c.relname = $1 AND c.relkind = 'p'), '{}')::text`
-	if err := catalog.ReadJSON(ctx, conn, &found, query, audit.Name, m.Column); err != nil {
+	if err := catalog.ReadJSON(ctx, conn, &found, query, audit.Name, m.Column, audit.Write); err != nil {
 		return found, err
 	}
 	if found.Schema == "" {
@@ -157,19 +194,30 @@ func (r records) unforced(statement string) []string {
 }
 
 // partition makes a partition, with the records of its month that the default partition has, and the policies of the whole.
-func (m migration) partition(r records, name string, month time.Time) []string {
+func (r records) partition(name string, month time.Time) []string {
 	whole, part, rest := sqltext.Ident(r.Schema, audit.Name), sqltext.Ident(r.Schema, name), sqltext.Ident(r.Schema, audit.Default)
 	from, to := month.Format(time.RFC3339), month.AddDate(0, 1, 0).Format(time.RFC3339)
 	steps := []string{fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING INDEXES)", part, whole)}
-	if roles := m.Roles(); len(roles) > 0 {
-		steps = append(steps, fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", part, sqltext.Idents(roles)))
+	if len(r.Grantees) > 0 {
+		steps = append(steps, fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", part, strings.Join(r.Grantees, ", ")))
 	}
 	steps = append(steps, r.unforced(fmt.Sprintf("WITH moved AS (DELETE FROM %s WHERE at >= '%s' AND at < '%s' RETURNING *) INSERT INTO %s SELECT * FROM moved",
 		rest, from, to, part))...)
-	for _, policy := range m.Names() {
-		steps = append(steps, m.Create(policy, part, r.Type))
+	for _, p := range r.Policies {
+		steps = append(steps, p.create(part))
 	}
 	return append(steps,
 		"ALTER TABLE "+part+" ENABLE ROW LEVEL SECURITY", "ALTER TABLE "+part+" FORCE ROW LEVEL SECURITY",
 		fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", whole, part, from, to))
+}
+
+func (p recordsPolicy) create(table string) string {
+	sql := fmt.Sprintf("CREATE POLICY %s ON %s AS %s FOR %s TO %s", p.Name, table, p.Kind, p.Command, p.Roles)
+	if p.Using != "" {
+		sql += " USING (" + p.Using + ")"
+	}
+	if p.Check != "" {
+		sql += " WITH CHECK (" + p.Check + ")"
+	}
+	return sql
 }

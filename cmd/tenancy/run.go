@@ -46,6 +46,7 @@ var commands = []struct {
 	{"callsites", "[PACKAGES]", "list where a Go program uses a *gorm.DB without a context", func() command { return &callsitesCommand{} }, callsitesDetails},
 	{"adopt", "", "report what each table of a database still needs until it is isolated", func() command { return &adoptCommand{} }, adoptDetails},
 	{"tenant", "ACTION", "count, export, import, compare or erase all rows of one tenant", func() command { return &tenantCommand{} }, tenantDetails},
+	{"audit", "maintain", "make and drop the partitions of the records of changes", func() command { return &auditCommand{} }, auditDetails},
 	{"version", "", "print the version", func() command { return versionCommand{} }, ""},
 }
 

@@ -54,14 +54,7 @@ func (c *tenantCommand) flags(fs *flag.FlagSet) {
 		c.skip[table] = reason
 		return nil
 	})
-	c.format = "text"
-	fs.Func("format", "the `format` of the result: text or json (default text)", func(name string) error {
-		if name != "text" && name != "json" {
-			return errors.New("must be text or json")
-		}
-		c.format = name
-		return nil
-	})
+	textOrJSON(fs, &c.format)
 }
 
 // tenantOutcome is the result as it is printed as JSON, the same for people, and the exit code.
@@ -93,7 +86,7 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 	if !ok {
 		return 0, misused("%s: it must be count, export, import, diff or erase", unknown("action", args[0]))
 	}
-	if err := c.parse(args[1:]); err != nil {
+	if err := parseRest(c.set, args[1:]); err != nil {
 		return 0, err
 	}
 	switch {
@@ -132,13 +125,13 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 	return done.exit, write(s, done.text)
 }
 
-// parse reads the options that follow the action.
-func (c *tenantCommand) parse(args []string) error {
-	if err := c.set.Parse(args); err != nil {
+// parseRest reads the options that follow an action.
+func parseRest(set *flag.FlagSet, args []string) error {
+	if err := set.Parse(args); err != nil {
 		return inFlags(err)
 	}
-	if c.set.NArg() > 0 {
-		return misused("%s: each value follows its option", unknown("argument", c.set.Arg(0)))
+	if set.NArg() > 0 {
+		return misused("%s: each value follows its option", unknown("argument", set.Arg(0)))
 	}
 	return nil
 }

@@ -52,3 +52,21 @@ func TestAuditIsMaintainedByItsOwnerAlone(t *testing.T) {
 	require.EqualError(t, err, "tenancy: Retention: months must not be negative")
 	require.Len(t, d.records(t, summary), 2)
 }
+
+// Rights that default privileges give on new tables would go around the policies of the whole.
+func TestAuditPartitionsHaveThePoliciesOfTheWhole(t *testing.T) {
+	d := attacked(t)
+	d.AsOwner(t, "ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO PUBLIC, "+d.App.Role)
+	_, err := rls.Isolation{}.MaintainAudit(t.Context(), d.OwnerDB, rls.Retention{}) // which names no role
+	require.NoError(t, err)
+	const policies = `SELECT string_agg(concat_ws(' ', policyname, permissive, roles, cmd, qual, with_check), '; ' ORDER BY policyname)
+		FROM pg_policies WHERE tablename LIKE 'tenancy_audit%' AND policyname <> 'tenant_audit' GROUP BY tablename ORDER BY tablename`
+	found := d.records(t, policies)
+	require.Greater(t, len(found), 4)
+	for _, part := range found {
+		require.Equal(t, found[0], part)
+	}
+	require.Empty(t, d.records(t, `SELECT c.relname || a.grantee::regrole FROM pg_class c JOIN pg_inherits ON inhrelid = c.oid, aclexplode(c.relacl) a
+		WHERE inhparent = 'tenancy_audit'::regclass AND a.grantee <> c.relowner`))
+	require.Empty(t, d.Migrate(t, d.isolation, models...))
+}
