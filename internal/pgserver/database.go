@@ -22,6 +22,8 @@ type Database struct {
 	Admin Login
 	// Lookup is for tenancy.Config.LookupRole. Like the others, it has no rights to tables until they are granted.
 	Lookup Login
+	// Worker is the login of workers that fetch jobs, a role that no other may take.
+	Worker Login
 
 	server *Server
 }
@@ -56,6 +58,7 @@ func (s *Server) NewDatabase(ctx context.Context) (*Database, error) {
 		App:    s.login(s.roles.app, name),
 		Admin:  s.login(s.roles.admin, name),
 		Lookup: s.login(s.roles.lookup, name),
+		Worker: s.login(s.roles.worker, name),
 		server: s,
 	}, nil
 }

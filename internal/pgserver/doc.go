@@ -11,7 +11,7 @@
 // TENANCY_PG=local, docker or download insists on one of the last three. TENANCY_PG_VERSION insists on a major version,
 // such as 17. If what a variable asks for is not available, that is an error: no other source is tried.
 //
-// A server gets four roles: an owner, an application that is subject to every policy, and two that the application may take
+// A server gets five roles: an owner, a worker, an application that is subject to every policy, and two that the application may take
 // but does not inherit, for an admin and for lookups before the tenant is known. Each test gets a database of its own:
 //
 //	func TestMain(m *testing.M) { pgserver.Main(m) }

@@ -21,7 +21,7 @@ func TestExternalServerIsLeftAsItWas(t *testing.T) {
 	require.NoError(t, err)
 	execute(t, connect(t, d.Owner.DSN), "CREATE TABLE t ()")
 	connect(t, d.App.DSN)
-	require.Len(t, things(), len(before)+6, "four roles, a template and a database")
+	require.Len(t, things(), len(before)+7, "five roles, a template and a database")
 
 	require.Empty(t, s.LogPath())
 	_, err = s.Logs(t.Context())

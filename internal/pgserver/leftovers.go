@@ -62,7 +62,7 @@ func (s *Server) hold(ctx context.Context) error {
 // have locked in another one.
 const leftoversQuery = `
 WITH marked AS (
-	SELECT oid, rolname, substring(rolname FROM '^tenancy_(?:owner|app|admin|lookup)_([0-9a-f]{8})$') AS run
+	SELECT oid, rolname, substring(rolname FROM '^tenancy_(?:owner|app|admin|lookup|worker)_([0-9a-f]{8})$') AS run
 	FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = $1
 )
 SELECT run FROM marked m WHERE run IS NOT NULL

@@ -22,7 +22,7 @@ func TestKilledProcessIsSweptByTheNextStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := things(t, host)
 			run := killed(t, dsn)
-			require.Len(t, things(t, host), len(before)+6, "four roles, a template and a database")
+			require.Len(t, things(t, host), len(before)+7, "five roles, a template and a database")
 			within(t, "the server notices", func() bool { return !isLocked(t, superuser, run) })
 
 			s := borrowed(t, dsn)

@@ -14,15 +14,15 @@ import (
 // roles are the roles of one server, the same for all its databases. Their names are unique, so that several runs can use
 // the server of TENANCY_DSN.
 type roles struct {
-	run                       string // what all the names have in common
-	owner, app, admin, lookup role
+	run                               string // what all the names have in common
+	owner, app, admin, lookup, worker role
 }
 
 type role struct{ name, password string }
 
 func newRoles() roles {
 	r := rolesNamed(random(4))
-	for _, role := range []*role{&r.owner, &r.app, &r.admin, &r.lookup} {
+	for _, role := range []*role{&r.owner, &r.app, &r.admin, &r.lookup, &r.worker} {
 		role.password = random(16)
 	}
 	return r
@@ -31,15 +31,17 @@ func newRoles() roles {
 // rolesNamed returns the roles of a run, without passwords.
 func rolesNamed(run string) roles {
 	named := func(kind string) role { return role{name: "tenancy_" + kind + "_" + run} }
-	return roles{run: run, owner: named("owner"), app: named("app"), admin: named("admin"), lookup: named("lookup")}
+	return roles{
+		run: run, owner: named("owner"), app: named("app"), admin: named("admin"), lookup: named("lookup"), worker: named("worker"),
+	}
 }
 
 // all are the roles in the order in which they can be dropped.
-func (r roles) all() []role { return []role{r.app, r.admin, r.lookup, r.owner} }
+func (r roles) all() []role { return []role{r.app, r.admin, r.lookup, r.worker, r.owner} }
 
 // names lists the roles for SQL.
 func (r roles) names() string {
-	return strings.Join([]string{r.app.name, r.admin.name, r.lookup.name, r.owner.name}, ", ")
+	return strings.Join([]string{r.app.name, r.admin.name, r.lookup.name, r.worker.name, r.owner.name}, ", ")
 }
 
 func (r roles) dropSQL() string {
@@ -140,8 +142,8 @@ func (s *Server) prepareTemplate(ctx context.Context, maintenance *pgx.Conn) err
 	}
 	err = run(ctx, conn, fmt.Sprintf(`ALTER SCHEMA public OWNER TO %s;
 		REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-		GRANT USAGE ON SCHEMA public TO %s, %s, %s`,
-		s.roles.owner.name, s.roles.app.name, s.roles.admin.name, s.roles.lookup.name))
+		GRANT USAGE ON SCHEMA public TO %s, %s, %s, %s`,
+		s.roles.owner.name, s.roles.app.name, s.roles.admin.name, s.roles.lookup.name, s.roles.worker.name))
 	conn.Close(ctx)
 	if err != nil {
 		return fmt.Errorf("prepare the template database: %w", err)

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Server is a running PostgreSQL with the three roles of this package. Its methods may be used concurrently.
+// Server is a running PostgreSQL with the roles of this package. Its methods may be used concurrently.
 type Server struct {
 	instance instance
 	dsn      *url.URL
