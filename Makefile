@@ -3,7 +3,7 @@
 GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # The modules of the workspace, as paths from here. Each must also do without the workspace.
-MODULES := $(patsubst $(CURDIR)/%,./%,$(patsubst $(CURDIR),.,$(shell env -u GOWORK go list -m -f '{{.Dir}}')))
+MODULES = $(patsubst $(CURDIR)/%,./%,$(patsubst $(CURDIR),.,$(shell env -u GOWORK go list -m -f '{{.Dir}}')))
 
 SHELL := bash
 
@@ -16,7 +16,7 @@ each = @set -o pipefail; failed=; log=$$(mktemp); trap 'rm -f $$log' EXIT; for m
 # failures are the lines of go test that name what failed, the last 50 of them.
 failures = grep -aE '^ *--- FAIL: |^FAIL[[:space:]]+[^[:space:]]|^panic: ' $$log | tail -n 50
 
-.PHONY: test needs vet race lint versions bench soak fmt help
+.PHONY: test needs vet race oldest lint versions bench soak fmt help
 
 test: needs vet race lint ## all checks: needs, vet, race, lint
 
@@ -32,6 +32,12 @@ vet: ## formatting, go vet, and that each module's go.mod and go.sum are complet
 race: ## all tests, with the race detector
 	$(call each,test,go test -race -count=1 -timeout 15m ./...)
 
+# The workspace needs the Go version of its newest module. The others do without it, and are for users of an older one.
+oldest: ## the tests of all modules that Go 1.25 is enough for, without the workspace
+	@failed=; for file in $$(grep -lx 'go 1\.25\.0' go.mod */go.mod */*/go.mod); do \
+	(cd $$(dirname $$file) && GOWORK=off go test -count=1 -timeout 15m ./...) || failed="$$failed $$file"; \
+	done; if [ -n "$$failed" ]; then echo "=== tests failed in:$$failed"; exit 1; fi
+
 lint: ## golangci-lint, at a pinned version
 	$(call each,lint,$(GOLANGCI_LINT) run ./...)
 
@@ -43,7 +49,7 @@ VERSIONS ?= 14 15 16 17 18
 versions: ## the tests on each PostgreSQL of VERSIONS, downloaded where it is not installed
 	@set -o pipefail; failed=; log=$$(mktemp); trap 'rm -f $$log' EXIT; for version in $(VERSIONS); do \
 	echo "--- PostgreSQL $$version"; \
-	TENANCY_PG_VERSION=$$version go test -count=1 -timeout 15m ./internal/pgserver/... ./tests/... ./examples/... 2>&1 | \
+	TENANCY_PG_VERSION=$$version go test -count=1 -timeout 15m ./internal/pgserver/... ./tests/... ./examples/... ./examples/tasks/... 2>&1 | \
 		tee -a $$log || failed="$$failed $$version"; \
 	done; if [ -n "$$failed" ]; then echo "=== tests failed on PostgreSQL:$$failed"; $(failures); exit 1; fi
 

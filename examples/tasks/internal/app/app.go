@@ -1,0 +1,110 @@
+// Package app makes the application of its parts: the database, the API, and the workers.
+package app
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
+	"github.com/gormtenancy/tenancy/tenanthttp"
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
+)
+
+// Config is what the application needs to start.
+type Config struct {
+	Owner  Login  // owns the database, and migrates
+	App    Login  // the API, and what workers do with rows
+	Worker Login  // fetches jobs, and sees no other table
+	Admin  string // the role of tenancy.Bypass
+	Lookup string // the role that finds the tenant of a key
+	Log    *slog.Logger
+	// Secret is 32 random bytes or more, from which the secrets of API keys and cursors are made. Nil means a new one: keys and cursors
+	// then end with the process.
+	Secret []byte
+	// Demo makes the tenants acme and globex, with keys that everyone knows.
+	Demo bool
+}
+
+// Login is a role, and the way to connect as it.
+type Login struct{ Role, DSN string }
+
+// App is the running application.
+type App struct {
+	api     *api.API
+	db      *gorm.DB
+	keys    *apikey.Keys
+	workers *workers
+	secret  []byte
+}
+
+// Start migrates, and starts the API and the workers. The context bounds the start alone.
+func Start(ctx context.Context, cfg Config) (_ *App, err error) {
+	cfg.Log = slog.New(tenanthttp.LogHandler(cfg.Log.Handler()))
+	a := &App{secret: cfg.Secret}
+	if a.secret == nil {
+		a.secret = make([]byte, 32)
+		_, _ = rand.Read(a.secret) // never fails
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if err := migrate(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if a.db, err = open(ctx, cfg); err != nil {
+		return nil, err
+	}
+	a.keys, err = apikey.New(apikey.Config{
+		Prefix: "tasks", Environment: "demo", Store: apikey.NewStore(a.db),
+		Peppers: []apikey.Pepper{{Version: 1, Secret: a.derive("API keys")}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Demo {
+		if err := a.seed(ctx); err != nil {
+			return nil, err
+		}
+	}
+	events := event.Sinks{}
+	a.api, err = api.New(api.Config{DB: a.db, Keys: a.keys, Events: events, Log: cfg.Log, Seams: api.Seams{}})
+	if err != nil {
+		return nil, err
+	}
+	a.workers, err = startWorkers(ctx, cfg, a.db)
+	return a, err
+}
+
+// Handler serves the API.
+func (a *App) Handler() http.Handler { return a.api.Handler() }
+
+// Close stops the workers, after the jobs that they are at, and closes all connections. Call it after the last request.
+func (a *App) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := a.workers.stop(ctx)
+	if a.keys != nil {
+		err = errors.Join(err, a.keys.Flush(ctx))
+	}
+	return errors.Join(err, disconnect(a.db))
+}
+
+// derive makes a secret for one purpose.
+func (a *App) derive(purpose string) []byte {
+	secret, err := hkdf.Key(sha256.New, a.secret, nil, purpose, 32)
+	if err != nil {
+		panic(err) // only for a length that is too large
+	}
+	return secret
+}

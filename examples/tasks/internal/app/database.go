@@ -1,0 +1,104 @@
+package app
+
+import (
+	"context"
+	"slices"
+
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/rivermigrate"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/model"
+	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/tenancyriver"
+	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
+)
+
+// models are those of all packages.
+func models() []any {
+	return slices.Concat(model.All())
+}
+
+// isolation keeps the tenants apart. The lookup role finds whose an API key is, and reads nothing else.
+func isolation(cfg Config) rls.Isolation {
+	return rls.Isolation{
+		AppRole: cfg.App.Role, AdminRole: cfg.Admin, LookupRole: cfg.Lookup,
+		Lookups: []rls.Lookup{apikey.Lookup()},
+		Audits:  audits(),
+	}
+}
+
+// audits are the models whose changes are recorded.
+func audits() []rls.Audit { return nil }
+
+// jobIsolation keeps the jobs of tenants apart.
+func jobIsolation(cfg Config) tenancyriver.Isolation {
+	return tenancyriver.Isolation{AppRole: cfg.App.Role, WorkerRole: cfg.Worker.Role, AdminRole: cfg.Admin}
+}
+
+// migrate makes the tables, as their owner. A second time changes nothing.
+func migrate(ctx context.Context, cfg Config) error {
+	owner, err := connect(cfg.Owner.DSN)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = disconnect(owner) }()
+	if _, err := isolation(cfg).Migrate(ctx, owner.WithContext(ctx), models()...); err != nil {
+		return err
+	}
+	pool, err := owner.DB()
+	if err != nil {
+		return err
+	}
+	river, err := rivermigrate.New(riverdatabasesql.New(pool), nil)
+	if err != nil {
+		return err
+	}
+	if _, err := river.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return err
+	}
+	return jobIsolation(cfg).Migrate(ctx, pool)
+}
+
+// open connects as the application, with the plugin.
+func open(ctx context.Context, cfg Config) (*gorm.DB, error) {
+	db, err := connect(cfg.App.DSN)
+	if err != nil {
+		return nil, err
+	}
+	err = db.WithContext(ctx).Use(tenancy.New(tenancy.Config{AdminRole: cfg.Admin, LookupRole: cfg.Lookup, Logger: cfg.Log}))
+	return db, err
+}
+
+// connect opens a pool. It logs nothing, because GORM's logger writes statements with their values.
+func connect(dsn string) (*gorm.DB, error) {
+	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{
+		Logger:                   logger.Discard,
+		TranslateError:           true,
+		DisableNestedTransaction: true, // API.Tx joins the transaction of a request with an Idempotency-Key
+	})
+	if err != nil {
+		return nil, err
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(10)
+	pool.SetMaxIdleConns(10)
+	return db, nil
+}
+
+func disconnect(db *gorm.DB) error {
+	if db == nil {
+		return nil
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return err
+	}
+	return pool.Close()
+}
