@@ -33,7 +33,17 @@ const patientsEach = 3
 
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{testdb.New(t, models...)}
+	return (&database{testdb.New(t, models...)}).withCountry(t)
+}
+
+// newSignedDatabase is one whose policies demand the proof of a key.
+func newSignedDatabase(t testing.TB) *database {
+	t.Helper()
+	return (&database{testdb.NewSigned(t, models...)}).withCountry(t)
+}
+
+func (d *database) withCountry(t testing.TB) *database {
+	t.Helper()
 	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)
 	return d
 }

@@ -54,6 +54,16 @@ func setups() (all []setup) {
 	return all
 }
 
+// signedSetups are two of each mode that can carry a proof, which differ in everything else.
+func signedSetups() (some []setup) {
+	for _, mode := range testdb.Modes {
+		if mode != pgx.QueryExecModeSimpleProtocol {
+			some = append(some, setup{mode, false, false, false}, setup{mode, true, true, true})
+		}
+	}
+	return some
+}
+
 func (s setup) open(t testing.TB, d *database) *gorm.DB {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(d.App.DSN)
@@ -70,8 +80,16 @@ func (s setup) open(t testing.TB, d *database) *gorm.DB {
 
 // TestStatementsKeepTenantsApart is the guarantee itself, over every way to open a pool and every way to send SQL.
 func TestStatementsKeepTenantsApart(t *testing.T) {
-	d := newDatabase(t)
-	for _, s := range setups() {
+	keepApart(t, newDatabase(t), setups())
+}
+
+// TestSignedStatementsKeepTenantsApart sends the same where policies demand the proof of a key.
+func TestSignedStatementsKeepTenantsApart(t *testing.T) {
+	keepApart(t, newSignedDatabase(t), signedSetups())
+}
+
+func keepApart(t *testing.T, d *database, setups []setup) {
+	for _, s := range setups {
 		t.Run(s.String(), func(t *testing.T) {
 			db := s.open(t, d)
 			for _, way := range append(reads, writes...) {
@@ -79,7 +97,12 @@ func TestStatementsKeepTenantsApart(t *testing.T) {
 					two := d.newPair(t)
 					before := d.state(t, two.other)
 					ctx := tenancy.WithTenant(context.Background(), two.me)
-					require.NoError(t, way.run(db.WithContext(ctx), two))
+					err := way.run(db.WithContext(ctx), two)
+					if d.Signed() && way.name == severalStatements {
+						require.ErrorContains(t, err, "several statements")
+					} else {
+						require.NoError(t, err)
+					}
 					require.Equal(t, before, d.state(t, two.other), "the other tenant's rows")
 				})
 			}

@@ -34,6 +34,9 @@ func more(db *gorm.DB, n int) error {
 	return count(got, patientsEach+n)
 }
 
+// severalStatements is the way that needs texts of several statements, which are refused with a key.
+const severalStatements = "DB().Exec of several statements"
+
 var writes = []way{
 	{"Create", func(db *gorm.DB, two *pair) error {
 		p := Patient{Name: "new"}
@@ -276,7 +279,7 @@ var writes = []way{
 	{"Exec DELETE", func(db *gorm.DB, two *pair) error {
 		return changes(db.Exec("DELETE FROM visits"), patientsEach+1)
 	}},
-	{"DB().Exec of several statements", func(db *gorm.DB, two *pair) error {
+	{severalStatements, func(db *gorm.DB, two *pair) error {
 		pool, err := db.DB() // GORM's PrepareStmt could not send them
 		if err != nil {
 			return err

@@ -22,6 +22,8 @@ type Database struct {
 	// OwnerDB and AdminDB are GORM without the plugin, as the owner, which is bound by all policies, and as the admin's
 	// role, which sees and changes all tenants' rows. They connect when they are used.
 	OwnerDB, AdminDB *gorm.DB
+
+	signed *signed // nil where policies go by the setting alone
 }
 
 // New makes a database on the shared server, and migrates it for the models with Isolation. Without models it is empty.
@@ -48,11 +50,22 @@ func withoutPing(s *setup) { s.gorm.DisableAutomaticPing = true }
 
 // Isolation has the database's roles, and the default of everything else.
 func (d *Database) Isolation() rls.Isolation {
-	return rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+	i := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+	if d.signed != nil {
+		i.Signed, i.SignerRole = true, d.signed.signer
+	}
+	return i
 }
 
-// Config has the admin's role, and the default of everything else.
+// Config has the admin's role or, with a key, its login, and the default of everything else.
 func (d *Database) Config() tenancy.Config {
+	if d.signed != nil {
+		admin, err := d.AdminDB.DB()
+		if err != nil {
+			panic("testdb: " + err.Error())
+		}
+		return tenancy.Config{AdminDB: admin, SigningKeys: tenancy.FixedSigningKeys(d.signed.key), Logger: Quiet}
+	}
 	return tenancy.Config{AdminRole: d.Admin.Role, Logger: Quiet}
 }
 
