@@ -68,9 +68,12 @@ func Dialect(dialect gorm.Dialector) Option { return func(s *setup) { s.dialect 
 // Breaks says that the test breaks connections: closing the pool may return an error.
 func Breaks(s *setup) { s.breaks = true }
 
-// Open opens GORM as the application, with the plugin. A Config without a Logger has Quiet.
+// Open opens GORM as the application, with the plugin. A Config without a Logger has Quiet, and without a key the one that policies demand.
 func (d *Database) Open(t testing.TB, cfg tenancy.Config, opts ...Option) *gorm.DB {
 	t.Helper()
+	if d.signed != nil && cfg.SigningKeys == nil {
+		cfg.SigningKeys = d.Config().SigningKeys
+	}
 	db, err := OpenGuarded(t, d.App.DSN, cfg, opts...)
 	require.NoError(t, err)
 	return db
