@@ -57,6 +57,7 @@ func (s *session) findScope(ctx context.Context) error {
 		found, err := s.scopeOf(ctx, role)
 		if err == nil {
 			s.login, s.role, s.scope, s.tables = roles.Current, role, found, len(found.tables())
+			s.signs = s.needsProof(found)
 			return s.canonical(ctx)
 		}
 		if !errors.Is(err, ErrNotIsolated) && !errors.Is(err, ErrRowsHidden) {
@@ -117,9 +118,8 @@ func (s *session) setKey(r *relation) {
 		return
 	}
 	key := r.column(r.Primary[0])
-	config := s.config.On(key.Name)
 	if slices.ContainsFunc(r.Policies, func(p appliedPolicy) bool {
-		return p.Using != nil && p.Using.Text != "false" && config.Judge(p.Using, key.Base) != policy.Unproved
+		return p.Using != nil && p.Using.Text != "false" && s.judgeExpression(key, p.Using) != policy.Unproved
 	}) {
 		r.key, r.own = key, true
 	}
@@ -152,20 +152,19 @@ func (s *session) isolated(r *relation, role string, writes bool) error {
 	case r.key.Loose:
 		return not("the collation of its tenant column takes different tenants for the same")
 	}
-	config := s.config.On(r.key.Name)
 	sees := false
 	for _, p := range r.Policies {
 		if !p.Applies {
 			continue
 		}
 		everything := p.Using != nil && p.Using.Text == "true" && !p.Using.Others
-		canonical := config.Judge(p.Using, r.key.Base) == policy.Canonical && p.Using != nil
+		canonical := p.Using != nil && s.judgeExpression(r.key, p.Using) == policy.Canonical
 		reads := p.Command == "*" || p.Command == "r"
 		switch {
 		case !p.Permissive && !canonical:
 			return fmt.Errorf("%w: %s: the restrictive policy %s", ErrRowsHidden, r.name(), sqltext.Ident(p.Name))
 		case !p.Permissive:
-		case writes && p.Command != "r" && p.Judge(config, r.key.Base) == policy.Unproved:
+		case writes && p.Command != "r" && s.judge(r.key, func(c policy.Config) policy.Verdict { return p.Judge(c, r.key.Base) }) == policy.Unproved:
 			return not("the policy %s lets the role %s write rows of other tenants, or is not understood", sqltext.Ident(p.Name), sqltext.Ident(role))
 		}
 		sees = sees || p.Permissive && reads && (canonical || everything)

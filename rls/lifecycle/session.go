@@ -23,6 +23,7 @@ type session struct {
 
 	login  string // the role of the login
 	role   string // that the statements run as, which policies bind
+	signs  bool   // its statements need a proof
 	scope  *scope
 	tables int
 	rows   int64
@@ -72,6 +73,9 @@ func (s *session) inTransaction(ctx context.Context, begin string, do func() err
 		err = do()
 	}
 	if err == nil {
+		err = s.stillSigned(ctx)
+	}
+	if err == nil {
 		return s.exec(ctx, "COMMIT")
 	}
 	if !s.conn.IsClosed() {
@@ -88,7 +92,7 @@ const outputs = `SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO,
 	SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content';
 	SET LOCAL row_security = on; SET LOCAL jit = off; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog`
 
-// enter finds the role and the tables, or takes those that the run has found, and sets the tenant.
+// enter finds the role and the tables, or takes those that the run has found, and sets the tenant, with the proof that policies demand.
 func (s *session) enter(ctx context.Context) error {
 	if err := s.exec(ctx, outputs); err != nil {
 		return err
@@ -98,9 +102,16 @@ func (s *session) enter(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.signs {
+		if err := s.sign(ctx); err != nil {
+			return err
+		}
+	}
 	const set = "SELECT pg_catalog.set_config('role', $1, true), pg_catalog.set_config($2, $3, true)"
-	_, err := s.row(ctx, set, s.role, s.config.Setting, s.tenant)
-	return err
+	if _, err := s.row(ctx, set, s.role, s.config.Setting, s.tenant); err != nil {
+		return err
+	}
+	return s.stillSigned(ctx)
 }
 
 // triggersPath gives triggers the search_path that they are used to. plainPath is that of texts that name a type or a table.

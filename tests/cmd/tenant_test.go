@@ -17,8 +17,13 @@ type Letter struct {
 	Text     string
 }
 
-func TestTenantIsMovedByTheCommand(t *testing.T) {
-	d := testdb.New(t, &Letter{})
+func TestTenantIsMovedByTheCommand(t *testing.T) { moveTenant(t, testdb.New(t, &Letter{})) }
+
+// TestSignedTenantIsMovedByTheCommand: the command needs no key, and no other option.
+func TestSignedTenantIsMovedByTheCommand(t *testing.T) { moveTenant(t, testdb.NewSigned(t, &Letter{})) }
+
+func moveTenant(t *testing.T, d *testdb.Database) {
+	t.Helper()
 	d.AsSuperuser(t, "INSERT INTO letters (id, tenant_id, text) SELECT i, CASE WHEN i > 5 THEN 'acme' ELSE 'globex' END, 'a secret' FROM generate_series(1, 12) i")
 	file := filepath.Join(t.TempDir(), "acme.tar.gz")
 	run := func(args ...string) result {

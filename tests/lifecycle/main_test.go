@@ -77,7 +77,11 @@ CREATE TABLE odds (
 )`
 
 func isolated(table string) []string {
-	const current = "tenant_id = (SELECT NULLIF(current_setting('app.tenant_id', true), '')::text)"
+	return isolatedBy("NULLIF(current_setting('app.tenant_id', true), '')::text", table)
+}
+
+func isolatedBy(tenant, table string) []string {
+	current := "tenant_id = (SELECT " + tenant + ")"
 	return []string{
 		fmt.Sprintf("CREATE POLICY tenant_isolation ON %s USING (%s) WITH CHECK (%[2]s)", table, current),
 		fmt.Sprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", table),
@@ -95,14 +99,25 @@ VALUES (%[1]s, '\x00ff22', 12345678901234567890.123456789012345678901234567890, 
 func fixture(t *testing.T) *testdb.Database {
 	t.Helper()
 	d := testdb.New(t, models...)
-	d.AsOwner(t, odd)
-	d.AsOwner(t, append(isolated("odds"), "GRANT SELECT, INSERT, UPDATE, DELETE ON odds TO "+d.App.Role)...)
+	addOdds(t, d, isolated("odds"))
 	return d
+}
+
+func addOdds(t *testing.T, d *testdb.Database, isolated []string) {
+	t.Helper()
+	d.AsOwner(t, odd)
+	d.AsOwner(t, append(isolated, "GRANT SELECT, INSERT, UPDATE, DELETE ON odds TO "+d.App.Role)...)
 }
 
 func filled(t *testing.T) *testdb.Database {
 	t.Helper()
 	d := fixture(t)
+	fill(t, d)
+	return d
+}
+
+func fill(t *testing.T, d *testdb.Database) {
+	t.Helper()
 	d.AsSuperuser(t, "INSERT INTO plans (id, name) VALUES (1, 'free')")
 	for n, tenant := range []string{testdb.Acme, testdb.Globex} {
 		first, literal := 1000*n+1, "'"+tenant+"'"
@@ -115,7 +130,6 @@ func filled(t *testing.T) *testdb.Database {
 			fmt.Sprintf("INSERT INTO person_projects (tenant_id, person_id, project_id) SELECT %s, i, %d FROM generate_series(%[2]d, %[2]d + 4) i", literal, first),
 			fmt.Sprintf(oddRows, literal))
 	}
-	return d
 }
 
 // tenants works as the owner.

@@ -9,7 +9,11 @@ import (
 )
 
 func TestTenantIsExportedErasedAndImported(t *testing.T) {
-	d := filled(t)
+	exportEraseAndImport(t, filled(t))
+}
+
+func exportEraseAndImport(t *testing.T, d *testdb.Database) {
+	t.Helper()
 	l := tenants(t, d)
 	acme, globex := checksum(t, d, testdb.Acme), checksum(t, d, testdb.Globex)
 
