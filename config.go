@@ -64,6 +64,25 @@ type Config struct {
 	// keep. PostgreSQL's own settings are kept without being named, because PostgreSQL lists them.
 	KeepSettings []string
 
+	// Share is how many of the pool's connections one tenant may use at a time; zero means as many as there are, and otherwise it must be at
+	// least 2, because code that reads rows and sends a statement for each needs two. The tenant's other statements and transactions wait,
+	// in the order in which they came, until one is free or their context ends. When all connections are in use, waiting tenants take turns, so
+	// that a tenant with one statement does not wait behind the hundred of another. Statements under WithoutTenant and of Bypass are not bounded.
+	//
+	// With it (*gorm.DB).DB returns a pool that borrows its connections: its own Stats count those who wait, too, and the Stats of
+	// UnguardedPool count the connections. It cannot be used with OpenDB, whose connections a statement has before its tenant is known.
+	Share int
+
+	// Settings, if not nil, returns settings of PostgreSQL that a tenant's statements run with, by their names: limits such as
+	// statement_timeout and work_mem, planner settings, and custom settings that no policy reads. They are set in the round trip of a
+	// transaction's first statement, and end with the transaction, in which code can set others. A statement with a setting that is not
+	// allowed, or that PostgreSQL does not know, is not sent.
+	//
+	// It is called for each statement, or once in a transaction, on the goroutine that sends it, and must be safe for concurrent use. It must
+	// not use the database, because a connection is held meanwhile: keep the tenants' plans in memory. Statements under WithoutTenant and
+	// of Bypass have no such settings. SQL of the tenant's request can change them, so they are no defence against injected SQL.
+	Settings func(ctx context.Context, tenant string) map[string]string
+
 	// Logger gets warnings, and two records of level Info for each statement of Bypass; slog.Default() if nil. If it writes nothing
 	// at level Info, a Config with a bypass must have OnBypass, or Initialize returns an error.
 	Logger *slog.Logger
@@ -187,6 +206,9 @@ func (c Config) validate() error {
 	}
 	if err := c.validateSigning(); err != nil {
 		return err
+	}
+	if c.Share < 0 || c.Share == 1 {
+		return fmt.Errorf("Share %d: must be at least 2, or 0 for no bound", c.Share)
 	}
 	for _, name := range c.KeepSettings {
 		if !policy.IsSetting(name) || strings.EqualFold(name, c.Setting) {

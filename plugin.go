@@ -169,7 +169,7 @@ func (p *Plugin) guardConfig() guard.Config {
 	onBegin.Set(func(_ context.Context, refusal error) error { return beginError(refusal) })
 	cfg := guard.Config{
 		Setting: p.config.Setting, Role: p.config.AppRole, LookupRole: p.config.LookupRole, Signer: p.signer,
-		CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings,
+		CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings, Settings: p.config.Settings,
 		OnBegin: onBegin, NewPanicError: newPanicError,
 	}
 	if p.observes() {

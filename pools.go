@@ -28,7 +28,7 @@ func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 }
 
 // UnguardedPool returns the pool of PostgreSQL's connections, which Close closes. If GORM has opened it from a DSN, it is the
-// guarded pool, which (*gorm.DB).DB also returns. If the application has given GORM a pool, it is that one: its Stats count
+// guarded pool, which (*gorm.DB).DB also returns, unless Config.Share is set. If the application has given GORM a pool, it is that one: its Stats count
 // every user's connections, and statements that are sent through it are not guarded, so that the policies show them no tenant's
 // row. It returns an error if db has no pool of database/sql.
 func UnguardedPool(db *gorm.DB) (*sql.DB, error) {
@@ -90,21 +90,24 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added, p.config.AdminRole) })
 	added.reader = sync.OnceValues(func() (*sql.DB, error) { return p.openReader(added) })
 	want := p.guardConfig()
-	if have, ok := guard.Of(db); !ok {
+	if p.config.Share > 0 {
+		want.Share = guard.NewShare(added.inner, p.config.Share)
+	}
+	if have, ok := guard.Of(db); ok {
+		if err := sameGuard(have, want); err != nil {
+			return nil, err
+		}
+		want.OnBegin = have.OnBegin
+	} else {
 		if err := guard.Supported(ctx, db); err != nil {
 			return nil, err
 		}
-		if !alone || !guard.TakeOver(ctx, db, want) {
+		if !alone || want.Share != nil || !guard.TakeOver(ctx, db, want) {
 			added.guarded = guard.Borrow(db, want)
 			if main != nil {
 				main.chosen = append(main.chosen, added)
 			}
 		}
-	} else if have.Bypass || have.Setting != want.Setting || have.Role != want.Role || have.CleanAlways != want.CleanAlways ||
-		(have.Observe == nil) != (want.Observe == nil) {
-		return nil, errors.New("the pool is guarded already, with another Setting, AppRole, CleanAlways or DangerouslyObserve: give tenancy.OpenDB and tenancy.New the same Config")
-	} else {
-		want.OnBegin = have.OnBegin
 	}
 	if main != nil {
 		added.log.Store(main.log.Load())
@@ -117,6 +120,19 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 		p.pools.Store(key, added)
 	}
 	return added, nil
+}
+
+// sameGuard refuses a pool that is guarded in another way than the plugin's Config says.
+func sameGuard(have, want guard.Config) error {
+	switch {
+	case (have.Share == nil) != (want.Share == nil):
+		return errors.New("the pool is guarded already, without Share: give GORM a DSN or a pool of pgx's stdlib, and not that of tenancy.OpenDB")
+	case have.Bypass, have.Setting != want.Setting, have.Role != want.Role, have.CleanAlways != want.CleanAlways,
+		(have.Observe == nil) != (want.Observe == nil):
+		return errors.New("the pool is guarded already, with another Setting, AppRole, CleanAlways or DangerouslyObserve: give tenancy.OpenDB and tenancy.New the same Config")
+	default:
+		return nil
+	}
 }
 
 func (p *pool) logTo(log logger.Interface) { p.log.Store(&log) }

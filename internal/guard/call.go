@@ -32,6 +32,7 @@ type call struct {
 	scope   scope
 	proof   signing.Signed // of the scope's tenant; see proofOf
 	said    []byte         // for the records of changes; see saidOf
+	sets    []string       // the SQL of the tenant's settings; see settingsOf
 	mode    pgx.QueryExecMode
 	formats pgx.QueryResultFormatsByOID // if the caller wants other formats than stdlib's
 
@@ -189,7 +190,7 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
 		return ErrChanged
 	}
-	if err = c.borrow(ctx); err != nil {
+	if err = c.borrow(ctx, q.scope.tenant); err != nil {
 		return err
 	}
 	c.tx.adopt(q.scope)

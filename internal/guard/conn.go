@@ -27,6 +27,7 @@ type connUseTenancyWithPgxConn struct {
 	made     driver.Conn  // what the pool's connector has made, around owned
 	inner    *sql.DB
 	borrowed *sql.Conn
+	shareOf  string // the tenant whose share borrowed counts to, with Config.Share
 
 	*state     // what is known about the PostgreSQL connection; of a borrowed one, once it was used
 	usage      // what is known about the present use of it
@@ -48,14 +49,29 @@ type usage struct {
 	provedUntil  time.Time            // when the proof that was sent last expires; zero if it was none
 }
 
-// borrow takes a connection from the inner pool, unless the guarded one has a connection already.
-func (c *conn) borrow(ctx context.Context) (err error) {
+// borrow takes a connection from the inner pool for a tenant, or for none, unless the guarded one has a connection already.
+func (c *conn) borrow(ctx context.Context, tenant string) (err error) {
 	if c.owned != nil || c.borrowed != nil {
 		return nil
 	}
 	c.pool.shared.Load().equalize()
-	c.borrowed, err = c.inner.Conn(ctx)
+	if share := c.cfg.Share; share != nil {
+		if err = share.acquire(ctx, tenant); err != nil {
+			return err
+		}
+		c.shareOf = tenant
+	}
+	if c.borrowed, err = c.inner.Conn(ctx); err != nil {
+		c.leaveShare()
+	}
 	return err
+}
+
+// leaveShare lets another statement have the connection that was borrowed.
+func (c *conn) leaveShare() {
+	if share := c.cfg.Share; share != nil {
+		share.release(c.shareOf)
+	}
 }
 
 var (
@@ -140,6 +156,7 @@ func (c *conn) release() error {
 		})
 	}
 	c.borrowed, c.state, c.task = nil, nil, nil
+	defer c.leaveShare()
 	if err := borrowed.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
@@ -197,7 +214,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 
 // Ping needs no tenant: it sends an empty query.
 func (c *conn) Ping(ctx context.Context) error {
-	if err := c.borrow(ctx); err != nil {
+	if err := c.borrow(ctx, ""); err != nil {
 		return err
 	}
 	return c.use(func(pc *pgx.Conn) error {

@@ -14,11 +14,13 @@ type sharedLimits struct {
 	outer, inner     *sql.DB
 	inOuter, inInner *private.Fields
 	ofOuter, ofInner private.Limits // the limits that were set last
+	unbounded        bool           // outer has no limit of connections, because its users wait in a Share
 }
 
-// shareLimits gives outer the limits of inner. It returns nil if the fields of this version of database/sql are not known.
-func shareLimits(outer, inner *sql.DB) *sharedLimits {
-	s := &sharedLimits{outer: outer, inner: inner, inOuter: private.FieldsOf(outer), inInner: private.FieldsOf(inner)}
+// shareLimits gives outer the limits of inner. It returns nil if the fields of this version of database/sql are not known. If unbounded,
+// outer has no limit of connections, and one that is set on it becomes that of inner: its connections are empty while they wait.
+func shareLimits(outer, inner *sql.DB, unbounded bool) *sharedLimits {
+	s := &sharedLimits{outer: outer, inner: inner, inOuter: private.FieldsOf(outer), inInner: private.FieldsOf(inner), unbounded: unbounded}
 	if s.inOuter == nil || s.inInner == nil {
 		return nil
 	}
@@ -35,6 +37,9 @@ func (s *sharedLimits) give(want private.Limits) {
 	ofOuter := want
 	if ofOuter.Idle < 0 {
 		ofOuter.Idle = outer.Idle
+	}
+	if s.unbounded {
+		ofOuter.Open = 0
 	}
 	setLimits(s.outer, ofOuter, outer)
 	setLimits(s.inner, want, inner)

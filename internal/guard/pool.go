@@ -32,6 +32,10 @@ type Config struct {
 	// KeepSettings are custom settings that the application's connect hook sets. PostgreSQL's own settings are kept without
 	// being named.
 	KeepSettings []string
+	// Share, if not nil, bounds how many connections a tenant may use at a time. It needs a pool that borrows.
+	Share *Share
+	// Settings, if not nil, returns settings of PostgreSQL that a tenant's statements run with.
+	Settings func(ctx context.Context, tenant string) map[string]string
 	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must have a Bypass
 	// (WithBypass) instead of a tenant.
 	Bypass bool
@@ -53,7 +57,7 @@ type Config struct {
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	k := newConnector(cfg, inner, nil)
 	db := sql.OpenDB(k)
-	k.shared.Store(shareLimits(db, inner))
+	k.shared.Store(shareLimits(db, inner, cfg.Share != nil))
 	return db
 }
 
@@ -113,7 +117,7 @@ func Supported(ctx context.Context, db *sql.DB) error {
 		return nil
 	}
 	c := &conn{pool: newConnector(Config{}, db, nil), inner: db}
-	if err := c.borrow(ctx); err != nil {
+	if err := c.borrow(ctx, ""); err != nil {
 		return err
 	}
 	err := c.use(func(*pgx.Conn) error { return nil })

@@ -52,9 +52,10 @@ const (
 	stepScope
 	stepProof
 	stepSaid
+	stepSetting
 )
 
-// maxSteps is more than any statement needs without proofs.
+// maxSteps is more than any statement needs without proofs and settings.
 const maxSteps = 7
 
 // steps returns what is sent before a statement, appended to into.
@@ -76,6 +77,9 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 		into = append(into, step{kind: stepSequences, sql: `DISCARD SEQUENCES`})
 	}
 	into = c.scopeSteps(q, into)
+	for _, set := range q.sets {
+		into = append(into, step{kind: stepSetting, sql: set})
+	}
 	if q.class != query || q.origin == nil {
 		return into
 	}
@@ -265,6 +269,10 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 		c.staleSequences = false
 	case stepProof:
 		c.noteProof(s.proof, rows)
+	case stepSetting:
+		if c.tx != nil {
+			c.tx.settings = true
+		}
 	case stepScope:
 		c.checked = c.checked || s.checks
 		if s.marks {
@@ -296,6 +304,8 @@ func (c *conn) stepError(s step, err error) error {
 			return err
 		}
 		return s.proof.Refuse(err)
+	case s.kind == stepSetting && sqlState(err) != "":
+		return fmt.Errorf("tenancy: PostgreSQL refused what Config.Settings returned for the tenant: %w", err)
 	case s.kind != stepScope:
 		return err
 	case raises(err, uncleanMark):

@@ -37,6 +37,9 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 	if q.proof, err = c.proofOf(ctx, pc, q.scope); err != nil {
 		return result{}, err
 	}
+	if q.sets, err = c.settingsOf(ctx, q.scope); err != nil {
+		return result{}, err
+	}
 	q.aborted = aborted(pc)
 	a, err = c.sendOnce(ctx, pc, q)
 	if c.shouldResend(q, err) && wasIdle {

@@ -34,6 +34,8 @@ type tx struct {
 
 	mark   []byte // the value of txSetting in this transaction, once SQL of the caller runs in it
 	marked bool   // txSetting has that value
+
+	settings bool // the tenant's settings were set in it
 }
 
 var txMarks atomic.Uint64
@@ -117,7 +119,7 @@ func (c *conn) restartTx(ctx context.Context, pc *pgx.Conn) error {
 	if c.tx == nil || !c.tx.begun {
 		return nil
 	}
-	c.tx.begun, c.tx.marked = false, false
+	c.tx.begun, c.tx.marked, c.tx.settings = false, false, false
 	return pc.PgConn().Exec(ctx, "rollback").Close()
 }
 

@@ -97,10 +97,17 @@ var plain = opener{"plain", func(t testing.TB, d *database, mode pgx.QueryExecMo
 	return testdb.OpenPlain(t, "", testdb.Pool(d.pool(t, d.Admin.DSN, mode)), testdb.GORM(o.gorm))
 }}
 
-// guarded are the two ways to come by a guarded pool.
+// guarded are the two ways to come by a guarded pool, and one whose tenants have settings.
 var guarded = []opener{
 	{"borrowed", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
 		return d.Open(t, d.Config(), testdb.Pool(d.pool(t, d.App.DSN, mode)), testdb.GORM(o.gorm))
+	}},
+	{"with settings", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
+		cfg := d.Config()
+		cfg.Settings = func(context.Context, string) map[string]string {
+			return map[string]string{"work_mem": "17MB", "statement_timeout": "1min"}
+		}
+		return d.Open(t, cfg, testdb.Pool(d.pool(t, d.App.DSN, mode)), testdb.GORM(o.gorm))
 	}},
 	{"direct", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
 		cfg, quiet := d.connector(t, d.App.DSN, mode)
