@@ -134,6 +134,11 @@ type Config struct {
 	// (rls.Isolation.DangerouslyAcceptUnsigned). SQL that names another tenant sees its rows for as long.
 	DangerouslyAcceptUnsigned bool
 
+	// DangerouslyShowStatements starts although SQL of one tenant can read the texts of statements that others run at the time, in
+	// pg_stat_activity: hiding them needs a superuser (track_activities), whom managed servers do not give. Values that are written into
+	// texts are shown with them; arguments of statements, and signatures, are not. Initialize logs a warning each time.
+	DangerouslyShowStatements bool
+
 	// DangerouslyObserve, if not nil, is for the time in which an application that exists is being isolated. A statement whose context says
 	// nothing about the tenant is not refused: it runs as it did before, for no tenant and in the login's own role, and this function is
 	// called with what would have been refused: operation, table, and the application's line. Plugin.Observations counts the lines, and

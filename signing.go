@@ -2,11 +2,13 @@ package tenancy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -111,8 +113,8 @@ func newSigner(cfg Config) *signing.Signer {
 // validateSigning checks what goes with keys, and what needs them.
 func (c Config) validateSigning() error {
 	switch {
-	case c.SigningKeys == nil && (c.DangerouslyUnboundProofs || c.DangerouslyAcceptUnsigned || c.ProofLifetime != 0):
-		return errors.New("ProofLifetime, DangerouslyUnboundProofs, DangerouslyAcceptUnsigned: set SigningKeys as well")
+	case c.SigningKeys == nil && (c.DangerouslyUnboundProofs || c.DangerouslyAcceptUnsigned || c.DangerouslyShowStatements || c.ProofLifetime != 0):
+		return errors.New("ProofLifetime, DangerouslyUnboundProofs, DangerouslyAcceptUnsigned, DangerouslyShowStatements: set SigningKeys as well")
 	case c.SigningKeys == nil:
 		return nil
 	case c.ProofLifetime < minProofLifetime || c.ProofLifetime > maxProofLifetime:
@@ -158,73 +160,53 @@ func (p *Plugin) checkSigning(ctx context.Context, pool *pool, through gorm.Conn
 	return nil
 }
 
-// wallSQL returns what SQL of the login could use against other tenants, of what the catalog shows: the first that there is, or NULL. The
-// roles are those that the login can become.
-var wallSQL = `
-WITH closure AS (
-    SELECT r.oid, r.rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles r
-    WHERE pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER')
-), problems (rank, problem) AS (
-    SELECT 1, pg_catalog.format('can read or change the signing keys: REVOKE ALL ON ALL TABLES IN SCHEMA %s FROM %I', '` + signing.Schema + `', c.name)
-    FROM closure c JOIN pg_catalog.pg_class k ON k.relnamespace = '` + signing.Schema + `'::pg_catalog.regnamespace AND k.relkind IN ('r', 'p', 'v', 'm')
-    WHERE pg_catalog.has_any_column_privilege(c.oid, k.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
-       OR pg_catalog.has_table_privilege(c.oid, k.oid, 'DELETE, TRUNCATE, TRIGGER')
-  UNION ALL
-    SELECT 2, pg_catalog.format('can become the role %I, which policies do not bind: REVOKE %1$I FROM what leads to it', c.name)
-    FROM closure c JOIN pg_catalog.pg_roles r USING (oid) WHERE r.rolsuper OR r.rolbypassrls OR r.rolcreaterole
-  UNION ALL
-    SELECT 3, pg_catalog.format('is a member of %I, one of the roles of PostgreSQL itself: REVOKE it', c.name)
-    FROM closure c WHERE c.name ~ '^pg_' AND c.name <> 'pg_database_owner'
-  UNION ALL
-    SELECT 4, pg_catalog.format('can become %I, for which the policy %I on %s lets every row through: REVOKE %1$I, and give Config.AdminDB a login of its own',
-        c.name, p.polname, p.polrelid::pg_catalog.regclass)
-    FROM closure c JOIN pg_catalog.pg_policy p ON c.oid = ANY (p.polroles) AND p.polpermissive
-    WHERE pg_catalog.pg_get_expr(p.polqual, p.polrelid) = 'true'
-  UNION ALL
-    SELECT 5, pg_catalog.format('may make temporary objects: REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %I', pg_catalog.current_database(), c.name)
-    FROM closure c WHERE pg_catalog.has_database_privilege(c.oid, pg_catalog.current_database(), 'TEMPORARY')
-  UNION ALL
-    SELECT 6, pg_catalog.format('may create schemas: REVOKE CREATE ON DATABASE %I FROM PUBLIC, %I', pg_catalog.current_database(), c.name)
-    FROM closure c WHERE pg_catalog.has_database_privilege(c.oid, pg_catalog.current_database(), 'CREATE')
-  UNION ALL
-    SELECT 7, pg_catalog.format('may create objects in the schema %I: REVOKE CREATE ON SCHEMA %1$I FROM PUBLIC, %I', n.nspname, c.name)
-    FROM closure c, pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(temp|toast_temp)_' AND pg_catalog.has_schema_privilege(c.oid, n.oid, 'CREATE')
-  UNION ALL
-    SELECT 8, pg_catalog.format('owns %s, of the role %I: ALTER … OWNER TO another role',
-        CASE WHEN d.classid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass THEN 'large objects'
-             ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END, c.name)
-    FROM closure c JOIN pg_catalog.pg_shdepend d ON d.refobjid = c.oid AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
-        AND d.deptype = 'o' AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
-  UNION ALL
-    SELECT 9, 'shows the text of its statements to all of its sessions: ALTER ROLE ' || pg_catalog.quote_ident(session_user) || ' SET track_activities = off, as a superuser'
-    WHERE pg_catalog.current_setting('track_activities') = 'on'
-  UNION ALL
-    SELECT 10, 'can read pg_stat_statements: REVOKE SELECT ON ' || s.oid::pg_catalog.regclass || ' FROM PUBLIC'
-    FROM pg_catalog.pg_class s WHERE s.relname = 'pg_stat_statements'
-        AND EXISTS (SELECT FROM closure c WHERE pg_catalog.has_table_privilege(c.oid, s.oid, 'SELECT'))
-)
-SELECT (SELECT problem FROM problems ORDER BY rank, problem LIMIT 1)`
+// wallSQL returns what SQL of the login could use against other tenants, of what the catalog shows.
+var wallSQL = signing.WallSQL("session_user")
 
 // checkWall refuses a database that does not verify, and a login that can do what the signature does not protect from.
 func (p *Plugin) checkWall(ctx context.Context, through gorm.ConnPool) error {
 	var (
-		login   string
-		exists  bool
-		problem *string
+		exists   bool
+		found    string
+		breaches []signing.Breach
 	)
-	const firstSQL = `SELECT session_user::pg_catalog.text, EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '` + signing.Schema + `')`
-	err := through.QueryRowContext(guard.Own(ctx, firstSQL), firstSQL).Scan(&login, &exists)
+	const firstSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '` + signing.Schema + `')`
+	err := through.QueryRowContext(guard.Own(ctx, firstSQL), firstSQL).Scan(&exists)
 	if err == nil && !exists {
 		return wrapf(ErrUnsafeDatabase, "the schema %s is missing: migrate with rls.Isolation{Signed: true}, and add the key to it", signing.Schema)
 	}
 	if err == nil {
-		err = through.QueryRowContext(guard.Own(ctx, wallSQL), wallSQL).Scan(&problem)
+		err = through.QueryRowContext(guard.Own(ctx, wallSQL), wallSQL).Scan(&found)
 	}
-	switch {
-	case err != nil:
+	if err == nil {
+		err = json.Unmarshal([]byte(found), &breaches)
+	}
+	if err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the login: %w", err)
-	case problem != nil:
-		return wrapf(ErrUnsafeRole, "with SigningKeys, %s must have no more rights than its statements need: it %s", quote(login), *problem)
+	}
+	for _, b := range breaches {
+		switch {
+		case !b.Refused:
+		case b.Code == signing.CodeStatementsVisible && p.config.DangerouslyShowStatements:
+			p.config.Logger.WarnContext(ctx, "tenancy: SQL of one tenant can read the texts of the statements of others (DangerouslyShowStatements)")
+		default:
+			return refuseBreach(b)
+		}
 	}
 	return nil
+}
+
+// refuseBreach says what is wrong, and what to do.
+func refuseBreach(b signing.Breach) error {
+	remedy := "docs/findings.md#" + b.Code
+	if len(b.Fix) > 0 {
+		remedy = "as a superuser: " + strings.Join(b.Fix, "; ")
+	}
+	if b.Code == signing.CodeStatementsVisible {
+		remedy += ". Where the server does not let you, see docs/injection.md"
+	}
+	if b.Code == signing.CodeFunctionsDiffer {
+		return wrapf(ErrUnsafeDatabase, "%s (%s): migrate with rls.Isolation{Signed: true}", b.Problem, b.Code)
+	}
+	return wrapf(ErrUnsafeRole, "with SigningKeys the login must have no more rights than its statements need: %s (%s): %s", b.Problem, b.Code, remedy)
 }

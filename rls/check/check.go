@@ -76,7 +76,7 @@ func (c Config) form() policy.Form {
 // Run looks for holes in the isolation of the database behind db, as its catalog shows it. It takes AppRole for the role
 // the application logs in as, or without one the role of db itself. Any role will do for the connection, the application's
 // too: the catalog is the same for all. db may be guarded; a context without a decision about the tenant then counts as
-// one without a tenant. Nothing is written, and no row of a table is read.
+// one without a tenant. Nothing is written, and no row of a table is read. With Signed, the signing keys are counted where the role may.
 //
 // A tenant table is one with the tenant column, in any schema that is not PostgreSQL's own, unless Models or
 // Allow(SharedTable, …) say that it is shared. A table that refers to one by a foreign key, and is not shared, should be one.
@@ -208,6 +208,8 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judge(c, foreignTableRules, c.facts.ForeignTables)
 	judge(c, schemaRules, c.facts.Schemas)
 	judge(c, defaultRules, c.facts.Defaults)
+	judge(c, wallRules, c.facts.Wall)
+	judge(c, keyRules, c.facts.keys)
 	judge(c, publicationRules, c.facts.Publications)
 	judge(c, serverRules, []server{{version: c.version}})
 	c.note()

@@ -94,6 +94,22 @@ const (
 	GrantCreate         Code = "grant-create"
 	DefaultPrivileges   Code = "default-privileges"
 
+	// What the login of an application that signs its tenants must not be able to do, and the keys.
+	SignedFunctionsDiffer     Code = "signed-functions-differ"
+	SignedKeysReachable       Code = "signed-keys-reachable"
+	SignedRoleUnbound         Code = "signed-role-unbound"
+	SignedRolePredefined      Code = "signed-role-predefined"
+	SignedRoleExempt          Code = "signed-role-exempt"
+	SignedOwns                Code = "signed-owns"
+	SignedCreate              Code = "signed-create"
+	SignedTemporary           Code = "signed-temporary"
+	SignedStatementsRecorded  Code = "signed-statements-recorded"
+	SignedLargeObjects        Code = "signed-large-objects"
+	SignedStatementsVisible   Code = "signed-statements-visible"
+	SignedLargeObjectsCreated Code = "signed-large-objects-created"
+	SignedKeyMissing          Code = "signed-key-missing"
+	SignedKeysMany            Code = "signed-keys-many"
+
 	// Publications.
 	TablePublished Code = "table-published" // a publication sends tenant tables to other servers
 

@@ -50,6 +50,9 @@ type facts struct {
 	Backup         backup
 	Temporary      []temporary
 	Models         []modelFact
+	Wall           []breach
+
+	keys []signingKeys // at most one
 }
 
 // subjects are the parts of the statement: each a query of one JSON value, by the name of its field in facts. One whose
@@ -92,6 +95,7 @@ var subjects = []struct {
 	{"backup", backupQuery, []string{"pg_policy"}},
 	{"temporary", temporaryQuery, []string{"pg_database"}},
 	{"models", modelsQuery, nil},
+	{"wall", wallQuery, []string{"pg_auth_members", "pg_db_role_setting", "pg_largeobject_metadata", "pg_policy", "pg_proc", "pg_shdepend"}},
 }
 
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
@@ -258,6 +262,9 @@ func (c *checker) read(ctx context.Context, db *gorm.DB, models []*modelTable) e
 	if err != nil {
 		return err
 	}
+	if err := c.readKeys(ctx, conn); err != nil {
+		return err
+	}
 	return c.connect(models)
 }
 
@@ -313,6 +320,11 @@ func (c *checker) statement(unreadable []string) string {
 		if s.name == "parameters" && c.server < sqltext.PostgreSQL15 {
 			query = "SELECT NULL::json"
 		}
+		if s.name == "wall" && c.Form == policy.Unsigned {
+			query = "SELECT NULL::json"
+		} else if s.name == "wall" && query != "NULL" {
+			query = "SELECT (" + query + ")::json"
+		}
 		if query == "NULL" {
 			c.unseen = append(c.unseen, fmt.Sprintf("The connection's role may not read what tells about %s (%s).",
 				s.name, strings.Join(s.sources, ", ")))
@@ -326,6 +338,9 @@ func (c *checker) statement(unreadable []string) string {
 func (c *checker) connect(models []*modelTable) error {
 	if c.facts.Role.Name == "" {
 		return fmt.Errorf("role %q does not exist: AppRole is the role that the application logs in as", c.AppRole)
+	}
+	if c.login != "" && !slices.ContainsFunc(c.facts.Reach, func(r reached) bool { return r.Name == c.login }) {
+		return fmt.Errorf("role %q does not exist: Login is the role that the application logs in as", c.login)
 	}
 	for _, name := range c.schemas {
 		if !slices.ContainsFunc(c.facts.Schemas, func(s space) bool { return s.Name == name }) {

@@ -2,9 +2,12 @@ package check
 
 import (
 	"fmt"
+
+	"github.com/gormtenancy/tenancy/internal/signing"
 )
 
-// function is a SECURITY DEFINER function that the application may call.
+// function is a SECURITY DEFINER function that the application may call. Those that verify signatures, which qualify each name instead of having a
+// search_path, are left out.
 type function struct {
 	Signature string // with the schema, quoted
 	Owner     string
@@ -36,7 +39,7 @@ SELECT json_agg(json_build_object(
 FROM app, pg_proc p
 JOIN spaces n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang
-WHERE p.prosecdef AND NOT app.rolsuper
+WHERE p.prosecdef AND NOT app.rolsuper AND NOT ` + signing.IsOurs("p.oid") + `
 	AND ` + callers + ` IS NOT NULL AND ` + canUse + `
 	AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')`
 

@@ -107,6 +107,8 @@ func Rules() []Rule {
 		describe(foreignServerRules),
 		describe(schemaRules),
 		describe(defaultRules),
+		describe(wallRules),
+		describe(keyRules),
 		describe(publicationRules),
 		describe(serverRules),
 		describe(staleRules),

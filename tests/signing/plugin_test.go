@@ -223,37 +223,6 @@ func TestRotationLosesNoStatement(t *testing.T) {
 	wait.Wait()
 }
 
-// TestWall: each right that SQL of the login could use against other tenants keeps the application from starting.
-func TestWall(t *testing.T) {
-	t.Parallel()
-	d := newWalled(t, true)
-	_, err := d.open(t, d.config(t))
-	require.NoError(t, err)
-	for _, hole := range []struct{ make, undo, words string }{
-		{`GRANT SELECT ON tenancy_signed.keys TO @`, `REVOKE SELECT ON tenancy_signed.keys FROM @`, "signing keys"},
-		{`GRANT SELECT (inner_pad) ON tenancy_signed.keys TO @`, `REVOKE SELECT (inner_pad) ON tenancy_signed.keys FROM @`, "signing keys"},
-		{`GRANT ` + d.signer + ` TO @`, `REVOKE ` + d.signer + ` FROM @`, "signing keys"},
-		{`GRANT pg_read_all_data TO @`, `REVOKE pg_read_all_data FROM @`, "signing keys"},
-		{`GRANT pg_monitor TO @`, `REVOKE pg_monitor FROM @`, "PostgreSQL itself"},
-		{`GRANT ` + d.Admin.Role + ` TO @`, `REVOKE ` + d.Admin.Role + ` FROM @`, d.Admin.Role},
-		{`GRANT TEMPORARY ON DATABASE ` + d.Name + ` TO PUBLIC`, `REVOKE TEMPORARY ON DATABASE ` + d.Name + ` FROM PUBLIC`, "temporary"},
-		{`GRANT CREATE ON DATABASE ` + d.Name + ` TO @`, `REVOKE CREATE ON DATABASE ` + d.Name + ` FROM @`, "create schemas"},
-		{`GRANT CREATE ON SCHEMA public TO PUBLIC`, `REVOKE CREATE ON SCHEMA public FROM PUBLIC`, "create objects"},
-		{`CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION mine() OWNER TO @`, `DROP FUNCTION mine()`, "owns function mine()"},
-		{`SELECT lo_from_bytea(4711, 'x'); ALTER LARGE OBJECT 4711 OWNER TO @`, `SELECT lo_unlink(4711)`, "large objects"},
-		{`ALTER ROLE @ RESET track_activities`, `ALTER ROLE @ SET track_activities = off`, "shows the text of its statements"},
-		{`ALTER ROLE @ CREATEROLE`, `ALTER ROLE @ NOCREATEROLE`, "policies do not bind"},
-	} {
-		named := strings.NewReplacer("@", d.login.Role)
-		d.AsSuperuser(t, named.Replace(hole.make))
-		_, err := d.open(t, d.config(t))
-		require.ErrorContains(t, err, hole.words, hole.make)
-		d.AsSuperuser(t, named.Replace(hole.undo))
-		_, err = d.open(t, d.config(t))
-		require.NoError(t, err, hole.undo)
-	}
-}
-
 // TestPluginRefusesWhatDoesNotFit: the wrong key, no key, the simple protocol, an unsigned database.
 func TestPluginRefusesWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
