@@ -44,6 +44,7 @@ type App struct {
 	keys    *apikey.Keys
 	workers *workers
 	secret  []byte
+	features
 }
 
 // Start migrates, and starts the API and the workers. The context bounds the start alone.
@@ -72,16 +73,20 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.features.start(a.db); err != nil {
+		return nil, err
+	}
 	if cfg.Demo {
 		if err := a.seed(ctx); err != nil {
 			return nil, err
 		}
 	}
 	events := event.Sinks{}
-	a.api, err = api.New(api.Config{DB: a.db, Keys: a.keys, Events: events, Log: cfg.Log, Seams: api.Seams{}})
+	a.api, err = api.New(api.Config{DB: a.db, Keys: a.keys, Events: events, Log: cfg.Log, Seams: a.seams()})
 	if err != nil {
 		return nil, err
 	}
+	a.routes(a.api)
 	a.workers, err = startWorkers(ctx, cfg, a.db)
 	return a, err
 }
@@ -97,7 +102,7 @@ func (a *App) Close() error {
 	if a.keys != nil {
 		err = errors.Join(err, a.keys.Flush(ctx))
 	}
-	return errors.Join(err, disconnect(a.db))
+	return errors.Join(err, a.features.close(ctx), disconnect(a.db))
 }
 
 // derive makes a secret for one purpose.

@@ -19,7 +19,7 @@ import (
 
 // models are those of all packages.
 func models() []any {
-	return slices.Concat(model.All())
+	return slices.Concat(model.All(), featureModels())
 }
 
 // isolation keeps the tenants apart. The lookup role finds whose an API key is, and reads nothing else.

@@ -12,6 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/model"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/roles"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
 
@@ -30,7 +31,11 @@ func (a *App) seed(ctx context.Context) error {
 		}
 		tasks := []model.Task{{Title: "Begin"}, {Title: "Go on"}, {Title: "Finish"}}
 		err = a.db.WithContext(tenancy.WithTenant(ctx, t.id)).Transaction(func(tx *gorm.DB) error {
-			if err := tx.Create(a.demoKey(t.key)).Error; err != nil {
+			key := a.demoKey(t.key)
+			if err := tx.Create(key).Error; err != nil {
+				return err
+			}
+			if err := roles.Found(tx, "key:"+key.ID); err != nil {
 				return err
 			}
 			project := model.Project{Name: "First project"}

@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/open-feature/go-sdk/openfeature"
+	"github.com/open-feature/go-sdk/openfeature/isolated"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/caller"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/flags"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/roles"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/tenantcache"
+	"github.com/gormtenancy/tenancy/tenanthttp/idempotency"
+)
+
+// features are the packages that take part in requests by api.Seams.
+type features struct {
+	flags *flags.Flags
+	sdk   *openfeature.EvaluationAPI
+	roles *roles.Roles
+}
+
+// flagSet says what flags there are.
+func flagSet() (flags.Set, error) {
+	onOff := map[string]any{"on": true, "off": false}
+	return flags.NewSet(
+		flags.Definition{Key: "board-view", Description: "Tasks as a board", Variants: onOff, Default: "off",
+			Rollout: &flags.Rollout{Variant: "on", Percent: 20, By: flags.Users}},
+		flags.Definition{Key: "beta", Description: "What is not finished", Variants: onOff, Default: "off"},
+		flags.Definition{Key: "theme", Description: "Colours of the page", Variants: map[string]any{"light": "light", "dark": "dark"}, Default: "light"},
+		flags.Definition{Key: "page-size", Description: "Rows of a page", Variants: map[string]any{"small": 20, "large": 100}, Default: "small"},
+	)
+}
+
+// featureModels are the tables of these packages.
+func featureModels() []any { return []any{&flags.Override{}, &roles.Grant{}} }
+
+func (f *features) start(db *gorm.DB) error {
+	set, err := flagSet()
+	if err != nil {
+		return err
+	}
+	tx := func(ctx context.Context) *gorm.DB { return idempotency.DB(ctx, db) }
+	if f.flags, err = flags.New(set, db, tx); err != nil {
+		return err
+	}
+	if f.roles, err = roles.New(db, tx); err != nil {
+		return err
+	}
+	f.sdk = isolated.NewAPI()
+	return f.sdk.SetProviderAndWait(context.Background(), f.flags.Provider())
+}
+
+func (f *features) seams() api.Seams {
+	return api.Seams{
+		Limit:     func(next http.Handler) http.Handler { return tenantcache.Middleware(flags.Middleware(next)) },
+		Authorize: f.roles.Authorize,
+		Flag:      f.flag,
+	}
+}
+
+func (f *features) routes(a *api.API) {
+	f.flags.Routes(a)
+	f.roles.Routes(a)
+}
+
+// flag reports whether a feature is on. After an error it is off.
+func (f *features) flag(ctx context.Context, name string) bool {
+	user := openfeature.NewEvaluationContext(caller.From(ctx).Subject, nil)
+	return f.sdk.NewClient().Boolean(ctx, name, false, user)
+}
+
+func (f *features) close(ctx context.Context) (err error) {
+	if f.sdk != nil {
+		err = f.sdk.Shutdown(ctx)
+	}
+	if f.flags != nil {
+		f.flags.Close()
+	}
+	if f.roles != nil {
+		f.roles.Close()
+	}
+	return err
+}
