@@ -3,7 +3,6 @@ package attack_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"testing"
 	"time"
 
@@ -160,49 +159,6 @@ var refusedWithoutKey = map[string]bool{
 	"where fragment": true, "order by": true, "DO that commits": true, "row_security": true, "settings view": true,
 	"operator in a temporary schema": true, "temporary table": true, "ROLE of the owner": true, "ROLE of the admin": true,
 	"key": true, "key by the role": true, "key by a file": true, "key in statistics": true, "function replaced": true,
-}
-
-// TestAttackOnTheWall: each part of the wall taken out lets an attack in that the wall keeps out.
-func TestAttackOnTheWall(t *testing.T) {
-	key1 := signer(time.Minute, false, key("k1", 1))
-	for name, test := range map[string]struct {
-		breach func(d *database)
-		attack attack
-	}{
-		"a role that reads the keys": {
-			func(d *database) { d.AsSuperuser(t, fmt.Sprintf(`GRANT %s TO %s`, d.signer, d.App.Role)) },
-			attack{"", "", `SET ROLE {signer}; SELECT string_agg(k::text, ',') || 'v1' FROM tenancy_signed.keys k`},
-		},
-		"a role that no policy binds": {
-			func(d *database) { d.AsSuperuser(t, fmt.Sprintf(`GRANT %s TO %s`, d.Admin.Role, d.App.Role)) },
-			attack{"", "", `SET ROLE {admin}; ` + all},
-		},
-		"an owned function": {
-			func(d *database) {
-				d.AsSuperuser(t, fmt.Sprintf(`ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO %[1]s; GRANT CREATE ON SCHEMA tenancy_signed TO %[1]s`, d.App.Role))
-			},
-			attack{"", "", `CREATE OR REPLACE FUNCTION tenancy_signed.tenant(setting text) RETURNS text LANGUAGE sql STABLE AS $$SELECT 'victim'$$; ` + all},
-		},
-		"readable keys": {
-			func(d *database) {
-				d.AsOwner(t, fmt.Sprintf(`SET ROLE %s; GRANT SELECT ON tenancy_signed.keys TO PUBLIC; RESET ROLE`, d.signer))
-			},
-			attack{"", "", `SELECT string_agg(k::text, ',') || 'v1' FROM tenancy_signed.keys k`},
-		},
-		"a lookup policy without a proof": {
-			func(d *database) {
-				d.AsOwner(t, fmt.Sprintf(`CREATE POLICY open ON members FOR SELECT TO %s USING (true)`, d.lookup()))
-			},
-			attack{"", "", `SET ROLE {lookup}; SELECT string_agg(email, ',') || ' v1' FROM members WHERE tenant_id = 'victim' HAVING count(*) > 0`},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := signed(t)
-			require.False(t, d.reaches(t, d.app(t, pgx.QueryExecModeExec, key1), test.attack), "the wall stands")
-			test.breach(d)
-			require.True(t, d.reaches(t, d.app(t, pgx.QueryExecModeExec, key1), test.attack), "the wall has a hole")
-		})
-	}
 }
 
 // TestLookupNeedsItsProof: under WithoutTenant the lookup role reads the members of all, and a tenant in that role only its own.
