@@ -44,7 +44,7 @@ func (a *API) recover(next http.Handler) http.Handler {
 func (a *API) onTenant(ctx context.Context, tenant string) context.Context {
 	if key, ok := apikey.FromContext(ctx); ok {
 		ctx = caller.With(ctx, caller.Caller{Subject: "key:" + key.ID, KeyID: key.ID})
-		ctx = tenancy.WithActor(ctx, "key:"+key.ID+" request:"+caller.RequestID(ctx))
+		ctx = tenancy.WithRequestID(tenancy.WithActor(ctx, "key:"+key.ID), caller.RequestID(ctx))
 	}
 	if a.Seams.OnTenant != nil {
 		ctx = a.Seams.OnTenant(ctx, tenant)

@@ -39,6 +39,8 @@ func (a *API) problem(ctx context.Context, err error) huma.StatusError {
 		return huma.Error409Conflict("there is one already")
 	case errors.Is(err, gorm.ErrForeignKeyViolated):
 		return huma.Error422UnprocessableEntity("it refers to something that does not exist")
+	case errors.As(err, &postgres) && (postgres.Code == "40P01" || postgres.Code == "40001"):
+		return huma.Error409Conflict("another request is changing the same rows: send it again")
 	case errors.As(err, &postgres) && strings.HasPrefix(postgres.Code, "22"): // a NUL byte in a text, for example
 		return huma.Error422UnprocessableEntity("a value cannot be stored")
 	}
@@ -46,8 +48,10 @@ func (a *API) problem(ctx context.Context, err error) huma.StatusError {
 	case http.StatusInternalServerError, http.StatusServiceUnavailable:
 		a.log(ctx, err)
 		return huma.NewError(status, "the server failed")
+	case http.StatusUnauthorized:
+		return huma.Error401Unauthorized("send an API key that is valid as X-API-Key")
 	default:
-		return huma.NewError(status, http.StatusText(status))
+		return huma.NewError(status, strings.ToLower(http.StatusText(status)))
 	}
 }
 
@@ -59,6 +63,8 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	w.WriteHeader(problem.GetStatus())
 	_ = json.NewEncoder(w).Encode(problem)
 }
+
+func isNotFound(err error) bool { return errors.Is(err, gorm.ErrRecordNotFound) }
 
 // describe returns the text of an error for the log.
 func describe(err error) string {

@@ -39,8 +39,11 @@ func (a *API) chain() func(Route, http.Handler) http.Handler {
 	once := idempotency.Middleware(idempotency.Config{DB: a.Config.DB, Sender: sender, Optional: true, MaxBody: maxBody})
 	limit := optional(a.Seams.Limit)
 	return func(route Route, h http.Handler) http.Handler {
+		if route.ShowsSecret {
+			h = noStore(h)
+		}
 		if route.Permission == "" {
-			return h
+			return limit(h)
 		}
 		if !route.ShowsSecret {
 			h = once(h)
@@ -66,6 +69,14 @@ func (a *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 		h = a.chain(route, h)
 	}
 	a.router.Method(op.Method, op.Path, h)
+}
+
+// noStore keeps an answer with a secret out of all caches.
+func noStore(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
 }
 
 func optional(m Middleware) Middleware {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
@@ -32,6 +33,8 @@ type Config struct {
 	Secret []byte
 	// Demo makes the tenants acme and globex, with keys that everyone knows.
 	Demo bool
+
+	open func(context.Context, Config) (*gorm.DB, error) // in tests, to show what the plugin is good for
 }
 
 // Login is a role, and the way to connect as it.
@@ -63,14 +66,13 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 	if err := migrate(ctx, cfg); err != nil {
 		return nil, err
 	}
-	if a.db, err = open(ctx, cfg); err != nil {
+	if cfg.open == nil {
+		cfg.open = open
+	}
+	if a.db, err = cfg.open(ctx, cfg); err != nil {
 		return nil, err
 	}
-	a.keys, err = apikey.New(apikey.Config{
-		Prefix: "tasks", Environment: "demo", Store: apikey.NewStore(a.db),
-		Peppers: []apikey.Pepper{{Version: 1, Secret: a.derive("API keys")}},
-	})
-	if err != nil {
+	if a.keys, err = a.keysIn(a.db); err != nil {
 		return nil, err
 	}
 	if err := a.features.start(a.db); err != nil {
@@ -82,13 +84,27 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 		}
 	}
 	events := event.Sinks{}
-	a.api, err = api.New(api.Config{DB: a.db, Keys: a.keys, Events: events, Log: cfg.Log, Seams: a.seams()})
+	cursors, err := page.NewCursors(a.derive("cursors"))
+	if err != nil {
+		return nil, err
+	}
+	a.api, err = api.New(api.Config{
+		DB: a.db, Keys: a.keys, KeysIn: a.keysIn, Cursors: cursors, Events: events, Log: cfg.Log, Seams: a.seams(),
+	})
 	if err != nil {
 		return nil, err
 	}
 	a.routes(a.api)
 	a.workers, err = startWorkers(ctx, cfg, a.db)
 	return a, err
+}
+
+// keysIn returns the keys in a database or a transaction.
+func (a *App) keysIn(db *gorm.DB) (*apikey.Keys, error) {
+	return apikey.New(apikey.Config{
+		Prefix: "tasks", Environment: "demo", Store: apikey.NewStore(db),
+		Peppers: []apikey.Pepper{{Version: 1, Secret: a.derive("API keys")}},
+	})
 }
 
 // Handler serves the API.
@@ -99,6 +115,9 @@ func (a *App) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	err := a.workers.stop(ctx)
+	if a.api != nil {
+		a.api.Close()
+	}
 	if a.keys != nil {
 		err = errors.Join(err, a.keys.Flush(ctx))
 	}

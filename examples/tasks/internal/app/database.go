@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/rivermigrate"
@@ -27,12 +28,9 @@ func isolation(cfg Config) rls.Isolation {
 	return rls.Isolation{
 		AppRole: cfg.App.Role, AdminRole: cfg.Admin, LookupRole: cfg.Lookup,
 		Lookups: []rls.Lookup{apikey.Lookup()},
-		Audits:  audits(),
+		Audits:  slices.Concat(model.Audits()),
 	}
 }
-
-// audits are the models whose changes are recorded.
-func audits() []rls.Audit { return nil }
 
 // jobIsolation keeps the jobs of tenants apart.
 func jobIsolation(cfg Config) tenancyriver.Isolation {
@@ -46,7 +44,15 @@ func migrate(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer func() { _ = disconnect(owner) }()
-	if _, err := isolation(cfg).Migrate(ctx, owner.WithContext(ctx), models()...); err != nil {
+	owner = owner.WithContext(ctx)
+	if _, err := isolation(cfg).Migrate(ctx, owner, models()...); err != nil {
+		return err
+	}
+	// A tenant makes its row when it signs up, and neither changes nor deletes it.
+	if err := owner.Exec("REVOKE UPDATE, DELETE ON tenants FROM " + cfg.App.Role).Error; err != nil {
+		return err
+	}
+	if _, err := isolation(cfg).MaintainAudit(ctx, owner, rls.Retention{Keep: 24}); err != nil {
 		return err
 	}
 	pool, err := owner.DB()
@@ -63,14 +69,18 @@ func migrate(ctx context.Context, cfg Config) error {
 	return jobIsolation(cfg).Migrate(ctx, pool)
 }
 
+// plugin says how the plugin isolates.
+func plugin(cfg Config) tenancy.Config {
+	return tenancy.Config{AdminRole: cfg.Admin, LookupRole: cfg.Lookup, Logger: cfg.Log}
+}
+
 // open connects as the application, with the plugin.
 func open(ctx context.Context, cfg Config) (*gorm.DB, error) {
 	db, err := connect(cfg.App.DSN)
 	if err != nil {
 		return nil, err
 	}
-	err = db.WithContext(ctx).Use(tenancy.New(tenancy.Config{AdminRole: cfg.Admin, LookupRole: cfg.Lookup, Logger: cfg.Log}))
-	return db, err
+	return db, db.WithContext(ctx).Use(tenancy.New(plugin(cfg)))
 }
 
 // connect opens a pool. It logs nothing, because GORM's logger writes statements with their values.
@@ -78,7 +88,8 @@ func connect(dsn string) (*gorm.DB, error) {
 	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{
 		Logger:                   logger.Discard,
 		TranslateError:           true,
-		DisableNestedTransaction: true, // API.Tx joins the transaction of a request with an Idempotency-Key
+		NowFunc:                  func() time.Time { return time.Now().Truncate(time.Microsecond) }, // as PostgreSQL keeps it
+		DisableNestedTransaction: true,                                                              // API.Tx joins the transaction of a request with an Idempotency-Key
 	})
 	if err != nil {
 		return nil, err

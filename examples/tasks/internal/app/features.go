@@ -58,6 +58,7 @@ func (f *features) seams() api.Seams {
 	return api.Seams{
 		Limit:     func(next http.Handler) http.Handler { return tenantcache.Middleware(flags.Middleware(next)) },
 		Authorize: f.roles.Authorize,
+		SignedUp:  roles.Found,
 		Flag:      f.flag,
 	}
 }

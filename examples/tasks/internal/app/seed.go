@@ -25,12 +25,11 @@ const (
 // seed makes the two tenants of the demo, each with a key and a project.
 func (a *App) seed(ctx context.Context) error {
 	for _, t := range []struct{ id, name, key string }{{"acme", "Acme", AcmeKey}, {"globex", "Globex", GlobexKey}} {
-		err := tenancy.Bypass(a.db, "make a tenant of the demo").WithContext(ctx).Create(&model.Tenant{ID: t.id, Name: t.name}).Error
-		if err != nil {
-			return err
-		}
 		tasks := []model.Task{{Title: "Begin"}, {Title: "Go on"}, {Title: "Finish"}}
-		err = a.db.WithContext(tenancy.WithTenant(ctx, t.id)).Transaction(func(tx *gorm.DB) error {
+		err := a.db.WithContext(tenancy.WithTenant(ctx, t.id)).Transaction(func(tx *gorm.DB) error {
+			if err := tx.Create(&model.Tenant{ID: t.id, Name: t.name}).Error; err != nil {
+				return err
+			}
 			key := a.demoKey(t.key)
 			if err := tx.Create(key).Error; err != nil {
 				return err
