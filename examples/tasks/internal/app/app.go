@@ -15,6 +15,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
@@ -31,6 +32,8 @@ type Config struct {
 	// Secret is 32 random bytes or more, from which the secrets of API keys and cursors are made. Nil means a new one: keys and cursors
 	// then end with the process.
 	Secret []byte
+	// Limits are how many requests a tenant, a caller and an address may send. A rate that is zero is the default.
+	Limits limit.Config
 	// Demo makes the tenants acme and globex, with keys that everyone knows.
 	Demo bool
 
@@ -75,7 +78,7 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 	if a.keys, err = a.keysIn(a.db); err != nil {
 		return nil, err
 	}
-	if err := a.features.start(a.db); err != nil {
+	if err := a.features.start(cfg, a.db); err != nil {
 		return nil, err
 	}
 	if cfg.Demo {

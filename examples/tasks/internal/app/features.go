@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/open-feature/go-sdk/openfeature"
 	"github.com/open-feature/go-sdk/openfeature/isolated"
@@ -11,6 +12,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/caller"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/flags"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/roles"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/tenantcache"
 	"github.com/gormtenancy/tenancy/tenanthttp/idempotency"
@@ -21,6 +23,22 @@ type features struct {
 	flags *flags.Flags
 	sdk   *openfeature.EvaluationAPI
 	roles *roles.Roles
+	limit *limit.Limiter
+}
+
+// defaultLimits are for an address that shows no key 10 requests a second, and for a tenant 200.
+func defaultLimits(l limit.Config) limit.Config {
+	for rate, def := range map[*limit.Rate]limit.Rate{
+		&l.Tenant:  {Burst: 1000, Every: 5 * time.Millisecond},
+		&l.Caller:  {Burst: 500, Every: 10 * time.Millisecond},
+		&l.Address: {Burst: 100, Every: 100 * time.Millisecond},
+	} {
+		if *rate == (limit.Rate{}) {
+			*rate = def
+		}
+	}
+	l.Subject = func(ctx context.Context) string { return caller.From(ctx).Subject }
+	return l
 }
 
 // flagSet says what flags there are.
@@ -38,9 +56,12 @@ func flagSet() (flags.Set, error) {
 // featureModels are the tables of these packages.
 func featureModels() []any { return []any{&flags.Override{}, &roles.Grant{}} }
 
-func (f *features) start(db *gorm.DB) error {
+func (f *features) start(cfg Config, db *gorm.DB) error {
 	set, err := flagSet()
 	if err != nil {
+		return err
+	}
+	if f.limit, err = limit.New(defaultLimits(cfg.Limits)); err != nil {
 		return err
 	}
 	tx := func(ctx context.Context) *gorm.DB { return idempotency.DB(ctx, db) }
@@ -56,7 +77,10 @@ func (f *features) start(db *gorm.DB) error {
 
 func (f *features) seams() api.Seams {
 	return api.Seams{
-		Limit:     func(next http.Handler) http.Handler { return tenantcache.Middleware(flags.Middleware(next)) },
+		Observe: f.limit.ByAddress,
+		Limit: func(next http.Handler) http.Handler {
+			return f.limit.ByTenant(tenantcache.Middleware(flags.Middleware(next)))
+		},
 		Authorize: f.roles.Authorize,
 		SignedUp:  roles.Found,
 		Flag:      f.flag,

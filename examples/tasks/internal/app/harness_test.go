@@ -9,9 +9,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
@@ -22,6 +24,7 @@ func start(t *testing.T, change ...func(*pgserver.Database, *Config)) *App {
 	cfg := Config{
 		Owner: Login(d.Owner), App: Login(d.App), Worker: Login(d.Worker), Admin: d.Admin.Role, Lookup: d.Lookup.Role,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Demo: true,
+		Limits: limit.Config{Address: limit.Rate{Burst: 100_000, Every: time.Millisecond}}, // all tests have one address
 	}
 	for _, c := range change {
 		c(d, &cfg)
