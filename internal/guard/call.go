@@ -24,7 +24,8 @@ type call struct {
 	origin     *Origin // what GORM's callbacks know of it, or nil
 	held       bool    // the caller holds the connection by a *sql.Conn, and may send more
 	class      class
-	stateless  bool // it leaves nothing in the session
+	plain      bool // its text leaves nothing in the session
+	stateless  bool // and nothing else does: it needs no cleaning
 	aborted    bool // it was sent in a transaction that had failed
 	autocommit bool // it is sent without the BEGIN and COMMIT of its transaction, which has not begun on the server
 	commits    bool // a CALL or DO that may commit: it has no transaction, tenant or role that a commit would end
@@ -208,7 +209,9 @@ func (c *conn) noteOutcome(q *call, tag pgconn.CommandTag, err error) {
 	switch kind(tag) {
 	case "", "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE":
 	default:
-		c.dirty = c.dirty || q.class == query // no stateless text has another tag
+		if q.class == query { // no plain text has another tag
+			c.dirty, c.named = true, true
+		}
 	}
 	if q.aborted && c.tx != nil && endsTransaction(q.sql) {
 		c.tx.ended = true // a failed transaction could not be marked

@@ -14,14 +14,14 @@ func (c *conn) classify(q *call) {
 
 func (c *conn) classifyText(q *call) {
 	if q.origin != nil && q.origin.own {
-		q.class, q.stateless = query, true
+		q.class, q.plain, q.stateless = query, true, true
 		return
 	}
-	q.class, q.stateless = c.textOf(q)
-	if q.stateless && q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) == 0 && !strings.Contains(q.sql, "$") {
+	q.class, q.plain = c.textOf(q)
+	if q.plain && q.mode == pgx.QueryExecModeSimpleProtocol && c.mode != q.mode && len(q.args) == 0 && !strings.Contains(q.sql, "$") {
 		q.mode = pgx.QueryExecModeExec // it is a single statement, which the simple protocol is not needed for
 	}
-	q.stateless = q.stateless && !c.cfg.CleanAlways
+	q.stateless = q.plain && !c.cfg.CleanAlways
 	if q.stateless {
 		return
 	}
@@ -38,7 +38,7 @@ func (c *conn) classifyText(q *call) {
 }
 
 // textOf returns what a statement's text says about it. A cached statement has been read before.
-func (c *conn) textOf(q *call) (k class, stateless bool) {
+func (c *conn) textOf(q *call) (k class, plain bool) {
 	if known := c.cacheOf(q); known != nil {
 		if st := known.get(q.sql); st != nil {
 			return st.class, st.stateless

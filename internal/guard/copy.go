@@ -38,7 +38,7 @@ func WithPgx(ctx context.Context, dc any, f func(*pgx.Conn) error) error {
 		if bypass := bypassOf(ctx); c.cfg.Bypass && bypass != nil && bypass.ReadOnly {
 			return pgconn.CommandTag{}, errReadOnlyPgx
 		}
-		c.dirty, c.namedRole = true, true
+		c.dirty, c.named, c.namedRole = true, true, true
 		clear(c.proved)
 		if err := f(pc); err != nil {
 			return pgconn.CommandTag{}, err

@@ -30,6 +30,7 @@ type step struct {
 	params [][]byte   // in text format; the first of a scope is the tenant
 	known  *statement // the same, prepared, or nil
 	proof  *Proof     // of a stepProof
+	named  bool       // and names may mean something else on this connection than on others
 	role   string     // that a stepScope sets; empty for the login's own
 	checks bool       // it checks that the session is clean
 	tenant bool       // the tenant's id is appended to the text as a constant
@@ -86,7 +87,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	now := clock.Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
-			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof})
+			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof, named: c.named || c.otherPath})
 		}
 	}
 	return into
@@ -99,7 +100,7 @@ func (c *conn) usesPrepared(q *call) bool {
 
 // asks reports whether a proof must be asked for on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
-	if c.dirty || c.otherPath {
+	if c.named || c.otherPath {
 		return now.Sub(c.proved[proof]) > proof.Valid
 	}
 	return proof.Due(now)
@@ -268,7 +269,7 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	case stepSequences:
 		c.staleSequences = false
 	case stepProof:
-		c.noteProof(s.proof, rows)
+		c.noteProof(s, rows)
 	case stepSetting:
 		if c.tx != nil {
 			c.tx.settings = true
@@ -281,18 +282,18 @@ func (c *conn) succeeded(pc *pgx.Conn, s step, rows [][2]string) {
 	}
 }
 
-// noteProof notes a yes. On a connection where a name may mean something else than on the pool's other connections, the yes is
-// for this connection alone.
-func (c *conn) noteProof(proof *Proof, lasting [][2]string) {
+// noteProof notes a yes. On a connection where a name could mean something else than on the pool's other connections when PostgreSQL was asked,
+// which is before the statement ran, the yes is for this connection alone.
+func (c *conn) noteProof(s step, lasting [][2]string) {
 	switch {
 	case len(lasting) == 0:
-	case c.dirty || c.otherPath:
+	case s.named:
 		if c.proved == nil {
 			c.proved = map[*Proof]time.Time{}
 		}
-		c.proved[proof] = clock.Now()
+		c.proved[s.proof] = clock.Now()
 	default:
-		proof.Yes(clock.Now(), lasting[0][0])
+		s.proof.Yes(clock.Now(), lasting[0][0])
 	}
 }
 

@@ -62,7 +62,7 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 func (c *conn) canAutocommit(q *call) bool {
 	o := q.origin
 	return c.tx != nil && c.tx.begin == defaultBegin && !c.tx.begun && !c.tx.failed && !c.dirty &&
-		q.class == query && q.stateless && o != nil && o.CanAutocommit != nil && !o.Autocommitted && OriginOf(c.tx.ctx) == o && o.CanAutocommit()
+		q.class == query && q.plain && o != nil && o.CanAutocommit != nil && !o.Autocommitted && OriginOf(c.tx.ctx) == o && o.CanAutocommit()
 }
 
 // shouldResend reports whether a statement that failed before it ran may succeed when it is sent again.
@@ -155,6 +155,10 @@ func (c *conn) noteSent(q *call) {
 		return
 	}
 	c.dirty = true
+	if q.plain {
+		return
+	}
+	c.named = true
 	c.namedRole = c.namedRole || namesRole(q.sql)
 	clear(c.proved)
 }
@@ -167,7 +171,7 @@ func (c *conn) wraps(q *call) bool {
 // cleansBehind reports whether the cleaning is sent behind the statement: the statement may change the session, and its
 // connection is free afterwards.
 func (c *conn) cleansBehind(q *call) bool {
-	return !q.stateless && c.tx == nil && !q.held && (!c.wraps(q) || c.cfg.signs())
+	return !q.stateless && (c.tx == nil || q.autocommit && !c.tx.held) && !q.held && (!c.wraps(q) || c.cfg.signs())
 }
 
 // finishPending reads or ends what an earlier statement has left unfinished.
@@ -268,7 +272,7 @@ func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, err
 		if err := c.drain(ctx, pc); err != nil {
 			return result{}, err
 		}
-		c.dirty = true
+		c.dirty, c.named = true, true
 		a, _, err = c.lastResult(q, pc.PgConn().Exec(ctx, q.sql), 0)
 	}
 	return a, err
@@ -290,7 +294,7 @@ func (c *conn) sendAlone(ctx context.Context, pc *pgx.Conn, q *call) (tag pgconn
 	if err := c.finishPending(ctx, pc); err != nil {
 		return tag, err
 	}
-	c.dirty = true
+	c.dirty, c.named = true, true
 	a, _, err := c.lastResult(q, pc.PgConn().Exec(ctx, q.sql), 0)
 	if err != nil {
 		return tag, err

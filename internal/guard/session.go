@@ -28,6 +28,7 @@ type session struct {
 	baseline *baseline // nil until it was read
 
 	dirty          bool // SQL of the caller has run since the session was cleaned
+	named          bool // and that SQL may have changed what names mean
 	locks          bool // the session was cleaned except for its holder's advisory locks
 	cleaning       bool // the cleaning was sent behind a statement, and its result was not read yet
 	partly         bool // that cleaning did not restore the baseline, which was not known yet
@@ -247,7 +248,7 @@ func (c *conn) cleaned(pc *pgx.Conn, err error) error {
 		c.unusable = true
 		return err
 	}
-	c.dirty, c.locks, c.sequences, c.staleSequences, c.saidLasts = false, false, false, false, false
+	c.dirty, c.named, c.locks, c.sequences, c.staleSequences, c.saidLasts = false, false, false, false, false, false
 	dropNotifications(pc)
 	return nil
 }

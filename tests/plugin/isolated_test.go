@@ -209,9 +209,17 @@ func TestProofCostsNoRoundTrip(t *testing.T) {
 }
 
 // TestProofBindsRelation: a name that means another relation within a transaction is another relation.
-func TestProofBindsRelation(t *testing.T) {
+func TestProofBindsRelation(t *testing.T) { proofBindsRelation(t, tenancy.Config{}) }
+
+// TestProofBindsRelationInCleanSessions: that sessions are cleaned each time says nothing of the middle of a transaction.
+func TestProofBindsRelationInCleanSessions(t *testing.T) {
+	proofBindsRelation(t, tenancy.Config{CleanAlways: true})
+}
+
+func proofBindsRelation(t *testing.T, cfg tenancy.Config) {
+	t.Helper()
 	d := newDatabase(t)
-	d.eachMode(t, tenancy.Config{}, func(t *testing.T, db *gorm.DB) {
+	d.eachMode(t, cfg, func(t *testing.T, db *gorm.DB) {
 		d.AsOwner(t, `DROP TABLE IF EXISTS remarks; DROP SCHEMA IF EXISTS archive CASCADE`, remarksSQL, isolateSQL,
 			`CREATE SCHEMA archive; CREATE TABLE archive.remarks AS SELECT * FROM remarks; GRANT USAGE ON SCHEMA archive TO PUBLIC; GRANT ALL ON archive.remarks TO PUBLIC;
 			INSERT INTO archive.remarks VALUES (9, 'globex', 'of globex')`)

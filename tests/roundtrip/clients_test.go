@@ -24,7 +24,12 @@ type database struct {
 
 func newDatabase(t testing.TB) *database {
 	t.Helper()
-	d := &database{Database: testdb.New(t, models...)}
+	return newDatabaseOf(t, testdb.New(t, models...))
+}
+
+func newDatabaseOf(t testing.TB, migrated *testdb.Database) *database {
+	t.Helper()
+	d := &database{Database: migrated}
 	d.proxy, _ = wire.Start(t, d.App.DSN)
 	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)
 	for _, name := range []string{tenant, "other"} {
@@ -39,6 +44,16 @@ func (d *database) counted(t testing.TB, do func() error) int {
 	before := d.proxy.RoundTrips()
 	require.NoError(t, do())
 	return int(d.proxy.RoundTrips() - before)
+}
+
+// config has the admin's role or, with a key, a pool of the admin through the proxy.
+func (d *database) config(t testing.TB, mode pgx.QueryExecMode) tenancy.Config {
+	t.Helper()
+	config := d.Config()
+	if d.Signed() {
+		config.AdminDB = d.pool(t, d.Admin.DSN, mode)
+	}
+	return config
 }
 
 // connector connects through the proxy. Stock pgx pings a connection that has been idle for a second, guarded or not;
@@ -100,10 +115,10 @@ var plain = opener{"plain", func(t testing.TB, d *database, mode pgx.QueryExecMo
 // guarded are the two ways to come by a guarded pool, and one whose tenants have settings.
 var guarded = []opener{
 	{"borrowed", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
-		return d.Open(t, d.Config(), testdb.Pool(d.pool(t, d.App.DSN, mode)), testdb.GORM(o.gorm))
+		return d.Open(t, d.config(t, mode), testdb.Pool(d.pool(t, d.App.DSN, mode)), testdb.GORM(o.gorm))
 	}},
 	{"with settings", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
-		cfg := d.Config()
+		cfg := d.config(t, mode)
 		cfg.Settings = func(context.Context, string) map[string]string {
 			return map[string]string{"work_mem": "17MB", "statement_timeout": "1min"}
 		}
@@ -111,7 +126,8 @@ var guarded = []opener{
 	}},
 	{"direct", func(t testing.TB, d *database, mode pgx.QueryExecMode, o options) *gorm.DB {
 		cfg, quiet := d.connector(t, d.App.DSN, mode)
-		config := tenancy.Config{AdminDB: d.pool(t, d.Admin.DSN, mode), Logger: testdb.Quiet}
+		config := d.Config()
+		config.AdminRole, config.AdminDB = "", d.pool(t, d.Admin.DSN, mode)
 		pool := tenancy.OpenDB(stdlib.GetConnector(*cfg, quiet), config)
 		pool.SetMaxOpenConns(1)
 		return d.Open(t, config, testdb.Pool(pool), testdb.GORM(o.gorm))

@@ -152,7 +152,11 @@ func usual(log logger.Interface) testdb.Option {
 // newDatabase has no foreign keys, as the plain side has none.
 func newDatabase(t *testing.T, models ...any) *testdb.Database {
 	t.Helper()
-	d := testdb.New(t)
+	return withoutForeignKeys(t, testdb.New(t), models...)
+}
+
+func withoutForeignKeys(t *testing.T, d *testdb.Database, models ...any) *testdb.Database {
+	t.Helper()
 	d.OwnerDB = testdb.OpenPlain(t, d.Owner.DSN, usual(logger.Discard))
 	d.Migrate(t, d.Isolation(), models...)
 	return d
@@ -185,7 +189,11 @@ func newPlain(t *testing.T) *side {
 // newGuarded is GORM with the plugin.
 func newGuarded(t *testing.T, name string, cfg tenancy.Config, alter ...string) *side {
 	t.Helper()
-	d := newDatabase(t, models...)
+	return guardedOf(t, newDatabase(t, models...), name, cfg, alter...)
+}
+
+func guardedOf(t *testing.T, d *testdb.Database, name string, cfg tenancy.Config, alter ...string) *side {
+	t.Helper()
 	s := &side{name: name, super: connectSuper(t, d), shared: true, log: &sqlLog{Interface: logger.Discard}}
 	for _, sql := range append(alter, "GRANT SELECT, INSERT, UPDATE, DELETE ON countries TO "+d.App.Role) {
 		_, err := s.super.Exec(t.Context(), sql)

@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 type operation struct {
@@ -439,6 +440,8 @@ func TestStatementBehavesAsWithoutPlugin(t *testing.T) {
 		newGuarded(t, "both", tenancy.Config{}),
 		newGuarded(t, "policies alone", tenancy.Config{OmitTenantCondition: true}),
 		newGuarded(t, "condition alone", tenancy.Config{DangerouslyWarnOnly: true}, disabled()...),
+		guardedOf(t, withoutForeignKeys(t, testdb.NewSigned(t), models...), "signed", tenancy.Config{}),
+		guardedOf(t, withoutForeignKeys(t, testdb.NewSigned(t), models...), "signed policies alone", tenancy.Config{OmitTenantCondition: true}),
 	}
 	require.Greater(t, len(operations), 100)
 	for _, op := range operations {
@@ -458,7 +461,7 @@ func TestStatementBehavesAsWithoutPlugin(t *testing.T) {
 				require.Equal(t, want.Affected, got.Affected, sent)
 				require.Equal(t, want.Rows, got.Rows, sent)
 				require.Equal(t, others, s.dump(t, globex), sent)
-				if s.name == "both" && got.Err != gorm.ErrMissingWhereClause.Error() {
+				if (s.name == "both" || s.name == "signed") && got.Err != gorm.ErrMissingWhereClause.Error() {
 					requireTenantOnce(t, s.log.sent)
 				}
 			})
