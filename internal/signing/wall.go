@@ -44,7 +44,7 @@ const wallTemplate = `
 WITH login AS (
     SELECT r.oid, r.rolname::pg_catalog.text AS name, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = @login
 ), closure AS (
-    SELECT r.oid, r.rolname::pg_catalog.text AS name, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.oid = l.oid AS itself, l.name AS login
+    SELECT r.oid, r.rolname::pg_catalog.text AS name, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolreplication, r.oid = l.oid AS itself, l.name AS login
     FROM login l, pg_catalog.pg_roles r WHERE r.oid = l.oid OR NOT l.rolsuper AND pg_catalog.pg_has_role(l.oid, r.oid, 'MEMBER')
 ), bound AS (
     SELECT * FROM closure WHERE NOT rolsuper
@@ -79,9 +79,9 @@ var Wall = []Right{
             OR pg_catalog.has_table_privilege(c.oid, k.oid, 'DELETE, TRUNCATE, TRIGGER'))`},
 	{"signed-role-unbound", true, `
     SELECT pg_catalog.format('role %s', c.name), CASE WHEN c.itself THEN c.name ELSE pg_catalog.format('%s can become the role %s, and that', c.login, c.name) END
-            || CASE WHEN c.rolsuper THEN ' is a superuser' WHEN c.rolbypassrls THEN ' has BYPASSRLS' ELSE ' has CREATEROLE' END || ', so that policies do not bind it',
-        CASE WHEN c.itself THEN ARRAY[pg_catalog.format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEROLE', c.name)] ELSE leaving.steps END
-    FROM closure c LEFT JOIN leaving ON leaving.oid = c.oid WHERE c.rolsuper OR c.rolbypassrls OR c.rolcreaterole`},
+            || CASE WHEN c.rolsuper THEN ' is a superuser' WHEN c.rolbypassrls THEN ' has BYPASSRLS' WHEN c.rolcreaterole THEN ' has CREATEROLE' ELSE ' has REPLICATION' END || ', so that policies do not bind it',
+        CASE WHEN c.itself THEN ARRAY[pg_catalog.format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION', c.name)] ELSE leaving.steps END
+    FROM closure c LEFT JOIN leaving ON leaving.oid = c.oid WHERE c.rolsuper OR c.rolbypassrls OR c.rolcreaterole OR c.rolreplication`},
 	{"signed-role-predefined", true, `
     SELECT pg_catalog.format('role %s', c.name), pg_catalog.format('%s is a member of %s, one of the roles of PostgreSQL itself', c.login, c.name), leaving.steps
     FROM bound c JOIN leaving ON leaving.oid = c.oid WHERE c.name ~ '^pg_' AND c.name <> 'pg_database_owner'`},
@@ -118,6 +118,27 @@ var Wall = []Right{
             (SELECT pg_catalog.bool_or(pg_catalog.has_schema_privilege(c.oid, s.oid, 'CREATE')) FROM bound c)
         FROM pg_catalog.pg_namespace s WHERE s.nspname !~ '^pg_(temp|toast_temp)_'
     ) n (object, named, creates, acl, may) WHERE n.may`},
+	{"signed-rights-without-policy", true, `
+    SELECT pg_catalog.format('%s %s', r.kind, r.named), pg_catalog.format('%s has %s on the %s %s, for which no policy is asked', l.name, r.privileges, r.kind, r.named), r.fix
+    FROM login l, (
+        SELECT 'table', k.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.string_agg(DISTINCT e.privilege_type, ', '),
+            pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE TRUNCATE, TRIGGER, REFERENCES ON TABLE %s FROM %s', k.oid::pg_catalog.regclass, g.name))
+        FROM pg_catalog.pg_class k, (SELECT c.oid, c.relacl FROM pg_catalog.pg_class c WHERE c.relrowsecurity
+                UNION ALL SELECT a.attrelid, a.attacl FROM pg_catalog.pg_attribute a) acls (oid, acl),
+            pg_catalog.aclexplode(acls.acl) e JOIN grantees g ON g.oid = e.grantee
+        WHERE k.relrowsecurity AND acls.oid = k.oid AND e.grantee <> k.relowner AND e.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES')
+        GROUP BY k.oid
+      UNION ALL
+        SELECT 'sequence', k.oid::pg_catalog.regclass::pg_catalog.text, e.privilege_type,
+            pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE UPDATE ON SEQUENCE %s FROM %s', k.oid::pg_catalog.regclass, g.name))
+        FROM pg_catalog.pg_class k, pg_catalog.aclexplode(k.relacl) e JOIN grantees g ON g.oid = e.grantee
+        WHERE k.relkind = 'S' AND e.grantee <> k.relowner AND e.privilege_type = 'UPDATE' GROUP BY k.oid, e.privilege_type
+      UNION ALL
+        SELECT 'server''s', d.named, 'a right', pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', pg_catalog.upper(d.named), g.name))
+        FROM (SELECT s.refobjid, pg_catalog.pg_describe_object(s.classid, s.objid, 0) FROM pg_catalog.pg_shdepend s
+            WHERE s.classid = pg_catalog.to_regclass('pg_catalog.pg_parameter_acl') AND s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass) d (oid, named)
+            JOIN grantees g ON g.oid = d.oid GROUP BY d.named
+    ) r (kind, named, privileges, fix)`},
 	{"signed-temporary", true, `
     SELECT 'database ' || d.datname, pg_catalog.format('%s may make temporary objects', l.name),
         (SELECT pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM %s', d.datname, g.name))

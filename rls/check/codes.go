@@ -102,6 +102,7 @@ const (
 	SignedRoleExempt          Code = "signed-role-exempt"
 	SignedOwns                Code = "signed-owns"
 	SignedCreate              Code = "signed-create"
+	SignedRightsWithoutPolicy Code = "signed-rights-without-policy"
 	SignedTemporary           Code = "signed-temporary"
 	SignedStatementsRecorded  Code = "signed-statements-recorded"
 	SignedLargeObjects        Code = "signed-large-objects"

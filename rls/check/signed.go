@@ -53,6 +53,7 @@ var wallMeanings = map[Code]meaning{
 	SignedRoleExempt:          {Critical, "no signature is asked for there."},
 	SignedOwns:                {High, "SQL changes what runs for other tenants."},
 	SignedCreate:              {High, "what is made there runs for other tenants, or with the rights of other roles."},
+	SignedRightsWithoutPolicy: {Critical, "SQL of one tenant changes or hinders the rows of others by it."},
 	SignedTemporary:           {High, "they take the place of tables and functions that statements mean."},
 	SignedStatementsRecorded:  {High, "values of other tenants that were written into texts are among them."},
 	SignedLargeObjects:        {High, "each tenant reads those of all by their numbers."},

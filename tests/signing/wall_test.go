@@ -13,7 +13,9 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/internal/signing"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
@@ -43,6 +45,11 @@ var wallHoles = []struct{ code, make, undo, words string }{
 	{"signed-statements-recorded", `CREATE EXTENSION pg_stat_statements; REVOKE ALL ON pg_stat_statements FROM PUBLIC`, `DROP EXTENSION pg_stat_statements`, "pg_stat_statements"},
 	{"signed-role-unbound", `ALTER ROLE @app CREATEROLE`, `ALTER ROLE @app NOCREATEROLE`, "policies do not bind"},
 	{"signed-role-unbound", `ALTER ROLE @admin BYPASSRLS; GRANT @admin TO @app`, `ALTER ROLE @admin NOBYPASSRLS; REVOKE @admin FROM @app`, "policies do not bind"},
+	{"signed-role-unbound", `ALTER ROLE @app REPLICATION`, `ALTER ROLE @app NOREPLICATION`, "has REPLICATION"},
+	{"signed-rights-without-policy", `GRANT TRUNCATE ON pages TO @app`, `REVOKE TRUNCATE ON pages FROM @app`, "has TRUNCATE on the table"},
+	{"signed-rights-without-policy", `GRANT TRIGGER ON pages TO PUBLIC`, `REVOKE TRIGGER ON pages FROM PUBLIC`, "has TRIGGER on the table"},
+	{"signed-rights-without-policy", `GRANT REFERENCES (id) ON pages TO @app`, `REVOKE REFERENCES (id) ON pages FROM @app`, "has REFERENCES on the table"},
+	{"signed-rights-without-policy", `CREATE SEQUENCE counter; GRANT ALL ON SEQUENCE counter TO @app`, `DROP SEQUENCE counter`, "has UPDATE on the sequence"},
 	{"signed-functions-differ", `ALTER FUNCTION tenancy_signed.lookup(text) SECURITY INVOKER`, `ALTER FUNCTION tenancy_signed.lookup(text) SECURITY DEFINER`, "functions that verify"},
 	{"signed-functions-differ", `ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO @admin`, `ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO @signer`, "functions that verify"},
 	{"signed-functions-differ", `ALTER FUNCTION tenancy_signed.tenant(text) SET search_path = public`, `ALTER FUNCTION tenancy_signed.tenant(text) RESET ALL`, "functions that verify"},
@@ -59,7 +66,14 @@ func TestWall(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, d.codes(t))
 	shown := map[string]bool{}
-	for _, hole := range wallHoles {
+	holes := slices.Clone(wallHoles)
+	if pgserver.Shared(t).Version() >= sqltext.PostgreSQL15 { // has rights on parameters
+		hole := wallHoles[0]
+		hole.code, hole.words = "signed-rights-without-policy", "session_replication_role"
+		hole.make, hole.undo = `GRANT SET ON PARAMETER session_replication_role TO @app`, `REVOKE ALL ON PARAMETER session_replication_role FROM @app`
+		holes = append(holes, hole)
+	}
+	for _, hole := range holes {
 		named := strings.NewReplacer("@app", d.login.Role, "@admin", d.Admin.Role, "@owner", d.Owner.Role, "@signer", d.signer, "@db", d.Name)
 		d.AsSuperuser(t, named.Replace(hole.make))
 		_, err := d.open(t, d.config(t))

@@ -106,6 +106,16 @@ var signedHoles = map[string]hole{
 		open:   `GRANT CREATE ON SCHEMA public TO PUBLIC`,
 		attack: does("CREATE FUNCTION public.length(bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'"),
 	},
+	"the right to empty a table": {
+		code: check.SignedRightsWithoutPolicy, object: "table public.letters", says: "has TRUNCATE on the table public.letters",
+		open:   `GRANT TRUNCATE ON letters TO {app}`,
+		attack: does("TRUNCATE letters"),
+	},
+	"the right to set back a sequence": {
+		code: check.SignedRightsWithoutPolicy, object: "sequence public.letters_id_seq", says: "has UPDATE on the sequence",
+		open:   `GRANT UPDATE ON SEQUENCE letters_id_seq TO PUBLIC`,
+		attack: does("SELECT setval('letters_id_seq', 1)"),
+	},
 	"temporary tables": {
 		code: check.SignedTemporary, object: "database {database}",
 		open:   `GRANT TEMPORARY ON DATABASE {database} TO PUBLIC`,
