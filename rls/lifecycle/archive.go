@@ -98,6 +98,9 @@ func (a *archive) readManifest() error {
 	if err := decoder.Decode(&a.Manifest); err != nil {
 		return fmt.Errorf("%w: the manifest is malformed", ErrArchive)
 	}
+	if a.Subject != "" {
+		return fmt.Errorf("%w of a tenant: it has the rows of one person", ErrArchive)
+	}
 	if _, err := a.entries.Next(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: something follows the manifest", ErrArchive)
 	}

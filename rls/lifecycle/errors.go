@@ -37,8 +37,11 @@ var (
 	// ErrChanged is the error where rows are not in the database as they were in the file, because a trigger or rule has changed them.
 	ErrChanged = errors.New("rows are not as in the file")
 
-	// ErrRemains is the error of an erase after which the tenant has rows.
+	// ErrRemains is the error of an erase after which the tenant has rows, or the person.
 	ErrRemains = errors.New("the tenant still has rows")
+
+	// ErrUndeclared is the error where a table may hold what is about a person, and no holding says what becomes of it.
+	ErrUndeclared = errors.New("something about the person is not declared")
 )
 
 // serverError is an error of PostgreSQL in words that are safe to log: its messages may quote values.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -41,42 +42,71 @@ func (t Tenants) Export(ctx context.Context, tenant string, w io.Writer) (Manife
 var unsafeInPaths = regexp.MustCompile(`[^A-Za-z0-9_.-]`)
 
 func (s *session) export(ctx context.Context, w io.Writer) (Manifest, error) {
-	row, err := s.row(ctx, "SELECT pg_catalog.pg_current_snapshot()::text")
+	e, err := s.newExport(ctx, w)
 	if err != nil {
 		return Manifest{}, err
 	}
-	m := Manifest{
+	for _, r := range s.scope.tables() {
+		if err := e.table(ctx, r, nil, r.condition(), s.tenant); err != nil {
+			return e.manifest, err
+		}
+	}
+	return e.manifest, e.finish()
+}
+
+// exporting is a file that is being written.
+type exporting struct {
+	*session
+	archive  *tar.Writer
+	manifest Manifest
+}
+
+func (s *session) newExport(ctx context.Context, w io.Writer) (*exporting, error) {
+	row, err := s.row(ctx, "SELECT pg_catalog.pg_current_snapshot()::text")
+	if err != nil {
+		return nil, err
+	}
+	return &exporting{session: s, archive: tar.NewWriter(w), manifest: Manifest{
 		Version: formatVersion, Tenant: s.tenant, Time: time.Now().UTC().Truncate(time.Second),
 		Server: s.conn.ParameterStatus("server_version"), Snapshot: string(row[0]), Left: s.scope.left,
+	}}, nil
+}
+
+// table writes the rows of a table that meet a condition, without the columns to omit.
+func (e *exporting) table(ctx context.Context, r *relation, omit []string, condition string, args ...string) error {
+	m := &e.manifest
+	entry := ManifestTable{Directory: fmt.Sprintf("%03d-%s", len(m.Tables)+1, unsafeInPaths.ReplaceAllString(r.name(), "_"))}
+	var columns []column
+	for _, c := range r.Columns {
+		switch {
+		case slices.Contains(omit, c.Name):
+		case c.Generated:
+			entry.Generated = append(entry.Generated, c.Name)
+		default:
+			columns = append(columns, c)
+			entry.Columns = append(entry.Columns, ManifestColumn{c.Name, c.Type})
+		}
 	}
-	archive := tar.NewWriter(w)
-	for n, r := range s.scope.tables() {
-		entry := ManifestTable{Directory: fmt.Sprintf("%03d-%s", n+1, unsafeInPaths.ReplaceAllString(r.name(), "_"))}
-		for _, c := range r.Columns {
-			if c.Generated {
-				entry.Generated = append(entry.Generated, c.Name)
-			} else {
-				entry.Columns = append(entry.Columns, ManifestColumn{c.Name, c.Type})
-			}
-		}
-		parts := &partWriter{archive: archive, directory: entry.Directory, time: m.Time}
-		if entry.Table, err = s.readTable(ctx, r, r.stored(), "", parts); err != nil {
-			return m, err
-		}
-		if err := parts.flush(); err != nil {
-			return m, err
-		}
-		m.Tables = append(m.Tables, entry)
+	parts := &partWriter{archive: e.archive, directory: entry.Directory, time: m.Time}
+	var err error
+	if entry.Table, err = e.readRows(ctx, r, columns, condition, args, "", parts); err != nil {
+		return err
 	}
-	m.Schema = m.fingerprint()
-	text, err := json.MarshalIndent(m, "", "  ")
+	m.Tables = append(m.Tables, entry)
+	return parts.flush()
+}
+
+// finish writes the manifest.
+func (e *exporting) finish() error {
+	e.manifest.Schema = e.manifest.fingerprint()
+	text, err := json.MarshalIndent(e.manifest, "", "  ")
 	if err != nil {
-		return m, err
+		return err
 	}
-	if err := writeEntry(archive, manifestName, m.Time, append(text, '\n')); err != nil {
-		return m, err
+	if err := writeEntry(e.archive, manifestName, e.manifest.Time, append(text, '\n')); err != nil {
+		return err
 	}
-	return m, archive.Close()
+	return e.archive.Close()
 }
 
 // partWriter writes lines into entries of an archive.

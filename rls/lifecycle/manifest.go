@@ -14,6 +14,7 @@ const formatVersion = 1
 type Manifest struct {
 	Version  int             `json:"version"`
 	Tenant   string          `json:"tenant"`
+	Subject  string          `json:"subject,omitempty"` // the key of the person in a file of Subjects.Export, which no Import takes
 	Time     time.Time       `json:"time"`
 	Server   string          `json:"server"`   // PostgreSQL's server_version
 	Snapshot string          `json:"snapshot"` // by pg_current_snapshot: all rows are from this one

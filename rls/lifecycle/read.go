@@ -28,9 +28,9 @@ func columnNames(columns []column) []string {
 	return names
 }
 
-// selectRows is the query for the rows of the tenant, in an order that is the same in every database: by the primary key, or without one
+// selectRows is the query for the rows t that meet a condition, in an order that is the same in every database: by the primary key, or without one
 // by all columns, as texts.
-func (r *relation) selectRows(columns []column) string {
+func (r *relation) selectRows(columns []column, condition string) string {
 	var order []string
 	for _, name := range r.Primary {
 		expression := sqltext.Ident(name)
@@ -44,13 +44,18 @@ func (r *relation) selectRows(columns []column) string {
 			order = append(order, fmt.Sprintf(`pg_catalog.format('%%L', %s) COLLATE "C"`, sqltext.Ident(c.Name)))
 		}
 	}
-	return fmt.Sprintf("SELECT %s FROM %s WHERE %s ORDER BY %s",
-		sqltext.Idents(columnNames(columns)), r.from(), r.condition(), strings.Join(order, ", "))
+	return fmt.Sprintf("SELECT %s FROM %s t WHERE %s ORDER BY %s",
+		sqltext.Idents(columnNames(columns)), r.from(), condition, strings.Join(order, ", "))
 }
 
 // readTable writes the rows of the tenant as lines of JSON, and returns what they are. The tenant in them is written as the other one, if
 // that is not empty.
 func (s *session) readTable(ctx context.Context, r *relation, columns []column, as string, w io.Writer) (Table, error) {
+	return s.readRows(ctx, r, columns, r.condition(), []string{s.tenant}, as, w)
+}
+
+// readRows is readTable for the rows t that meet a condition.
+func (s *session) readRows(ctx context.Context, r *relation, columns []column, condition string, args []string, as string, w io.Writer) (Table, error) {
 	var (
 		result = Table{Name: r.name()}
 		sum    = sha256.New()
@@ -59,7 +64,7 @@ func (s *session) readTable(ctx context.Context, r *relation, columns []column, 
 		tenant = s.tenantColumns(r, columns)
 	)
 	s.progress(result.Name, 0, 0)
-	err := s.each(ctx, r.selectRows(columns), func(values [][]byte) error {
+	err := s.each(ctx, r.selectRows(columns, condition), func(values [][]byte) error {
 		if as != "" {
 			for n := range values {
 				if tenant[n] && string(values[n]) == s.tenant {
@@ -80,7 +85,7 @@ func (s *session) readTable(ctx context.Context, r *relation, columns []column, 
 			s.progress(result.Name, result.Rows, 0)
 		}
 		return ctx.Err()
-	}, s.tenant)
+	}, args...)
 	if err != nil {
 		return result, fmt.Errorf("%s: %w", result.Name, explain(err))
 	}

@@ -19,7 +19,9 @@ type session struct {
 	config policy.Config
 	op     Operation
 	tenant string
-	conn   *pgconn.PgConn
+	// request is that of Subjects.
+	request string
+	conn    *pgconn.PgConn
 
 	login  string // the role of the login
 	role   string // that the statements run as, which policies bind

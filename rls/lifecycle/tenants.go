@@ -47,8 +47,9 @@ type Event struct {
 	Operation Operation
 	Actor     string
 	Tenant    string
-	Tables    int   // that were worked on
-	Rows      int64 // that were read or written. Of an Erase that failed, those of the batches that were committed
+	Request   string // of a run for one person: that of Subjects. The person's key is in no record
+	Tables    int    // that were worked on
+	Rows      int64  // that were read or written. Of an Erase that failed, those of the batches that were committed
 	Duration  time.Duration
 	Err       error // nil for success
 }
@@ -64,6 +65,10 @@ const (
 	OpErase  Operation = "erase"
 	OpPlan   Operation = "erase plan"
 	OpDiff   Operation = "diff"
+
+	OpSubjectExport Operation = "subject export"
+	OpSubjectErase  Operation = "subject erase"
+	OpSubjectPlan   Operation = "subject erase plan"
 )
 
 // Progress says how far a run is with a table.
@@ -121,7 +126,7 @@ func (t Tenants) run(ctx context.Context, op Operation, tenant string, do func(s
 	began := time.Now()
 	defer func() {
 		t.report(ctx, Event{
-			Operation: op, Actor: t.Actor, Tenant: tenant, Tables: s.tables, Rows: s.rows, Duration: time.Since(began), Err: err,
+			Operation: op, Actor: t.Actor, Tenant: tenant, Request: s.request, Tables: s.tables, Rows: s.rows, Duration: time.Since(began), Err: err,
 		})
 	}()
 	if err := s.on(ctx, do); err != nil {
@@ -164,6 +169,9 @@ func (t Tenants) report(ctx context.Context, e Event) {
 	attrs := []slog.Attr{
 		slog.String("operation", string(e.Operation)), slog.String("actor", e.Actor), slog.String("tenant", e.Tenant),
 		slog.Int("tables", e.Tables), slog.Int64("rows", e.Rows), slog.Duration("duration", e.Duration),
+	}
+	if e.Request != "" {
+		attrs = append(attrs, slog.String("request", e.Request))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
