@@ -119,7 +119,7 @@ func (s *session) staysWithin(ctx context.Context) error {
 
 // refersNowhere refuses rows that are kept and refer to rows that would be deleted. PostgreSQL would refuse that in the middle of the run.
 func (s *session) refersNowhere(ctx context.Context, r *relation, f foreignKey, to *relation) error {
-	present, _ := f.join("c", "p")
+	present, _ := f.join("p")
 	n, err := s.number(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s c WHERE c.%s AND %s LIMIT 1) t", r.from(), r.condition(), present), s.tenant)
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.name(), explain(err))
@@ -184,7 +184,7 @@ func (e *erasing) leaves(group []*relation, r *relation) string {
 			if e.scope.find(f.Schema, f.Table) != r {
 				continue
 			}
-			_, same := f.join("c", "t")
+			_, same := f.join("t")
 			if child == r {
 				same += " AND (c.tableoid, c.ctid) <> (t.tableoid, t.ctid)"
 			}

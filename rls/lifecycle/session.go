@@ -166,6 +166,12 @@ func (s *session) row(ctx context.Context, query string, args ...string) ([][]by
 	return row, err
 }
 
+// texts runs a query for one column.
+func (s *session) texts(ctx context.Context, query string, args ...string) (list []string, err error) {
+	err = s.each(ctx, query, func(row [][]byte) error { list = append(list, string(row[0])); return nil }, args...)
+	return list, err
+}
+
 // number runs a query for one number.
 func (s *session) number(ctx context.Context, query string, args ...string) (n int64, err error) {
 	row, err := s.row(ctx, query, args...)

@@ -94,7 +94,7 @@ func (p *subject) refersToNoneDeleted(ctx context.Context) error {
 				if h.Erasure.kind != erasureDelete || p.goesBefore(r, f) || r.key == nil {
 					continue
 				}
-				present, same := f.join("c", "t")
+				present, same := f.join("t")
 				n, err := p.number(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s t, %s c WHERE %s AND %s AND %s AND %s LIMIT 1) x",
 					to.from(), r.from(), p.work(h), tenantIs(r, "c"), present, same), p.args()...)
 				if err != nil {
@@ -183,10 +183,7 @@ func (e *subjectErasing) some(h *holding) string {
 // repeat runs a statement again and again until it finds less than a batch.
 func (e *subjectErasing) repeat(ctx context.Context, n int, h *holding, query string) error {
 	for {
-		rows, err := e.commit(ctx, n, h, func() (keys []string, err error) {
-			err = e.each(ctx, query, func(row [][]byte) error { keys = append(keys, string(row[0])); return nil }, e.args()...)
-			return keys, err
-		})
+		rows, err := e.commit(ctx, n, h, func() ([]string, error) { return e.texts(ctx, query, e.args()...) })
 		if err != nil || rows < e.size() {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // Records of changes (rls.Audit) hold values of rows, also of rows that are gone. What they hold of a person becomes "***", which is what they
-// have for columns in Audit.Mask. When, by whom and which row stay.
+// have for columns in Audit.Mask. Time, actor and the key of the row stay.
 
 // findLinks reads what the holdings find their rows by: the values of the person's rows, and those that records have of rows that are gone. The
 // proof looks for them when the rows they are from are no more.
@@ -37,27 +37,26 @@ func (p *subject) findLinks(ctx context.Context) error {
 
 // valuesOf reads columns of the person's rows in a table, as tuples.
 func (p *subject) valuesOf(ctx context.Context, r *relation, columns []string) ([]string, error) {
-	seen := map[string]bool{}
-	take := func(row [][]byte) error { seen[string(row[0])] = true; return nil }
-	query := fmt.Sprintf("SELECT DISTINCT %s FROM %s t WHERE %s%s", tuple("t", columns), r.from(), p.owned(r, "t"), present("t.%s", columns, func(c string) string { return sqltext.Ident(c) }))
-	if err := p.each(ctx, query, take, p.args()...); err != nil {
-		return nil, err
+	query := fmt.Sprintf("SELECT DISTINCT %s FROM %s t WHERE %s%s", tuple("t", columns), r.from(), p.owned(r, "t"),
+		present("t.%s", columns, func(c string) string { return sqltext.Ident(c) }))
+	list, err := p.texts(ctx, query, p.args()...)
+	if err != nil || p.records == nil {
+		return list, err
 	}
-	if p.records != nil {
-		for _, h := range p.owners(r) {
-			query := fmt.Sprintf("SELECT DISTINCT %s FROM %s a, LATERAL (VALUES (a.before), (a.after), (a.key)) v (i) WHERE %s%s",
-				jsonTuple("v.i", columns), p.records.quoted(), p.recordsOf(h), present("v.i ->> %s", columns, sqltext.Literal))
-			if err := p.asLogin(ctx, func() error { return p.each(ctx, query, take, p.tenant, jsonArray(h.found...)) }); err != nil {
-				return nil, err
-			}
+	for _, h := range p.owners(r) {
+		query := fmt.Sprintf("SELECT DISTINCT %s FROM %s a, LATERAL (VALUES (a.before), (a.after), (a.key)) v (i) WHERE %s%s",
+			jsonTuple("v.i", columns), p.records.quoted(), p.recordsOf(h), present("v.i ->> %s", columns, sqltext.Literal))
+		err := p.asLogin(ctx, func() error {
+			more, err := p.texts(ctx, query, p.tenant, jsonArray(h.found...))
+			list = append(list, more...)
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	var list []string
-	for tuple := range seen {
-		list = append(list, tuple)
-	}
 	slices.Sort(list)
-	return list, nil
+	return slices.Compact(list), nil
 }
 
 // present is SQL that adds to a condition that no column is NULL: such a row refers to none.
@@ -93,11 +92,11 @@ func (p *subject) ofTable(h *holding) string {
 
 // matches is SQL for whether a record a has what the holding finds rows by: an array of JSON, $2, of tuples.
 func (p *subject) matches(h *holding) string {
-	var any []string
+	var some []string
 	for _, image := range []string{"a.before", "a.after", "a.key"} {
-		any = append(any, jsonTuple(image, h.Link.columns)+" = ANY (ARRAY(SELECT pg_catalog.jsonb_array_elements_text($2::text::pg_catalog.jsonb)))")
+		some = append(some, jsonTuple(image, h.Link.columns)+" = ANY (ARRAY(SELECT pg_catalog.jsonb_array_elements_text($2::text::pg_catalog.jsonb)))")
 	}
-	return "(" + strings.Join(any, " OR ") + ")"
+	return "(" + strings.Join(some, " OR ") + ")"
 }
 
 // recordsOf is SQL for whether a record a is about a row that is or was one of the holding.

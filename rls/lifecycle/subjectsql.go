@@ -26,11 +26,11 @@ func (p *subject) rows(h *holding, alias string) string {
 
 // owned is SQL for whether a row, by its alias, is about the person by any holding of its table.
 func (p *subject) owned(r *relation, alias string) string {
-	var any []string
+	var some []string
 	for _, h := range p.owners(r) {
-		any = append(any, p.rows(h, alias))
+		some = append(some, p.rows(h, alias))
 	}
-	return "(" + strings.Join(any, " OR ") + ")"
+	return "(" + strings.Join(some, " OR ") + ")"
 }
 
 // work is SQL for whether a row t is one that Erase changes for the holding: what another holding retains stays.

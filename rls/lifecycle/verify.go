@@ -44,7 +44,7 @@ func (i *importing) refersWithin(ctx context.Context, t *target) error {
 		if to == nil || to.key == nil || to.own || i.scope.tellsTenants(t.relation, f) {
 			continue
 		}
-		present, same := f.join("c", "p")
+		present, same := f.join("p")
 		query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s c WHERE c.%s AND %s AND NOT EXISTS (SELECT FROM %s p WHERE p.%s AND %s) LIMIT 1) t",
 			t.from(), t.condition(), present, to.from(), to.condition(), same)
 		n, err := i.number(ctx, query, i.tenant)
@@ -58,11 +58,11 @@ func (i *importing) refersWithin(ctx context.Context, t *target) error {
 	return nil
 }
 
-// join is SQL for whether a row has a value in all columns of a foreign key, and whether it refers to the other row.
-func (f foreignKey) join(from, to string) (present, same string) {
+// join is SQL for whether a row c has a value in all columns of a foreign key, and whether it refers to the other row.
+func (f foreignKey) join(to string) (present, same string) {
 	var has, equal []string
 	for n, c := range f.Columns {
-		column := from + "." + sqltext.Ident(c)
+		column := "c." + sqltext.Ident(c)
 		has = append(has, column+" IS NOT NULL")
 		equal = append(equal, column+" = "+to+"."+sqltext.Ident(f.Keys[n]))
 	}
