@@ -108,6 +108,9 @@ func (m migration) plan(ctx context.Context, tx *gorm.DB, inSteps bool) ([]Step,
 	for _, t := range tables {
 		sizes[t.Quoted()] = t.Size
 	}
+	if err := m.LookForSetup(ctx, conn); err != nil {
+		return nil, err
+	}
 	steps, err := m.schemaSteps(tx, tables, inSteps)
 	if err != nil {
 		return nil, err

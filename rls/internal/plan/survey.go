@@ -37,14 +37,14 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrato
 	if tables, err = p.withParts(ctx, conn, tables); err != nil {
 		return nil, err
 	}
-	if err := p.lookForSetup(ctx, conn); err != nil {
+	if err := p.LookForSetup(ctx, conn); err != nil {
 		return nil, err
 	}
 	return p.Plan(tables), nil
 }
 
-// lookForSetup asks whether the keys and functions of package signing are there.
-func (p *Planner) lookForSetup(ctx context.Context, conn gorm.ConnPool) error {
+// LookForSetup asks whether the keys and functions of package signing are there, which Plan would otherwise have made.
+func (p *Planner) LookForSetup(ctx context.Context, conn gorm.ConnPool) error {
 	if p.Form == policy.Unsigned {
 		return nil
 	}
