@@ -22,9 +22,8 @@
 // Workers have a pool of their own, whose login is WorkerRole:
 //
 //	jobs, err := tenancyriver.New(ctx, pool, tenancyriver.Config{Isolation: iso})
-//	client, err := river.NewClient(riverdatabasesql.New(pool), &river.Config{
-//		Queues: …, Workers: …, Middleware: []rivertype.Middleware{jobs},
-//	})
+//	client, err := tenancyriver.NewClient(riverdatabasesql.New(pool), jobs, &river.Config{Queues: …, Workers: …})
+//	err = client.Start(ctx)
 //
 // What a worker does with rows goes through GORM and the context that it gets, as in a request.
 package tenancyriver

@@ -48,7 +48,7 @@ func ExampleInsertTx() {
 }
 
 // Workers have a pool whose login is Isolation.WorkerRole, and read and write rows through the application's client.
-func ExampleNew() {
+func ExampleNewClient() {
 	_ = func(ctx context.Context, pool *sql.DB, db *gorm.DB) error {
 		jobs, err := tenancyriver.New(ctx, pool, tenancyriver.Config{Isolation: isolation})
 		if err != nil {
@@ -59,18 +59,18 @@ func ExampleNew() {
 			var order Order
 			return db.WithContext(ctx).First(&order, job.Args.Order).Error // the job's tenant's order, or none
 		}))
-		client, err := river.NewClient(riverdatabasesql.New(pool), &river.Config{
-			Queues:     map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 20}},
-			Workers:    workers,
-			Middleware: []rivertype.Middleware{jobs},
+		client, err := tenancyriver.NewClient(riverdatabasesql.New(pool), jobs, &river.Config{
+			Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 20}},
+			Workers: workers,
 		})
 		if err != nil {
 			return err
 		}
-		if err := client.Start(ctx); err != nil {
+		if err := client.Start(ctx); err != nil { // and gives the tenants' jobs their turns, because the isolation has Slots
 			return err
 		}
-		return jobs.Feed(ctx, 0)
+		<-ctx.Done()
+		return client.Stop(context.WithoutCancel(ctx))
 	}
 	// Output:
 }

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// waitSQL has a job wait in the state pending where River would give it to a worker, until Feed has its turn. A job that is running becomes
+// waitSQL has a job wait in the state pending where River would give it to a worker, until Jobs.Release gives it. A job that is running becomes
 // scheduled or retryable instead, because River's client does not expect pending there.
 func (i Isolation) waitSQL() string {
 	return `
@@ -48,40 +47,20 @@ func (j *Jobs) SetSlots(ctx context.Context, tenant string, slots int) error {
 	return nil
 }
 
-// Feed gives waiting jobs to the workers until ctx ends, whose error it returns. It looks every interval, of 50 milliseconds if that is
-// not positive. With Isolation.Slots, no job runs without it. Run it beside River's client, in each process that works; one of them feeds
-// at a time. An error of PostgreSQL is logged, and Feed goes on.
-//
-// A tenant has at most its slots of jobs of a queue given to workers and not finished, and a job is worked after those that were given
-// before it, whatever their priorities. So when a job comes in whose tenant has a free slot, at most twice the slots of each other tenant
-// are started before it, however many jobs these have waiting; while all have jobs waiting, their shares are as their slots. Priorities order the
-// waiting jobs of one tenant. A tenant has at most its slots of jobs done per interval.
-func (j *Jobs) Feed(ctx context.Context, interval time.Duration) error {
-	if j.isolation.Slots == 0 {
-		return errors.New("tenancy: Isolation.Slots is 0, so that no job waits for its turn")
-	}
-	if interval <= 0 {
-		interval = 50 * time.Millisecond
-	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		if _, err := j.Release(ctx); err != nil && ctx.Err() == nil {
-			j.logger.ErrorContext(ctx, "tenancy: cannot give jobs to workers", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-	}
-}
-
 // feedLock is the advisory lock of the process that feeds.
 const feedLock = 0x74656e616e6379
 
-// Release does what Feed does, once, and returns how many jobs it has given to workers. It is 0 while another process feeds.
+// Release gives waiting jobs to workers once, as a Client does by itself, and returns how many. It is 0 while another process does it. It
+// is for tests that go step by step; the error is PostgreSQL's.
+//
+// A tenant has at most its slots of jobs of a queue given to workers and not finished, and a job is worked after those that were given
+// before it, whatever their priorities. So when a job comes in whose tenant has a free slot, at most twice the slots of each other tenant
+// are started before it, however many tenants there are and however many jobs they have waiting. Priorities order the waiting jobs of one
+// tenant.
 func (j *Jobs) Release(ctx context.Context) (int64, error) {
+	if j.isolation.Slots == 0 {
+		return 0, errors.New("tenancy: Isolation.Slots is 0, so that no job waits for its turn")
+	}
 	tx, err := j.pool.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, fmt.Errorf("tenancy: release jobs: %w", err)
@@ -109,8 +88,12 @@ func (j *Jobs) Release(ctx context.Context) (int64, error) {
 	return released, nil
 }
 
-// releaseSQL finds the tenants that have jobs waiting by one probe of the index each, and not by reading all that wait. The time and the
-// priority of a job become those of its turn, because River works on jobs by priority and then by time.
+// releaseSQL finds the tenants that have jobs waiting by one probe of the index each, and not by reading all that wait. Nor does it read
+// more of a tenant's jobs than the tenant has slots, whatever states, times and locks SQL of the tenant has given them: that would delay the
+// jobs of all.
+//
+// The time and the priority of a job become those of its turn, because River works on jobs by priority and then by time. The time is that
+// of the statement and not of the transaction, which has begun before the lock was taken, and perhaps before another process released jobs.
 func (i Isolation) releaseSQL() string {
 	job := i.table("river_job")
 	return `WITH RECURSIVE tenants (tenant_id) AS (
@@ -119,16 +102,23 @@ func (i Isolation) releaseSQL() string {
 		SELECT (SELECT j.tenant_id FROM ` + job + ` j WHERE j.state = 'pending' AND j.tenant_id > t.tenant_id ORDER BY j.tenant_id LIMIT 1)
 		FROM tenants t WHERE t.tenant_id IS NOT NULL
 	), waiting AS (
-		SELECT t.tenant_id, q.name FROM tenants t CROSS JOIN ` + i.table("river_queue") + ` q WHERE t.tenant_id IS NOT NULL
+		SELECT t.tenant_id, q.name, coalesce(s.slots, ` + strconv.Itoa(i.Slots) + `) AS slots
+		FROM tenants t CROSS JOIN ` + i.table("river_queue") + ` q LEFT JOIN ` + i.table(slotsTable) + ` s ON s.tenant = t.tenant_id
+		WHERE t.tenant_id IS NOT NULL
 	), room AS (
-		SELECT w.tenant_id, w.name, coalesce((SELECT s.slots FROM ` + i.table(slotsTable) + ` s WHERE s.tenant = w.tenant_id), ` + strconv.Itoa(i.Slots) + `)
-			- (SELECT count(*) FROM ` + job + ` j WHERE j.tenant_id = w.tenant_id AND j.queue = w.name AND j.state IN ('available', 'running')) AS free
+		SELECT w.tenant_id, w.name, w.slots - (SELECT count(*) FROM (
+			SELECT FROM ` + job + ` j WHERE j.tenant_id = w.tenant_id AND j.queue = w.name AND j.state IN ('available', 'running') LIMIT w.slots) given) AS free
 		FROM waiting w
+	), turn AS (
+		SELECT first.id FROM room CROSS JOIN LATERAL (
+			SELECT one.id FROM generate_series(1, 4) p (priority) CROSS JOIN LATERAL (
+				SELECT j.id, j.scheduled_at FROM ` + job + ` j
+				WHERE j.tenant_id = room.tenant_id AND j.state = 'pending' AND j.queue = room.name
+					AND j.priority = p.priority::smallint AND j.scheduled_at <= statement_timestamp()
+				ORDER BY j.scheduled_at, j.id LIMIT room.free) one
+			ORDER BY p.priority, one.scheduled_at, one.id LIMIT room.free) first
 	), next AS MATERIALIZED (
-		SELECT turn.id FROM room CROSS JOIN LATERAL (
-			SELECT j.id FROM ` + job + ` j
-			WHERE j.tenant_id = room.tenant_id AND j.state = 'pending' AND j.queue = room.name AND j.scheduled_at <= now()
-			ORDER BY j.priority, j.scheduled_at, j.id LIMIT greatest(room.free, 0) FOR UPDATE SKIP LOCKED) turn
+		SELECT j.id FROM ` + job + ` j WHERE j.id = ANY (ARRAY(SELECT id FROM turn)) AND j.state = 'pending' FOR UPDATE SKIP LOCKED
 	)
-	UPDATE ` + job + ` j SET state = 'available', scheduled_at = now(), priority = 1 WHERE j.id = ANY (ARRAY(SELECT id FROM next))`
+	UPDATE ` + job + ` j SET state = 'available', scheduled_at = statement_timestamp(), priority = 1 WHERE j.id = ANY (ARRAY(SELECT id FROM next))`
 }

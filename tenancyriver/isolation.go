@@ -31,7 +31,7 @@ type Isolation struct {
 	Schema string
 
 	// Slots, if not zero, shares each queue fairly: that many jobs of a tenant are given to the workers at a time, and the others wait
-	// (see Jobs.Feed). SetSlots gives a tenant another number.
+	// (see Jobs.Release). SetSlots gives a tenant another number.
 	Slots int
 }
 

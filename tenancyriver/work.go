@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
@@ -30,23 +31,24 @@ type Config struct {
 	// that of the job, which River tries again. The context is one of tenancy.WithoutTenant.
 	Known func(ctx context.Context, tenant string) (bool, error)
 
+	// FeedInterval is how often jobs that wait for a slot are given to workers, if Isolation.Slots is not zero. Zero means 50 milliseconds.
+	FeedInterval time.Duration
+
 	// Logger gets an error for each job that is refused; slog.Default() if nil.
 	Logger *slog.Logger
 }
 
-// Jobs is the middleware of River's workers: each job is worked under tenancy.WithTenant. Jobs that it inserts are those of Insert. It is safe
-// for concurrent use.
+// Jobs is how jobs are worked for their tenants: NewClient makes River's client of it. It is safe for concurrent use, and by several clients.
 type Jobs struct {
-	inserter
 	pool          *sql.DB
 	isolation     Isolation
 	withoutTenant []string
 	known         func(context.Context, string) (bool, error)
+	interval      time.Duration
 	logger        *slog.Logger
 }
 
-// New returns the middleware of workers. The pool is the workers' own, whose login is Isolation.WorkerRole; it is not closed. New
-// asks PostgreSQL whether river_job is isolated as Isolation says, and returns ErrNotIsolated if it is not: workers believe what the
+// New returns what NewClient needs. The pool is the workers' own, whose login is Isolation.WorkerRole; it is not closed. New asks PostgreSQL whether river_job is isolated as Isolation says, and returns ErrNotIsolated if it is not: workers believe what the
 // metadata of a job say.
 func New(ctx context.Context, pool *sql.DB, cfg Config) (*Jobs, error) {
 	isolation, err := cfg.Isolation.withDefaults()
@@ -60,14 +62,24 @@ func New(ctx context.Context, pool *sql.DB, cfg Config) (*Jobs, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
+	interval := cfg.FeedInterval
+	if interval <= 0 {
+		interval = 50 * time.Millisecond
+	}
 	return &Jobs{
-		pool: pool, isolation: isolation, withoutTenant: slices.Clone(cfg.WithoutTenant), known: cfg.Known, logger: logger,
+		pool: pool, isolation: isolation, withoutTenant: slices.Clone(cfg.WithoutTenant), known: cfg.Known, interval: interval, logger: logger,
 	}, nil
 }
 
-// Work implements rivertype.WorkerMiddleware. A job that has no tenant, and is not of Config.WithoutTenant, is not worked: it is cancelled with
+// worker is the middleware of a Client, which is not exported: with River's own client it would run no job that waits for a slot.
+type worker struct {
+	inserter
+	*Jobs
+}
+
+// Work implements rivertype.WorkerMiddleware: it works a job under tenancy.WithTenant. A job that has no tenant, and is not of Config.WithoutTenant, is not worked: it is cancelled with
 // tenancy.ErrNoTenant, and logged.
-func (j *Jobs) Work(ctx context.Context, job *rivertype.JobRow, doInner func(context.Context) error) error {
+func (j *worker) Work(ctx context.Context, job *rivertype.JobRow, doInner func(context.Context) error) error {
 	ctx, err := j.tenantOf(ctx, job)
 	switch {
 	case errors.Is(err, tenancy.ErrNoTenant), errors.Is(err, ErrUnknownTenant):

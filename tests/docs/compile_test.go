@@ -49,6 +49,12 @@ var packages = map[string]string{
 	"idempotency": "github.com/gormtenancy/tenancy/tenanthttp/idempotency",
 	"tenanttest":  "github.com/gormtenancy/tenancy/tenanttest",
 
+	"tenancyriver":     "github.com/gormtenancy/tenancy/tenancyriver",
+	"river":            "github.com/riverqueue/river",
+	"rivertype":        "github.com/riverqueue/river/rivertype",
+	"rivermigrate":     "github.com/riverqueue/river/rivermigrate",
+	"riverdatabasesql": "github.com/riverqueue/river/riverdriver/riverdatabasesql",
+
 	"gormigrate":  "github.com/go-gormigrate/gormigrate/v2",
 	"casbin":      "github.com/casbin/casbin/v3",
 	"gormadapter": "github.com/casbin/gorm-adapter/v3",

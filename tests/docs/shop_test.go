@@ -76,7 +76,7 @@ func newShop(t *testing.T) shop {
 		ctx := context.Background()
 		for _, sql := range []string{
 			"DROP DATABASE IF EXISTS shop WITH (FORCE)",
-			"DROP ROLE IF EXISTS shop_owner, shop_app, shop_admin, shop_admin_for_shop_owner",
+			"DROP ROLE IF EXISTS shop_owner, shop_app, shop_worker, shop_admin, shop_admin_for_shop_owner",
 		} {
 			_, err := s.superuser.Exec(ctx, s.rename(sql))
 			require.NoError(t, err)

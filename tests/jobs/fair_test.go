@@ -3,26 +3,12 @@ package jobs
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/stretchr/testify/require"
 
-	"github.com/gormtenancy/tenancy/tenancyriver"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
-
-// feed feeds until the test ends.
-func feed(t *testing.T, jobs *tenancyriver.Jobs) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error)
-	go func() { done <- jobs.Feed(ctx, 2*time.Millisecond) }()
-	t.Cleanup(func() {
-		cancel()
-		require.ErrorIs(t, <-done, context.Canceled)
-	})
-}
 
 // fill gives a tenant many jobs, as it could by SQL of its own: all urgent, old and said to be available.
 func (q *queue) fill(t *testing.T, tenant string, n int) {
@@ -38,7 +24,6 @@ func TestTenantWithManyJobsDelaysOther(t *testing.T) {
 	q := newQueue(t, slots)
 	jobs := q.jobs(t, nil)
 	q.fill(t, testdb.Acme, 10_000)
-	feed(t, jobs)
 	var ran seen
 	enough, others := make(chan struct{}), make(chan struct{}, slots)
 	_, _ = work(t, q, jobs, 4, func(ctx context.Context, _ *river.Job[Mail]) error {

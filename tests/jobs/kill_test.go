@@ -15,7 +15,6 @@ import (
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
-	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -31,6 +30,9 @@ const (
 	workerEnv = "TENANCY_JOBS_WORKER"
 	rolesEnv  = "TENANCY_JOBS_ROLES"
 )
+
+// workers is how many jobs a process works on at a time.
+const workers = 4
 
 // send sends a mail: the row and the end of its job are committed together.
 func send(ctx context.Context, db *gorm.DB, job *river.Job[Mail]) error {
@@ -48,16 +50,16 @@ func send(ctx context.Context, db *gorm.DB, job *river.Job[Mail]) error {
 }
 
 // senders works on mails, and calls done after each.
-func senders(pool *sql.DB, db *gorm.DB, jobs *tenancyriver.Jobs, done func()) (*river.Client[*sql.Tx], error) {
+func senders(pool *sql.DB, db *gorm.DB, jobs *tenancyriver.Jobs, done func()) (*tenancyriver.Client[*sql.Tx], error) {
 	bundle := river.NewWorkers()
 	river.AddWorker(bundle, river.WorkFunc(func(ctx context.Context, job *river.Job[Mail]) error {
 		err := send(ctx, db, job)
 		done()
 		return err
 	}))
-	return river.NewClient(riverdatabasesql.New(pool), &river.Config{
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}}, Workers: bundle, Logger: testdb.Quiet,
-		Middleware: []rivertype.Middleware{jobs}, FetchCooldown: time.Millisecond, FetchPollInterval: 5 * time.Millisecond,
+	return tenancyriver.NewClient(riverdatabasesql.New(pool), jobs, &river.Config{
+		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}}, Workers: bundle, Logger: testdb.Quiet,
+		FetchCooldown: time.Millisecond, FetchPollInterval: 5 * time.Millisecond,
 		JobTimeout: 2 * time.Second, RescueStuckJobsAfter: 2 * time.Second, RetryPolicy: atOnce{},
 	})
 }
@@ -65,7 +67,7 @@ func senders(pool *sql.DB, db *gorm.DB, jobs *tenancyriver.Jobs, done func()) (*
 // child works until it is killed, and writes a line for each job that is done.
 func child() error {
 	var iso tenancyriver.Isolation
-	if _, err := fmt.Sscan(os.Getenv(rolesEnv), &iso.AppRole, &iso.WorkerRole, &iso.AdminRole); err != nil {
+	if _, err := fmt.Sscan(os.Getenv(rolesEnv), &iso.AppRole, &iso.WorkerRole, &iso.AdminRole, &iso.Slots); err != nil {
 		return err
 	}
 	pool, err := sql.Open("pgx", os.Getenv(workerEnv))
@@ -96,7 +98,7 @@ func child() error {
 // TestWorkersThatAreKilledLoseNothing: 20 times, in the middle of jobs, while more are inserted.
 func TestWorkersThatAreKilledLoseNothing(t *testing.T) {
 	const kills, perKill = 20, 8
-	q := newQueue(t, 0)
+	q := newQueue(t, kills*workers) // a worker that is killed keeps its slots until its jobs are rescued
 	tenants := []string{testdb.Acme, testdb.Globex, "initech"}
 	stop := make(chan struct{})
 	var inserting sync.WaitGroup
@@ -166,7 +168,7 @@ func (q *queue) workAndKill(t *testing.T, jobs int) {
 	t.Helper()
 	command := exec.Command(os.Args[0]) // a child outlives no test: it is waited for
 	command.Env = append(os.Environ(), appEnv+"="+q.App.DSN, workerEnv+"="+testdb.WithLogin(q.App.DSN, q.iso.WorkerRole, q.iso.WorkerRole),
-		rolesEnv+"="+fmt.Sprint(q.iso.AppRole, " ", q.iso.WorkerRole, " ", q.iso.AdminRole))
+		rolesEnv+"="+fmt.Sprint(q.iso.AppRole, " ", q.iso.WorkerRole, " ", q.iso.AdminRole, " ", q.iso.Slots))
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
 	require.NoError(t, err)

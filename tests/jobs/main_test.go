@@ -90,10 +90,10 @@ func (q *queue) insert(ctx context.Context, args river.JobArgs, opts *river.Inse
 	return job, err
 }
 
-// jobs is the middleware of workers.
+// jobs is what workers' clients are made of. It gives jobs that wait for a slot to workers all the time.
 func (q *queue) jobs(t *testing.T, change func(*tenancyriver.Config)) *tenancyriver.Jobs {
 	t.Helper()
-	cfg := tenancyriver.Config{Isolation: q.iso, Logger: testdb.Quiet}
+	cfg := tenancyriver.Config{Isolation: q.iso, Logger: testdb.Quiet, FeedInterval: 2 * time.Millisecond}
 	if change != nil {
 		change(&cfg)
 	}
@@ -105,14 +105,13 @@ func (q *queue) jobs(t *testing.T, change func(*tenancyriver.Config)) *tenancyri
 // work starts workers, which stop with the test, and returns what they report.
 func work[T river.JobArgs](
 	t *testing.T, q *queue, jobs *tenancyriver.Jobs, workers int, f func(context.Context, *river.Job[T]) error,
-) (*river.Client[*sql.Tx], <-chan *river.Event) {
+) (*tenancyriver.Client[*sql.Tx], <-chan *river.Event) {
 	t.Helper()
 	bundle := river.NewWorkers()
 	river.AddWorker(bundle, river.WorkFunc(f))
-	client, err := river.NewClient(riverdatabasesql.New(q.pool), &river.Config{
+	client, err := tenancyriver.NewClient(riverdatabasesql.New(q.pool), jobs, &river.Config{
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}}, Workers: bundle, Logger: testdb.Quiet,
-		Middleware: []rivertype.Middleware{jobs}, FetchCooldown: time.Millisecond, FetchPollInterval: 5 * time.Millisecond,
-		RetryPolicy: atOnce{},
+		FetchCooldown: time.Millisecond, FetchPollInterval: 5 * time.Millisecond, RetryPolicy: atOnce{},
 	})
 	require.NoError(t, err)
 	events, cancel := client.Subscribe(river.EventKindJobCompleted, river.EventKindJobCancelled, river.EventKindJobFailed, river.EventKindJobSnoozed)

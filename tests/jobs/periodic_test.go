@@ -8,10 +8,8 @@ import (
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
-	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
 
-	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/tenancyriver"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
@@ -21,7 +19,7 @@ type Nightly struct{}
 
 func (Nightly) Kind() string { return "nightly" }
 
-// TestPeriodicJobFansOut: River's client, started under WithoutTenant, inserts periodic jobs for no tenant.
+// TestPeriodicJobFansOut: the client inserts periodic jobs for no tenant.
 func TestPeriodicJobFansOut(t *testing.T) {
 	q := newQueue(t, 0)
 	jobs := q.jobs(t, func(c *tenancyriver.Config) { c.WithoutTenant = []string{Nightly{}.Kind()} })
@@ -48,16 +46,16 @@ func TestPeriodicJobFansOut(t *testing.T) {
 		ran.add(tenantOf(ctx))
 		return nil
 	}))
-	client, err := river.NewClient(riverdatabasesql.New(q.pool), &river.Config{
+	client, err := tenancyriver.NewClient(riverdatabasesql.New(q.pool), jobs, &river.Config{
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}}, Workers: bundle, Logger: testdb.Quiet,
-		Middleware: []rivertype.Middleware{jobs}, FetchCooldown: time.Millisecond, FetchPollInterval: 5 * time.Millisecond,
+		FetchCooldown: time.Millisecond, FetchPollInterval: 5 * time.Millisecond,
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(24*time.Hour),
 			func() (river.JobArgs, *river.InsertOpts) { return Nightly{}, nil }, &river.PeriodicJobOpts{RunOnStart: true})},
 	})
 	require.NoError(t, err)
 	events, cancel := client.Subscribe(river.EventKindJobCompleted, river.EventKindJobCancelled, river.EventKindJobFailed)
 	defer cancel()
-	require.NoError(t, client.Start(tenancy.WithoutTenant(context.WithoutCancel(t.Context()))))
+	require.NoError(t, client.Start(testdb.As(testdb.Acme)), "which counts for no job")
 	defer func() { require.NoError(t, client.StopAndCancel(context.Background())) }()
 	for range 3 {
 		event := <-events

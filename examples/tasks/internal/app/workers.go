@@ -11,7 +11,6 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"gorm.io/gorm"
 
-	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/purge"
 	"github.com/gormtenancy/tenancy/tenancyriver"
 )
@@ -19,7 +18,7 @@ import (
 // workers work jobs, each for the tenant that has inserted it.
 type workers struct {
 	pool   *sql.DB
-	client *river.Client[*sql.Tx]
+	client *tenancyriver.Client[*sql.Tx]
 }
 
 // startWorkers connects as the workers' login, which sees jobs alone. What a job does with rows goes through db.
@@ -37,18 +36,16 @@ func startWorkers(ctx context.Context, cfg Config, db *gorm.DB) (_ *workers, err
 	}
 	bundle := river.NewWorkers()
 	purge.Register(bundle, db, w.pool)
-	w.client, err = river.NewClient(riverdatabasesql.New(w.pool), &river.Config{
+	w.client, err = tenancyriver.NewClient(riverdatabasesql.New(w.pool), jobs, &river.Config{
 		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
 		Workers:      bundle,
 		PeriodicJobs: []*river.PeriodicJob{purge.Periodic()},
 		Logger:       cfg.Log,
-		Middleware:   []rivertype.Middleware{jobs},
 	})
 	if err != nil {
 		return w, err
 	}
-	// Without a tenant, so that periodic jobs are for none: they fan out to all.
-	return w, w.client.Start(tenancy.WithoutTenant(context.WithoutCancel(ctx)))
+	return w, w.client.Start(context.WithoutCancel(ctx)) // its periodic jobs are for no tenant: they fan out to all
 }
 
 // inserter returns a client that inserts jobs in transactions of the API.
