@@ -2,6 +2,7 @@ package tenancygrpc
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,8 +15,12 @@ import (
 // errToken is the answer to every call without a valid token. It says nothing about tenants.
 var errToken = status.Error(codes.Unauthenticated, "tenancygrpc: a valid tenant token is needed")
 
+// errStore is the answer while PropagatorConfig.Once does not know which tokens were used. The client may send the call again.
+var errStore = status.Error(codes.Unavailable, "tenancygrpc: the tenant token cannot be checked")
+
 // UnaryServerInterceptor puts the tenant of a call into its context. A call without a token, with two, or with one that was made for another
-// audience or method, is refused with codes.Unauthenticated.
+// audience or method, is refused with codes.Unauthenticated, and one whose token cannot be looked up (PropagatorConfig.Once) with
+// codes.Unavailable.
 func UnaryServerInterceptor(p *tenanthttp.Propagator, audience string, options ...Option) grpc.UnaryServerInterceptor {
 	c := newConfig(p, audience, options)
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
@@ -49,8 +54,11 @@ func (c config) incoming(ctx context.Context, method string) (context.Context, e
 		return nil, errToken
 	}
 	ctx, err := c.propagator.Extract(ctx, tokens[0], c.audienceOf(method))
-	if err != nil {
+	switch {
+	case errors.Is(err, tenanthttp.ErrUnauthenticated):
 		return nil, errToken
+	case err != nil:
+		return nil, errStore
 	}
 	return ctx, nil
 }

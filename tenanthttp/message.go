@@ -6,12 +6,10 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
-
-	"github.com/gormtenancy/tenancy"
 )
 
 // A Carrier is the header of a message, as OpenTelemetry's TextMapCarrier is: an adapter for it is one for both.
-// [HeaderCarrier] and [MapCarrier] are ready-made, and fit NATS and most others.
+// [HeaderCarrier] fits NATS, [KafkaCarrier] Kafka, [TableCarrier] AMQP, and [MapCarrier] maps.
 type Carrier interface {
 	// Get returns the value of a key, or "".
 	Get(key string) string
@@ -80,9 +78,11 @@ func (p *Propagator) InjectMessage(ctx context.Context, to Carrier, m Message) e
 }
 
 // ExtractMessage returns ctx with the tenant of a message. The error is an [ErrUnauthenticated] for a token that is not valid for
-// this topic and body, also an [ErrNoTenant] if there is none, and an [ErrMalformed] if there are two.
+// this topic and body, also an [ErrNoTenant] if there is none, and an [ErrMalformed] if there are two or it is no text; or it is that of
+// [PropagatorConfig].Once, such as [ErrReplayed].
 //
-// A queue may deliver a message twice, and so can who has read it: let a second delivery do nothing.
+// A queue may deliver a message twice, and so can who has read it: let a second delivery do nothing. With the store of package
+// tenanthttp/once, extract in the transaction of what the message does, and it does it once.
 func (p *Propagator) ExtractMessage(ctx context.Context, from Carrier, m Message) (context.Context, error) {
 	there := 0
 	for _, key := range from.Keys() {
@@ -94,14 +94,16 @@ func (p *Propagator) ExtractMessage(ctx context.Context, from Carrier, m Message
 	switch {
 	case there > 1:
 		return nil, malformed("the message has more than one token")
-	case token == "":
+	case there == 0:
 		return nil, errNoToken
+	case token == "":
+		return nil, malformed("the token of the message is no text, or in another spelling of its key")
 	}
-	tenant, err := p.verify(token, forMessage+m.Topic, m.hash())
+	v, err := p.verify(token, forMessage+m.Topic, m.hash())
 	if err != nil {
 		return nil, err
 	}
-	return tenancy.WithTenant(ctx, tenant), nil
+	return p.use(ctx, v)
 }
 
 func (m Message) hash() string {

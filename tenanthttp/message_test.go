@@ -3,7 +3,6 @@ package tenanthttp_test
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,33 +13,10 @@ import (
 	"github.com/gormtenancy/tenancy/tenanthttp"
 )
 
-// kafkaHeaders is the header of Kafka's clients: a list, in which a key can be there twice.
-type kafkaHeaders []kafkaHeader
-
+// kafkaHeader is what Kafka's clients have in a list, in which a key can be there twice.
 type kafkaHeader struct {
 	Key   string
 	Value []byte
-}
-
-func (h *kafkaHeaders) Get(key string) string {
-	for _, header := range *h {
-		if header.Key == key {
-			return string(header.Value)
-		}
-	}
-	return ""
-}
-
-func (h *kafkaHeaders) Set(key, value string) {
-	*h = slices.DeleteFunc(*h, func(header kafkaHeader) bool { return header.Key == key })
-	*h = append(*h, kafkaHeader{key, []byte(value)})
-}
-
-func (h *kafkaHeaders) Keys() (keys []string) {
-	for _, header := range *h {
-		keys = append(keys, header.Key)
-	}
-	return keys
 }
 
 func TestMessageCarriesTenant(t *testing.T) {
@@ -50,7 +26,8 @@ func TestMessageCarriesTenant(t *testing.T) {
 	for name, carrier := range map[string]tenanthttp.Carrier{
 		"map":    tenanthttp.MapCarrier{"X-Tenant-Token": "of another message"},
 		"header": tenanthttp.HeaderCarrier(http.Header{"X-Tenant-Token": {"of", "another"}}),
-		"Kafka":  &kafkaHeaders{{"X-Tenant-Token", []byte("of another")}, {"other", nil}},
+		"Kafka":  tenanthttp.KafkaCarrier(&[]kafkaHeader{{"X-Tenant-Token", []byte("of")}, {"other", nil}, {"x-tenant-token", []byte("another")}}),
+		"AMQP":   tenanthttp.TableCarrier{"X-Tenant-Token": 7, "x-tenant-token": "of another"},
 	} {
 		require.NoError(t, propagator.InjectMessage(acme, carrier, m), name)
 		ctx, err := propagator.ExtractMessage(t.Context(), carrier, m)
@@ -93,11 +70,29 @@ func TestMessageTokenIsForOneMessage(t *testing.T) {
 
 	_, err = propagator.ExtractMessage(acme, tenanthttp.MapCarrier{}, m)
 	require.ErrorIs(t, err, tenanthttp.ErrNoTenant, "the receiver's own tenant is not the message's")
-	two := kafkaHeaders{{"X-Tenant-Token", []byte(token)}, {"x-tenant-token", []byte(token)}}
-	_, err = propagator.ExtractMessage(t.Context(), &two, m)
-	require.ErrorIs(t, err, tenanthttp.ErrMalformed)
-	_, err = propagator.ExtractMessage(t.Context(), tenanthttp.HeaderCarrier{"X-Tenant-Token": {token, token}}, m)
-	require.ErrorIs(t, err, tenanthttp.ErrMalformed)
+	for name, carrier := range map[string]tenanthttp.Carrier{
+		"two spellings": tenanthttp.KafkaCarrier(&[]kafkaHeader{{"X-Tenant-Token", []byte(token)}, {"x-tenant-token", []byte(token)}}),
+		"two in Kafka":  tenanthttp.KafkaCarrier(&[]kafkaHeader{{"X-Tenant-Token", []byte(token)}, {"X-Tenant-Token", nil}}),
+		"two in NATS":   tenanthttp.HeaderCarrier{"X-Tenant-Token": {token, token}},
+		"two in AMQP":   tenanthttp.TableCarrier{"X-Tenant-Token": token, "x-tenant-token": nil},
+		"bytes":         tenanthttp.TableCarrier{"X-Tenant-Token": []byte(token)},
+		"list":          tenanthttp.TableCarrier{"X-Tenant-Token": []any{token}},
+		"null":          tenanthttp.TableCarrier{"X-Tenant-Token": nil},
+		"empty":         tenanthttp.MapCarrier{"X-Tenant-Token": ""},
+		"spelling":      tenanthttp.MapCarrier{"x-tenant-token": token},
+	} {
+		_, err = propagator.ExtractMessage(acme, carrier, m)
+		require.ErrorIs(t, err, tenanthttp.ErrMalformed, name)
+		require.NotErrorIs(t, err, tenanthttp.ErrNoTenant, "a token that cannot be read is not none")
+	}
+	shared := make([]kafkaHeader, 0, 8)
+	one, other := append(shared, kafkaHeader{Key: "a"}), append(shared, kafkaHeader{Key: "a"})
+	require.NoError(t, propagator.InjectMessage(acme, tenanthttp.KafkaCarrier(&one), m))
+	require.NoError(t, propagator.InjectMessage(tenancy.WithTenant(t.Context(), "globex"), tenanthttp.KafkaCarrier(&other), m))
+	ctx, err := propagator.ExtractMessage(t.Context(), tenanthttp.KafkaCarrier(&one), m)
+	require.NoError(t, err)
+	tenant, _ := tenancy.TenantFromContext(ctx)
+	require.Equal(t, "acme", tenant, "records that share an array of headers keep their own")
 }
 
 func TestMessageTokenExpires(t *testing.T) {

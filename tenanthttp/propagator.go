@@ -2,6 +2,7 @@ package tenanthttp
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +29,10 @@ type PropagatorConfig struct {
 	// DangerouslyIgnoreURL leaves path and query out of the tokens of requests, so that one is valid for every URL of its receiver.
 	// Set it in sender and receiver if a gateway between them rewrites paths.
 	DangerouslyIgnoreURL bool
+	// Once, if not nil, makes a receiver accept each token once, and refuse it with [ErrReplayed] after that. If the store fails, the token is
+	// refused with the store's error. All receivers that accept a token must share what the store remembers. Nil means that who has read a
+	// token can use it again until it expires.
+	Once OnceStore
 }
 
 // A Propagator sends the tenant of a context to another service, where it becomes the tenant of a context again. It travels in a
@@ -35,13 +40,14 @@ type PropagatorConfig struct {
 // concurrent use.
 //
 // A token is not a secret that can be used elsewhere: that of a request is valid for its method, host and URL, that of a message
-// for its topic and body. Who has read it can repeat this request, with any body, until it expires, and this message, which a
-// queue may deliver twice as well. It is not encrypted: who reads it learns the tenant's id.
+// for its topic and body. Without [PropagatorConfig].Once, who has read it can repeat this request, with any body, until it expires,
+// and this message, which a queue may deliver twice as well. It is not encrypted: who reads it learns the tenant's id.
 type Propagator struct {
 	keys              jwt.VerificationKeySet
 	ttl, messageTTL   time.Duration
 	header            string
 	plain, ignoresURL bool
+	once              OnceStore
 }
 
 const (
@@ -58,7 +64,7 @@ func NewPropagator(cfg PropagatorConfig) (*Propagator, error) {
 	}
 	p := &Propagator{
 		ttl: positive(cfg.TTL, time.Minute), messageTTL: positive(cfg.MessageTTL, 24*time.Hour), header: cfg.Header,
-		plain: cfg.DangerouslyAllowHTTP, ignoresURL: cfg.DangerouslyIgnoreURL,
+		plain: cfg.DangerouslyAllowHTTP, ignoresURL: cfg.DangerouslyIgnoreURL, once: cfg.Once,
 	}
 	for i, key := range cfg.Keys {
 		if err := checkKey(key, jwt.SigningMethodHS256); err != nil {
@@ -86,13 +92,14 @@ func (p *Propagator) Inject(ctx context.Context, audience string) (string, error
 	return p.sign(ctx, forToken+audience, p.ttl, nil)
 }
 
-// Extract returns ctx with the tenant of a token that was made for this audience. The error is an [ErrUnauthenticated].
+// Extract returns ctx with the tenant of a token that was made for this audience. The error is an [ErrUnauthenticated], or that of
+// [PropagatorConfig].Once.
 func (p *Propagator) Extract(ctx context.Context, token, audience string) (context.Context, error) {
-	tenant, err := p.verify(token, forToken+audience, nil)
+	v, err := p.verify(token, forToken+audience, nil)
 	if err != nil {
 		return nil, err
 	}
-	return tenancy.WithTenant(ctx, tenant), nil
+	return p.use(ctx, v)
 }
 
 // sign makes a token. The body's hash is nil for none.
@@ -104,6 +111,7 @@ func (p *Propagator) sign(ctx context.Context, audience string, ttl time.Duratio
 	now := time.Now()
 	claims := jwt.MapClaims{
 		"iss": propagatorIssuer, "aud": audience, claimTenant: tenant, "iat": now.Unix(), "exp": now.Add(ttl).Unix(),
+		"jti": rand.Text(), // of 130 bits
 	}
 	if body != nil {
 		claims[claimBody] = body
@@ -113,23 +121,35 @@ func (p *Propagator) sign(ctx context.Context, audience string, ttl time.Duratio
 	return token.SignedString(p.keys.Keys[0])
 }
 
-func (p *Propagator) verify(token, audience string, body any) (string, error) {
+// verified is what a token says whose signature is right.
+type verified struct {
+	tenant  string
+	id      string // empty if the sender gave it none
+	expires time.Time
+}
+
+func (p *Propagator) verify(token, audience string, body any) (verified, error) {
 	if err := checkForm(token, expectType(propagatorType)); err != nil {
-		return "", unauthenticated(err)
+		return verified{}, unauthenticated(err)
 	}
 	claims := jwt.MapClaims{}
 	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return p.keys, nil },
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithIssuer(propagatorIssuer),
 		jwt.WithAudience(audience), jwt.WithExpirationRequired(), jwt.WithStrictDecoding())
 	if err != nil {
-		return "", unauthenticated(err)
+		return verified{}, unauthenticated(err)
 	}
 	if claims[claimBody] != body {
-		return "", unauthenticated(jwt.ErrTokenInvalidAudience)
+		return verified{}, unauthenticated(jwt.ErrTokenInvalidAudience)
 	}
 	tenant, _ := claims[claimTenant].(string)
 	if tenant == "" {
-		return "", unauthenticated(jwt.ErrTokenRequiredClaimMissing)
+		return verified{}, unauthenticated(jwt.ErrTokenRequiredClaimMissing)
 	}
-	return tenant, nil
+	expires, err := claims.GetExpirationTime()
+	if err != nil {
+		return verified{}, unauthenticated(err)
+	}
+	id, _ := claims["jti"].(string)
+	return verified{tenant: tenant, id: id, expires: expires.Time}, nil
 }

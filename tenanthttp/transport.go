@@ -36,7 +36,12 @@ func (p *Propagator) Resolver(audience string) Resolver {
 			if uri == "" {
 				uri = r.URL.RequestURI()
 			}
-			return p.verify(tokens[0], p.requestAudience(r.Method, audience, uri), nil)
+			v, err := p.verify(tokens[0], p.requestAudience(r.Method, audience, uri), nil)
+			if err != nil {
+				return "", err
+			}
+			_, err = p.use(r.Context(), v)
+			return v.tenant, err
 		}
 	}
 }

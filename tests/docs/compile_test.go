@@ -46,6 +46,7 @@ var packages = map[string]string{
 	"tenanthttp":  "github.com/gormtenancy/tenancy/tenanthttp",
 	"lifecycle":   "github.com/gormtenancy/tenancy/rls/lifecycle",
 	"apikey":      "github.com/gormtenancy/tenancy/tenanthttp/apikey",
+	"once":        "github.com/gormtenancy/tenancy/tenanthttp/once",
 	"idempotency": "github.com/gormtenancy/tenancy/tenanthttp/idempotency",
 	"tenanttest":  "github.com/gormtenancy/tenancy/tenanttest",
 
