@@ -25,6 +25,8 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 		Lookup: database.Lookup.Role,
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Demo:   true,
+		// So that the demonstration has somewhere to send them. A product leaves it out.
+		DangerouslyAllowLoopbackWebhooks: true,
 	})
 	if err != nil {
 		return demo.App{}, err

@@ -36,6 +36,8 @@ type Config struct {
 	Limits limit.Config
 	// Demo makes the tenants acme and globex, with keys that everyone knows.
 	Demo bool
+	// DangerouslyAllowLoopbackWebhooks lets tenants register endpoints on this machine, so that they can send requests to what listens here.
+	DangerouslyAllowLoopbackWebhooks bool
 
 	open func(context.Context, Config) (*gorm.DB, error) // in tests, to show what the plugin is good for
 }
@@ -86,7 +88,11 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 			return nil, err
 		}
 	}
-	events := event.Sinks{}
+	hooks, err := a.newWebhooks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	events := event.Sinks{hooks}
 	cursors, err := page.NewCursors(a.derive("cursors"))
 	if err != nil {
 		return nil, err
@@ -98,7 +104,8 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 		return nil, err
 	}
 	a.routes(a.api)
-	a.workers, err = startWorkers(ctx, cfg, a.db)
+	hooks.AddRoutes(a.api)
+	a.workers, err = startWorkers(ctx, cfg, a.db, hooks)
 	return a, err
 }
 

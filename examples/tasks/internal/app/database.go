@@ -13,6 +13,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/model"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/webhooks"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tenancyriver"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
@@ -20,7 +21,7 @@ import (
 
 // models are those of all packages.
 func models() []any {
-	return slices.Concat(model.All(), featureModels())
+	return slices.Concat(model.All(), featureModels(), webhooks.Models())
 }
 
 // isolation keeps the tenants apart. The lookup role finds whose an API key is, and reads nothing else.

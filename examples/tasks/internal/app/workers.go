@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of the workers' pool
 	"github.com/riverqueue/river"
@@ -12,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/purge"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/webhooks"
 	"github.com/gormtenancy/tenancy/tenancyriver"
 )
 
@@ -22,7 +24,7 @@ type workers struct {
 }
 
 // startWorkers connects as the workers' login, which sees jobs alone. What a job does with rows goes through db.
-func startWorkers(ctx context.Context, cfg Config, db *gorm.DB) (_ *workers, err error) {
+func startWorkers(ctx context.Context, cfg Config, db *gorm.DB, hooks *webhooks.Service) (_ *workers, err error) {
 	w := &workers{}
 	if w.pool, err = sql.Open("pgx", cfg.Worker.DSN); err != nil {
 		return nil, err
@@ -36,11 +38,14 @@ func startWorkers(ctx context.Context, cfg Config, db *gorm.DB) (_ *workers, err
 	}
 	bundle := river.NewWorkers()
 	purge.Register(bundle, db, w.pool)
+	hooks.AddWorkers(bundle)
 	w.client, err = tenancyriver.NewClient(riverdatabasesql.New(w.pool), jobs, &river.Config{
-		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
+		Queues:       map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, webhooks.Queue: {MaxWorkers: 8}},
 		Workers:      bundle,
 		PeriodicJobs: []*river.PeriodicJob{purge.Periodic()},
 		Logger:       cfg.Log,
+		// How soon the jobs of a process that was killed are worked again. It is longer than any job takes.
+		RescueStuckJobsAfter: 2 * time.Minute,
 	})
 	if err != nil {
 		return w, err

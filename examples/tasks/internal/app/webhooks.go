@@ -1,0 +1,17 @@
+package app
+
+import (
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/webhooks"
+)
+
+// newWebhooks makes the service that delivers events to tenants' endpoints. The key of their secrets ends with Config.Secret: endpoints
+// then need new secrets.
+func (a *App) newWebhooks(cfg Config) (*webhooks.Service, error) {
+	jobs, err := inserter()
+	if err != nil {
+		return nil, err
+	}
+	return webhooks.New(a.db, jobs, webhooks.Config{
+		Keys: [][]byte{a.derive("secrets of webhooks")}, Logger: cfg.Log, DangerouslyAllowLoopback: cfg.DangerouslyAllowLoopbackWebhooks,
+	})
+}
