@@ -61,7 +61,8 @@ func (c kafkaCarrier[H]) Set(key, value string) {
 			headers = append(headers, header)
 		}
 	}
-	*c.headers = append(headers, H(kafkaHeader{key, []byte(value)}))
+	headers = append(headers, H(kafkaHeader{key, []byte(value)}))
+	*c.headers = headers
 }
 
 // Keys lists the keys.
