@@ -8,10 +8,23 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/rls/check"
 )
 
 // ErrNotIsolated is the error of New if river_job is not isolated, or not as Isolation says.
 var ErrNotIsolated = errors.New("tenancy: river_job is not isolated")
+
+// Allow are options for rls.Isolation.Check, tenanttest.CheckWith and tenancy.Config.CheckOptions, which know no River: what they find about
+// river_job is meant, and their statements would break it.
+func (i Isolation) Allow() []check.Option {
+	if i.Schema == "" {
+		i.Schema = "public"
+	}
+	return []check.Option{
+		check.Allow(check.UniqueWithoutTenant, "index "+i.Schema+".river_job_unique_idx", "the trigger makes the tenant part of each key"),
+		check.Allow(check.TenantColumnDefault, i.Schema+".river_job", "PostgreSQL generates the column from the metadata"),
+	}
+}
 
 // check asks PostgreSQL whether a tenant could have chosen what the metadata of jobs say.
 func (i Isolation) check(ctx context.Context, pool *sql.DB) error {
@@ -33,11 +46,14 @@ func (i Isolation) check(ctx context.Context, pool *sql.DB) error {
 		WHEN pg_has_role($6, $3, 'MEMBER') THEN 'the application''s role is a member of the workers'' role'
 		WHEN (SELECT r.rolsuper OR r.rolbypassrls OR r.oid = c.relowner FROM pg_roles r WHERE r.rolname = $6)
 			THEN 'the application''s role is exempt from policies'
+		WHEN $7 AND (SELECT bool_or(coalesce(has_table_privilege($6, to_regclass(t), 'SELECT, INSERT, UPDATE, DELETE'), true)) FROM unnest($8::text[]) t)
+			THEN 'the tables of slots are missing, or the application''s role has rights on them'
 		END
 		FROM (SELECT) one LEFT JOIN pg_class c ON c.oid = to_regclass(` + job + `)`
 	generated := `COALESCE((metadata ->> '` + tenantKey + `'::text), ''::text)`
 	pattern := policy.Config{Setting: i.Setting, Column: tenantColumn}.Pattern()
-	err := pool.QueryRowContext(ctx, query, generated, i.triggerBody(), i.WorkerRole, i.AdminRole, pattern, i.AppRole).Scan(&problem)
+	err := pool.QueryRowContext(ctx, query, generated, i.triggerBody(), i.WorkerRole, i.AdminRole, pattern, i.AppRole,
+		i.Slots > 0, []string{i.table(slotsTable), i.table(feedTable)}).Scan(&problem)
 	switch {
 	case err != nil:
 		return fmt.Errorf("tenancy: check river_job: %w", err)

@@ -29,6 +29,14 @@ func (i Isolation) slotsSQL() string {
 		return ""
 	}
 	return `CREATE TABLE IF NOT EXISTS ` + i.table(slotsTable) + ` (tenant text COLLATE "C" PRIMARY KEY, slots integer NOT NULL CHECK (slots >= 0));
+CREATE TABLE IF NOT EXISTS ` + i.table(feedTable) + ` ();
+CREATE OR REPLACE FUNCTION ` + i.table(feedTable) + `() RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $tenancy$
+BEGIN
+	LOCK TABLE ` + i.table(feedTable) + ` IN EXCLUSIVE MODE NOWAIT;
+	RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+	RETURN false;
+END $tenancy$;
 CREATE INDEX IF NOT EXISTS tenancy_river_pending ON ` + i.table("river_job") + ` (tenant_id, queue, priority, scheduled_at, id) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS tenancy_river_given ON ` + i.table("river_job") + ` (tenant_id, queue) WHERE state IN ('available', 'running');`
 }
@@ -47,8 +55,9 @@ func (j *Jobs) SetSlots(ctx context.Context, tenant string, slots int) error {
 	return nil
 }
 
-// feedLock is the advisory lock of the process that feeds.
-const feedLock = 0x74656e616e6379
+// feedTable is the table that the process locks which gives jobs to workers, and the function that does so. It is not an advisory lock, which
+// any SQL of a tenant could take, so that no tenant's job would run.
+const feedTable = "tenancy_river_feed"
 
 // Release gives waiting jobs to workers once, as a Client does by itself, and returns how many. It is 0 while another process does it. It
 // is for tests that go step by step; the error is PostgreSQL's.
@@ -67,8 +76,8 @@ func (j *Jobs) Release(ctx context.Context) (int64, error) {
 	}
 	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after COMMIT
 	var mine bool
-	const lock = "SELECT pg_try_advisory_xact_lock($1) FROM set_config('jit', 'off', true)" // compiling takes a second, and running a millisecond
-	if err := tx.QueryRowContext(ctx, lock, int64(feedLock)).Scan(&mine); err != nil {
+	lock := "SELECT " + j.isolation.table(feedTable) + "() FROM set_config('jit', 'off', true)" // compiling takes a second, and running a millisecond
+	if err := tx.QueryRowContext(ctx, lock).Scan(&mine); err != nil {
 		return 0, fmt.Errorf("tenancy: release jobs: %w", err)
 	}
 	if !mine {

@@ -163,7 +163,8 @@ GRANT USAGE ON SEQUENCE ` + seq + ` TO ` + app + `, ` + worker + `;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ` + all + ` TO ` + worker + `;
 `
 	if i.Slots > 0 {
-		script += `GRANT SELECT, INSERT, UPDATE, DELETE ON ` + i.table(slotsTable) + ` TO ` + worker + `;
+		script += `GRANT SELECT, INSERT, UPDATE, DELETE ON ` + i.table(slotsTable) + `, ` + i.table(feedTable) + ` TO ` + worker + `;
+REVOKE ALL ON ` + i.table(slotsTable) + `, ` + i.table(feedTable) + ` FROM PUBLIC, ` + app + `;
 `
 	}
 	if i.AdminRole != "" {

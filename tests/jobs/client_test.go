@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/tenancyriver"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
@@ -141,6 +142,13 @@ func TestTenantCannotHoldUpOthers(t *testing.T) {
 	require.NoError(t, acme.Rollback().Error)
 
 	acme = q.db.WithContext(testdb.As(testdb.Acme))
+	for _, lock := range []string{
+		"LOCK TABLE tenancy_river_feed IN ACCESS SHARE MODE", "SELECT tenancy_river_feed()", "SELECT FROM tenancy_river_feed FOR KEY SHARE",
+		"LOCK TABLE tenancy_river_slots IN ACCESS SHARE MODE", "LOCK TABLE river_queue IN ACCESS SHARE MODE",
+		"LOCK TABLE river_job IN SHARE MODE",
+	} {
+		requireDenied(t, acme.Transaction(func(tx *gorm.DB) error { return tx.Exec(lock).Error }), lock)
+	}
 	require.NoError(t, acme.Exec("UPDATE river_job SET scheduled_at = now() + interval '1 day'").Error)
 	n, err = jobs.Release(t.Context())
 	require.NoError(t, err)
@@ -153,4 +161,41 @@ func TestTenantCannotHoldUpOthers(t *testing.T) {
 	n, err = jobs.Release(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 2, n)
+}
+
+// TestOneFeedsAtATime: another process gives none meanwhile, and waits for nothing.
+func TestOneFeedsAtATime(t *testing.T) {
+	q := newQueue(t, 2)
+	jobs := q.jobs(t, nil)
+	_, err := q.pool.ExecContext(t.Context(), "INSERT INTO river_queue (name, updated_at) VALUES ('default', now())")
+	require.NoError(t, err)
+	q.fill(t, testdb.Acme, 10)
+	other, err := q.pool.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	var mine bool
+	require.NoError(t, other.QueryRowContext(t.Context(), "SELECT tenancy_river_feed()").Scan(&mine))
+	require.True(t, mine)
+	n, err := jobs.Release(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, other.Rollback())
+	n, err = jobs.Release(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+}
+
+// TestSlotsAreOutOfReach: New refuses tables of slots that the application's role has rights on, or that are not there.
+func TestSlotsAreOutOfReach(t *testing.T) {
+	q := newQueue(t, 2)
+	for _, hole := range []string{
+		"GRANT SELECT ON tenancy_river_feed TO PUBLIC", "GRANT UPDATE ON tenancy_river_slots TO " + q.App.Role, "DROP TABLE tenancy_river_feed",
+	} {
+		q.AsSuperuser(t, hole)
+		_, err := tenancyriver.New(t.Context(), q.pool, tenancyriver.Config{Isolation: q.iso})
+		require.ErrorIs(t, err, tenancyriver.ErrNotIsolated, hole)
+		owner, err := q.OwnerDB.DB()
+		require.NoError(t, err)
+		require.NoError(t, q.iso.Migrate(t.Context(), owner))
+		q.jobs(t, nil)
+	}
 }

@@ -273,3 +273,15 @@ func TestFanOut(t *testing.T) {
 	require.NoError(t, q.AdminDB.Raw("SELECT tenant_id FROM river_job ORDER BY 1").Scan(&of).Error)
 	require.Equal(t, tenants, of)
 }
+
+// TestCheckAllowsRiver: with the options of the module the check of a database with jobs has no findings, and without them it has two.
+func TestCheckAllowsRiver(t *testing.T) {
+	q := newQueue(t, 2)
+	report, err := q.Isolation().Check(t.Context(), q.db)
+	require.NoError(t, err)
+	require.Len(t, report.Findings, 2)
+	report, err = q.Isolation().Check(t.Context(), q.db, q.iso.Allow()...)
+	require.NoError(t, err)
+	require.Empty(t, report.Findings)
+	require.Len(t, report.Allowed, 2)
+}
