@@ -54,6 +54,9 @@ func NewKey(id string, secret []byte, notBefore time.Time) (Key, error) {
 // ID returns the key's id, which is no secret.
 func (k Key) ID() string { return k.id }
 
+// Secret returns a copy of the secret.
+func (k Key) Secret() []byte { return bytes.Clone(k.secret()) }
+
 // NotBefore returns from when on the key signs; zero means at once.
 func (k Key) NotBefore() time.Time { return k.notBefore }
 

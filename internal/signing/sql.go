@@ -24,7 +24,6 @@ const (
 	FunctionLookup         = "lookup"             // whether there is a proof of a lookup
 	FunctionTenantEither   = "tenant_or_unsigned" // the same where nothing was signed, for the time of a change
 	FunctionLookupEither   = "lookup_or_unsigned"
-	functionAddKey         = "add_key"
 	verifyingArguments     = "(setting pg_catalog.text)"
 	verifyingArgumentTypes = "(pg_catalog.text)"
 )
@@ -138,15 +137,16 @@ DECLARE
 	outer_block pg_catalog.bytea := pg_catalog.decode(pg_catalog.repeat('5c', 64), 'hex');
 BEGIN
 	IF id IS NULL OR id OPERATOR(pg_catalog.!~) '^[A-Za-z0-9_.-]{1,32}$' THEN
-		RAISE EXCEPTION 'tenancy: the id of a signing key must be 1 to 32 letters, digits, dots, dashes or underscores';
+		RAISE EXCEPTION 'tenancy: the id of a signing key must be 1 to 32 letters, digits, dots, dashes or underscores'
+			USING ERRCODE = '22023';
 	END IF;
 	IF secret IS NULL OR pg_catalog.octet_length(secret) OPERATOR(pg_catalog.<) 32
 		OR pg_catalog.octet_length(secret) OPERATOR(pg_catalog.>) 64 THEN
-		RAISE EXCEPTION 'tenancy: the secret of a signing key must have 32 to 64 bytes';
+		RAISE EXCEPTION 'tenancy: the secret of a signing key must have 32 to 64 bytes' USING ERRCODE = '22023';
 	END IF;
 	LOCK TABLE tenancy_signed.keys IN SHARE ROW EXCLUSIVE MODE;
 	IF (SELECT pg_catalog.count(*) FROM tenancy_signed.keys) OPERATOR(pg_catalog.>=) 2 THEN
-		RAISE EXCEPTION 'tenancy: there are two signing keys: retire one first';
+		RAISE EXCEPTION 'tenancy: there are two signing keys: retire one first' USING ERRCODE = '54000';
 	END IF;
 	FOR n IN 0..pg_catalog.octet_length(secret) OPERATOR(pg_catalog.-) 1 LOOP
 		inner_block := pg_catalog.set_byte(inner_block, n,
@@ -188,14 +188,10 @@ func objects() []string {
 				Schema, f.Name, verifyingArguments, strings.Replace(f.Returns, "boolean", "bool", 1), f.Source),
 			fmt.Sprintf("GRANT EXECUTE ON FUNCTION %s.%s%s TO PUBLIC", Schema, f.Name, verifyingArgumentTypes))
 	}
-	addKey := fmt.Sprintf("%s.%s", Schema, functionAddKey)
-	return append(statements,
-		"CREATE OR REPLACE FUNCTION "+addKey+"(id pg_catalog.text, secret pg_catalog.bytea) RETURNS pg_catalog.void\n"+
-			"\tLANGUAGE plpgsql AS $tenancy$#variable_conflict use_variable"+addKeySource+"$tenancy$",
-		"REVOKE ALL ON FUNCTION "+addKey+"(pg_catalog.text, pg_catalog.bytea) FROM PUBLIC")
+	return append(statements, keyObjects()...)
 }
 
 // IsSetUp is SQL for whether Setup has nothing to do: all functions are as it makes them, and the role, $1, owns them.
 var IsSetUp = fmt.Sprintf(`SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=) %d FROM pg_catalog.pg_proc p
 	WHERE pg_catalog.pg_get_userbyid(p.proowner) OPERATOR(pg_catalog.=) $1 AND %s
-	AND pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE')`, len(Functions), IsOurs("p.oid"))
+	AND pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE') AND %s`, len(Functions), IsOurs("p.oid"), keysAreSetUp())
