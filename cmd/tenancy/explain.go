@@ -70,7 +70,8 @@ func (c *explainCommand) statement(args []string, s streams) (string, error) {
 
 // explain asks for the plan twice: as JSON to analyse, and as text to show.
 func (c *explainCommand) explain(ctx context.Context, tx *sql.Tx, statement string) (string, error) {
-	if err := c.become(ctx, tx); err != nil {
+	signer, err := c.become(ctx, tx)
+	if err != nil {
 		return "", err
 	}
 	document, err := lines(ctx, tx, "EXPLAIN (VERBOSE, FORMAT JSON) "+statement)
@@ -81,13 +82,24 @@ func (c *explainCommand) explain(ctx context.Context, tx *sql.Tx, statement stri
 	if err := json.Unmarshal([]byte(strings.Join(document, "\n")), &plans); err != nil || len(plans) == 0 {
 		return "", errors.New("PostgreSQL has no plan for this statement")
 	}
-	var scans []scan
+	var (
+		scans []scan
+		v     verification
+	)
 	for _, p := range plans {
 		scans = append(scans, p.Plan.scans()...)
+		once, forRows := p.Plan.verifies()
+		v.once, v.forRows = v.once+once, v.forRows+forRows
 	}
 	tables, err := c.tenantTables(ctx, tx, scans)
 	if err != nil {
 		return "", err
+	}
+	for _, s := range scans {
+		v.signed = v.signed || tables[s.name()].signed
+	}
+	if v.signer = signer; c.analyze && v.signed && !signer.proved {
+		return "", fmt.Errorf("--analyze: the policies demand a signature, and without one the statement finds no row: %s", signer.missing())
 	}
 	var role string
 	if err := tx.QueryRowContext(ctx, "SELECT current_user").Scan(&role); err != nil {
@@ -101,25 +113,26 @@ func (c *explainCommand) explain(ctx context.Context, tx *sql.Tx, statement stri
 	if err != nil {
 		return "", err
 	}
-	return printable(strings.Join(shown, "\n") + "\n\n" + verdict(scans, tables, c.column, role)), nil
+	return printable(strings.Join(shown, "\n") + "\n\n" + verdict(scans, tables, c.column, role) + v.words()), nil
 }
 
-// become sets the role and the tenant until the transaction ends.
-func (c *explainCommand) become(ctx context.Context, tx *sql.Tx) error {
+// become sets the role and the tenant until the transaction ends, and signs the tenant where the login may.
+func (c *explainCommand) become(ctx context.Context, tx *sql.Tx) (signer, error) {
 	if err := mustExist(ctx, tx, "--app-role", c.appRole); err != nil {
-		return err
+		return signer{}, err
 	}
 	const query = "SELECT set_config($1, $2, true)"
 	if _, err := tx.ExecContext(ctx, query, c.setting, c.tenant); err != nil {
-		return fmt.Errorf("--setting: %w", err)
+		return signer{}, fmt.Errorf("--setting: %w", err)
 	}
-	if c.appRole == "" {
-		return nil
+	s, err := sign(ctx, tx, c.setting, c.tenant)
+	if err != nil || c.appRole == "" {
+		return s, err
 	}
 	if _, err := tx.ExecContext(ctx, query, "role", c.appRole); err != nil {
-		return fmt.Errorf("--app-role: the login cannot take the role: %w", err)
+		return signer{}, fmt.Errorf("--app-role: the login cannot take the role: %w", err)
 	}
-	return nil
+	return s, nil
 }
 
 // lines runs one statement and returns the lines of its result. It uses the extended protocol, which refuses a second

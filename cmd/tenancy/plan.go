@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
+
+	"github.com/gormtenancy/tenancy/internal/signing"
 )
 
 // node is a node of a plan, as EXPLAIN (VERBOSE, FORMAT JSON) writes it.
@@ -18,6 +21,9 @@ type node struct {
 	Recheck string `json:"Recheck Cond"`
 	Filter  string `json:"Filter"`
 	Plans   []node `json:"Plans"`
+
+	Relation string   `json:"Parent Relationship"`
+	Output   []string `json:"Output"`
 }
 
 // scan describes how a plan reads a table.
@@ -43,6 +49,22 @@ func (n node) scans() []scan {
 	return found
 }
 
+// verifies counts where the plan verifies a proof: once for the statement, or for each row that a node reads.
+func (n node) verifies() (once, forRows int) {
+	calls := func(text string) bool { return strings.Contains(text, signing.Schema+".") }
+	if n.Relation == "InitPlan" && slices.ContainsFunc(n.Output, calls) {
+		once++
+	}
+	if slices.ContainsFunc([]string{n.Cond, n.Recheck, n.Filter}, calls) {
+		forRows++
+	}
+	for _, below := range n.Plans {
+		o, r := below.verifies()
+		once, forRows = once+o, forRows+r
+	}
+	return once, forRows
+}
+
 // indexNodes returns the node itself if it uses an index, and for a bitmap those it is made of.
 func (n node) indexNodes() []node {
 	if n.Index != "" {
@@ -59,6 +81,7 @@ func (n node) indexNodes() []node {
 
 // tenantTable describes a table with the tenant column.
 type tenantTable struct {
+	signed  bool     // its policies for the role verify a proof
 	secured bool     // its policies apply to the role, or those of the parent it is read through
 	leading []string // the indexes that lead with the column
 }
@@ -70,7 +93,12 @@ SELECT
 		OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid AND row_security_active(h.inhparent)),
 	(SELECT coalesce(json_agg(i.relname ORDER BY i.relname), '[]')::text
 		FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-		WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid)
+		WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid),
+	EXISTS (
+		SELECT FROM pg_policy p WHERE (p.polrelid = c.oid
+				OR p.polrelid IN (SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a UNION ALL SELECT inhparent FROM pg_inherits WHERE inhrelid = c.oid))
+			AND EXISTS (SELECT FROM unnest(p.polroles) r (oid) WHERE r.oid = 0 OR pg_has_role(current_user, r.oid, 'USAGE'))
+			AND strpos(pg_get_expr(p.polqual, p.polrelid), '` + signing.Schema + `.') > 0)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3 AND a.attnum > 0 AND NOT a.attisdropped
@@ -84,7 +112,7 @@ func (c *explainCommand) tenantTables(ctx context.Context, tx *sql.Tx, scans []s
 			t       tenantTable
 			leading string
 		)
-		err := tx.QueryRowContext(ctx, tenantTableQuery, s.schema, s.table, c.column).Scan(&t.secured, &leading)
+		err := tx.QueryRowContext(ctx, tenantTableQuery, s.schema, s.table, c.column).Scan(&t.secured, &leading, &t.signed)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			continue

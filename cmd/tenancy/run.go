@@ -47,6 +47,7 @@ var commands = []struct {
 	{"adopt", "", "report what each table of a database still needs until it is isolated", func() command { return &adoptCommand{} }, adoptDetails},
 	{"tenant", "ACTION", "count, export, import, compare or erase all rows of one tenant", func() command { return &tenantCommand{} }, tenantDetails},
 	{"audit", "maintain", "make and drop the partitions of the records of changes", func() command { return &auditCommand{} }, auditDetails},
+	{"keys", "ACTION", "add, list and retire the keys that sign tenants", func() command { return &keysCommand{} }, keysDetails},
 	{"version", "", "print the version", func() command { return versionCommand{} }, ""},
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 func TestCheckOfACleanDatabase(t *testing.T) {
@@ -205,4 +207,20 @@ func parse(t *testing.T, text string, into any) {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	require.NoError(t, decoder.Decode(into), text)
 	require.False(t, decoder.More())
+}
+
+// TestCheckOfASignedDatabase: what is right is silent with --signed alone, and what the login may do too much is found.
+func TestCheckOfASignedDatabase(t *testing.T) {
+	t.Parallel()
+	d := database{testdb.NewSigned(t, &Patient{})}
+	options := d.options(t, "check", "--lookup-role", d.Lookup.Role)
+	r := tenancy(t, append(options, "--signed")...)
+	require.Zero(t, r.exit, r.out+r.errors)
+	require.Equal(t, 1, tenancy(t, options...).exit, "the policies are not those of a database without keys")
+	d.AsSuperuser(t, "GRANT SELECT ON tenancy_signed.keys TO "+d.App.Role)
+	r = tenancy(t, append(options, "--signed")...)
+	require.Equal(t, 1, r.exit)
+	require.Contains(t, r.out, "signed-keys-reachable: table tenancy_signed.keys")
+	require.Contains(t, r.out, "REVOKE ALL ON TABLE tenancy_signed.keys FROM "+d.App.Role)
+	tenancy(t, append(options, "--dangerously-accept-unsigned")...).failed(t, "is for --signed")
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // filled has enough rows that PostgreSQL wants an index.
@@ -80,4 +82,45 @@ func TestExplainRefuses(t *testing.T) {
 	} {
 		tenancy(t, "explain", "--dsn", d.App.DSN, "--tenant", "tenant 7", statement).failed(t, why)
 	}
+}
+
+// TestExplainOfASignedDatabase: the plan has the proof in an InitPlan, and words say so.
+func TestExplainOfASignedDatabase(t *testing.T) {
+	t.Parallel()
+	d := testdb.NewSigned(t, &Patient{}, &Country{})
+	d.AsSuperuser(t, `INSERT INTO patients (tenant_id, name) SELECT 'tenant ' || n % 500, 'x' FROM generate_series(1, 20000) n`, `ANALYZE patients`,
+		`GRANT `+d.App.Role+` TO `+d.Owner.Role)
+	const once = "It is verified once for the statement"
+	explain := func(dsn string, more ...string) result {
+		return tenancy(t, append([]string{"explain", "--dsn", dsn, "--tenant", "tenant 7"}, more...)...)
+	}
+	for _, role := range [][]string{{"--app-role", d.App.Role}, nil} {
+		r := explain(d.Owner.DSN, append(role, "SELECT * FROM patients")...)
+		require.Zero(t, r.exit, r.errors)
+		require.Contains(t, r.out, "Yes: public.patients is read through the index")
+		require.Contains(t, r.out, once)
+		require.NotContains(t, r.out, "Attention")
+		require.NotContains(t, r.out, "No signature")
+		r = explain(d.Owner.DSN, append(role, "--analyze", "SELECT * FROM patients")...)
+		require.Zero(t, r.exit, r.errors)
+		require.Regexp(t, `actual time=\S+ rows=40`, r.out, "the tenant has what it had")
+		require.Contains(t, r.out, once)
+	}
+	r := explain(d.Owner.DSN, "SELECT * FROM countries")
+	require.NotContains(t, r.out, "signature", "which is for tenant tables")
+
+	// A login that may not sign gets the plan, and no run that would find nothing.
+	r = explain(d.App.DSN, "SELECT * FROM patients")
+	require.Zero(t, r.exit, r.errors)
+	require.Contains(t, r.out, once)
+	require.Contains(t, r.out, "No signature was made")
+	require.Contains(t, r.out, "log in as a member of the role")
+	explain(d.App.DSN, "--analyze", "SELECT * FROM patients").failed(t, "the policies demand a signature", "log in as a member")
+	d.RetireKey(t, "first")
+	explain(d.Owner.DSN, "--analyze", "SELECT * FROM patients").failed(t, "the database has no key")
+
+	// A policy by hand that verifies for each row.
+	d.AsOwner(t, `DROP POLICY tenant_isolation ON patients`, `CREATE POLICY by_hand ON patients USING (tenant_id = tenancy_signed.tenant('app.tenant_id'))`)
+	r = explain(d.App.DSN, "SELECT * FROM patients WHERE name || '' = 'x' AND tenant_id || '' = 'y'")
+	require.Contains(t, r.out, "Attention: the policies verify a signature of the tenant (tenancy_signed), for each row")
 }
