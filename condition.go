@@ -10,6 +10,8 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
 )
 
 // The tenant condition, "notes"."tenant_id" = $1, is in the SQL that GORM builds, in addition to the policy that PostgreSQL
@@ -157,7 +159,12 @@ func (p *Plugin) isIsolated(stmt *gorm.Statement, key subject) bool {
 	if pool == nil {
 		return false
 	}
-	known := pool.proofs.of(key)
+	tenant, _ := guard.Tenant(stmt.Context)
+	on, err := p.serverFor(stmt.Context, pool, tenant, bypassOf(stmt.ConnPool) != nil)
+	if err != nil {
+		return false
+	}
+	known := on.proofs.of(key)
 	return known != nil && known.has(isolated)
 }
 

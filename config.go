@@ -64,6 +64,18 @@ type Config struct {
 	// keep. PostgreSQL's own settings are kept without being named, because PostgreSQL lists them.
 	KeepSettings []string
 
+	// Place, if not nil, returns the pool of the PostgreSQL server that a tenant lives on, for tenants on several servers: a pool of pgx's
+	// stdlib, always the same *sql.DB for a server, or the pool that GORM was opened with. It is asked for each statement, or for the
+	// first of a transaction, which then stays where it began. If it returns an error, the statement is refused with it: so a tenant can be
+	// locked out while it is moved. Each server's roles are checked before its first statement, and its tables before their first use.
+	//
+	// Statements under WithoutTenant go to the pool that GORM was opened with, or to that of OnServer. Clients of Bypass need OnServer or a
+	// tenant in their context, because no statement reaches all servers; AdminDB cannot be used, AdminRole can. Config.Check looks at the
+	// first server only. Replicas of dbresolver are not used for tenants.
+	//
+	// It must be safe for concurrent use, and answer from memory: see package placement. The error must not hold what callers should not see.
+	Place func(ctx context.Context, tenant string) (*sql.DB, error)
+
 	// Share is how many of the pool's connections one tenant may use at a time; zero means as many as there are, and otherwise it must be at
 	// least 2, because code that reads rows and sends a statement for each needs two. The tenant's other statements and transactions wait,
 	// in the order in which they came, until one is free or their context ends. When all connections are in use, waiting tenants take turns, so
@@ -221,6 +233,8 @@ func (c Config) validate() error {
 		}
 	}
 	switch {
+	case c.Place != nil && c.AdminDB != nil:
+		return errors.New("Place and AdminDB: set one of them: AdminDB is one server, use AdminRole")
 	case c.AdminRole != "" && c.AdminDB != nil:
 		return errors.New("AdminRole and AdminDB: set one of them")
 	case c.DangerouslySkipProof && c.DangerouslyWarnOnly:

@@ -52,8 +52,9 @@ func UnguardedPool(db *gorm.DB) (*sql.DB, error) {
 // pool is a guarded pool, and what belongs to it.
 type pool struct {
 	guarded   *sql.DB
-	inner     *sql.DB // what guarded borrows from, or guarded itself
-	proofs    proofs
+	inner     *sql.DB  // what guarded borrows from, or guarded itself
+	home      *server  // inner, as a server
+	servers   sync.Map // *server by *sql.DB: the others of Config.Place
 	bound     boundTables
 	prepare   sync.Once
 	prepared  *gorm.PreparedStmtDB // by preparedFor, on preparing
@@ -61,7 +62,6 @@ type pool struct {
 	admin     func() (*sql.DB, error)
 	reader    func() (*sql.DB, error) // of read-only admin clients
 	chosen    []*pool                 // pools that dbresolver chooses in place of this one
-	safe      atomic.Bool             // PostgreSQL says that its roles are safe, or Config skips the question
 
 	log atomic.Pointer[logger.Interface] // GORM's, for transactions that are refused
 }
@@ -86,13 +86,12 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 	}
 
 	added := &pool{guarded: db, inner: guard.Inner(db)}
-	added.safe.Store(p.config.DangerouslyAllowUnsafeRole)
+	added.home = newServer(added.inner, p.config.Share)
+	added.home.safe.Store(p.config.DangerouslyAllowUnsafeRole)
 	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added, p.config.AdminRole) })
 	added.reader = sync.OnceValues(func() (*sql.DB, error) { return p.openReader(added) })
 	want := p.guardConfig()
-	if p.config.Share > 0 {
-		want.Share = guard.NewShare(added.inner, p.config.Share)
-	}
+	want.Share, want.Place = added.home.Share, p.place(added)
 	if have, ok := guard.Of(db); ok {
 		if err := sameGuard(have, want); err != nil {
 			return nil, err
@@ -102,7 +101,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 		if err := guard.Supported(ctx, db); err != nil {
 			return nil, err
 		}
-		if !alone || want.Share != nil || !guard.TakeOver(ctx, db, want) {
+		if !alone || want.Share != nil || want.Place != nil || !guard.TakeOver(ctx, db, want) {
 			added.guarded = guard.Borrow(db, want)
 			if main != nil {
 				main.chosen = append(main.chosen, added)
@@ -125,8 +124,8 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 // sameGuard refuses a pool that is guarded in another way than the plugin's Config says.
 func sameGuard(have, want guard.Config) error {
 	switch {
-	case (have.Share == nil) != (want.Share == nil):
-		return errors.New("the pool is guarded already, without Share: give GORM a DSN or a pool of pgx's stdlib, and not that of tenancy.OpenDB")
+	case (have.Share == nil) != (want.Share == nil), (have.Place == nil) != (want.Place == nil):
+		return errors.New("the pool is guarded already, without Share or Place: give GORM a DSN or a pool of pgx's stdlib, and not that of tenancy.OpenDB")
 	case have.Bypass, have.Setting != want.Setting, have.Role != want.Role, have.CleanAlways != want.CleanAlways,
 		(have.Observe == nil) != (want.Observe == nil):
 		return errors.New("the pool is guarded already, with another Setting, AppRole, CleanAlways or DangerouslyObserve: give tenancy.OpenDB and tenancy.New the same Config")

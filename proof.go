@@ -37,9 +37,13 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.LookupRole != "" && s.looksUp() {
 		return nil // what that role may read was decided by a migration
 	}
+	on, err := p.serverOfStatement(s, pool)
+	if err != nil {
+		return err
+	}
 	origin := originOf(s.Statement)
 	if key, found := p.subject(s); found {
-		if err := p.proveTable(s, pool, key, origin); err != nil {
+		if err := p.proveTable(s, on, key, origin); err != nil {
 			return err
 		}
 	}
@@ -52,7 +56,7 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 			case p.fieldOf(relation) != nil:
 				key.kind = kindTenant
 			}
-			if err := p.proveTable(s, pool, key, origin); err != nil {
+			if err := p.proveTable(s, on, key, origin); err != nil {
 				return err
 			}
 		}
@@ -109,19 +113,23 @@ func (p *Plugin) isTenantTable(s *statement) bool {
 	if err != nil {
 		return false
 	}
-	known := pool.proofs.of(key)
+	on, err := p.serverOfStatement(s, pool)
+	if err != nil {
+		return false
+	}
+	known := on.proofs.of(key)
 	return known != nil && known.has(isolated)
 }
 
 // proveTable asks about a table now, or lets the guard ask.
-func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard.Origin) error {
-	known := pool.proofs.of(key)
+func (p *Plugin) proveTable(s *statement, on *server, key subject, origin *guard.Origin) error {
+	known := on.proofs.of(key)
 	if known == nil {
 		name := s.nameOf(key)
 		if name == "" {
 			return nil // not the name of a table
 		}
-		known = p.newProof(pool, key, name)
+		known = p.newProof(on, key, name)
 	}
 	switch {
 	case p.observes():
@@ -138,7 +146,7 @@ func (p *Plugin) proveTable(s *statement, pool *pool, key subject, origin *guard
 			s.ownTemporary = true
 		case v == isolated || v == columnless:
 			known.verdict.Store(&v)
-			pool.proofs.remember(known)
+			on.proofs.remember(known)
 		}
 	}
 	origin.Proofs = appendProof(origin.Proofs, known)
@@ -284,26 +292,26 @@ func (q *proof) has(v verdict) bool {
 
 // newProof returns the question about a table. It is remembered once PostgreSQL has said yes, because a name may be made up for
 // one transaction.
-func (p *Plugin) newProof(pool *pool, about subject, name string) *proof {
+func (p *Plugin) newProof(on *server, about subject, name string) *proof {
 	q := &proof{about: about}
 	q.alone[0] = &q.Proof
-	q.SQL, q.Valid = raiseSQL, proofValid
+	q.SQL, q.Valid, q.Server = raiseSQL, proofValid, &on.Server
 	q.Args = [][]byte{[]byte(name), []byte(p.config.Column), p.pattern, []byte(about.kind), p.trusted}
 	q.Noted = func(answer string) {
 		v := verdict(answer)
 		q.verdict.Store(&v)
-		pool.proofs.remember(q)
+		on.proofs.remember(q)
 	}
 	q.Refuse = func(err error) error {
 		l := leakIn(err)
 		if l == nil {
 			return err
 		}
-		pool.proofs.forget(q)
+		on.proofs.forget(q)
 		return l.err(p.config.Column)
 	}
 	if p.config.DangerouslyWarnOnly || p.observes() {
-		pool.proofs.remember(q) // or it would ask, and warn, each time
+		on.proofs.remember(q) // or it would ask, and warn, each time
 	}
 	return q
 }

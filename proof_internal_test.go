@@ -30,9 +30,9 @@ func TestRememberedProofAllocatesNothing(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, guarded.Close()) })
 	pool, err := p.pool(t.Context(), guarded, nil, false)
 	require.NoError(t, err)
-	known, yes := p.newProof(pool, subject{table: "patients", kind: kindTenant}, `"patients"`), isolated
+	known, yes := p.newProof(pool.home, subject{table: "patients", kind: kindTenant}, `"patients"`), isolated
 	known.verdict.Store(&yes)
-	pool.proofs.remember(known)
+	pool.home.proofs.remember(known)
 
 	// As GORM's callbacks do, the statement is marked first.
 	tx := db.WithContext(WithTenant(context.Background(), "acme")).Model(&Patient{}).Where("id = 1")

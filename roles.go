@@ -32,9 +32,16 @@ WHERE me.rolname = current_user`
 // verifyRoles asks about the roles of a pool that is seen for the first time: one of dbresolver's, with a login of its own,
 // that was not initialized.
 func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnPool) error {
-	if pool.safe.Load() {
+	if pool.home.safe.Load() {
 		return nil
 	}
+	err := p.askAll(ctx, pool, through)
+	pool.home.safe.Store(err == nil)
+	return err
+}
+
+// askAll asks about every role, and about what signatures need.
+func (p *Plugin) askAll(ctx context.Context, pool *pool, through gorm.ConnPool) error {
 	err := p.askRoles(ctx, through)
 	if err == nil {
 		err = p.askReadOnlyRole(ctx, through)
@@ -45,14 +52,13 @@ func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnP
 	if err == nil {
 		err = p.checkSigning(ctx, pool, through)
 	}
-	pool.safe.Store(err == nil)
 	return err
 }
 
 // checkRoles refuses roles and logins that no policy applies to or whose settings undo isolation, and an admin role that
 // Bypass cannot take.
 func (p *Plugin) checkRoles(ctx context.Context, pool *pool) error {
-	pool.safe.Store(false)
+	pool.home.safe.Store(false)
 	return p.verifyRoles(guard.InTenantRole(ctx), pool, pool.guarded)
 }
 

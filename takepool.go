@@ -96,7 +96,7 @@ func (p *Plugin) guardedFor(db *gorm.DB, c *sql.DB) (*pool, error) {
 		}
 	}
 	pool := known.(*pool)
-	if _, decided := guard.Tenant(ctx); pool.safe.Load() || !decided {
+	if _, decided := guard.Tenant(ctx); pool.home.safe.Load() || !decided {
 		return pool, nil
 	}
 	return pool, p.verifyRoles(guard.InTenantRole(ctx), pool, pool.guarded)

@@ -191,7 +191,7 @@ func (c *conn) admit(ctx context.Context, q *call) (err error) {
 	if q.origin = originFor(ctx, q.sql); q.origin != nil && q.origin.Changed(ctx) {
 		return ErrChanged
 	}
-	if err = c.borrow(ctx, q.scope.tenant); err != nil {
+	if err = c.borrow(ctx, q.scope); err != nil {
 		return err
 	}
 	c.tx.adopt(q.scope)

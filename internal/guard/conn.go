@@ -25,9 +25,10 @@ type connUseTenancyWithPgxConn struct {
 	cfg      *Config
 	owned    *stdlib.Conn // nil for one that borrows
 	made     driver.Conn  // what the pool's connector has made, around owned
-	inner    *sql.DB
 	borrowed *sql.Conn
-	shareOf  string // the tenant whose share borrowed counts to, with Config.Share
+	server   *Server // that borrowed is a connection to
+	lentTo   string  // the tenant of its last statement; empty for none
+	shareOf  string  // the tenant that the server's Share counts it for
 
 	*state     // what is known about the PostgreSQL connection; of a borrowed one, once it was used
 	usage      // what is known about the present use of it
@@ -47,31 +48,6 @@ type usage struct {
 	proved       map[*Proof]time.Time // what PostgreSQL has said yes to, and when, since SQL of the caller ran last
 	params       [3][]byte            // of the statement that sets the scope
 	provedUntil  time.Time            // when the proof that was sent last expires; zero if it was none
-}
-
-// borrow takes a connection from the inner pool for a tenant, or for none, unless the guarded one has a connection already.
-func (c *conn) borrow(ctx context.Context, tenant string) (err error) {
-	if c.owned != nil || c.borrowed != nil {
-		return nil
-	}
-	c.pool.shared.Load().equalize()
-	if share := c.cfg.Share; share != nil {
-		if err = share.acquire(ctx, tenant); err != nil {
-			return err
-		}
-		c.shareOf = tenant
-	}
-	if c.borrowed, err = c.inner.Conn(ctx); err != nil {
-		c.leaveShare()
-	}
-	return err
-}
-
-// leaveShare lets another statement have the connection that was borrowed.
-func (c *conn) leaveShare() {
-	if share := c.cfg.Share; share != nil {
-		share.release(c.shareOf)
-	}
 }
 
 var (
@@ -156,7 +132,7 @@ func (c *conn) release() error {
 		})
 	}
 	c.borrowed, c.state, c.task = nil, nil, nil
-	defer c.leaveShare()
+	defer c.leaveServer()
 	if err := borrowed.Close(); err != sql.ErrConnDone { //nolint:errorlint // Close returns the sentinel itself
 		return err
 	}
@@ -214,7 +190,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 
 // Ping needs no tenant: it sends an empty query.
 func (c *conn) Ping(ctx context.Context) error {
-	if err := c.borrow(ctx, ""); err != nil {
+	if err := c.borrow(ctx, scope{}); err != nil {
 		return err
 	}
 	return c.use(func(pc *pgx.Conn) error {

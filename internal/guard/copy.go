@@ -84,7 +84,7 @@ func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 		return err
 	}
 	c.tx.adopt(q.scope)
-	if err = c.borrow(ctx, q.scope.tenant); err != nil {
+	if err = c.borrow(ctx, q.scope); err != nil {
 		return err
 	}
 	return c.use(func(pc *pgx.Conn) error {

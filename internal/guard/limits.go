@@ -14,7 +14,7 @@ type sharedLimits struct {
 	outer, inner     *sql.DB
 	inOuter, inInner *private.Fields
 	ofOuter, ofInner private.Limits // the limits that were set last
-	unbounded        bool           // outer has no limit of connections, because its users wait in a Share
+	unbounded        bool           // outer has no limit of connections, because its users wait in a Share, or for another server
 }
 
 // shareLimits gives outer the limits of inner. It returns nil if the fields of this version of database/sql are not known. If unbounded,

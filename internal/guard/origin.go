@@ -143,6 +143,7 @@ type Proof struct {
 	Refuse func(error) error
 	Valid  time.Duration
 	Noted  func(answer string) // called with each yes that counts for other statements; may be nil
+	Server *Server             // with Config.Place, the server that a yes is about
 
 	yes atomic.Int64 // time of the last yes, in nanoseconds of Unix time; 0 for never
 }

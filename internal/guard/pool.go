@@ -32,6 +32,8 @@ type Config struct {
 	// KeepSettings are custom settings that the application's connect hook sets. PostgreSQL's own settings are kept without
 	// being named.
 	KeepSettings []string
+	// Place, if not nil, returns the server that a statement goes to. It needs a pool that borrows.
+	Place Place
 	// Share, if not nil, bounds how many connections a tenant may use at a time. It needs a pool that borrows.
 	Share *Share
 	// Settings, if not nil, returns settings of PostgreSQL that a tenant's statements run with.
@@ -57,7 +59,7 @@ type Config struct {
 func Borrow(inner *sql.DB, cfg Config) *sql.DB {
 	k := newConnector(cfg, inner, nil)
 	db := sql.OpenDB(k)
-	k.shared.Store(shareLimits(db, inner, cfg.Share != nil))
+	k.shared.Store(shareLimits(db, inner, cfg.Share != nil || cfg.Place != nil))
 	return db
 }
 
@@ -116,8 +118,9 @@ func Supported(ctx context.Context, db *sql.DB) error {
 	if _, ok := db.Driver().(*stdlib.Driver); ok {
 		return nil
 	}
-	c := &conn{pool: newConnector(Config{}, db, nil), inner: db}
-	if err := c.borrow(ctx, ""); err != nil {
+	k := newConnector(Config{}, db, nil)
+	c := &conn{pool: k, cfg: &k.cfg}
+	if err := c.borrow(ctx, scope{}); err != nil {
 		return err
 	}
 	err := c.use(func(*pgx.Conn) error { return nil })
@@ -128,6 +131,7 @@ func Supported(ctx context.Context, db *sql.DB) error {
 type connector struct {
 	cfg    Config
 	inner  *sql.DB
+	home   *Server // inner, where statements go without Config.Place
 	direct driver.Connector
 	shared atomic.Pointer[sharedLimits] // with inner; of the first pool that borrows from it; may be nil
 
@@ -143,7 +147,7 @@ type connector struct {
 
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
 	return &connector{
-		cfg: cfg, inner: inner, direct: direct, baselineSQL: cfg.baselineSQL(),
+		cfg: cfg, inner: inner, home: &Server{inner, cfg.Share}, direct: direct, baselineSQL: cfg.baselineSQL(),
 		scopeSQL: newScopeSQL(cfg, cfg.Role), lookupSQL: newScopeSQL(cfg, cfg.LookupRole), observedSQL: newScopeSQL(cfg, ""),
 	}
 }
@@ -175,7 +179,7 @@ func (k *connector) Close() error {
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if k.direct == nil {
 		k.shared.Load().equalize()
-		return &conn{pool: k, cfg: &k.cfg, inner: k.inner}, nil
+		return &conn{pool: k, cfg: &k.cfg}, nil
 	}
 	dc, err := k.direct.Connect(ctx)
 	if err != nil {

@@ -87,7 +87,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	now := clock.Now()
 	for _, proof := range q.origin.Proofs {
 		if c.asks(proof, now) {
-			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof, named: c.named || c.otherPath})
+			into = append(into, step{kind: stepProof, sql: proof.SQL, params: proof.Args, proof: proof, named: c.onlyHere(proof)})
 		}
 	}
 	return into
@@ -98,9 +98,12 @@ func (c *conn) usesPrepared(q *call) bool {
 	return q.mode == pgx.QueryExecModeCacheStatement || c.mode == pgx.QueryExecModeCacheStatement
 }
 
+// onlyHere reports whether names may mean something else on this connection than on those that the proof is about.
+func (c *conn) onlyHere(proof *Proof) bool { return c.named || c.otherPath || !c.isAbout(proof) }
+
 // asks reports whether a proof must be asked for on this connection.
 func (c *conn) asks(proof *Proof, now time.Time) bool {
-	if c.named || c.otherPath {
+	if c.onlyHere(proof) {
 		return now.Sub(c.proved[proof]) > proof.Valid
 	}
 	return proof.Due(now)

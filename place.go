@@ -1,0 +1,153 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gormtenancy/tenancy/internal/guard"
+)
+
+// With Config.Place tenants live on several servers. The guard asks place when a statement needs a connection, so that no statement gets
+// around it: those of db.DB(), of transactions and of prepared statements included.
+
+// server is one that statements of a pool go to, and what PostgreSQL has said there.
+type server struct {
+	guard.Server
+	proofs    proofs
+	verifying sync.Mutex
+	safe      atomic.Bool // its roles are safe, or Config skips the question
+}
+
+type serverKey struct{}
+
+// OnServer returns a context whose statements under WithoutTenant, and of the clients of Bypass, go to this server: one of those that
+// Config.Place returns, or the pool that GORM was opened with. Statements of a tenant are refused with ErrTenantMismatch if the tenant
+// lives on another server. Without Config.Place it has no effect.
+func OnServer(ctx context.Context, server *sql.DB) context.Context {
+	return context.WithValue(ctx, serverKey{}, server)
+}
+
+var (
+	errElsewhere = wrapf(ErrTenantMismatch, "the context names a server on which the tenant does not live: leave out OnServer for statements of a tenant")
+	errWhichOne  = errors.New("tenancy: the rows of all tenants are on several servers: name one with OnServer, or a tenant with WithTenant, " +
+		"in the context of the client of Bypass")
+)
+
+// place returns the function that the guard asks, or nil where all tenants live on one server.
+func (p *Plugin) place(pool *pool) guard.Place {
+	if p.config.Place == nil {
+		return nil
+	}
+	return func(ctx context.Context, tenant string, bypass bool) (*guard.Server, error) {
+		s, err := p.serverFor(ctx, pool, tenant, bypass)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.verifyServer(ctx, pool, s); err != nil {
+			return nil, err
+		}
+		return &s.Server, nil
+	}
+}
+
+// serverFor returns the server of a statement. Statements that are for no tenant go to the pool that GORM was opened with.
+func (p *Plugin) serverFor(ctx context.Context, pool *pool, tenant string, bypass bool) (*server, error) {
+	if p.config.Place == nil {
+		return pool.home, nil
+	}
+	named, _ := ctx.Value(serverKey{}).(*sql.DB)
+	if bypass {
+		tenant, _ = guard.Tenant(ctx)
+	}
+	switch {
+	case tenant == "" && named != nil:
+		return pool.serverOf(named, p.config.Share), nil
+	case tenant == "" && bypass:
+		return nil, errWhichOne
+	case tenant == "":
+		return pool.home, nil
+	}
+	db, err := p.callPlace(ctx, tenant)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("tenancy: the tenant's server cannot be used: %w", err)
+	case db == nil:
+		return nil, errors.New("tenancy: Config.Place returned neither a server nor an error")
+	case named != nil && named != db:
+		return nil, errElsewhere
+	}
+	return pool.serverOf(db, p.config.Share), nil
+}
+
+// callPlace makes an error of a panic, because callbacks ask as well.
+func (p *Plugin) callPlace(ctx context.Context, tenant string) (db *sql.DB, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			db, err = nil, newPanicError("Config.Place", recover())
+		}
+	}()
+	db, err = p.config.Place(ctx, tenant)
+	returned = true
+	return db, err
+}
+
+// serverOf returns the server with this pool, which is made when it is first seen.
+func (p *pool) serverOf(db *sql.DB, share int) *server {
+	if db == p.home.DB || db == p.guarded {
+		return p.home
+	}
+	if known, ok := p.servers.Load(db); ok {
+		return known.(*server)
+	}
+	known, _ := p.servers.LoadOrStore(db, newServer(db, share))
+	return known.(*server)
+}
+
+func newServer(db *sql.DB, share int) *server {
+	s := &server{Server: guard.Server{DB: db}}
+	if share > 0 {
+		s.Share = guard.NewShare(db, share)
+	}
+	return s
+}
+
+// verifyServer asks a server about its roles before its first statement, as Initialize asks the first one. A no is not remembered.
+func (p *Plugin) verifyServer(ctx context.Context, pool *pool, s *server) error {
+	if s.safe.Load() || s == pool.home {
+		return nil
+	}
+	s.verifying.Lock()
+	defer s.verifying.Unlock()
+	if s.safe.Load() {
+		return nil
+	}
+	if _, guarded := guard.Of(s.DB); guarded {
+		return errors.New("tenancy: Config.Place returned a guarded pool: open it with pgx's stdlib")
+	}
+	if err := guard.Supported(ctx, s.DB); err != nil {
+		return err
+	}
+	if !p.config.DangerouslyAllowUnsafeRole {
+		ctx = guard.OnServer(guard.InTenantRole(ctx), &s.Server)
+		if err := p.askAll(ctx, pool, pool.guarded); err != nil {
+			return fmt.Errorf("on another server: %w", err)
+		}
+	}
+	s.safe.Store(true)
+	return nil
+}
+
+// serverOfStatement returns the server whose answers about tables count for a statement. The guard decides where the statement goes: if that
+// is another server, because the tenant was moved meanwhile, it asks there.
+func (p *Plugin) serverOfStatement(s *statement, pool *pool) (*server, error) {
+	if p.config.Place == nil {
+		return pool.home, nil
+	}
+	tenant, _ := guard.Tenant(s.Context)
+	return p.serverFor(s.Context, pool, tenant, s.bypass != nil)
+}
