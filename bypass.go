@@ -115,6 +115,7 @@ func (p *Plugin) poolBelow(db *gorm.DB) (*pool, error) {
 func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	cfg := p.guardConfig()
 	cfg.Role, cfg.Bypass, cfg.Report, cfg.Signer = role, true, p.report, nil // the policies of a bypass ask for no tenant
+	cfg.Place, cfg.Share = p.place(below), nil
 	switch {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil

@@ -73,7 +73,7 @@ type Config struct {
 	// tenant in their context, because no statement reaches all servers; AdminDB cannot be used, AdminRole can. Config.Check looks at the
 	// first server only. Replicas of dbresolver are not used for tenants.
 	//
-	// It must be safe for concurrent use, and answer from memory: see package placement. The error must not hold what callers should not see.
+	// It must be safe for concurrent use, and answer from memory. The error must not hold what callers should not see.
 	Place func(ctx context.Context, tenant string) (*sql.DB, error)
 
 	// Share is how many of the pool's connections one tenant may use at a time; zero means as many as there are, and otherwise it must be at

@@ -64,6 +64,14 @@ func signedSetups() (some []setup) {
 	return some
 }
 
+// borrowingSetups are two of each mode, whose pools borrow their connections.
+func borrowingSetups() (some []setup) {
+	for _, mode := range testdb.Modes {
+		some = append(some, setup{mode, false, false, false}, setup{mode, true, true, false})
+	}
+	return some
+}
+
 func (s setup) open(t testing.TB, d *database) *gorm.DB {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(d.App.DSN)

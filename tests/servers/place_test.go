@@ -1,0 +1,225 @@
+package servers
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
+)
+
+func TestPlaceDecidesForEachStatement(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, tenant := range []string{acme, globex, "initech"} {
+		db := f.db.WithContext(as(tenant))
+		require.NoError(t, db.Create(&Note{Text: "lone"}).Error)
+		require.NoError(t, db.Transaction(func(tx *gorm.DB) error { return tx.Create(&Note{Text: "in a transaction"}).Error }))
+		require.NoError(t, db.Session(&gorm.Session{PrepareStmt: true}).Create(&Note{Text: "prepared"}).Error)
+		pool, err := db.DB()
+		require.NoError(t, err)
+		_, err = pool.ExecContext(as(tenant), `INSERT INTO notes (text) VALUES ('below GORM')`)
+		require.NoError(t, err)
+		require.NoError(t, f.db.Transaction(func(tx *gorm.DB) error { // which learns its tenant from its statement
+			return tx.WithContext(as(tenant)).Create(&Note{Text: "late"}).Error
+		}))
+	}
+	all := []string{"lone", "in a transaction", "prepared", "below GORM", "late"}
+	require.Equal(t, [3][]string{{}, all, {}}, f.notes(t, acme))
+	require.Equal(t, [3][]string{{}, {}, all}, f.notes(t, globex))
+	require.Equal(t, [3][]string{all, {}, {}}, f.notes(t, "initech"))
+
+	none := f.db.WithContext(tenancy.WithoutTenant(context.Background()))
+	require.Equal(t, f.databases[0].Name, where(t, none))
+	require.NoError(t, tenancy.ForEachTenant(context.Background(), f.db, []string{acme, globex, "initech"},
+		func(_ context.Context, tx *gorm.DB) error {
+			var n int64
+			require.NoError(t, tx.Model(&Note{}).Count(&n).Error)
+			require.EqualValues(t, len(all), n)
+			return nil
+		}, tenancy.Concurrency(3)))
+}
+
+// TestTransactionStaysOnItsServer: also when the tenant is moved meanwhile, and a transaction cannot reach a second server.
+func TestTransactionStaysOnItsServer(t *testing.T) {
+	f := newFixture(t, nil)
+	require.NoError(t, f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.Create(&Note{Text: "before"}).Error)
+		f.places.Store(acme, 2)
+		require.NoError(t, tx.Create(&Note{Text: "after"}).Error)
+		require.NoError(t, tx.Create(&Remark{Text: "whose table was not proved here"}).Error)
+		return nil
+	}))
+	require.Equal(t, [3][]string{{}, {"before", "after"}, {}}, f.notes(t, acme))
+	f.places.Store(acme, 1)
+
+	err := f.db.Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.WithContext(tenancy.WithoutTenant(context.Background())).Find(&[]Country{}).Error)
+		return tx.WithContext(as(acme)).Create(&Note{Text: "elsewhere"}).Error
+	})
+	require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
+	require.ErrorContains(t, err, "another server")
+	require.NoError(t, f.db.Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.WithContext(tenancy.WithoutTenant(context.Background())).Find(&[]Country{}).Error)
+		return tx.WithContext(as("initech")).Create(&Note{Text: "signed up"}).Error
+	}), "a tenant of the first server can be signed up in one transaction")
+	require.Equal(t, [3][]string{{}, {"before", "after"}, {}}, f.notes(t, acme))
+}
+
+// TestHeldConnectionFollowsTenant: a *sql.Conn that serves several tenants goes from server to server, and takes nothing along.
+func TestHeldConnectionFollowsTenant(t *testing.T) {
+	f := newFixture(t, nil)
+	require.NoError(t, f.db.Connection(func(held *gorm.DB) error {
+		for range 2 {
+			for n, tenant := range []string{"initech", acme, globex} {
+				db := held.WithContext(as(tenant))
+				require.Equal(t, f.databases[n].Name, where(t, db))
+				require.NoError(t, db.Exec(`SET my.secret = 'of `+tenant+`'`).Error)
+				require.NoError(t, db.Create(&Note{Text: "held"}).Error)
+			}
+		}
+		return nil
+	}))
+	for n := range f.pools {
+		var secret sql.NullString
+		require.NoError(t, f.pools[n].QueryRow(`SELECT current_setting('my.secret', true)`).Scan(&secret))
+		require.Empty(t, secret.String)
+		require.Zero(t, f.pools[n].Stats().InUse)
+	}
+}
+
+func TestPlaceThatFailsRefuses(t *testing.T) {
+	moving := errors.New("moving")
+	f := newFixture(t, nil)
+	f.places.Store(acme, moving)
+	pool, err := f.db.DB()
+	require.NoError(t, err)
+	for name, do := range map[string]func(db *gorm.DB) error{
+		"find":   func(db *gorm.DB) error { return db.Find(&[]Note{}).Error },
+		"create": func(db *gorm.DB) error { return db.Create(&Note{}).Error },
+		"raw":    func(db *gorm.DB) error { return db.Exec(`SELECT 1`).Error },
+		"transaction": func(db *gorm.DB) error {
+			return db.Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Note{}).Error })
+		},
+		"pool": func(db *gorm.DB) error { _, err := pool.ExecContext(db.Statement.Context, `SELECT 1`); return err },
+	} {
+		err := do(f.db.WithContext(as(acme)))
+		require.ErrorIs(t, err, moving, name)
+		require.NotContains(t, err.Error(), acme, name)
+	}
+	for _, p := range f.pools {
+		require.Zero(t, p.Stats().InUse)
+	}
+	require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
+
+	for name, place := range map[string]func(context.Context, string) (*sql.DB, error){
+		"neither a server nor an error": func(context.Context, string) (*sql.DB, error) { return nil, nil },
+		"panic in Config.Place":         func(context.Context, string) (*sql.DB, error) { panic("no") },
+		"guarded pool": func(context.Context, string) (*sql.DB, error) {
+			return f.databases[1].Open(t, tenancy.Config{}).Config.ConnPool.(*sql.DB), nil
+		},
+	} {
+		cfg := f.databases[0].Config()
+		cfg.Place = place
+		db := f.databases[0].Open(t, cfg).WithContext(as(acme))
+		require.ErrorContains(t, db.Find(&[]Note{}).Error, name)
+		require.ErrorContains(t, db.Exec(`SELECT 1`).Error, name)
+	}
+}
+
+// TestServersAreVerified: what the first server is asked at the start, and about its tables, each server is asked.
+func TestServersAreVerified(t *testing.T) {
+	t.Run("role", func(t *testing.T) {
+		f := newFixture(t, nil)
+		f.databases[1].AsSuperuser(t, `CREATE ROLE servers_exempt LOGIN BYPASSRLS PASSWORD 'exempt' IN ROLE `+f.databases[1].App.Role)
+		t.Cleanup(func() { f.databases[1].AsSuperuser(t, `DROP ROLE servers_exempt`) })
+		f.pools[1] = testdb.OpenSQL(t, testdb.WithLogin(f.databases[1].App.DSN, "servers_exempt", "exempt"))
+		for range 2 {
+			require.ErrorIs(t, f.db.WithContext(as(acme)).Find(&[]Note{}).Error, tenancy.ErrUnsafeRole)
+			require.ErrorIs(t, f.db.WithContext(as(acme)).Exec(`SELECT 1`).Error, tenancy.ErrUnsafeRole)
+			pool, err := f.db.DB()
+			require.NoError(t, err)
+			_, err = pool.ExecContext(as(acme), `SELECT 1`)
+			require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
+		}
+		require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
+	})
+	t.Run("table", func(t *testing.T) {
+		f := newFixture(t, nil)
+		require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
+		f.databases[1].AsOwner(t, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`)
+		require.ErrorIs(t, f.db.WithContext(as(acme)).Find(&[]Note{}).Error, tenancy.ErrNotIsolated)
+		require.ErrorIs(t, f.db.WithContext(as(acme)).Create(&Note{}).Error, tenancy.ErrNotIsolated)
+		require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
+		require.NoError(t, f.db.WithContext(as(acme)).Find(&[]Remark{}).Error)
+	})
+	t.Run("table that a transaction finds elsewhere", func(t *testing.T) {
+		f := newFixture(t, nil)
+		require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
+		f.databases[1].AsOwner(t, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`)
+		err := f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+			require.NoError(t, tx.Find(&[]Remark{}).Error)
+			f.places.Store(acme, 2) // whose table is isolated, but the transaction does not go there
+			return tx.Find(&[]Note{}).Error
+		})
+		require.ErrorIs(t, err, tenancy.ErrNotIsolated)
+	})
+}
+
+func TestOnServerNamesServer(t *testing.T) {
+	f := newFixture(t, nil)
+	for n := range f.pools {
+		ctx := tenancy.OnServer(context.Background(), f.pools[n])
+		require.Equal(t, f.databases[n].Name, where(t, f.db.WithContext(tenancy.WithoutTenant(ctx))))
+		admin := tenancy.Bypass(f.db, "look at a server").WithContext(ctx)
+		require.Equal(t, f.databases[n].Name, where(t, admin))
+		require.NoError(t, admin.Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Note{}).Error }))
+	}
+	admin := tenancy.Bypass(f.db, "look at a tenant")
+	require.ErrorContains(t, admin.Find(&[]Note{}).Error, "name one with OnServer")
+	require.NoError(t, admin.WithContext(as(acme)).Create(&Note{Text: "by the admin"}).Error)
+	require.Equal(t, [3][]string{{}, {"by the admin"}, {}}, f.notes(t, acme))
+
+	elsewhere := f.db.WithContext(tenancy.OnServer(as(acme), f.pools[2]))
+	require.ErrorIs(t, elsewhere.Find(&[]Note{}).Error, tenancy.ErrTenantMismatch)
+	require.ErrorIs(t, elsewhere.Exec(`SELECT 1`).Error, tenancy.ErrTenantMismatch)
+	require.NoError(t, f.db.WithContext(tenancy.OnServer(as(acme), f.pools[1])).Find(&[]Note{}).Error)
+}
+
+// TestStoppedServerFailsItsTenants, and no others.
+func TestStoppedServerFailsItsTenants(t *testing.T) {
+	f := newFixture(t, nil)
+	server, err := pgserver.Start(t.Context())
+	require.NoError(t, err)
+	stop := func() { require.NoError(t, server.Close()) }
+	defer func() { stop() }()
+	database, err := server.NewDatabase(t.Context())
+	require.NoError(t, err)
+	d := testdb.Of(t, database, &Note{}, &Remark{}, &Country{})
+	f.pools[1] = testdb.OpenSQL(t, d.App.DSN)
+	cfg := tenancy.Config{Place: f.place, Logger: testdb.Quiet} // the servers have admin roles of different names
+	db := f.databases[0].Open(t, cfg, testdb.Pool(testdb.OpenSQL(t, f.databases[0].App.DSN)))
+	for _, tenant := range []string{acme, globex} {
+		require.NoError(t, db.WithContext(as(tenant)).Create(&Note{Text: "up"}).Error)
+	}
+	stop()
+	stop = func() {}
+	for range 20 {
+		require.Error(t, db.WithContext(as(acme)).Find(&[]Note{}).Error)
+		var n int64
+		require.NoError(t, db.WithContext(as(globex)).Model(&Note{}).Count(&n).Error)
+		require.EqualValues(t, 1, n)
+	}
+}
+
+func TestPlaceIsRefusedWithAdminDB(t *testing.T) {
+	d := testdb.New(t)
+	db := testdb.OpenPlain(t, d.App.DSN)
+	cfg := tenancy.Config{Place: (&fixture{}).place, AdminDB: testdb.OpenSQL(t, d.Admin.DSN)}
+	require.ErrorContains(t, db.Use(tenancy.New(cfg)), "Place and AdminDB")
+}
