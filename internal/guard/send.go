@@ -21,6 +21,9 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return result{}, c.tx.over()
 	}
+	if c.explains(q) {
+		return result{}, errSignedExplain
+	}
 	c.classify(q)
 	if q.autocommit = wasIdle && c.canAutocommit(q); q.autocommit {
 		q.origin.Autocommitted = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,6 +19,8 @@ import (
 var (
 	errSignedText = errors.New("tenancy: a connection in pgx's mode simple_protocol cannot carry the proof of a tenant, which would be a part of SQL text " +
 		"that other sessions can read: use another QueryExecMode")
+	errSignedExplain = errors.New("tenancy: with SigningKeys, EXPLAIN is refused in statements of a tenant, because it counts the rows of others as well: " +
+		"use the command tenancy explain")
 	errSignedSeveral = errors.New("tenancy: with SigningKeys, SQL text with several statements is refused: send each statement by itself")
 )
 
@@ -72,6 +75,12 @@ func (c *conn) proofOf(ctx context.Context, pc *pgx.Conn, s scope) (signing.Sign
 // life is over that a statement would carry another one.
 func (c *conn) proofExpires() bool {
 	return c.cfg.signs() && !c.provedUntil.IsZero() && clock.Now().Add(c.cfg.Signer.Lifetime/2).After(c.provedUntil)
+}
+
+// explains reports whether a statement of a tenant asks for a plan. Plans tell how many rows were passed over, those of other tenants among
+// them, and estimates come from the values of all.
+func (c *conn) explains(q *call) bool {
+	return c.cfg.signs() && q.scope.tenant != "" && strings.EqualFold(firstWord(skipEmpty(q.sql)), "EXPLAIN")
 }
 
 // severalError explains that PostgreSQL takes one statement in the extended protocol.

@@ -205,6 +205,36 @@ func TestSignedTextIsOneStatement(t *testing.T) {
 	})
 }
 
+// TestSignedExplainIsRefused in statements of tenants: it counts the rows of others.
+func TestSignedExplainIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newTables(t)
+	d.eachPool(t, func(t *testing.T, p *sql.DB) {
+		for _, query := range []string{
+			`EXPLAIN SELECT * FROM notes`, ` explain (analyze) SELECT * FROM notes`, "-- x\n ; /* y /* z */ */ ; Explain ANALYZE UPDATE notes SET body = body",
+		} {
+			_, err := p.ExecContext(as("a"), query)
+			require.ErrorContains(t, err, "EXPLAIN is refused", query)
+			_, err = p.QueryContext(as("a"), query, pgx.QueryExecModeSimpleProtocol)
+			require.ErrorContains(t, err, "EXPLAIN is refused", query)
+			tx, err := p.BeginTx(as("a"), nil)
+			require.NoError(t, err)
+			_, err = tx.ExecContext(context.Background(), query)
+			require.ErrorContains(t, err, "EXPLAIN is refused", query)
+			require.NoError(t, tx.Rollback())
+			st, err := p.PrepareContext(as("a"), query)
+			if err == nil {
+				_, err = st.ExecContext(as("a"))
+				require.NoError(t, st.Close())
+			}
+			require.ErrorContains(t, err, "EXPLAIN is refused", query)
+			affected(t, p, guard.WithoutTenant(context.Background()), 0, query)
+		}
+		require.Equal(t, []string{"a1"}, notes(as("a"), t, p, ""))
+	})
+	affected(t, d.guarded(t, d.App.DSN, pgx.QueryExecModeExec, false, nil), as("a"), 0, `EXPLAIN SELECT * FROM notes`)
+}
+
 // TestProofIsInNoText that another session of the login could read.
 func TestProofIsInNoText(t *testing.T) {
 	t.Parallel()
