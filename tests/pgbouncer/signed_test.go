@@ -85,7 +85,7 @@ func TestSignedTenantsShareServerConnections(t *testing.T) {
 }
 
 // TestSignedProofOfAnotherClient: a proof without a process is good for its tenant and login on every connection, until it expires, and
-// for no other tenant or login, whoever has seen it.
+// for no other tenant or login.
 func TestSignedProofOfAnotherClient(t *testing.T) {
 	d := newSigned(t)
 	db, err := setup{"exec", false}.openSigned(t, d, true)
