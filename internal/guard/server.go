@@ -22,6 +22,8 @@ type Place func(ctx context.Context, tenant string, bypass bool) (*Server, error
 var errOtherServer = wrap(ErrTenantMismatch, errors.New("the transaction has begun on another server than that of the context's tenant: "+
 	"begin a transaction for each tenant"))
 
+var errMoved = errors.New("tenancy: the tenant was moved to another server while the statement waited for a connection: try again")
+
 type serverKey struct{}
 
 // OnServer returns a context whose statements go to this server, without Config.Place being asked.
@@ -29,14 +31,11 @@ func OnServer(ctx context.Context, s *Server) context.Context {
 	return context.WithValue(ctx, serverKey{}, s)
 }
 
-// serverFor returns the server for a statement. A transaction that has begun is not asked about again: its tenant may be on its way to
-// another server.
+// serverFor returns the server for a statement. A transaction that has begun stays where it is, also when its tenant is placed elsewhere by
+// now. But it is asked about, so that an error refuses its statements, too: a tenant that is locked out writes nothing more.
 func (c *conn) serverFor(ctx context.Context, s scope) (*Server, error) {
 	if c.cfg.Place == nil {
 		return c.pool.home, nil
-	}
-	if c.inTransaction() && c.borrowed != nil && c.lentTo == s.tenant {
-		return c.server, nil
 	}
 	if named, _ := ctx.Value(serverKey{}).(*Server); named != nil {
 		return named, nil
@@ -47,6 +46,9 @@ func (c *conn) serverFor(ctx context.Context, s scope) (*Server, error) {
 	}
 	if server == nil || server.DB == nil {
 		return nil, errors.New("tenancy: Config.Place returned no pool")
+	}
+	if c.inTransaction() && c.borrowed != nil && c.lentTo == s.tenant {
+		return c.server, nil
 	}
 	return server, nil
 }
@@ -84,8 +86,20 @@ func (c *conn) borrow(ctx context.Context, s scope) error {
 	c.server, c.lentTo, c.shareOf = server, s.tenant, s.tenant
 	if c.borrowed, err = server.DB.Conn(ctx); err != nil {
 		c.leaveServer()
+		return err
 	}
-	return err
+	if c.cfg.Place == nil {
+		return nil
+	}
+	// The wait for the connection may have been long, and the tenant may have been locked out or moved in the meantime.
+	again, err := c.serverFor(ctx, s)
+	if err == nil && again != server {
+		err = errMoved
+	}
+	if err != nil {
+		return errors.Join(err, c.release())
+	}
+	return nil
 }
 
 // leaveServer lets another statement have the connection that was borrowed.

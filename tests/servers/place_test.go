@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
@@ -129,6 +130,37 @@ func TestPlaceThatFailsRefuses(t *testing.T) {
 		db := f.databases[0].Open(t, cfg).WithContext(as(acme))
 		require.ErrorContains(t, db.Find(&[]Note{}).Error, name)
 		require.ErrorContains(t, db.Exec(`SELECT 1`).Error, name)
+	}
+}
+
+// TestPlaceLocksOut: neither a transaction that has begun nor a statement that has waited for a connection goes on.
+func TestPlaceLocksOut(t *testing.T) {
+	f := newFixture(t, nil)
+	moving := errors.New("moving")
+	db := f.db.WithContext(as(acme))
+	require.ErrorIs(t, db.Transaction(func(tx *gorm.DB) error {
+		require.NoError(t, tx.Create(&Note{Text: "lost"}).Error)
+		f.places.Store(acme, moving)
+		return tx.Create(&Note{Text: "refused"}).Error
+	}), moving)
+
+	f.places.Store(acme, 1)
+	f.pools[1].SetMaxOpenConns(1)
+	for _, to := range []any{moving, 2} {
+		f.places.Store(acme, 1)
+		held, err := f.pools[1].Conn(t.Context())
+		require.NoError(t, err)
+		waits := f.pools[1].Stats().WaitCount
+		done := make(chan error, 1)
+		go func() { done <- db.Create(&Note{Text: "late"}).Error }()
+		require.Eventually(t, func() bool { return f.pools[1].Stats().WaitCount > waits }, 10*time.Second, time.Millisecond)
+		f.places.Store(acme, to)
+		require.NoError(t, held.Close())
+		require.Error(t, <-done)
+	}
+	require.Equal(t, [3][]string{{}, {}, {}}, f.notes(t, acme))
+	for _, p := range f.pools {
+		require.Zero(t, p.Stats().InUse)
 	}
 }
 
