@@ -210,7 +210,7 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, about *proof) (ver
 		return "", err
 	}
 	if document != "" {
-		return "", readLeak(document).err(p.config.Column)
+		return "", readLeak(document).err(p.config)
 	}
 	return v, nil
 }
@@ -308,7 +308,7 @@ func (p *Plugin) newProof(on *server, about subject, name string) *proof {
 			return err
 		}
 		on.proofs.forget(q)
-		return l.err(p.config.Column)
+		return l.err(p.config)
 	}
 	if p.config.DangerouslyWarnOnly || p.observes() {
 		on.proofs.remember(q) // or it would ask, and warn, each time

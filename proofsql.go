@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 )
 
 // answersSQL answers whether PostgreSQL isolates what a name means at this moment, for the role in use. It reads the catalog
@@ -64,7 +65,10 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
                'exempt', (SELECT me.rolsuper OR me.rolbypassrls FROM pg_catalog.pg_roles me
                           WHERE me.rolname OPERATOR(pg_catalog.=) current_user),
                'secured', c.relrowsecurity, 'loose', ` + isLoose + `,
-               'policy', CASE WHEN pg_catalog.row_security_active(c.oid) THEN unbound.policy END)::pg_catalog.text
+               'policy', CASE WHEN pg_catalog.row_security_active(c.oid) THEN unbound.policy END,
+               'signed', EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid
+                   AND p.polname OPERATOR(pg_catalog.=) unbound.policy
+                   AND pg_catalog.strpos(pg_catalog.pg_get_expr(p.polqual, c.oid), '` + signing.Schema + `.') OPERATOR(pg_catalog.>) 0))::pg_catalog.text
     FROM beneath b
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid
     LEFT JOIN LATERAL (
@@ -133,6 +137,7 @@ type leak struct {
 	Secured    bool   // row-level security is on for some
 	Loose      bool   // the collation of the tenant column takes different ids for equal
 	Policy     string // that lets in more than a tenant's rows, or may do so; empty if none applies
+	Signed     bool   // and that policy calls a function that verifies signatures
 }
 
 // leakIn returns what raiseSQL has raised, and nil if it failed for another reason. It gets errors of that statement only, so that an
@@ -160,11 +165,12 @@ func readLeak(document string) *leak {
 }
 
 // err is ErrNotIsolated with what is wrong, and what fixes it.
-func (l *leak) err(column string) error {
-	return wrapf(ErrNotIsolated, "%s", l.remedy(column))
+func (l *leak) err(c Config) error {
+	return wrapf(ErrNotIsolated, "%s", l.remedy(c))
 }
 
-func (l *leak) remedy(column string) string {
+func (l *leak) remedy(c Config) string {
+	column := c.Column
 	const ordinary, partitioned, view = "r", "p", "v"
 	switch {
 	case l.Columnless:
@@ -180,6 +186,12 @@ func (l *leak) remedy(column string) string {
 			"PostgreSQL 15 and later"
 	case l.Kind != ordinary && l.Kind != partitioned:
 		return l.Table + " is not a table and cannot have a policy: read tenants' rows from the table itself"
+	case l.Policy != "" && l.Signed && c.SigningKeys == nil:
+		return "the policy " + quote(l.Policy) + " on " + l.Table + " demands a signature: set Config.SigningKeys, or migrate with " +
+			"rls.Isolation{Signed: true, DangerouslyAcceptUnsigned: true} until all instances of the application sign"
+	case l.Policy != "" && c.SigningKeys != nil && !c.DangerouslyAcceptUnsigned:
+		return "the policy " + quote(l.Policy) + " on " + l.Table + " is not known to demand a signature: migrate with rls.Isolation{Signed: true}, " +
+			"or, while the application changes over to SigningKeys, set Config.DangerouslyAcceptUnsigned as well"
 	case l.Policy != "":
 		return "the policy " + quote(l.Policy) + " on " + l.Table + " is not known to let in one tenant's rows only: replace it " +
 			"by one that compares " + quote(column) + " with the setting, as rls.Isolation{}.Migrate makes it, or, if you are " +
