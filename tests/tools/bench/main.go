@@ -13,6 +13,10 @@
 //
 //	go run ./tests/tools/bench -only audit
 //
+// and so is what a key costs (tenancy.Config.SigningKeys), with the time of the function that verifies, alone:
+//
+//	go run ./tests/tools/bench -only signed
+//
 // It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
 package main
 
@@ -52,6 +56,7 @@ func main() {
 type settings struct {
 	quick   bool
 	audit   bool           // measure records of changes, and nothing else
+	signed  bool           // measure statements with a key, and nothing else
 	only    *regexp.Regexp // tasks to run; nil for all
 	samples int            // rounds of each cell, in place of a time; 0 for a time
 	render  string         // a file of numbers to make the report from, without measuring
@@ -73,7 +78,7 @@ func readFlags(args []string) (s settings, err error) {
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	if s.audit = *only == "audit"; s.audit {
+	if s.audit, s.signed = *only == "audit", *only == "signed"; s.audit || s.signed {
 		return s, nil
 	}
 	if *only != "" {
@@ -112,6 +117,9 @@ func docs() (string, error) {
 func run(ctx context.Context, s settings) error {
 	if s.audit {
 		return measureAudit(ctx, os.Stdout, s)
+	}
+	if s.signed {
+		return measureSigned(ctx, os.Stdout, s)
 	}
 	var r *results
 	var err error

@@ -147,6 +147,22 @@ func TestFlags(t *testing.T) {
 	require.ErrorContains(t, run(t.Context(), s), "no task matches")
 }
 
+// TestCommandMeasuresSignedAlone measures statements with a key and the function that verifies, and writes no report.
+func TestCommandMeasuresSignedAlone(t *testing.T) {
+	s, err := readFlags([]string{"-quick", "-only", "signed", "-samples", "3"})
+	require.NoError(t, err)
+	require.True(t, s.signed)
+	var out strings.Builder
+	require.NoError(t, measureSigned(t.Context(), &out, s))
+	for _, network := range []string{loopback, halfMs} {
+		for _, operation := range signedOperations {
+			require.Contains(t, out.String(), "| "+network+" | 10 | "+operation.name+" | 100000 | ")
+			require.Contains(t, out.String(), "| "+network+" | 100 | "+operation.name+" | 100000 | ")
+		}
+	}
+	require.Contains(t, out.String(), "The verifying function takes")
+}
+
 // TestCommandMeasuresAuditAlone measures records of changes, and writes no report.
 func TestCommandMeasuresAuditAlone(t *testing.T) {
 	s, err := readFlags([]string{"-quick", "-only", "audit", "-samples", "2"})
