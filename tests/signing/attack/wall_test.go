@@ -56,7 +56,7 @@ func stashed(schema string) func(*testing.T, *target) string {
 	}
 }
 
-// bricks are those that Initialize asks about, in its order, and then those that it need not ask about.
+// bricks are the rights that the plugin asks about when it is installed, CREATEDB, which it need not ask about, and last what the database does.
 var bricks = []brick{
 	{name: "keys", out: `GRANT SELECT ON tenancy_signed.keys TO {app}`, back: `REVOKE ALL ON tenancy_signed.keys FROM {app}`, attack: []string{replace(forge, "@outer", "outer_pad"), readAll}},
 	{name: "a column of the keys", out: `GRANT SELECT (inner_pad) ON tenancy_signed.keys TO {app}`, back: `REVOKE ALL (inner_pad) ON tenancy_signed.keys FROM {app}`, attack: []string{replace(forge, "@outer", innerOnly), readAll}},
