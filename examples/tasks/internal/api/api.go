@@ -17,6 +17,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/tenantcache"
+	"github.com/gormtenancy/tenancy/tenanthttp"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 	"github.com/gormtenancy/tenancy/tenanthttp/idempotency"
 )
@@ -41,6 +42,8 @@ type Seams struct {
 	Observe Middleware
 	// OnTenant gets the context of a request once it has its tenant, and returns the one to go on with: for traces and metrics.
 	OnTenant func(ctx context.Context, tenant string) context.Context
+	// OnEvent is told what was decided about the tenant of each request: for traces and metrics.
+	OnEvent func(context.Context, tenanthttp.Event)
 	// Limit is around requests that have a tenant and a caller, before the handler asks the database: for rate limits. It is also around the
 	// public routes, whose requests have neither.
 	Limit Middleware

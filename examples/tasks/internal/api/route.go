@@ -32,10 +32,15 @@ func (a *API) Handler() http.Handler { return a.router }
 // chain returns what is around the handlers of a tenant, the outermost first: the key says whose request it is; then it may be too many; then
 // the caller must be allowed to do this; then the request may be one that was answered before.
 func (a *API) chain() func(Route, http.Handler) http.Handler {
-	tenant := tenanthttp.Middleware(a.Keys.Resolver(),
+	options := []tenanthttp.Option{
 		tenanthttp.DangerouslyTrustResolver(), // a key is a proof
 		tenanthttp.OnError(a.refuse),
-		tenanthttp.OnTenant(a.onTenant))
+		tenanthttp.OnTenant(a.onTenant),
+	}
+	if a.Seams.OnEvent != nil {
+		options = append(options, tenanthttp.OnEvent(a.Seams.OnEvent))
+	}
+	tenant := tenanthttp.Middleware(a.Keys.Resolver(), options...)
 	once := idempotency.Middleware(idempotency.Config{DB: a.Config.DB, Sender: sender, Optional: true, MaxBody: maxBody})
 	limit := optional(a.Seams.Limit)
 	return func(route Route, h http.Handler) http.Handler {

@@ -17,6 +17,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/telemetry"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
@@ -34,10 +35,14 @@ type Config struct {
 	Secret []byte
 	// Limits are how many requests a tenant, a caller and an address may send. A rate that is zero is the default.
 	Limits limit.Config
+	// Telemetry says where traces and metrics go. The zero value asks the environment.
+	Telemetry telemetry.Config
 	// Demo makes the tenants acme and globex, with keys that everyone knows.
 	Demo bool
 	// DangerouslyAllowLoopbackWebhooks lets tenants register endpoints on this machine, so that they can send requests to what listens here.
 	DangerouslyAllowLoopbackWebhooks bool
+
+	telemetry *telemetry.Telemetry // as Start has started it
 
 	open func(context.Context, Config) (*gorm.DB, error) // in tests, to show what the plugin is good for
 }
@@ -68,6 +73,10 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 			err = errors.Join(err, a.Close())
 		}
 	}()
+	if a.telemetry, err = telemetry.Start(ctx, cfg.Telemetry); err != nil {
+		return nil, err
+	}
+	cfg.telemetry = a.telemetry
 	if err := migrate(ctx, cfg); err != nil {
 		return nil, err
 	}

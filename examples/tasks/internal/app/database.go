@@ -72,7 +72,10 @@ func migrate(ctx context.Context, cfg Config) error {
 
 // plugin says how the plugin isolates.
 func plugin(cfg Config) tenancy.Config {
-	return tenancy.Config{AdminRole: cfg.Admin, LookupRole: cfg.Lookup, Logger: cfg.Log}
+	return tenancy.Config{
+		AdminRole: cfg.Admin, LookupRole: cfg.Lookup, Logger: cfg.Log,
+		OnBypass: cfg.telemetry.OnBypass, OnRefuse: cfg.telemetry.OnRefuse,
+	}
 }
 
 // open connects as the application, with the plugin.
@@ -81,7 +84,10 @@ func open(ctx context.Context, cfg Config) (*gorm.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return db, db.WithContext(ctx).Use(tenancy.New(plugin(cfg)))
+	if err := db.WithContext(ctx).Use(tenancy.New(plugin(cfg))); err != nil {
+		return db, err
+	}
+	return db, db.Use(cfg.telemetry.GORM())
 }
 
 // connect opens a pool. It logs nothing, because GORM's logger writes statements with their values.

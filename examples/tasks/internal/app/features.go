@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/flags"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/roles"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/telemetry"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/tenantcache"
 	"github.com/gormtenancy/tenancy/tenanthttp/idempotency"
 )
@@ -24,6 +26,8 @@ type features struct {
 	sdk   *openfeature.EvaluationAPI
 	roles *roles.Roles
 	limit *limit.Limiter
+
+	telemetry *telemetry.Telemetry
 }
 
 // defaultLimits are for an address that shows no key 10 requests a second, and for a tenant 200.
@@ -77,7 +81,9 @@ func (f *features) start(cfg Config, db *gorm.DB) error {
 
 func (f *features) seams() api.Seams {
 	return api.Seams{
-		Observe: f.limit.ByAddress,
+		Observe:  func(next http.Handler) http.Handler { return f.telemetry.Middleware(f.limit.ByAddress(next)) },
+		OnTenant: f.telemetry.OnTenant,
+		OnEvent:  f.telemetry.OnEvent,
 		Limit: func(next http.Handler) http.Handler {
 			return f.limit.ByTenant(tenantcache.Middleware(flags.Middleware(next)))
 		},
@@ -107,6 +113,9 @@ func (f *features) close(ctx context.Context) (err error) {
 	}
 	if f.roles != nil {
 		f.roles.Close()
+	}
+	if f.telemetry != nil {
+		err = errors.Join(err, f.telemetry.Close(ctx))
 	}
 	return err
 }

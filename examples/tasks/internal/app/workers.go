@@ -44,6 +44,7 @@ func startWorkers(ctx context.Context, cfg Config, db *gorm.DB, hooks *webhooks.
 		Workers:      bundle,
 		PeriodicJobs: []*river.PeriodicJob{purge.Periodic()},
 		Logger:       cfg.Log,
+		Middleware:   []rivertype.Middleware{cfg.telemetry.Jobs()}, // within that of the tenants
 		// How soon the jobs of a process that was killed are worked again. It is longer than any job takes.
 		RescueStuckJobsAfter: 2 * time.Minute,
 	})
