@@ -26,9 +26,11 @@ func (i Isolation) waitSQL() string {
 
 func (i Isolation) slotsSQL() string {
 	if i.Slots == 0 {
-		return ""
+		return i.turnSQL("IS NOT NULL", "pending", "available") + `
+DROP FUNCTION IF EXISTS ` + i.table(feedTable) + `();`
 	}
-	return `CREATE TABLE IF NOT EXISTS ` + i.table(slotsTable) + ` (tenant text COLLATE "C" PRIMARY KEY, slots integer NOT NULL CHECK (slots >= 0));
+	return i.turnSQL("IS NULL", "available", "pending") + `
+CREATE TABLE IF NOT EXISTS ` + i.table(slotsTable) + ` (tenant text COLLATE "C" PRIMARY KEY, slots integer NOT NULL CHECK (slots >= 0));
 CREATE TABLE IF NOT EXISTS ` + i.table(feedTable) + ` ();
 CREATE OR REPLACE FUNCTION ` + i.table(feedTable) + `() RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $tenancy$
 BEGIN
@@ -39,6 +41,20 @@ EXCEPTION WHEN lock_not_available THEN
 END $tenancy$;
 CREATE INDEX IF NOT EXISTS tenancy_river_pending ON ` + i.table("river_job") + ` (tenant_id, queue, priority, scheduled_at, id) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS tenancy_river_given ON ` + i.table("river_job") + ` (tenant_id, queue) WHERE state IN ('available', 'running');`
+}
+
+// turnSQL gives the jobs that wait another state, if the function of slots is there or not: when queues begin to be shared, what all tenants
+// have waiting is given in turn, and when they are not shared any more, no job is left waiting. The owner sees the jobs meanwhile, in a
+// transaction that keeps all others out.
+func (i Isolation) turnSQL(function, from, to string) string {
+	job := i.table("river_job")
+	return `DO $tenancy$ BEGIN
+	IF to_regprocedure(` + sqltext.Literal(i.table(feedTable)+"()") + `) ` + function + ` THEN
+		ALTER TABLE ` + job + ` NO FORCE ROW LEVEL SECURITY;
+		UPDATE ` + job + ` SET state = '` + to + `' WHERE state = '` + from + `';
+		ALTER TABLE ` + job + ` FORCE ROW LEVEL SECURITY;
+	END IF;
+END $tenancy$;`
 }
 
 // SetSlots gives a tenant another number of slots than Isolation.Slots: its weight, and the most jobs of each queue that it has in work at

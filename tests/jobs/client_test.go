@@ -199,3 +199,33 @@ func TestSlotsAreOutOfReach(t *testing.T) {
 		q.jobs(t, nil)
 	}
 }
+
+// TestSlotsAreSwitchedOnAndOff while jobs wait: those are given in turn from then on, or to workers at once, and none stays behind.
+func TestSlotsAreSwitchedOnAndOff(t *testing.T) {
+	q := newQueue(t, 0)
+	owner, err := q.OwnerDB.DB()
+	require.NoError(t, err)
+	q.fill(t, testdb.Acme, 20)
+	q.fill(t, testdb.Globex, 3)
+	require.Equal(t, map[string]int{testdb.Acme: 20, testdb.Globex: 3}, q.available(t))
+
+	q.iso.Slots = 2
+	require.NoError(t, q.iso.Migrate(t.Context(), owner))
+	require.Empty(t, q.available(t))
+	jobs := q.jobs(t, nil)
+	require.NoError(t, jobs.SetSlots(t.Context(), testdb.Globex, 1))
+	_, err = q.pool.ExecContext(t.Context(), "INSERT INTO river_queue (name, updated_at) VALUES ('default', now())")
+	require.NoError(t, err)
+	_, err = jobs.Release(t.Context())
+	require.NoError(t, err)
+	given := map[string]int{testdb.Acme: 2, testdb.Globex: 1}
+	require.Equal(t, given, q.available(t))
+	require.NoError(t, q.iso.Migrate(t.Context(), owner))
+	require.Equal(t, given, q.available(t), "what was given stays so")
+
+	q.iso.Slots = 0
+	require.NoError(t, q.iso.Migrate(t.Context(), owner))
+	require.Equal(t, map[string]int{testdb.Acme: 20, testdb.Globex: 3}, q.available(t))
+	_, err = tenancyriver.New(t.Context(), q.pool, tenancyriver.Config{Isolation: q.iso})
+	require.NoError(t, err, "the owner is bound again")
+}
