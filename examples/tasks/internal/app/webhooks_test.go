@@ -61,7 +61,7 @@ func startHooked(t *testing.T, loopback bool) *hooked {
 // hookCall sends a request, and decodes the answer into the type.
 func hookCall[T any](t *testing.T, h *hooked, key, method, path, body string, status int) (out T) {
 	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), method, "/v1/webhooks"+path, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(t.Context(), method, "/v1"+path, strings.NewReader(body))
 	r.Header.Set("X-API-Key", key)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
@@ -112,66 +112,66 @@ func TestWebhookRoutes(t *testing.T) {
 	}))
 	defer server.Close()
 	create := fmt.Sprintf(`{"url":%q,"types":["*"]}`, server.URL)
-	made := hookCall[endpointJSON](t, h, app.AcmeKey, "POST", "/endpoints", create, 201)
+	made := hookCall[endpointJSON](t, h, app.AcmeKey, "POST", "/webhooks/endpoints", create, 201)
 	require.NotEmpty(t, made.Secret)
 
-	shown := hookCall[map[string]any](t, h, app.AcmeKey, "GET", "/endpoints/"+made.ID, "", 200)
+	shown := hookCall[map[string]any](t, h, app.AcmeKey, "GET", "/webhooks/endpoints/"+made.ID, "", 200)
 	require.NotContains(t, shown, "secret")
 	require.Equal(t, "closed", shown["breaker"])
-	listed := hookCall[listJSON[map[string]any]](t, h, app.AcmeKey, "GET", "/endpoints", "", 200)
+	listed := hookCall[listJSON[map[string]any]](t, h, app.AcmeKey, "GET", "/webhooks/endpoints", "", 200)
 	require.Len(t, listed.Items, 1)
 	require.NotContains(t, listed.Items[0], "secret")
 
-	delivery := hookCall[deliveryJSON](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/test", "", 202)
+	delivery := hookCall[deliveryJSON](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/test", "", 202)
 	got := <-messages
 	webhook, err := standardwebhooks.NewWebhook(made.Secret)
 	require.NoError(t, err)
 	require.NoError(t, webhook.Verify(got.body, got.header))
 	require.Equal(t, delivery.EventID, got.header.Get("webhook-id"))
 	require.Eventually(t, func() bool {
-		return hookCall[deliveryJSON](t, h, app.AcmeKey, "GET", "/deliveries/"+delivery.ID, "", 200).Status == "delivered"
+		return hookCall[deliveryJSON](t, h, app.AcmeKey, "GET", "/webhooks/deliveries/"+delivery.ID, "", 200).Status == "delivered"
 	}, time.Minute, 10*time.Millisecond)
-	deliveries := hookCall[listJSON[deliveryJSON]](t, h, app.AcmeKey, "GET", "/deliveries?status=delivered&endpoint_id="+made.ID, "", 200)
+	deliveries := hookCall[listJSON[deliveryJSON]](t, h, app.AcmeKey, "GET", "/webhooks/deliveries?filter=status:eq:delivered&filter=endpoint_id:eq:"+made.ID, "", 200)
 	require.Len(t, deliveries.Items, 1)
 	require.Equal(t, "webhook.test", deliveries.Items[0].EventType)
-	require.Empty(t, hookCall[listJSON[deliveryJSON]](t, h, app.AcmeKey, "GET", "/deliveries?status=dead", "", 200).Items)
-	attempts := hookCall[listJSON[struct{ Status, Number int }]](t, h, app.AcmeKey, "GET", "/deliveries/"+delivery.ID+"/attempts", "", 200)
+	require.Empty(t, hookCall[listJSON[deliveryJSON]](t, h, app.AcmeKey, "GET", "/webhooks/deliveries?filter=status:eq:dead", "", 200).Items)
+	attempts := hookCall[listJSON[struct{ Status, Number int }]](t, h, app.AcmeKey, "GET", "/webhooks/deliveries/"+delivery.ID+"/attempts", "", 200)
 	require.Len(t, attempts.Items, 1)
 	require.Equal(t, 200, attempts.Items[0].Status)
 
-	again := hookCall[deliveryJSON](t, h, app.AcmeKey, "POST", "/deliveries/"+delivery.ID+"/redeliver", "", 202)
+	again := hookCall[deliveryJSON](t, h, app.AcmeKey, "POST", "/webhooks/deliveries/"+delivery.ID+"/redeliver", "", 202)
 	require.Equal(t, 1, again.Round)
 	require.Equal(t, delivery.EventID, (<-messages).header.Get("webhook-id"))
-	rotated := hookCall[struct{ Secret string }](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/rotate", `{"overlap_seconds":60}`, 200)
+	rotated := hookCall[struct{ Secret string }](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/rotate", `{"overlap_seconds":60}`, 200)
 	require.NotEqual(t, made.Secret, rotated.Secret)
 	since := hookCall[struct {
 		Begun int
 		More  bool
-	}](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/redeliver", `{"since":"2026-01-01T00:00:00Z"}`, 202)
+	}](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/redeliver", `{"since":"2026-01-01T00:00:00Z"}`, 202)
 	require.Zero(t, since.Begun)
 	require.False(t, since.More)
 
 	update := fmt.Sprintf(`{"url":%q,"types":["task.created"],"disabled":true}`, server.URL)
-	changed := hookCall[endpointJSON](t, h, app.AcmeKey, "PUT", "/endpoints/"+made.ID+"?version=1", update, 200)
+	changed := hookCall[endpointJSON](t, h, app.AcmeKey, "PUT", "/webhooks/endpoints/"+made.ID+"?version=1", update, 200)
 	require.True(t, changed.Disabled)
 	require.Equal(t, 2, changed.Version)
-	hookCall[any](t, h, app.AcmeKey, "PUT", "/endpoints/"+made.ID+"?version=1", update, 412)
-	hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/test", "", 409)
+	hookCall[any](t, h, app.AcmeKey, "PUT", "/webhooks/endpoints/"+made.ID+"?version=1", update, 412)
+	hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/test", "", 409)
 
 	// Another tenant that knows all ids.
-	require.Empty(t, hookCall[listJSON[any]](t, h, app.GlobexKey, "GET", "/endpoints", "", 200).Items)
-	require.Empty(t, hookCall[listJSON[any]](t, h, app.GlobexKey, "GET", "/deliveries?endpoint_id="+made.ID, "", 200).Items)
+	require.Empty(t, hookCall[listJSON[any]](t, h, app.GlobexKey, "GET", "/webhooks/endpoints", "", 200).Items)
+	require.Empty(t, hookCall[listJSON[any]](t, h, app.GlobexKey, "GET", "/webhooks/deliveries?filter=endpoint_id:eq:"+made.ID, "", 200).Items)
 	for _, request := range [][3]string{
-		{"GET", "/endpoints/" + made.ID, ""}, {"PUT", "/endpoints/" + made.ID, update}, {"DELETE", "/endpoints/" + made.ID, ""},
-		{"POST", "/endpoints/" + made.ID + "/rotate", `{"overlap_seconds":0}`}, {"POST", "/endpoints/" + made.ID + "/test", ""},
-		{"POST", "/endpoints/" + made.ID + "/redeliver", `{"since":"2026-01-01T00:00:00Z"}`},
-		{"GET", "/deliveries/" + delivery.ID, ""}, {"GET", "/deliveries/" + delivery.ID + "/attempts", ""},
-		{"POST", "/deliveries/" + delivery.ID + "/redeliver", ""},
+		{"GET", "/webhooks/endpoints/" + made.ID, ""}, {"PUT", "/webhooks/endpoints/" + made.ID, update}, {"DELETE", "/webhooks/endpoints/" + made.ID, ""},
+		{"POST", "/webhooks/endpoints/" + made.ID + "/rotate", `{"overlap_seconds":0}`}, {"POST", "/webhooks/endpoints/" + made.ID + "/test", ""},
+		{"POST", "/webhooks/endpoints/" + made.ID + "/redeliver", `{"since":"2026-01-01T00:00:00Z"}`},
+		{"GET", "/webhooks/deliveries/" + delivery.ID, ""}, {"GET", "/webhooks/deliveries/" + delivery.ID + "/attempts", ""},
+		{"POST", "/webhooks/deliveries/" + delivery.ID + "/redeliver", ""},
 	} {
 		hookCall[any](t, h, app.GlobexKey, request[0], request[1], request[2], 404)
 	}
-	hookCall[any](t, h, app.AcmeKey, "DELETE", "/endpoints/"+made.ID, "", 204)
-	hookCall[any](t, h, app.AcmeKey, "GET", "/endpoints/"+made.ID, "", 404)
+	hookCall[any](t, h, app.AcmeKey, "DELETE", "/webhooks/endpoints/"+made.ID, "", 204)
+	hookCall[any](t, h, app.AcmeKey, "GET", "/webhooks/endpoints/"+made.ID, "", 404)
 	for _, secret := range []string{made.Secret, rotated.Secret, app.AcmeKey} {
 		require.NotContains(t, h.log.String(), secret)
 	}
@@ -182,11 +182,11 @@ func TestWebhookListsArePaged(t *testing.T) {
 	h := startHooked(t, true)
 	var want []string
 	for range 5 {
-		made := hookCall[endpointJSON](t, h, app.AcmeKey, "POST", "/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 201)
+		made := hookCall[endpointJSON](t, h, app.AcmeKey, "POST", "/webhooks/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 201)
 		want = append([]string{made.ID}, want...)
 	}
 	var got []string
-	path := "/endpoints?limit=2"
+	path := "/webhooks/endpoints?limit=2"
 	for after := ""; ; {
 		page := hookCall[listJSON[endpointJSON]](t, h, app.AcmeKey, "GET", path+after, "", 200)
 		for _, item := range page.Items {
@@ -195,14 +195,16 @@ func TestWebhookListsArePaged(t *testing.T) {
 		if page.Next == "" {
 			break
 		}
-		after = "&after=" + page.Next
+		after = "&cursor=" + page.Next
 	}
 	require.Equal(t, want, got)
+	next := hookCall[listJSON[endpointJSON]](t, h, app.AcmeKey, "GET", path, "", 200).Next
+	hookCall[any](t, h, app.GlobexKey, "GET", path+"&cursor="+next, "", 422) // another tenant's
 	for range 15 {
-		hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 201)
+		hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 201)
 	}
-	hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 409)
-	hookCall[any](t, h, app.GlobexKey, "POST", "/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 201)
+	hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 409)
+	hookCall[any](t, h, app.GlobexKey, "POST", "/webhooks/endpoints", `{"url":"http://127.0.0.1:1","types":["*"]}`, 201)
 }
 
 // TestWebhookInputIsChecked: private addresses without the loud option, and what is malformed.
@@ -216,21 +218,45 @@ func TestWebhookInputIsChecked(t *testing.T) {
 		`{"url":"https://93.184.215.14","types":["*"],"description":"\u0000"}`, `{"url":"https://93.184.215.14","types":["*"],"secret":"mine"}`,
 		`{"url":"https://93.184.215.14","types":["*"],"description":"` + strings.Repeat("x", 201) + `"}`,
 	} {
-		hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints", body, 422)
+		hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints", body, 422)
 	}
-	hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints", `{"url":"https://93.184.215.14","types":["*"]}`, 201)
-	for _, path := range []string{"/endpoints/1", "/deliveries?status=other", "/deliveries?limit=101", "/deliveries?after=x", "/deliveries?endpoint_id=1"} {
+	hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints", `{"url":"https://93.184.215.14","types":["*"]}`, 201)
+	for _, path := range []string{"/webhooks/endpoints/1", "/webhooks/deliveries?limit=101", "/webhooks/deliveries?cursor=x", "/webhooks/deliveries?filter=endpoint_id:eq:1", "/webhooks/deliveries?sort=reason",
+		"/webhooks/endpoints?filter=sealed:eq:x"} {
 		hookCall[any](t, h, app.AcmeKey, "GET", path, "", 422)
 	}
-	made := hookCall[listJSON[endpointJSON]](t, h, app.AcmeKey, "GET", "/endpoints", "", 200).Items[0]
+	made := hookCall[listJSON[endpointJSON]](t, h, app.AcmeKey, "GET", "/webhooks/endpoints", "", 200).Items[0]
 	ended := hookCall[struct {
 		OldUntil time.Time `json:"old_until"`
-	}](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/rotate", `{"overlap_seconds":0}`, 200)
+	}](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/rotate", `{"overlap_seconds":0}`, 200)
 	require.False(t, ended.OldUntil.After(time.Now()), "zero is no default")
 	for _, body := range []string{`{}`, `{"overlap_seconds":-1}`, `{"overlap_seconds":604801}`, `{"overlap_seconds":"1"}`} {
-		hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/rotate", body, 422)
+		hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/rotate", body, 422)
 	}
 	for _, body := range []string{`{}`, `{"since":"yesterday"}`} {
-		hookCall[any](t, h, app.AcmeKey, "POST", "/endpoints/"+made.ID+"/redeliver", body, 422)
+		hookCall[any](t, h, app.AcmeKey, "POST", "/webhooks/endpoints/"+made.ID+"/redeliver", body, 422)
 	}
+}
+
+// TestChangesOfRowsReachWebhooks of their tenant, and of no other.
+func TestChangesOfRowsReachWebhooks(t *testing.T) {
+	h := startHooked(t, true)
+	got := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- r.URL.Path + " " + string(body)
+	}))
+	defer server.Close()
+	for tenant, key := range map[string]string{"acme": app.AcmeKey, "globex": app.GlobexKey} {
+		hookCall[any](t, h, key, "POST", "/webhooks/endpoints", fmt.Sprintf(`{"url":"%s/%s","types":["project.created"]}`, server.URL, tenant), 201)
+	}
+	for tenant, key := range map[string]string{"acme": app.AcmeKey, "globex": app.GlobexKey} {
+		hookCall[any](t, h, key, "POST", "/projects", `{"name":"of `+tenant+`"}`, 201)
+		message := <-got
+		require.True(t, strings.HasPrefix(message, "/"+tenant+" "), message)
+		require.Contains(t, message, `"type":"project.created"`)
+		require.Contains(t, message, `"name":"of `+tenant+`"`)
+		require.NotContains(t, message, "tenant_id")
+	}
+	require.Empty(t, got)
 }

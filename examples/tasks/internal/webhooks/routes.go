@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
 )
 
 // The scopes of the routes.
@@ -60,7 +61,7 @@ func (s *Service) AddRoutes(a *api.API) {
 	}, r.redeliverSince)
 	api.Add(a, api.Route{
 		Method: http.MethodGet, Path: deliveries, ID: "listWebhookDeliveries", Permission: scopeRead,
-		Summary: "List deliveries, the newest first; those with the status dead are the dead letters",
+		Summary: "List deliveries, the newest first; the filter status:eq:dead finds the dead letters",
 	}, r.deliveries)
 	api.Add(a, api.Route{
 		Method: http.MethodGet, Path: delivery, ID: "getWebhookDelivery", Summary: "Get a delivery", Permission: scopeRead, Errors: []int{missing},
@@ -75,44 +76,47 @@ func (s *Service) AddRoutes(a *api.API) {
 	}, r.redeliver)
 }
 
-// ByID is the input of routes about one row. It is exported, as Page is, because huma leaves out embedded fields that are not.
-type ByID struct {
-	ID string `path:"id" format:"uuid"`
-}
-
-// Page is the input of lists. They are read by id, the newest first.
-type Page struct {
-	Limit int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
-	After string `query:"after" format:"uuid" doc:"The next of the page before"`
-}
-
-// of limits a query to the page, and one row more, which shows that there is a next page.
-func (p Page) of(db *gorm.DB) *gorm.DB {
-	if p.After != "" {
-		db = db.Where("id < ?", p.After)
-	}
-	return db.Order("id DESC").Limit(p.Limit + 1)
-}
-
-// list is the body of lists.
-type list[T any] struct {
-	Items []T    `json:"items"`
-	Next  string `json:"next,omitempty" doc:"What the next page comes after; absent on the last page"`
-}
-
 type output[T any] struct{ Body T }
 
-// pageOf makes a list of rows, of which there is one too many if there is a next page.
-func pageOf[R, V any](p Page, rows []R, id func(R) string, view func(R) V) *output[list[V]] {
-	out := &output[list[V]]{Body: list[V]{Items: []V{}}}
-	if len(rows) > p.Limit {
-		rows = rows[:p.Limit]
-		out.Body.Next = id(rows[p.Limit-1])
+// listed is a page of rows, as the API shows them.
+func listed[R, V any](rows *page.List[R], err error, view func(R) V) (*output[page.List[V]], error) {
+	if err != nil {
+		return nil, err
 	}
-	for _, row := range rows {
-		out.Body.Items = append(out.Body.Items, view(row))
+	out := &output[page.List[V]]{Body: page.List[V]{Items: make([]V, len(rows.Items)), Next: rows.Next, Total: rows.Total}}
+	for i, row := range rows.Items {
+		out.Body.Items[i] = view(row)
 	}
-	return out
+	return out, nil
+}
+
+func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339Nano) }
+
+var endpointList = page.Spec[Endpoint]{
+	Name: "webhook endpoints", Sort: "-created_at", Key: page.Field[Endpoint]{SQL: "id", Type: "uuid", Of: func(e Endpoint) string { return e.ID }},
+	Fields: map[string]page.Field[Endpoint]{
+		"created_at": {SQL: "created_at", Type: "timestamptz", Of: func(e Endpoint) string { return stamp(e.CreatedAt) }},
+		"url":        {SQL: "url", Type: "text", Of: func(e Endpoint) string { return e.URL }},
+	},
+}
+
+var deliveryList = page.Spec[Delivery]{
+	Name: "webhook deliveries", Sort: "-created_at", Key: page.Field[Delivery]{SQL: "id", Type: "uuid", Of: func(d Delivery) string { return d.ID }},
+	Preload: []string{"Event"},
+	Fields: map[string]page.Field[Delivery]{
+		"created_at":  {SQL: "created_at", Type: "timestamptz", Of: func(d Delivery) string { return stamp(d.CreatedAt) }},
+		"status":      {SQL: "status", Type: "text", Of: func(d Delivery) string { return d.Status }},
+		"endpoint_id": {SQL: "endpoint_id", Type: "uuid"},
+		"event_id":    {SQL: "event_id", Type: "uuid"},
+	},
+}
+
+var attemptList = page.Spec[Attempt]{
+	Name: "webhook attempts", Sort: "-created_at", Key: page.Field[Attempt]{SQL: "id", Type: "uuid", Of: func(a Attempt) string { return a.ID }},
+	Fields: map[string]page.Field[Attempt]{
+		"created_at": {SQL: "created_at", Type: "timestamptz", Of: func(a Attempt) string { return stamp(a.CreatedAt) }},
+		"status":     {SQL: "status", Type: "integer"},
+	},
 }
 
 // problem makes answers of the package's errors.
@@ -155,17 +159,17 @@ func (e *endpointInput) settings() Settings {
 	return Settings{URL: e.URL, Description: e.Description, Types: e.Types, Disabled: e.Disabled}
 }
 
-func (r routes) list(ctx context.Context, p *Page) (*output[list[EndpointView]], error) {
-	var rows []Endpoint
-	if err := p.of(r.api.DB(ctx)).Find(&rows).Error; err != nil {
+func (r routes) list(ctx context.Context, in *struct{ page.Query }) (*output[page.List[EndpointView]], error) {
+	rows, err := page.Find(ctx, r.api.DB(ctx), r.api.Cursors, endpointList, in.Query)
+	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(rows))
-	for i, row := range rows {
+	ids := make([]string, len(rows.Items))
+	for i, row := range rows.Items {
 		ids[i] = row.ID
 	}
 	breakers, err := breakersOf(r.api.DB(ctx), ids)
-	return pageOf(*p, rows, func(e Endpoint) string { return e.ID }, func(e Endpoint) EndpointView { return viewEndpoint(e, breakers[e.ID]) }), err
+	return listed(rows, err, func(e Endpoint) EndpointView { return viewEndpoint(e, breakers[e.ID]) })
 }
 
 type secretView struct {
@@ -182,7 +186,7 @@ func (r routes) create(ctx context.Context, in *struct{ Body endpointInput }) (*
 	}))
 }
 
-func (r routes) get(ctx context.Context, in *ByID) (*output[EndpointView], error) {
+func (r routes) get(ctx context.Context, in *api.ByID) (*output[EndpointView], error) {
 	var endpoint Endpoint
 	if err := r.api.DB(ctx).Take(&endpoint, "id = ?", in.ID).Error; err != nil {
 		return nil, err
@@ -196,7 +200,7 @@ func (r routes) show(db *gorm.DB, endpoint Endpoint) (*output[EndpointView], err
 }
 
 type updateInput struct {
-	ByID
+	api.ByID
 	Version int64 `query:"version" minimum:"1" doc:"The version that is changed: it fails if there is a newer one"`
 	Body    endpointInput
 }
@@ -213,12 +217,12 @@ func (r routes) update(ctx context.Context, in *updateInput) (out *output[Endpoi
 	return out, problem(err)
 }
 
-func (r routes) remove(ctx context.Context, in *ByID) (*struct{}, error) {
+func (r routes) remove(ctx context.Context, in *api.ByID) (*struct{}, error) {
 	return nil, r.api.Tx(ctx, func(tx *gorm.DB) error { return r.service.Delete(tx, in.ID) })
 }
 
 type rotateInput struct {
-	ByID
+	api.ByID
 	Body struct {
 		OverlapSeconds int `json:"overlap_seconds" minimum:"0" maximum:"604800" doc:"How long the old secrets stay valid: 0 for one that has become known"`
 	}
@@ -237,7 +241,7 @@ func (r routes) rotate(ctx context.Context, in *rotateInput) (*output[rotateOutp
 	})
 }
 
-func (r routes) test(ctx context.Context, in *ByID) (*output[DeliveryView], error) {
+func (r routes) test(ctx context.Context, in *api.ByID) (*output[DeliveryView], error) {
 	out := &output[DeliveryView]{}
 	return out, problem(r.api.Tx(ctx, func(tx *gorm.DB) error {
 		delivery, err := r.service.Test(tx, in.ID)
@@ -248,7 +252,7 @@ func (r routes) test(ctx context.Context, in *ByID) (*output[DeliveryView], erro
 }
 
 type sinceInput struct {
-	ByID
+	api.ByID
 	Body struct {
 		Since time.Time `json:"since" format:"date-time"`
 	}
@@ -268,46 +272,31 @@ func (r routes) redeliverSince(ctx context.Context, in *sinceInput) (*output[sin
 	}))
 }
 
-type deliveriesInput struct {
-	Page
-	Status     string `query:"status" enum:"pending,delivered,dead"`
-	EndpointID string `query:"endpoint_id" format:"uuid"`
+func (r routes) deliveries(ctx context.Context, in *struct{ page.Query }) (*output[page.List[DeliveryView]], error) {
+	rows, err := page.Find(ctx, r.api.DB(ctx), r.api.Cursors, deliveryList, in.Query)
+	return listed(rows, err, viewDelivery)
 }
 
-func (r routes) deliveries(ctx context.Context, in *deliveriesInput) (*output[list[DeliveryView]], error) {
-	query := r.api.DB(ctx).Preload("Event", func(tx *gorm.DB) *gorm.DB { return tx.Select("id", "type") })
-	if in.Status != "" {
-		query = query.Where("status = ?", in.Status)
-	}
-	if in.EndpointID != "" {
-		query = query.Where("endpoint_id = ?", in.EndpointID)
-	}
-	var rows []Delivery
-	err := in.of(query).Find(&rows).Error
-	return pageOf(in.Page, rows, func(d Delivery) string { return d.ID }, viewDelivery), err
-}
-
-func (r routes) delivery(ctx context.Context, in *ByID) (*output[DeliveryView], error) {
+func (r routes) delivery(ctx context.Context, in *api.ByID) (*output[DeliveryView], error) {
 	var row Delivery
 	err := r.api.DB(ctx).Preload("Event").Take(&row, "id = ?", in.ID).Error
 	return &output[DeliveryView]{Body: viewDelivery(row)}, err
 }
 
 type attemptsInput struct {
-	ByID
-	Page
+	api.ByID
+	page.Query
 }
 
-func (r routes) attempts(ctx context.Context, in *attemptsInput) (*output[list[AttemptView]], error) {
+func (r routes) attempts(ctx context.Context, in *attemptsInput) (*output[page.List[AttemptView]], error) {
 	if err := r.api.DB(ctx).Select("id").Take(&Delivery{}, "id = ?", in.ID).Error; err != nil {
 		return nil, err
 	}
-	var rows []Attempt
-	err := in.of(r.api.DB(ctx).Where("delivery_id = ?", in.ID)).Find(&rows).Error
-	return pageOf(in.Page, rows, func(a Attempt) string { return a.ID }, viewAttempt), err
+	rows, err := page.Find(ctx, r.api.DB(ctx).Where("delivery_id = ?", in.ID), r.api.Cursors, attemptList, in.Query)
+	return listed(rows, err, viewAttempt)
 }
 
-func (r routes) redeliver(ctx context.Context, in *ByID) (*output[DeliveryView], error) {
+func (r routes) redeliver(ctx context.Context, in *api.ByID) (*output[DeliveryView], error) {
 	out := &output[DeliveryView]{}
 	return out, problem(r.api.Tx(ctx, func(tx *gorm.DB) error {
 		delivery, err := r.service.Redeliver(tx, in.ID)
