@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +232,36 @@ func TestForgedJobOfAnotherRoundSendsNothing(t *testing.T) {
 		return open == 0
 	}, "they are done")
 	require.Equal(t, 1, r.count())
+}
+
+// TestJobsOfOneDeliveryTakeTurns: while one sends it, the others wait, and then find nothing to do.
+func TestJobsOfOneDeliveryTakeTurns(t *testing.T) {
+	f := newFixture(t, testConfig())
+	r := newReceiver(t)
+	release := make(chan struct{})
+	r.answer(func(_ http.ResponseWriter, req *http.Request) {
+		select {
+		case <-release:
+		case <-req.Context().Done():
+		}
+	})
+	f.endpoint(t, acme, r.URL)
+	f.work(t)
+	id := f.emit(t, acme, "task.created", nil)
+	eventually(t, func() bool { return r.count() == 1 }, "one sends it")
+	d := f.delivery(t, id)
+	require.NoError(t, f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
+		return f.service.insertJobs(tx, []Delivery{d, d, d})
+	}))
+	jobs := func(condition string) (n int64) {
+		require.NoError(t, f.admin.Raw("SELECT count(*) FROM river_job WHERE "+condition).Scan(&n).Error)
+		return n
+	}
+	eventually(t, func() bool { return jobs("metadata->>'snoozes' IS NOT NULL") == 3 || r.count() > 1 }, "the others wait")
+	close(release)
+	eventually(t, func() bool { return jobs("state <> 'completed'") == 0 }, "all are done")
+	require.Equal(t, 1, r.count())
+	require.Equal(t, Delivered, f.delivery(t, id).Status)
 }
 
 // TestModelsAreIsolated finds holes in all tables of the package.

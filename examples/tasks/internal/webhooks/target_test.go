@@ -161,10 +161,16 @@ func TestURLWrittenPastTheServiceIsRefused(t *testing.T) {
 	r := newReceiver(t)
 	endpoint, _ := f.endpoint(t, acme, "https://hooks.example.com")
 	f.work(t)
-	for _, url := range []string{r.URL, "https://127.0.0.1", "https://user:secret@hooks.example.com", "https://hooks.example.com:8443", "file:///etc/passwd"} {
+	for url, problem := range map[string]string{
+		r.URL:                                   "the URL must begin with https://",
+		"https://127.0.0.1":                     "the address of the URL is not a public one",
+		"https://user:secret@hooks.example.com": "the URL cannot hold a user or a password: verify the signature instead",
+		"https://hooks.example.com:8443":        "the port of the URL is not one that events are sent to",
+		"file:///etc/passwd":                    "the URL must begin with https://",
+	} {
 		require.NoError(t, f.db.WithContext(as(acme)).Exec("UPDATE webhook_endpoints SET url = ? WHERE id = ?", url, endpoint.ID).Error)
 		d := f.waitFor(t, f.emit(t, acme, "task.created", nil), Dead)
-		require.Zero(t, f.attempts(t, d.ID)[0].Status, url)
+		require.Equal(t, problem, d.Reason, url)
 	}
 	require.Zero(t, r.count())
 }
