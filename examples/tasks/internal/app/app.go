@@ -41,6 +41,8 @@ type Config struct {
 	Demo bool
 	// DangerouslyAllowLoopbackWebhooks lets tenants register endpoints on this machine, so that they can send requests to what listens here.
 	DangerouslyAllowLoopbackWebhooks bool
+	// Sinks get the events of all tenants, after those of the application itself.
+	Sinks event.Sinks
 
 	telemetry *telemetry.Telemetry // as Start has started it
 
@@ -64,9 +66,12 @@ type App struct {
 func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 	cfg.Log = slog.New(tenanthttp.LogHandler(cfg.Log.Handler()))
 	a := &App{secret: cfg.Secret}
-	if a.secret == nil {
+	switch {
+	case a.secret == nil:
 		a.secret = make([]byte, 32)
 		_, _ = rand.Read(a.secret) // never fails
+	case len(a.secret) < 32:
+		return nil, errors.New("app: Config.Secret must have 32 random bytes or more")
 	}
 	defer func() {
 		if err != nil {
@@ -101,7 +106,7 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	events := event.Sinks{hooks}
+	events := append(event.Sinks{hooks}, cfg.Sinks...)
 	cursors, err := page.NewCursors(a.derive("cursors"))
 	if err != nil {
 		return nil, err

@@ -17,22 +17,37 @@ import (
 	"github.com/gormtenancy/tenancy/internal/pgserver"
 )
 
-// start starts the application with the tenants of the demo, on a database of its own.
-func start(t *testing.T, change ...func(*pgserver.Database, *Config)) *App {
+// quiet is a log that is not read.
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// configure makes a database, and the configuration of an application on it with the tenants of the demo.
+func configure(t *testing.T) (*pgserver.Database, Config) {
 	t.Helper()
 	d := pgserver.New(t)
-	cfg := Config{
+	return d, Config{
 		Owner: Login(d.Owner), App: Login(d.App), Worker: Login(d.Worker), Admin: d.Admin.Role, Lookup: d.Lookup.Role,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Demo: true,
+		Log: quiet, Demo: true, Secret: make([]byte, 32),
 		Limits: limit.Config{Address: limit.Rate{Burst: 100_000, Every: time.Millisecond}}, // all tests have one address
 	}
-	for _, c := range change {
-		c(d, &cfg)
-	}
+}
+
+// run runs the application until the test ends.
+func run(t *testing.T, cfg Config) *App {
+	t.Helper()
 	a, err := Start(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	return a
+}
+
+// start runs the application on a database of its own.
+func start(t *testing.T, change ...func(*pgserver.Database, *Config)) *App {
+	t.Helper()
+	d, cfg := configure(t)
+	for _, c := range change {
+		c(d, &cfg)
+	}
+	return run(t, cfg)
 }
 
 // client sends requests with a key.
