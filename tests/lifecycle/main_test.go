@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,7 +19,12 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-func TestMain(m *testing.M) { pgserver.Main(m) }
+func TestMain(m *testing.M) {
+	if operation := os.Getenv(killedOperation); operation != "" {
+		os.Exit(killed(operation))
+	}
+	pgserver.Main(m)
+}
 
 // Org is the table of tenants.
 type Org struct {
