@@ -2,8 +2,10 @@ package cmd_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,4 +69,37 @@ func TestTenantRefusesMisuse(t *testing.T) {
 	} {
 		tenancy(t, append([]string{"tenant"}, args...)...).failed(t, "tenancy help tenant")
 	}
+}
+
+// A process that is killed leaves no file that could be taken for an export.
+func TestTenantExportThatIsKilledLeavesNoFile(t *testing.T) {
+	d := testdb.New(t, &Letter{})
+	d.AsSuperuser(t, "INSERT INTO letters (tenant_id, text) SELECT 'acme', repeat('x', 1000) FROM generate_series(1, 20000) i")
+	folder := t.TempDir()
+	file := filepath.Join(folder, "acme.tar")
+	for range 3 {
+		cmd := exec.CommandContext(t.Context(), binary, "tenant", "export", "--tenant", "acme", "--file", file, "--dsn", d.Owner.DSN)
+		require.NoError(t, cmd.Start())
+		require.Eventually(t, func() bool { // until some rows are written
+			partial, err := filepath.Glob(filepath.Join(folder, "*.partial"))
+			require.NoError(t, err)
+			for _, name := range partial {
+				if info, err := os.Stat(name); err == nil && info.Size() > 0 {
+					return true
+				}
+			}
+			return false
+		}, time.Minute, time.Millisecond)
+		require.NoError(t, cmd.Process.Kill())
+		require.Error(t, cmd.Wait())
+		require.NoFileExists(t, file)
+		partial, err := filepath.Glob(filepath.Join(folder, "*.partial"))
+		require.NoError(t, err)
+		for _, name := range partial {
+			command{args: []string{"tenant", "diff", "--file", name}, url: d.Owner.DSN}.run(t).failed(t, "damaged")
+			require.NoError(t, os.Remove(name))
+		}
+	}
+	require.Zero(t, command{args: []string{"tenant", "export", "--tenant", "acme", "--file", file}, url: d.Owner.DSN}.run(t).exit)
+	require.Contains(t, command{args: []string{"tenant", "diff", "--file", file}, url: d.Owner.DSN}.run(t).out, "No differences.")
 }
