@@ -17,7 +17,7 @@ import (
 type tenantCommand struct {
 	connection
 	tenant, actor, file string
-	yes                 bool
+	yes, newKeys        bool
 	format              string
 	skip                map[string]string
 	set                 *flag.FlagSet // options may follow the action
@@ -27,6 +27,7 @@ const tenantDetails = `
     tenancy tenant count  --tenant acme              count the rows
     tenancy tenant export --tenant acme --file F     write all rows to a file, compressed if its name ends in .gz
     tenancy tenant import --file F [--tenant new]    insert the rows of a file, for its tenant or for another one
+    tenancy tenant import --file F --tenant new --new-keys    the same beside the original, in one database
     tenancy tenant diff   --file F [--tenant acme]   compare a file with the database: exit code 1 if they differ
     tenancy tenant erase  --tenant acme              show what would be deleted; with --yes, delete it, and prove it
 
@@ -42,6 +43,7 @@ func (c *tenantCommand) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.file, "file", "", "the `file` of export, import and diff; export does not overwrite one")
 	fs.StringVar(&c.appRole, "app-role", "", "the `role` that the application works as: it is taken if the policies do not bind the login")
 	fs.StringVar(&c.actor, "actor", "", "`who` does it, for the summary (default: the user of the operating system)")
+	fs.BoolVar(&c.newKeys, "new-keys", false, "with import, give rows new primary keys, for a copy beside the original; with diff, compare such a copy")
 	fs.BoolVar(&c.yes, "yes", false, "with erase, delete the rows")
 	fs.Func("skip", "leave out a table, and have erase keep it: `schema.table=reason`; can be repeated", func(entry string) error {
 		table, reason, _ := strings.Cut(entry, "=")
@@ -96,6 +98,8 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 		return 0, misused("%s needs --file", args[0])
 	case !chosen.file && c.file != "" || c.yes && args[0] != "erase":
 		return 0, misused("--file is for export, import and diff, and --yes for erase")
+	case c.newKeys && args[0] != "import" && args[0] != "diff":
+		return 0, misused("--new-keys is for import and diff")
 	case !isFile(c.file):
 		return 0, misused("--file: must be a file (not shown: it looks like a DSN)")
 	}
@@ -109,7 +113,7 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 	}
 	bar := &progressLine{s: s}
 	l := lifecycle.Tenants{
-		DB: pool, Actor: c.who(), Skip: c.skip, Progress: bar.show, Logger: bar.summary(),
+		DB: pool, Actor: c.who(), Skip: c.skip, NewKeys: c.newKeys, Progress: bar.show, Logger: bar.summary(),
 		Isolation: rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole},
 	}
 	done, err := chosen.run(c, ctx, l)

@@ -18,6 +18,7 @@ type relation struct {
 	Policies      []appliedPolicy
 	Columns       []column
 	ForeignKeys   []foreignKey
+	Uniques       []unique
 
 	key *column // the column that tells tenants apart; nil for a shared table
 	own bool    // and that is the primary key: a table of tenants
@@ -46,6 +47,12 @@ type foreignKey struct {
 	OnDelete      string // a letter, see pg_constraint.confdeltype
 	OnUpdate      string
 	Deferrable    bool
+}
+
+// unique is a unique index. Columns are empty texts where it has an expression.
+type unique struct {
+	Name    string
+	Columns []string
 }
 
 // name is the name of the table for people and for files.
@@ -92,6 +99,12 @@ SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
 		SELECT pg_catalog.json_agg(a.attname ORDER BY k.n)
 		FROM pg_catalog.pg_index i, pg_catalog.unnest(i.indkey) WITH ORDINALITY k (attnum, n), pg_catalog.pg_attribute a
 		WHERE i.indrelid = c.oid AND i.indisprimary AND k.n <= i.indnkeyatts AND a.attrelid = c.oid AND a.attnum = k.attnum),
+	'uniques', (
+		SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', x.relname, 'columns', (
+			SELECT pg_catalog.json_agg(coalesce(a.attname, '') ORDER BY k.n)
+			FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (attnum, n)
+			LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts)) ORDER BY x.relname)
+		FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisunique),
 	'policies', (
 		SELECT pg_catalog.json_agg((` + policy.StoredOf("p") + `)::jsonb || pg_catalog.jsonb_build_object('name', p.polname, 'applies',
 			EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) m WHERE m = 0 OR pg_catalog.pg_has_role(r.oid, m, 'USAGE'))) ORDER BY p.polname)

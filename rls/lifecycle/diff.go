@@ -15,7 +15,8 @@ type Difference struct {
 }
 
 // Diff compares the rows of a tenant with a file of Export, by counts and hashes, in one snapshot. An empty tenant is that of the file; for
-// another one, rows are the same if they differ in the tenant alone. Without differences it returns none.
+// another one, rows are the same if they differ in the tenant alone, and with NewKeys in keys that one step for each table leads back to those
+// of the file: a distance of numbers, a mask of UUIDs. Then rows are compared without their order. Without differences it returns none.
 func (t Tenants) Diff(ctx context.Context, tenant string, file io.ReadSeeker) ([]Difference, error) {
 	a, err := openArchive(ctx, file)
 	if err != nil {
@@ -40,6 +41,13 @@ func (s *session) diff(ctx context.Context, a *archive) ([]Difference, error) {
 	if s.tenant != a.Tenant {
 		as = a.Tenant
 	}
+	var c *comparison
+	if s.NewKeys {
+		var err error
+		if c, err = s.compareKeys(ctx, a); err != nil {
+			return nil, err
+		}
+	}
 	for _, r := range s.scope.tables() {
 		n := slices.IndexFunc(a.Tables, func(t ManifestTable) bool { return t.Name == r.name() })
 		if n < 0 {
@@ -52,7 +60,7 @@ func (s *session) diff(ctx context.Context, a *archive) ([]Difference, error) {
 		}
 		want := a.Tables[n]
 		reason, columns := compareColumns(r, want)
-		found, err := s.readTable(ctx, r, columns, as, io.Discard)
+		found, err := s.readCompared(ctx, r, columns, as, c, want.Table)
 		if err != nil {
 			return nil, err
 		}
@@ -73,6 +81,18 @@ func (s *session) diff(ctx context.Context, a *archive) ([]Difference, error) {
 		}
 	}
 	return list, nil
+}
+
+// readCompared reads a table to compare it. Of a copy with new keys, the sum of the hashes of its rows is compared, because their order is another.
+func (s *session) readCompared(ctx context.Context, r *relation, columns []column, as string, c *comparison, want Table) (Table, error) {
+	if c == nil {
+		return s.readTable(ctx, r, columns, as, io.Discard)
+	}
+	found, sum, err := s.readCopy(ctx, r, columns, as, c.keys)
+	if err == nil && sum == c.sums[r.name()] {
+		found.SHA256 = want.SHA256
+	}
+	return found, err
 }
 
 // compareColumns returns the columns to compare, those of the file if the table has them all.

@@ -89,7 +89,7 @@ func (e *exporting) table(ctx context.Context, r *relation, omit []string, condi
 	}
 	parts := &partWriter{archive: e.archive, directory: entry.Directory, time: m.Time}
 	var err error
-	if entry.Table, err = e.readRows(ctx, r, columns, condition, args, "", parts); err != nil {
+	if entry.Table, err = e.readRows(ctx, r, columns, condition, args, "", nil, parts); err != nil {
 		return err
 	}
 	m.Tables = append(m.Tables, entry)

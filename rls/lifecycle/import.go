@@ -19,7 +19,7 @@ import (
 // The file is checked before anything is written, and tables, columns and types must be those of the database. Each row passes the policies
 // of the tenant, and a row that names another tenant, or refers to a row of another, is an error. So a file that was tampered with
 // changes rows of no other tenant. Primary keys stay as they are, and sequences are moved beyond them. A key that is taken is ErrConflict: serial
-// numbers in one database are shared by all tenants, so that a copy of a tenant beside itself needs UUIDs or keys with the tenant.
+// numbers in one database are shared by all tenants, so that a copy of a tenant beside itself needs NewKeys, or keys with the tenant.
 //
 // For another tenant, its id replaces that of the file in the tenant columns and where rows refer to the table of tenants; values that hold it
 // otherwise, as JSON, stay. At the end all rows are read, and compared with the hashes of the file.
@@ -32,12 +32,18 @@ func (t Tenants) Import(ctx context.Context, tenant string, file io.ReadSeeker) 
 		tenant = "of an unreadable file"
 	}
 	report := Report{Tenant: tenant}
-	err := t.run(ctx, OpImport, tenant, func(s *session) error {
+	err := t.run(ctx, OpImport, tenant, func(s *session) (err error) {
 		if wrong != nil {
 			return wrong
 		}
+		var keys newKeys
+		if s.NewKeys {
+			if keys, err = s.reserveKeys(ctx, a); err != nil {
+				return err
+			}
+		}
 		return s.inTransaction(ctx, beginWriting, func() (err error) {
-			i := &importing{session: s, archive: a}
+			i := &importing{session: s, archive: a, keys: keys}
 			report.Tables, err = i.run(ctx)
 			report.Left = s.scope.left
 			return err
@@ -51,6 +57,7 @@ type importing struct {
 	*session
 	archive *archive
 	tables  []*target // in the order of foreign keys
+	keys    newKeys
 }
 
 // target is a table that is imported into.
@@ -59,6 +66,7 @@ type target struct {
 	index   int      // in the manifest
 	columns []column // in the order of the file
 	late    []bool   // the columns that are set when all rows are there
+	sum     rowsSum  // of the rows that were inserted, as they are in the file; with new keys alone
 }
 
 func (t *target) hasLate() bool { return slices.Contains(t.late, true) }
@@ -204,7 +212,7 @@ func (i *importing) parse(t *target, tenant []bool, line []byte) ([][]byte, erro
 			values[n] = []byte(i.tenant)
 		}
 	}
-	return values, nil
+	return values, i.keys.translate(t.relation, t.columns, values, newKey.forward)
 }
 
 const (
@@ -269,6 +277,9 @@ func (i *importing) insert(ctx context.Context, t *target) error {
 			if t.late[n] {
 				values[n] = nil
 			}
+		}
+		if i.keys != nil {
+			t.sum.add(line)
 		}
 		i.rows++
 		return b.add(ctx, values)

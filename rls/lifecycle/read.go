@@ -51,11 +51,11 @@ func (r *relation) selectRows(columns []column, condition string) string {
 // readTable writes the rows of the tenant as lines of JSON, and returns what they are. The tenant in them is written as the other one, if
 // that is not empty.
 func (s *session) readTable(ctx context.Context, r *relation, columns []column, as string, w io.Writer) (Table, error) {
-	return s.readRows(ctx, r, columns, r.condition(), []string{s.tenant}, as, w)
+	return s.readRows(ctx, r, columns, r.condition(), []string{s.tenant}, as, nil, w)
 }
 
-// readRows is readTable for the rows t that meet a condition.
-func (s *session) readRows(ctx context.Context, r *relation, columns []column, condition string, args []string, as string, w io.Writer) (Table, error) {
+// readRows is readTable for the rows t that meet a condition, with the keys that they had before they got new ones.
+func (s *session) readRows(ctx context.Context, r *relation, columns []column, condition string, args []string, as string, keys newKeys, w io.Writer) (Table, error) {
 	var (
 		result = Table{Name: r.name()}
 		sum    = sha256.New()
@@ -72,7 +72,10 @@ func (s *session) readRows(ctx context.Context, r *relation, columns []column, c
 				}
 			}
 		}
-		var err error
+		err := keys.translate(r, columns, values, newKey.back)
+		if err != nil {
+			return err
+		}
 		if line, err = appendRow(line[:0], columns, values); err != nil {
 			return err
 		}

@@ -30,6 +30,11 @@ type Tenants struct {
 	// of each, which is in the manifest and the report. It is for tables that the law demands, or that no policy isolates.
 	Skip map[string]string
 
+	// NewKeys has Import give rows new primary keys, so that a copy can be beside the original: numbers of sequences, and UUIDs, but not those of
+	// keys that include the tenant. References follow. Diff then compares such a copy. Other keys that do not include the tenant, as an
+	// e-mail address that is unique in the database, are ErrConflict before a row is written.
+	NewKeys bool
+
 	// BatchSize is how many rows Erase deletes in a transaction. Zero means 1,000.
 	BatchSize int
 

@@ -55,6 +55,9 @@ func moveTenant(t *testing.T, d *testdb.Database) {
 	require.Contains(t, r.out, "public.letters: the counts differ (file: 7 rows, database: no rows)")
 	succeeds("Imported 7 rows", "import", "--file", file, "--tenant", "new")
 	succeeds("There are 5 rows", "count", "--tenant", "globex")
+	d.AsSuperuser(t, "SELECT setval('letters_id_seq', 50)")
+	succeeds("Imported 7 rows", "import", "--file", file, "--tenant", "beside", "--new-keys")
+	succeeds("No differences.", "diff", "--file", file, "--tenant", "beside", "--new-keys")
 	succeeds(`"rows": 7`, "count", "--tenant", "new", "--format", "json")
 
 	entries, err := os.ReadDir(filepath.Dir(file))
@@ -65,7 +68,7 @@ func moveTenant(t *testing.T, d *testdb.Database) {
 func TestTenantRefusesMisuse(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"drop"}, {"count"}, {"export", "--tenant", "acme"}, {"import"}, {"count", "--tenant", "acme", "--file", "x"},
-		{"count", "--tenant", "acme", "--yes"}, {"erase", "--tenant", "acme", "--skip", "public.letters"}, {"erase", "--tenant", "acme", "please"},
+		{"count", "--tenant", "acme", "--yes"}, {"count", "--tenant", "acme", "--new-keys"}, {"erase", "--tenant", "acme", "--skip", "public.letters"}, {"erase", "--tenant", "acme", "please"},
 	} {
 		tenancy(t, append([]string{"tenant"}, args...)...).failed(t, "tenancy help tenant")
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"log"
 	"time"
 
 	"gorm.io/driver/postgres"
@@ -63,16 +62,12 @@ func ExampleSubjects() {
 	}
 	var file bytes.Buffer
 	manifest, err := subjects.Export(ctx, "acme", "bob@example.com", &file)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for _, t := range manifest.Tables {
 		fmt.Println("exported", t.Name, t.Rows)
 	}
 	report, err := subjects.Erase(ctx, "acme", "bob@example.com")
-	if err != nil {
-		log.Fatal(err) // a second call goes on
-	}
+	check(err) // a second call goes on
 	for _, h := range report.Holdings {
 		fmt.Printf("%s %s %d %q\n", h.Erasure, h.Table, h.Rows, h.Basis)
 	}
@@ -90,25 +85,16 @@ func ExampleSubjects() {
 // shop makes a database in which two tenants know the same person.
 func shop(ctx context.Context) (_ *pgserver.Database, _ *sql.DB, end func()) {
 	server, err := pgserver.Start(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	database, err := server.NewDatabase(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	owner, err := sql.Open("pgx", database.Owner.DSN)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: owner}), &gorm.Config{Logger: logger.Discard})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	isolation := rls.Isolation{AppRole: database.App.Role, AdminRole: database.Admin.Role}
-	if _, err := isolation.Migrate(ctx, db, &Customer{}, &Receipt{}, &Visit{}); err != nil {
-		log.Fatal(err)
-	}
+	_, err = isolation.Migrate(ctx, db, &Customer{}, &Receipt{}, &Visit{})
+	check(err)
 	for _, tenant := range []string{"acme", "globex"} {
 		err := db.Transaction(func(tx *gorm.DB) error {
 			bob := Customer{TenantID: tenant, Email: "bob@example.com", Name: "Bob"}
@@ -123,21 +109,21 @@ func shop(ctx context.Context) (_ *pgserver.Database, _ *sql.DB, end func()) {
 			}
 			return tx.Create([]*Visit{{TenantID: tenant, CustomerID: bob.ID}, {TenantID: tenant, CustomerID: bob.ID}}).Error
 		})
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 	}
 	return database, owner, func() { _, _ = owner.Close(), server.Close() }
 }
 
 func name(ctx context.Context, database *pgserver.Database, tenant string) (name string) {
 	admin, err := sql.Open("pgx", database.Admin.DSN)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer func() { _ = admin.Close() }()
-	if err := admin.QueryRowContext(ctx, "SELECT name FROM customers WHERE tenant_id = $1", tenant).Scan(&name); err != nil {
-		log.Fatal(err)
-	}
+	check(admin.QueryRowContext(ctx, "SELECT name FROM customers WHERE tenant_id = $1", tenant).Scan(&name))
 	return name
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
