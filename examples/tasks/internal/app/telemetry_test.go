@@ -45,7 +45,7 @@ func (kept) Shutdown(context.Context) error { return nil }
 func attributesOf(span tracetest.SpanStub) map[string]string {
 	m := map[string]string{}
 	for _, a := range span.Attributes {
-		m[string(a.Key)] = a.Value.Emit()
+		m[string(a.Key)] = a.Value.String()
 	}
 	return m
 }

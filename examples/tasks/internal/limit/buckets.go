@@ -22,8 +22,8 @@ type buckets struct {
 	rest       *rate.Limiter
 }
 
-func newBuckets(r Rate, max int) *buckets {
-	return &buckets{rate: r, max: max, young: map[string]*rate.Limiter{}, rest: r.bucket()}
+func newBuckets(r Rate, limit int) *buckets {
+	return &buckets{rate: r, max: limit, young: map[string]*rate.Limiter{}, rest: r.bucket()}
 }
 
 // of returns the bucket of a name. Names beyond the maximum share one, until a window is over: they are limited more, not less.

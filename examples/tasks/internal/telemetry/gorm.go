@@ -18,7 +18,7 @@ import (
 // GORM is a plugin that makes a span of each statement: its operation, its table, the number of rows and, if it fails, PostgreSQL's code.
 //
 // The span is around all callbacks of a statement, the transaction included. A callback within it would keep GORM's transaction of a single
-// statement, which the plugin of package tenancy leaves out: two round trips more for each write. GORM's own plugin for OpenTelemetry has
+// statement, which the plugin of package tenancy leaves out: one round trip more for each write. GORM's own plugin for OpenTelemetry has
 // such callbacks, and puts the texts of statements and errors into spans.
 func (t *Telemetry) GORM() gorm.Plugin { return statements{t} }
 

@@ -57,7 +57,7 @@ func started(t *testing.T) (o *Telemetry, spans func() tracetest.SpanStubs, metr
 func attributesOf(span tracetest.SpanStub) map[string]string {
 	m := map[string]string{}
 	for _, a := range span.Attributes {
-		m[string(a.Key)] = a.Value.Emit()
+		m[string(a.Key)] = a.Value.String()
 	}
 	return m
 }
