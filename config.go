@@ -130,8 +130,8 @@ type Config struct {
 	CheckOptions []check.Option
 
 	// SigningKeys, if not nil, sign the tenant of each statement, and policies demand the signature (rls.Isolation.Signed): SQL that names
-	// another tenant, such as injected SQL, then sees none of its rows. Sessions are cleaned always. SQL text with several statements is
-	// refused, and so is pgx's mode simple_protocol. AdminRole and ReadOnlyRole cannot be set, AdminDB can.
+	// another tenant, such as injected SQL, then sees none of its rows. SQL text with several statements is refused, and so is pgx's mode
+	// simple_protocol. AdminRole and ReadOnlyRole cannot be set, AdminDB can.
 	SigningKeys SigningKeys
 
 	// ProofLifetime is how long a signature is good for, with SigningKeys. It is renewed when half of that is over. Zero means 5 minutes;
@@ -207,7 +207,6 @@ func (c Config) withDefaults() Config {
 		c.OmitTenantCondition = true
 	}
 	if c.SigningKeys != nil {
-		c.CleanAlways = true
 		c.ProofLifetime = cmp.Or(c.ProofLifetime, defaultProofLifetime)
 	}
 	if c.Logger == nil {

@@ -357,9 +357,6 @@ func loneIsOneFlight(t *testing.T, d *database) {
 						if tt.begin {
 							want++
 						}
-						if d.Signed() && tt.name == "Connection" {
-							want++ // its session is cleaned when it ends
-						}
 						require.NoError(t, tt.do(db), "the first time, which is not warm")
 						for range 2 {
 							require.Equal(t, want, d.counted(t, func() error { return tt.do(db) }))

@@ -150,7 +150,7 @@ func newTarget(t testing.TB, signs bool) *target {
 	return a
 }
 
-// pool is a guarded pool of the application that cleans sessions always, as a plugin with keys does.
+// pool is a guarded pool of the application as a plugin with keys makes it.
 func (a *target) pool(t testing.TB, mode pgx.QueryExecMode, s *signing.Signer) *sql.DB {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(a.App.DSN)
@@ -158,7 +158,7 @@ func (a *target) pool(t testing.TB, mode pgx.QueryExecMode, s *signing.Signer) *
 	cfg.DefaultQueryExecMode = mode
 	cfg.OnNotice, cfg.OnNotification = a.heard.notice, a.heard.notification
 	db := guard.Open(stdlib.GetConnector(*cfg), guard.Config{
-		Setting: setting, LookupRole: a.lookup(), Signer: s, CleanAlways: true,
+		Setting: setting, LookupRole: a.lookup(), Signer: s,
 		NewPanicError: func(in string, _ any) error { return fmt.Errorf("panic in %s", in) },
 	})
 	db.SetMaxOpenConns(poolSize)
