@@ -27,6 +27,7 @@ func open(ctx context.Context, database *pgserver.Database) (demo.App, error) {
 		Demo:   true,
 		// So that the demonstration has somewhere to send them. A product leaves it out.
 		DangerouslyAllowLoopbackWebhooks: true,
+		DemoPage:                         true,
 	})
 	if err != nil {
 		return demo.App{}, err

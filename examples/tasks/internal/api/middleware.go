@@ -77,5 +77,5 @@ func (a *API) authorize(permission string, next http.Handler) http.Handler {
 // log writes an error of the server. PostgreSQL's quote values, and are cut down to their code.
 func (a *API) log(ctx context.Context, err error) {
 	a.Log.LogAttrs(ctx, slog.LevelError, "request failed",
-		slog.String("request", caller.RequestID(ctx)), slog.String("error", describe(err)))
+		slog.String("request", caller.RequestID(ctx)), slog.String("error", Describe(err)))
 }

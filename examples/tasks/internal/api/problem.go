@@ -66,8 +66,8 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func isNotFound(err error) bool { return errors.Is(err, gorm.ErrRecordNotFound) }
 
-// describe returns the text of an error for the log.
-func describe(err error) string {
+// Describe returns the text of an error for the log, without values of rows.
+func Describe(err error) string {
 	if postgres, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return fmt.Sprintf("PostgreSQL %s", postgres.Code)
 	}

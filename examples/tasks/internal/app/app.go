@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/api"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/demopage"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
@@ -41,6 +42,9 @@ type Config struct {
 	Demo bool
 	// DangerouslyAllowLoopbackWebhooks lets tenants register endpoints on this machine, so that they can send requests to what listens here.
 	DangerouslyAllowLoopbackWebhooks bool
+	// DemoPage serves a page at / that shows what happens to a task. It shows the
+	// tenants of Demo, with their keys, and needs DangerouslyAllowLoopbackWebhooks.
+	DemoPage bool
 	// Sinks get the events of all tenants, after those of the application itself.
 	Sinks event.Sinks
 
@@ -59,6 +63,7 @@ type App struct {
 	keys    *apikey.Keys
 	workers *workers
 	secret  []byte
+	page    *demopage.Page // nil without Config.DemoPage
 	features
 }
 
@@ -106,6 +111,11 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.DemoPage {
+		if err := a.showDemo(ctx, cfg, hooks); err != nil {
+			return nil, err
+		}
+	}
 	events := append(event.Sinks{hooks}, cfg.Sinks...)
 	cursors, err := page.NewCursors(a.derive("cursors"))
 	if err != nil {
@@ -131,8 +141,13 @@ func (a *App) keysIn(db *gorm.DB) (*apikey.Keys, error) {
 	})
 }
 
-// Handler serves the API.
-func (a *App) Handler() http.Handler { return a.api.Handler() }
+// Handler serves the API, and the page of the demo.
+func (a *App) Handler() http.Handler {
+	if a.page == nil {
+		return a.api.Handler()
+	}
+	return a.page.Handler(a.api.Handler())
+}
 
 // Close stops the workers, after the jobs that they are at, and closes all connections. Call it after the last request.
 func (a *App) Close() error {
@@ -145,7 +160,7 @@ func (a *App) Close() error {
 	if a.keys != nil {
 		err = errors.Join(err, a.keys.Flush(ctx))
 	}
-	return errors.Join(err, a.features.close(ctx), disconnect(a.db))
+	return errors.Join(err, a.page.Close(), a.features.close(ctx), disconnect(a.db))
 }
 
 // derive makes a secret for one purpose.

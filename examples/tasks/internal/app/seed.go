@@ -65,7 +65,8 @@ func (a *App) demoKey(text string) *apikey.Key {
 // Try says what to try first.
 func (a *App) Try() string {
 	return `
-The documentation of the API is at http://localhost:PORT/docs. Try, in another terminal:
+Open http://localhost:PORT, which shows what happens, and http://localhost:PORT/docs, the documentation of the API.
+Try, in another terminal:
 
   curl -s http://localhost:PORT/v1/projects -H 'X-API-Key: ` + AcmeKey + `'
   curl -s http://localhost:PORT/v1/projects -H 'X-API-Key: ` + GlobexKey + `'
