@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -22,7 +24,8 @@ import (
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}))
 //	err = db.Use(tenancy.New(cfg))
 //
-// The plugin recognises the pool, and requires the same Setting, AppRole, CleanAlways and DangerouslyObserve.
+// The plugin recognises the pool, and requires the same Setting, AppRole, LookupRole, CleanAlways, DangerouslyObserve, SigningKeys, ProofLifetime
+// and DangerouslyUnboundProofs. Of two functions for SigningKeys it asks for a key that both return, because keys may have changed in between.
 func OpenDB(connector driver.Connector, cfg Config) *sql.DB {
 	return guard.Open(connector, New(cfg).guardConfig())
 }
@@ -93,7 +96,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 	want := p.guardConfig()
 	want.Share, want.Place = added.home.Share, p.place(added)
 	if have, ok := guard.Of(db); ok {
-		if err := sameGuard(have, want); err != nil {
+		if err := sameGuard(ctx, have, want); err != nil {
 			return nil, err
 		}
 		want.OnBegin = have.OnBegin
@@ -121,14 +124,37 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 	return added, nil
 }
 
-// sameGuard refuses a pool that is guarded in another way than the plugin's Config says.
-func sameGuard(have, want guard.Config) error {
-	switch {
-	case (have.Share == nil) != (want.Share == nil), (have.Place == nil) != (want.Place == nil):
+// sameGuard refuses a pool that is guarded in another way than the plugin's Config says. What the plugin asks PostgreSQL at the start counts
+// for its own roles and keys only.
+func sameGuard(ctx context.Context, have, want guard.Config) error {
+	if (have.Share == nil) != (want.Share == nil) || (have.Place == nil) != (want.Place == nil) {
 		return errors.New("the pool is guarded already, without Share or Place: give GORM a DSN or a pool of pgx's stdlib, and not that of tenancy.OpenDB")
-	case have.Bypass, have.Setting != want.Setting, have.Role != want.Role, have.CleanAlways != want.CleanAlways,
-		(have.Observe == nil) != (want.Observe == nil):
-		return errors.New("the pool is guarded already, with another Setting, AppRole, CleanAlways or DangerouslyObserve: give tenancy.OpenDB and tenancy.New the same Config")
+	}
+	keys, err := have.Signer.Agrees(ctx, want.Signer)
+	if err != nil {
+		return fmt.Errorf("tenancy: %w", err)
+	}
+	var differ []string
+	for _, field := range []struct {
+		name    string
+		differs bool
+	}{
+		{"Setting", have.Setting != want.Setting},
+		{"AppRole", have.Role != want.Role},
+		{"LookupRole", have.LookupRole != want.LookupRole},
+		{"CleanAlways", have.CleanAlways != want.CleanAlways},
+		{"DangerouslyObserve", (have.Observe == nil) != (want.Observe == nil)},
+		{"SigningKeys, ProofLifetime or DangerouslyUnboundProofs", !keys},
+	} {
+		if field.differs {
+			differ = append(differ, field.name)
+		}
+	}
+	switch {
+	case have.Bypass:
+		return errors.New("the pool is guarded already, and is that of a client of Bypass: give GORM the pool of the application")
+	case len(differ) > 0:
+		return fmt.Errorf("the pool is guarded already, with another %s: give tenancy.OpenDB and tenancy.New the same Config", strings.Join(differ, ", "))
 	default:
 		return nil
 	}

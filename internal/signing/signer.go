@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -101,6 +102,30 @@ func (s *Signer) refresh() {
 			s.log.WarnContext(ctx, "tenancy: the signing keys could not be read again; the known ones stay in use", "error", err)
 		}
 	}()
+}
+
+// Agrees reports whether two signers, which may be nil, make proofs alike and have a key in common. It reads the keys of both, unless they have been
+// read before.
+func (s *Signer) Agrees(ctx context.Context, other *Signer) (bool, error) {
+	switch {
+	case s == other:
+		return true, nil
+	case s == nil, other == nil, s.Lifetime != other.Lifetime, s.Unbound != other.Unbound:
+		return false, nil
+	}
+	for _, one := range []*Signer{s, other} {
+		if err := one.Load(ctx); err != nil {
+			return false, err
+		}
+	}
+	for _, mine := range s.keys.Load().keys {
+		for _, theirs := range other.keys.Load().keys {
+			if mine.id == theirs.id && bytes.Equal(mine.secret(), theirs.secret()) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // Signed is a proof, and until when it may be used again.

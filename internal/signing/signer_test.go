@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 func claims() Claims {
@@ -105,5 +107,46 @@ func TestSignerRefuses(t *testing.T) {
 	missing := NewSigner(func(context.Context) ([]Key, error) { return nil, errors.New("the vault is closed") }, time.Minute, false, nil)
 	if _, err := missing.Sign(t.Context(), claims()); err == nil {
 		t.Error("signed without a key")
+	}
+}
+
+// TestSignersAgree where proofs of both are alike, and a key is common: keys may have changed since one of them read them.
+func TestSignersAgree(t *testing.T) {
+	key := func(id string, letter byte) Key {
+		k, err := NewKey(id, bytes.Repeat([]byte{letter}, MinSecret), time.Time{})
+		require.NoError(t, err)
+		return k
+	}
+	signer := func(lifetime time.Duration, unbound bool, keys ...Key) *Signer {
+		return NewSigner(func(context.Context) ([]Key, error) { return keys, nil }, lifetime, unbound, slog.New(slog.DiscardHandler))
+	}
+	first, second := key("first", 'f'), key("second", 's')
+	one := signer(time.Minute, false, first, second)
+	var none *Signer
+	for _, tt := range []struct {
+		name  string
+		a, b  *Signer
+		agree bool
+	}{
+		{"no signers", none, none, true},
+		{"itself", one, one, true},
+		{"a key in common", one, signer(time.Minute, false, key("second", 's'), key("third", 't')), true},
+		{"one without keys", one, none, false},
+		{"other keys", one, signer(time.Minute, false, key("third", 't')), false},
+		{"another secret of the same id", one, signer(time.Minute, false, key("first", 'x')), false},
+		{"the same secret under another id", one, signer(time.Minute, false, key("other", 'f')), false},
+		{"another lifetime", one, signer(time.Hour, false, first, second), false},
+		{"unbound proofs", one, signer(time.Minute, true, first, second), false},
+	} {
+		for _, pair := range [][2]*Signer{{tt.a, tt.b}, {tt.b, tt.a}} {
+			agree, err := pair[0].Agrees(t.Context(), pair[1])
+			require.NoError(t, err, tt.name)
+			require.Equal(t, tt.agree, agree, tt.name)
+		}
+	}
+	fails := NewSigner(func(context.Context) ([]Key, error) { return nil, errors.New("no file") }, time.Minute, false, slog.New(slog.DiscardHandler))
+	for _, pair := range [][2]*Signer{{signer(time.Minute, false, first), fails}, {fails, signer(time.Minute, false, first)}} {
+		_, err := pair[0].Agrees(t.Context(), pair[1])
+		require.ErrorContains(t, err, "read the signing keys: no file")
 	}
 }
