@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/check"
 )
@@ -42,7 +43,11 @@ func (i Isolation) check(ctx context.Context, pool *sql.DB) error {
 		WHEN EXISTS (SELECT FROM pg_policy p
 			WHERE p.polrelid = c.oid AND p.polpermissive AND NOT p.polroles <@ ARRAY(SELECT r.oid FROM pg_roles r WHERE r.rolname IN ($3, $4))
 			AND NOT ((p.polqual IS NULL OR ` + policy.Binds("p.polqual", "c.oid", "$5") + `)
-				AND (p.polwithcheck IS NULL OR ` + policy.Binds("p.polwithcheck", "c.oid", "$5") + `))) THEN 'a policy lets in the jobs of other tenants'
+				AND (p.polwithcheck IS NULL OR ` + policy.Binds("p.polwithcheck", "c.oid", "$5") + `)))
+			THEN 'a policy lets in the jobs of other tenants, or demands another proof than Isolation says'
+		WHEN NOT $9 AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid <> c.oid AND p.polname = '` + policy.Tenant + `'
+			AND strpos(pg_get_expr(p.polqual, p.polrelid), '` + signing.Schema + `.` + signing.FunctionTenant + `(') > 0)
+			THEN 'the policies of other tables demand a signature, and that of river_job does not: set Isolation.Signed'
 		WHEN pg_has_role($6, $3, 'MEMBER') THEN 'the application''s role is a member of the workers'' role'
 		WHEN (SELECT r.rolsuper OR r.rolbypassrls OR r.oid = c.relowner FROM pg_roles r WHERE r.rolname = $6)
 			THEN 'the application''s role is exempt from policies'
@@ -51,9 +56,8 @@ func (i Isolation) check(ctx context.Context, pool *sql.DB) error {
 		END
 		FROM (SELECT) one LEFT JOIN pg_class c ON c.oid = to_regclass(` + job + `)`
 	generated := `COALESCE((metadata ->> '` + tenantKey + `'::text), ''::text)`
-	pattern := policy.Config{Setting: i.Setting, Column: tenantColumn}.Pattern()
-	err := pool.QueryRowContext(ctx, query, generated, i.triggerBody(), i.WorkerRole, i.AdminRole, pattern, i.AppRole,
-		i.Slots > 0, []string{i.table(slotsTable), i.table(feedTable)}).Scan(&problem)
+	err := pool.QueryRowContext(ctx, query, generated, i.triggerBody(), i.WorkerRole, i.AdminRole, i.policy().Pattern(), i.AppRole,
+		i.Slots > 0, []string{i.table(slotsTable), i.table(feedTable)}, i.Signed).Scan(&problem)
 	switch {
 	case err != nil:
 		return fmt.Errorf("tenancy: check river_job: %w", err)

@@ -30,6 +30,13 @@ type Isolation struct {
 	// Schema is the schema of River's tables; "public" if empty.
 	Schema string
 
+	// Signed has the policy of river_job demand the proof of tenancy.Config.SigningKeys, as rls.Isolation.Signed has those of other tables:
+	// SQL that names another tenant then neither sees nor inserts its jobs. Migrate with rls.Isolation first, which makes the functions.
+	Signed bool
+
+	// DangerouslyAcceptUnsigned has the policy take statements without a proof as well: while an application changes to Signed, or back.
+	DangerouslyAcceptUnsigned bool
+
 	// Slots, if not zero, shares each queue fairly: that many jobs of a tenant are given to the workers at a time, and the others wait
 	// (see Jobs.Release). SetSlots gives a tenant another number.
 	Slots int
@@ -57,6 +64,8 @@ func (i Isolation) withDefaults() (Isolation, error) {
 		return i, errors.New("tenancy: Isolation needs AppRole and WorkerRole, which are different roles")
 	case i.AppRole == i.WorkerRole:
 		return i, fmt.Errorf("tenancy: AppRole and WorkerRole cannot both be %q: tenants would see the jobs of all", i.AppRole)
+	case i.DangerouslyAcceptUnsigned && !i.Signed:
+		return i, errors.New("tenancy: Isolation.DangerouslyAcceptUnsigned needs Signed")
 	case i.Slots < 0:
 		return i, errors.New("tenancy: Isolation.Slots cannot be negative")
 	}
@@ -97,6 +106,18 @@ func (i Isolation) SQL() (string, error) {
 	return strings.Join(parts, "\n"), nil
 }
 
+// policy is how the jobs of tenants are told apart.
+func (i Isolation) policy() policy.Config {
+	c := policy.Config{Setting: i.Setting, Column: tenantColumn}.WithDefaults()
+	switch {
+	case i.DangerouslyAcceptUnsigned:
+		c.Form = policy.Either
+	case i.Signed:
+		c.Form = policy.Signed
+	}
+	return c
+}
+
 func (i Isolation) table(name string) string { return sqltext.Ident(i.Schema, name) }
 
 func (i Isolation) columnSQL() string {
@@ -133,8 +154,7 @@ CREATE TRIGGER ` + triggerName + ` BEFORE INSERT OR UPDATE ON ` + i.table("river
 }
 
 func (i Isolation) policiesSQL() string {
-	current := policy.Config{Setting: i.Setting}.WithDefaults().Current("text")
-	own := tenantColumn + ` = (SELECT ` + current + `)`
+	own := i.policy().Predicate("text")
 	job := i.table("river_job")
 	script := `ALTER TABLE ` + job + ` ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ` + replacePolicy(policy.Tenant, job, "PUBLIC", own)

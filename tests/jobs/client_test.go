@@ -201,7 +201,9 @@ func TestSlotsAreOutOfReach(t *testing.T) {
 }
 
 // TestSlotsAreSwitchedOnAndOff while jobs wait: those are given in turn from then on, or to workers at once, and none stays behind.
-func TestSlotsAreSwitchedOnAndOff(t *testing.T) {
+func TestSlotsAreSwitchedOnAndOff(t *testing.T) { testdb.InBothForms(t, testSlotsAreSwitchedOnAndOff) }
+
+func testSlotsAreSwitchedOnAndOff(t *testing.T) {
 	q := newQueue(t, 0)
 	owner, err := q.OwnerDB.DB()
 	require.NoError(t, err)

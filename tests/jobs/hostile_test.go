@@ -22,6 +22,10 @@ const insertSQL = `INSERT INTO river_job (kind, max_attempts, args, metadata) VA
 
 // TestSQLOfTenantCannotInsertJobOfOther: whatever SQL of a tenant writes into the metadata.
 func TestSQLOfTenantCannotInsertJobOfOther(t *testing.T) {
+	testdb.InBothForms(t, testSQLOfTenantCannotInsertJobOfOther)
+}
+
+func testSQLOfTenantCannotInsertJobOfOther(t *testing.T) {
 	q := newQueue(t, 0)
 	for _, metadata := range []string{
 		`{"tenancy:tenant":"globex"}`, `{}`, `{"tenancy:without":true}`, `{"tenancy:tenant":""}`, `{"tenancy:tenant":null}`,
@@ -46,6 +50,10 @@ func TestSQLOfTenantCannotInsertJobOfOther(t *testing.T) {
 
 // TestSQLOfTenantCannotReachJobOfOther: read, lock, change, cancel, delete.
 func TestSQLOfTenantCannotReachJobOfOther(t *testing.T) {
+	testdb.InBothForms(t, testSQLOfTenantCannotReachJobOfOther)
+}
+
+func testSQLOfTenantCannotReachJobOfOther(t *testing.T) {
 	q := newQueue(t, 0)
 	job, err := q.insert(testdb.As(testdb.Globex), Mail{Order: 7}, nil)
 	require.NoError(t, err)
@@ -83,6 +91,10 @@ func requireDenied(t *testing.T, err error, what string) {
 
 // TestTenantOfJobComesFromContext: neither arguments nor metadata of the caller choose it.
 func TestTenantOfJobComesFromContext(t *testing.T) {
+	testdb.InBothForms(t, testTenantOfJobComesFromContext)
+}
+
+func testTenantOfJobComesFromContext(t *testing.T) {
 	q := newQueue(t, 0)
 	acme := testdb.As(testdb.Acme)
 	_, err := q.insert(t.Context(), Mail{}, nil)
@@ -205,6 +217,10 @@ func TestJobKeepsItsTenant(t *testing.T) {
 
 // TestUniqueJobsAreUniquePerTenant, also where SQL of a tenant knows the key of another's job.
 func TestUniqueJobsAreUniquePerTenant(t *testing.T) {
+	testdb.InBothForms(t, testUniqueJobsAreUniquePerTenant)
+}
+
+func testUniqueJobsAreUniquePerTenant(t *testing.T) {
 	q := newQueue(t, 0)
 	unique := &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}}
 	for _, tenant := range []string{testdb.Acme, testdb.Globex} {
@@ -224,6 +240,10 @@ func TestUniqueJobsAreUniquePerTenant(t *testing.T) {
 
 // TestWorkersRefuseTableThatIsNotIsolated: each hole, one at a time.
 func TestWorkersRefuseTableThatIsNotIsolated(t *testing.T) {
+	testdb.InBothForms(t, testWorkersRefuseTableThatIsNotIsolated)
+}
+
+func testWorkersRefuseTableThatIsNotIsolated(t *testing.T) {
 	q := newQueue(t, 0)
 	ctx := context.WithoutCancel(t.Context())
 	owner, err := q.OwnerDB.DB()
@@ -254,7 +274,9 @@ func TestWorkersRefuseTableThatIsNotIsolated(t *testing.T) {
 }
 
 // TestFanOut inserts one job for each tenant, also when it is worked twice, and by the admin client as well.
-func TestFanOut(t *testing.T) {
+func TestFanOut(t *testing.T) { testdb.InBothForms(t, testFanOut) }
+
+func testFanOut(t *testing.T) {
 	q := newQueue(t, 0)
 	unique := river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true}}
 	tenants := []string{testdb.Acme, testdb.Globex}
@@ -275,7 +297,9 @@ func TestFanOut(t *testing.T) {
 }
 
 // TestCheckAllowsRiver: with the options of the module the check of a database with jobs has no findings, and without them it has two.
-func TestCheckAllowsRiver(t *testing.T) {
+func TestCheckAllowsRiver(t *testing.T) { testdb.InBothForms(t, testCheckAllowsRiver) }
+
+func testCheckAllowsRiver(t *testing.T) {
 	q := newQueue(t, 2)
 	report, err := q.Isolation().Check(t.Context(), q.db)
 	require.NoError(t, err)

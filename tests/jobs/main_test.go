@@ -61,7 +61,11 @@ type queue struct {
 
 func newQueue(t *testing.T, slots int) *queue {
 	t.Helper()
-	d := testdb.New(t, &Order{})
+	return newQueueOf(t, testdb.New(t, &Order{}), slots)
+}
+
+func newQueueOf(t *testing.T, d *testdb.Database, slots int) *queue {
+	t.Helper()
 	owner, err := d.OwnerDB.DB()
 	require.NoError(t, err)
 	migrator, err := rivermigrate.New(riverdatabasesql.New(owner), nil)
@@ -71,7 +75,7 @@ func newQueue(t *testing.T, slots int) *queue {
 	worker := d.Name + "_worker"
 	d.AsSuperuser(t, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%[1]s'", worker))
 	t.Cleanup(func() { d.AsSuperuser(t, "DROP OWNED BY "+worker+" CASCADE", "DROP ROLE "+worker) })
-	q := &queue{Database: d, iso: tenancyriver.Isolation{AppRole: d.App.Role, WorkerRole: worker, AdminRole: d.Admin.Role, Slots: slots}}
+	q := &queue{Database: d, iso: tenancyriver.Isolation{AppRole: d.App.Role, WorkerRole: worker, AdminRole: d.Admin.Role, Slots: slots, Signed: d.Signed()}}
 	require.NoError(t, q.iso.Migrate(t.Context(), owner))
 	require.NoError(t, q.iso.Migrate(t.Context(), owner), "again")
 	q.db = d.Open(t, d.Config())

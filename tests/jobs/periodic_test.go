@@ -20,7 +20,9 @@ type Nightly struct{}
 func (Nightly) Kind() string { return "nightly" }
 
 // TestPeriodicJobFansOut: the client inserts periodic jobs for no tenant.
-func TestPeriodicJobFansOut(t *testing.T) {
+func TestPeriodicJobFansOut(t *testing.T) { testdb.InBothForms(t, testPeriodicJobFansOut) }
+
+func testPeriodicJobFansOut(t *testing.T) {
 	q := newQueue(t, 0)
 	jobs := q.jobs(t, func(c *tenancyriver.Config) { c.WithoutTenant = []string{Nightly{}.Kind()} })
 	tenants := []string{testdb.Acme, testdb.Globex}

@@ -26,9 +26,13 @@ type Database struct {
 	signed *signed // nil where policies go by the setting alone
 }
 
-// New makes a database on the shared server, and migrates it for the models with Isolation. Without models it is empty.
+// New makes a database on the shared server, and migrates it for the models with Isolation. Without models it is empty. Within InBothForms
+// it does what NewSigned does where that says so.
 func New(t testing.TB, models ...any) *Database {
 	t.Helper()
+	if inSignedForm(t) {
+		return NewSigned(t, models...)
+	}
 	return Of(t, pgserver.New(t), models...)
 }
 

@@ -1,6 +1,8 @@
 package testdb
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +19,21 @@ import (
 type signed struct {
 	signer string // the role that owns the functions and the keys
 	key    tenancy.SigningKey
+}
+
+// signedForm is the name of a subtest in which New makes signed databases.
+const signedForm = "signed"
+
+// InBothForms runs a test twice: with databases whose policies go by the setting alone, and with databases whose policies demand the proof of
+// a key, which New makes as well in a subtest of that name. A test whose expectations differ asks Signed.
+func InBothForms(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	t.Run("unsigned", test)
+	t.Run(signedForm, test)
+}
+
+func inSignedForm(t testing.TB) bool {
+	return slices.Contains(strings.Split(t.Name(), "/"), signedForm)
 }
 
 // NewSigned does what New does for a database whose policies demand the proof of a key: Isolation is Signed, Config has the key, and its
