@@ -123,6 +123,24 @@ func (s *Share) room() bool {
 	return limit <= 0 || s.inUse < limit
 }
 
+// Load is what one tenant uses of a Share.
+type Load struct {
+	Tenant  string
+	InUse   int // connections
+	Waiting int // statements that wait for one
+}
+
+// Loads returns what each tenant uses that uses something.
+func (s *Share) Loads() []Load {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	loads := make([]Load, 0, len(s.tenants))
+	for _, t := range s.tenants {
+		loads = append(loads, Load{Tenant: t.tenant, InUse: t.inUse, Waiting: len(t.waiting)})
+	}
+	return loads
+}
+
 // forget drops a tenant that uses nothing and waits for nothing.
 func (s *Share) forget(t *tenantShare) {
 	if t.inUse == 0 && len(t.waiting) == 0 && !t.turn {

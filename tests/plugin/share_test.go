@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -98,8 +99,13 @@ func TestShareLeavesOthersConnections(t *testing.T) {
 			defer cancel()
 			require.ErrorIs(t, db.WithContext(ctx).Find(&[]Patient{}).Error, context.DeadlineExceeded)
 			require.Equal(t, share, d.waiting(t))
+			plugin := db.Plugins["tenancy"].(*tenancy.Plugin)
+			all := []tenancy.TenantLoad{{Tenant: acme, InUse: share, Waiting: 64 - share}}
+			require.Eventually(t, func() bool { return slices.Equal(all, plugin.Busiest(10)) }, 10*time.Second, time.Millisecond)
+			require.Empty(t, plugin.Busiest(0))
 			letGo()
 			require.NoError(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error)
+			require.Empty(t, plugin.Busiest(10))
 
 			pool, err := tenancy.UnguardedPool(db)
 			require.NoError(t, err)
