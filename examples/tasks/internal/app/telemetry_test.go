@@ -103,7 +103,6 @@ func TestTelemetryHasNoValues(t *testing.T) {
 	spans, metrics := end()
 	require.Greater(t, len(spans), 10)
 	for _, s := range spans {
-		s.Resource = nil
 		text := strings.ToLower(fmt.Sprint(s.Name, s.Attributes, s.Events, s.Links, s.Status))
 		if method := "http.request.method_original"; strings.Contains(text, method) {
 			continue // the method that the client has made up, as OpenTelemetry demands
