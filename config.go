@@ -232,6 +232,9 @@ func (c Config) validate() error {
 		}
 	}
 	switch {
+	case c.Place != nil && c.AdminDB != nil && c.SigningKeys != nil:
+		return errors.New("Place and AdminDB: AdminDB is one server, and with SigningKeys there is no AdminRole: leave out AdminDB, and open a client of its own " +
+			"for work across tenants on each server")
 	case c.Place != nil && c.AdminDB != nil:
 		return errors.New("Place and AdminDB: set one of them: AdminDB is one server, use AdminRole")
 	case c.AdminRole != "" && c.AdminDB != nil:

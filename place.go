@@ -134,7 +134,7 @@ func (p *Plugin) verifyServer(ctx context.Context, pool *pool, s *server) error 
 	}
 	if !p.config.DangerouslyAllowUnsafeRole {
 		ctx = guard.OnServer(guard.InTenantRole(ctx), &s.Server)
-		if err := p.askAll(ctx, pool, pool.guarded); err != nil {
+		if err := p.askAll(ctx, pool, s, pool.guarded); err != nil {
 			return fmt.Errorf("on another server: %w", err)
 		}
 	}

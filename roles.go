@@ -35,13 +35,13 @@ func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnP
 	if pool.home.safe.Load() {
 		return nil
 	}
-	err := p.askAll(ctx, pool, through)
+	err := p.askAll(ctx, pool, pool.home, through)
 	pool.home.safe.Store(err == nil)
 	return err
 }
 
-// askAll asks about every role, and about what signatures need.
-func (p *Plugin) askAll(ctx context.Context, pool *pool, through gorm.ConnPool) error {
+// askAll asks a server about every role, and about what signatures need.
+func (p *Plugin) askAll(ctx context.Context, pool *pool, s *server, through gorm.ConnPool) error {
 	err := p.askRoles(ctx, through)
 	if err == nil {
 		err = p.askReadOnlyRole(ctx, through)
@@ -50,7 +50,7 @@ func (p *Plugin) askAll(ctx context.Context, pool *pool, through gorm.ConnPool) 
 		err = p.askLookupRole(ctx, through)
 	}
 	if err == nil {
-		err = p.checkSigning(ctx, pool, through)
+		err = p.checkSigning(ctx, pool, s, through)
 	}
 	return err
 }

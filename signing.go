@@ -132,7 +132,7 @@ func (c Config) validateSigning() error {
 
 // checkSigning checks the wall around the signature, and has PostgreSQL verify one. In a transaction, which has a tenant already, it leaves
 // that to the statements: without a good signature they see no row.
-func (p *Plugin) checkSigning(ctx context.Context, pool *pool, through gorm.ConnPool) error {
+func (p *Plugin) checkSigning(ctx context.Context, pool *pool, s *server, through gorm.ConnPool) error {
 	if p.signer == nil {
 		return nil
 	}
@@ -148,6 +148,7 @@ func (p *Plugin) checkSigning(ctx context.Context, pool *pool, through gorm.Conn
 	const probe = "tenancy: a signed statement"
 	var verified bool
 	verifySQL := `SELECT coalesce(` + signing.Call(signing.FunctionTenant, p.config.Setting) + ` OPERATOR(pg_catalog.=) $1, false)`
+	ctx = guard.WithoutSettings(guard.OnServer(ctx, &s.Server)) // the application is asked about no tenant that is none
 	ctx = guard.Own(guard.WithTenant(ctx, probe), verifySQL)
 	if err := through.QueryRowContext(ctx, verifySQL, probe).Scan(&verified); err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the signature: %w", err)

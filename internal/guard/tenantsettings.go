@@ -37,10 +37,17 @@ func (cfg *Config) settingAllowed(name string) bool {
 	return prefix != own && prefix != "tenancy"
 }
 
+type withoutSettingsKey struct{}
+
+// WithoutSettings returns a context for statements whose tenant is none of the application's, for which Config.Settings is not asked.
+func WithoutSettings(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutSettingsKey{}, true)
+}
+
 // settingsOf returns the SQL that sets the settings of a statement's tenant, one statement each. It returns none where the transaction has
 // them.
 func (c *conn) settingsOf(ctx context.Context, s scope) ([]string, error) {
-	if c.cfg.Settings == nil || s.tenant == "" || s.bypass != nil || c.tx != nil && c.tx.settings {
+	if c.cfg.Settings == nil || s.tenant == "" || s.bypass != nil || c.tx != nil && c.tx.settings || ctx.Value(withoutSettingsKey{}) != nil {
 		return nil, nil
 	}
 	settings := c.cfg.Settings(ctx, s.tenant)

@@ -55,15 +55,21 @@ type fixture struct {
 // newFixture places acme on the second server and globex on the third.
 func newFixture(t *testing.T, change func(f *fixture, cfg *tenancy.Config)) *fixture {
 	t.Helper()
+	return newFixtureOf(t, testdb.New, change)
+}
+
+func newFixtureOf(t *testing.T, newDatabase func(testing.TB, ...any) *testdb.Database, change func(f *fixture, cfg *tenancy.Config)) *fixture {
+	t.Helper()
 	f := &fixture{}
 	for n := range f.databases {
-		f.databases[n] = testdb.New(t, &Note{}, &Remark{}, &Country{})
+		f.databases[n] = newDatabase(t, &Note{}, &Remark{}, &Country{})
 		f.databases[n].AsOwner(t, `INSERT INTO countries (name) VALUES (current_database())`)
 		f.pools[n] = testdb.OpenSQL(t, f.databases[n].App.DSN)
 	}
 	f.places.Store(acme, 1)
 	f.places.Store(globex, 2)
 	cfg := f.databases[0].Config()
+	cfg.AdminDB = nil // which is one server: with keys there are no clients of Bypass
 	cfg.Place = f.place
 	if change != nil {
 		change(f, &cfg)

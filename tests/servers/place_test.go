@@ -16,6 +16,10 @@ import (
 )
 
 func TestPlaceDecidesForEachStatement(t *testing.T) {
+	testdb.InBothForms(t, testPlaceDecidesForEachStatement)
+}
+
+func testPlaceDecidesForEachStatement(t *testing.T) {
 	f := newFixture(t, nil)
 	for _, tenant := range []string{acme, globex, "initech"} {
 		db := f.db.WithContext(as(tenant))
@@ -48,6 +52,10 @@ func TestPlaceDecidesForEachStatement(t *testing.T) {
 
 // TestTransactionStaysOnItsServer: also when the tenant is moved meanwhile, and a transaction cannot reach a second server.
 func TestTransactionStaysOnItsServer(t *testing.T) {
+	testdb.InBothForms(t, testTransactionStaysOnItsServer)
+}
+
+func testTransactionStaysOnItsServer(t *testing.T) {
 	f := newFixture(t, nil)
 	require.NoError(t, f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.Create(&Note{Text: "before"}).Error)
@@ -74,6 +82,10 @@ func TestTransactionStaysOnItsServer(t *testing.T) {
 
 // TestHeldConnectionFollowsTenant: a *sql.Conn that serves several tenants goes from server to server, and takes nothing along.
 func TestHeldConnectionFollowsTenant(t *testing.T) {
+	testdb.InBothForms(t, testHeldConnectionFollowsTenant)
+}
+
+func testHeldConnectionFollowsTenant(t *testing.T) {
 	f := newFixture(t, nil)
 	require.NoError(t, f.db.Connection(func(held *gorm.DB) error {
 		for range 2 {
@@ -94,7 +106,9 @@ func TestHeldConnectionFollowsTenant(t *testing.T) {
 	}
 }
 
-func TestPlaceThatFailsRefuses(t *testing.T) {
+func TestPlaceThatFailsRefuses(t *testing.T) { testdb.InBothForms(t, testPlaceThatFailsRefuses) }
+
+func testPlaceThatFailsRefuses(t *testing.T) {
 	moving := errors.New("moving")
 	f := newFixture(t, nil)
 	f.places.Store(acme, moving)
@@ -126,7 +140,7 @@ func TestPlaceThatFailsRefuses(t *testing.T) {
 		},
 	} {
 		cfg := f.databases[0].Config()
-		cfg.Place = place
+		cfg.AdminDB, cfg.Place = nil, place
 		db := f.databases[0].Open(t, cfg).WithContext(as(acme))
 		require.ErrorContains(t, db.Find(&[]Note{}).Error, name)
 		require.ErrorContains(t, db.Exec(`SELECT 1`).Error, name)
@@ -165,7 +179,9 @@ func TestPlaceLocksOut(t *testing.T) {
 }
 
 // TestServersAreVerified: what the first server is asked at the start, and about its tables, each server is asked.
-func TestServersAreVerified(t *testing.T) {
+func TestServersAreVerified(t *testing.T) { testdb.InBothForms(t, testServersAreVerified) }
+
+func testServersAreVerified(t *testing.T) {
 	t.Run("role", func(t *testing.T) {
 		f := newFixture(t, nil)
 		f.databases[1].AsSuperuser(t, `CREATE ROLE servers_exempt LOGIN BYPASSRLS PASSWORD 'exempt' IN ROLE `+f.databases[1].App.Role)
