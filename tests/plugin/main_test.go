@@ -84,7 +84,7 @@ func (d database) newLogin(t *testing.T, attributes string) string {
 // eachMode runs test with a client of every execution mode of pgx, with and without GORM's prepared statements.
 func (d database) eachMode(t *testing.T, cfg tenancy.Config, test func(t *testing.T, db *gorm.DB)) {
 	t.Helper()
-	for _, mode := range testdb.Modes {
+	for _, mode := range d.Modes() {
 		for name, prepare := range map[string]bool{"plain": false, "prepared": true} {
 			t.Run(testdb.ModeName(mode)+"/"+name, func(t *testing.T) {
 				test(t, d.Open(t, cfg, testdb.Mode(mode), testdb.Prepared(prepare)))

@@ -54,6 +54,10 @@ func (d database) waiting(t *testing.T) (n int) {
 
 // TestShareLeavesOthersConnections: however many statements of a tenant wait for something, another tenant's do not.
 func TestShareLeavesOthersConnections(t *testing.T) {
+	testdb.InBothForms(t, testShareLeavesOthersConnections)
+}
+
+func testShareLeavesOthersConnections(t *testing.T) {
 	d := newDatabase(t)
 	const limit, share = 4, 2
 	for _, way := range []struct {
@@ -79,7 +83,9 @@ func TestShareLeavesOthersConnections(t *testing.T) {
 		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			db := way.open(t, tenancy.Config{Share: share, Logger: testdb.Quiet})
+			cfg := d.Config()
+			cfg.Share = share
+			db := way.open(t, cfg)
 			require.NoError(t, db.WithContext(as(globex)).Find(&[]Patient{}).Error)
 			letGo := d.busy(t, db, acme, 64)
 			defer letGo()
@@ -128,7 +134,9 @@ func TestShareLeavesOthersConnections(t *testing.T) {
 }
 
 // TestShareLosesNothing: whatever ends a statement, its connection counts no longer.
-func TestShareLosesNothing(t *testing.T) {
+func TestShareLosesNothing(t *testing.T) { testdb.InBothForms(t, testShareLosesNothing) }
+
+func testShareLosesNothing(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, tenancy.Config{Share: 2}, func(t *testing.T, db *gorm.DB) {
 		pool, err := tenancy.UnguardedPool(db)
@@ -184,14 +192,20 @@ func TestShareLosesNothing(t *testing.T) {
 }
 
 func TestShareIsRefusedWhereItCannotHold(t *testing.T) {
+	testdb.InBothForms(t, testShareIsRefusedWhereItCannotHold)
+}
+
+func testShareIsRefusedWhereItCannotHold(t *testing.T) {
 	d := newDatabase(t)
+	cfg := d.Config()
 	for _, share := range []int{-1, 1} {
 		db := testdb.OpenPlain(t, d.App.DSN)
-		require.ErrorContains(t, db.Use(tenancy.New(tenancy.Config{Share: share})), "must be at least 2")
+		cfg.Share = share
+		require.ErrorContains(t, db.Use(tenancy.New(cfg)), "must be at least 2")
 	}
 	connect, err := pgx.ParseConfig(d.App.DSN)
 	require.NoError(t, err)
-	cfg := tenancy.Config{Share: 2, Logger: testdb.Quiet}
+	cfg.Share = 2
 	pool := tenancy.OpenDB(stdlib.GetConnector(*connect), cfg)
 	defer func() { require.NoError(t, pool.Close()) }()
 	db := testdb.OpenPlain(t, "", testdb.Pool(pool))

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // setting returns what a setting of the session is for a statement of db.
@@ -32,6 +33,10 @@ func ofAcme(settings map[string]string) tenancy.Config {
 }
 
 func TestTenantSettingsEndWithTransaction(t *testing.T) {
+	testdb.InBothForms(t, testTenantSettingsEndWithTransaction)
+}
+
+func testTenantSettingsEndWithTransaction(t *testing.T) {
 	d := newDatabase(t)
 	cfg := d.Config()
 	cfg.Settings = ofAcme(map[string]string{"work_mem": "17MB", "TimeZone": "Asia/Tokyo", "my.plan": `it's \ "big"`}).Settings
@@ -52,6 +57,10 @@ func TestTenantSettingsEndWithTransaction(t *testing.T) {
 
 // TestTenantSettingsLeaveTransactionItsOwn: what the application sets in a transaction stays, also across a savepoint.
 func TestTenantSettingsLeaveTransactionItsOwn(t *testing.T) {
+	testdb.InBothForms(t, testTenantSettingsLeaveTransactionItsOwn)
+}
+
+func testTenantSettingsLeaveTransactionItsOwn(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, ofAcme(map[string]string{"work_mem": "17MB", "lock_timeout": "9s"}), func(t *testing.T, db *gorm.DB) {
 		require.NoError(t, db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
@@ -77,7 +86,9 @@ func TestTenantSettingsLeaveTransactionItsOwn(t *testing.T) {
 }
 
 // TestTenantSettingsLimitTime: a limit counts for the very statement that it travels with.
-func TestTenantSettingsLimitTime(t *testing.T) {
+func TestTenantSettingsLimitTime(t *testing.T) { testdb.InBothForms(t, testTenantSettingsLimitTime) }
+
+func testTenantSettingsLimitTime(t *testing.T) {
 	d := newDatabase(t)
 	d.eachMode(t, ofAcme(map[string]string{"statement_timeout": "20ms"}), func(t *testing.T, db *gorm.DB) {
 		slow := func(tx *gorm.DB) error { return tx.Exec(`SELECT pg_sleep(60)`).Error }
@@ -97,12 +108,16 @@ func TestTenantSettingsLimitTime(t *testing.T) {
 
 // TestTenantSettingsRefuseWhatIsolates: no setting may say who the tenant is, or as whom a statement runs.
 func TestTenantSettingsRefuseWhatIsolates(t *testing.T) {
+	testdb.InBothForms(t, testTenantSettingsRefuseWhatIsolates)
+}
+
+func testTenantSettingsRefuseWhatIsolates(t *testing.T) {
 	d := newDatabase(t)
 	var name atomic.Pointer[string]
 	cfg := tenancy.Config{Settings: func(context.Context, string) map[string]string { return map[string]string{*name.Load(): "1"} }}
 	db := d.Open(t, cfg).WithContext(as(acme))
 	for _, n := range []string{
-		"app.tenant_id", "APP.Tenant_ID", "app.other", "tenancy.audit", "tenancy.transaction", "Tenancy.X", "role", "ROLE", "session_authorization",
+		"app.tenant_id", "APP.Tenant_ID", "app.tenant_id_proof", "app.other", "tenancy.audit", "tenancy.transaction", "Tenancy.X", "role", "ROLE", "session_authorization",
 		"row_security", "search_path", "session_replication_role", "client_encoding", "transaction_read_only", "standard_conforming_strings", "",
 		`work_mem" = '1MB'; SET LOCAL "role`, "local_preload_libraries", "DateStyle",
 	} {

@@ -70,6 +70,14 @@ func (d *Database) sign(t testing.TB) {
 // Signed reports whether policies demand a proof.
 func (d *Database) Signed() bool { return d.signed != nil }
 
+// Modes are the execution modes of pgx that a client of the application may have: with a key not the simple protocol, in which a proof would be a
+// part of the text.
+func (d *Database) Modes() []pgx.QueryExecMode {
+	return slices.DeleteFunc(slices.Clone(Modes), func(mode pgx.QueryExecMode) bool {
+		return d.Signed() && mode == pgx.QueryExecModeSimpleProtocol
+	})
+}
+
 // AddKey adds a key whose secret is made of a letter.
 func (d *Database) AddKey(t testing.TB, id string, letter byte) tenancy.SigningKey {
 	t.Helper()
