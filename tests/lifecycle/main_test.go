@@ -105,14 +105,19 @@ VALUES (%[1]s, '\x00ff22', 12345678901234567890.123456789012345678901234567890, 
 func fixture(t *testing.T) *testdb.Database {
 	t.Helper()
 	d := testdb.New(t, models...)
-	addOdds(t, d, isolated("odds"))
+	addOdds(t, d)
 	return d
 }
 
-func addOdds(t *testing.T, d *testdb.Database, isolated []string) {
+// addOdds adds the table whose policy is written by hand.
+func addOdds(t *testing.T, d *testdb.Database) {
 	t.Helper()
+	policies := isolated("odds")
+	if d.Signed() {
+		policies = isolatedBy("tenancy_signed.tenant('app.tenant_id')", "odds")
+	}
 	d.AsOwner(t, odd)
-	d.AsOwner(t, append(isolated, "GRANT SELECT, INSERT, UPDATE, DELETE ON odds TO "+d.App.Role)...)
+	d.AsOwner(t, append(policies, "GRANT SELECT, INSERT, UPDATE, DELETE ON odds TO "+d.App.Role)...)
 }
 
 func filled(t *testing.T) *testdb.Database {

@@ -14,7 +14,7 @@ import (
 func signedFixture(t *testing.T) *testdb.Database {
 	t.Helper()
 	d := testdb.NewSigned(t, models...)
-	addOdds(t, d, isolatedBy("tenancy_signed.tenant('app.tenant_id')", "odds"))
+	addOdds(t, d)
 	fill(t, d)
 	return d
 }

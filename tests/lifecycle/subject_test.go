@@ -133,7 +133,9 @@ func rowsOf(t *testing.T, d *testdb.Database, query string) []string {
 	return rows
 }
 
-func TestSubjectIsErasedAndProved(t *testing.T) {
+func TestSubjectIsErasedAndProved(t *testing.T) { testdb.InBothForms(t, testSubjectIsErasedAndProved) }
+
+func testSubjectIsErasedAndProved(t *testing.T) {
 	d := people(t)
 	s := subjects(t, d)
 	var events []lifecycle.Event
@@ -183,6 +185,10 @@ func TestSubjectIsErasedAndProved(t *testing.T) {
 }
 
 func TestSubjectIsDeletedAltogether(t *testing.T) {
+	testdb.InBothForms(t, testSubjectIsDeletedAltogether)
+}
+
+func testSubjectIsDeletedAltogether(t *testing.T) {
 	d := people(t)
 	s := subjects(t, d)
 	globex, eves := checksum(t, d, testdb.Globex), rowsOf(t, d, "SELECT u::text FROM users u WHERE id = 11")
@@ -198,7 +204,9 @@ func TestSubjectIsDeletedAltogether(t *testing.T) {
 	require.Equal(t, eves, rowsOf(t, d, "SELECT u::text FROM users u WHERE tenant_id = 'acme'"))
 }
 
-func TestSubjectIsExported(t *testing.T) {
+func TestSubjectIsExported(t *testing.T) { testdb.InBothForms(t, testSubjectIsExported) }
+
+func testSubjectIsExported(t *testing.T) {
 	d := people(t)
 	s := subjects(t, d)
 	var file bytes.Buffer
@@ -230,6 +238,10 @@ func TestSubjectIsExported(t *testing.T) {
 }
 
 func TestSubjectRefusesWhatIsNotDeclared(t *testing.T) {
+	testdb.InBothForms(t, testSubjectRefusesWhatIsNotDeclared)
+}
+
+func testSubjectRefusesWhatIsNotDeclared(t *testing.T) {
 	d := people(t)
 	refused := func(want error, contains string, change func(s *lifecycle.Subjects)) {
 		t.Helper()
@@ -294,7 +306,9 @@ func TestSubjectRefusesWhatIsNotDeclared(t *testing.T) {
 }
 
 // A cascade would delete what the law demands, or rows of another tenant.
-func TestSubjectRefusesCascades(t *testing.T) {
+func TestSubjectRefusesCascades(t *testing.T) { testdb.InBothForms(t, testSubjectRefusesCascades) }
+
+func testSubjectRefusesCascades(t *testing.T) {
 	d := people(t)
 	d.AsOwner(t, "ALTER TABLE invoices DROP CONSTRAINT fk_invoices_user, ADD CONSTRAINT fk_invoices_user FOREIGN KEY (tenant_id, user_id) REFERENCES users (tenant_id, id) ON DELETE CASCADE")
 	s := subjects(t, d)
@@ -312,7 +326,9 @@ func TestSubjectRefusesCascades(t *testing.T) {
 }
 
 // TestSubjectSaysWhatRemains: a trigger keeps rows, or gives them their old values.
-func TestSubjectSaysWhatRemains(t *testing.T) {
+func TestSubjectSaysWhatRemains(t *testing.T) { testdb.InBothForms(t, testSubjectSaysWhatRemains) }
+
+func testSubjectSaysWhatRemains(t *testing.T) {
 	for name, trigger := range map[string]string{
 		"public.items (2)": "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER keep BEFORE DELETE ON items FOR EACH ROW EXECUTE FUNCTION keep()",
 		"public.users (1)": "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.email := OLD.email; RETURN NEW; END'; CREATE TRIGGER keep BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep()",

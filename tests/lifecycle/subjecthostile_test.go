@@ -13,6 +13,10 @@ import (
 
 // A tenant that makes its rows refer to a person of another, by a foreign key that forgets the tenant, gets them neither exported nor changed.
 func TestSubjectOfOneTenantReachesNoRowOfAnother(t *testing.T) {
+	testdb.InBothForms(t, testSubjectOfOneTenantReachesNoRowOfAnother)
+}
+
+func testSubjectOfOneTenantReachesNoRowOfAnother(t *testing.T) {
 	d := people(t)
 	d.AsOwner(t, "ALTER TABLE orders DROP CONSTRAINT fk_orders_user, ADD CONSTRAINT fk_orders_user FOREIGN KEY (user_id) REFERENCES users (id)")
 	d.AsSuperuser(t, "UPDATE orders SET user_id = 1, note = 'of globex' WHERE id = 101")
@@ -45,7 +49,9 @@ func TestSubjectOfOneTenantReachesNoRowOfAnother(t *testing.T) {
 }
 
 // Without policies that bind the run, it is refused: conditions in SQL alone are one mistake away from another tenant.
-func TestSubjectNeedsPolicies(t *testing.T) {
+func TestSubjectNeedsPolicies(t *testing.T) { testdb.InBothForms(t, testSubjectNeedsPolicies) }
+
+func testSubjectNeedsPolicies(t *testing.T) {
 	d := people(t)
 	before := checksum(t, d, testdb.Acme) + checksum(t, d, testdb.Globex)
 	s := subjects(t, d)
@@ -64,7 +70,9 @@ func TestSubjectNeedsPolicies(t *testing.T) {
 }
 
 // The key of a person is a value, whatever it holds.
-func TestSubjectKeyIsNoSQL(t *testing.T) {
+func TestSubjectKeyIsNoSQL(t *testing.T) { testdb.InBothForms(t, testSubjectKeyIsNoSQL) }
+
+func testSubjectKeyIsNoSQL(t *testing.T) {
 	d := people(t)
 	s := subjects(t, d)
 	before := checksum(t, d, testdb.Acme)
