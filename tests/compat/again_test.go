@@ -16,6 +16,7 @@ import (
 	"gorm.io/plugin/opentelemetry/tracing"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // installation is a way to install the plugin more than once, or not by Use. It returns the clients that must be guarded.
@@ -119,7 +120,9 @@ func TestPluginInstalledAgain(t *testing.T) {
 
 // TestPreparedStatementsShared sends the same SQL through the tenants' clients and the admin's, all with GORM's one store of
 // prepared statements.
-func TestPreparedStatementsShared(t *testing.T) {
+func TestPreparedStatementsShared(t *testing.T) { testdb.InBothForms(t, testPreparedStatementsShared) }
+
+func testPreparedStatementsShared(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
 		for _, limit := range []int{0, 1} { // with one connection all meet the same server-side statements

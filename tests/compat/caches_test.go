@@ -72,7 +72,9 @@ func (c *cache) query(db *gorm.DB) {
 
 // TestCacheOfQueries: a cache of queries keeps tenants apart, whichever plugin was installed first; what it could not keep apart
 // is refused.
-func TestCacheOfQueries(t *testing.T) {
+func TestCacheOfQueries(t *testing.T) { testdb.InBothForms(t, testCacheOfQueries) }
+
+func testCacheOfQueries(t *testing.T) {
 	for _, order := range []string{"cache first", "cache last"} {
 		t.Run(order, func(t *testing.T) {
 			d := newDatabase(t)
@@ -134,13 +136,17 @@ func TestCacheOfQueries(t *testing.T) {
 
 // TestCacheOfQueriesThatIsTrusted sends what it would refuse.
 func TestCacheOfQueriesThatIsTrusted(t *testing.T) {
+	testdb.InBothForms(t, testCacheOfQueriesThatIsTrusted)
+}
+
+func testCacheOfQueriesThatIsTrusted(t *testing.T) {
 	d := newDatabase(t)
 	two := d.newPair(t)
 	db := testdb.OpenPlain(t, d.App.DSN)
 	require.NoError(t, db.Use(&cache{}))
-	require.NoError(t, db.Use(tenancy.New(tenancy.Config{
-		DangerouslyTrustCallbacks: []string{"github.com/gormtenancy/tenancy/tests/compat"},
-	})))
+	cfg := d.Config()
+	cfg.DangerouslyTrustCallbacks = []string{"github.com/gormtenancy/tenancy/tests/compat"}
+	require.NoError(t, db.Use(tenancy.New(cfg)))
 	var notes []Note
 	require.NoError(t, db.WithContext(two.ctx()).Raw(`SELECT * FROM notes`).Find(&notes).Error)
 	require.Len(t, notes, 3)

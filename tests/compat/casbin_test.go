@@ -73,7 +73,9 @@ func (a savingAdapter) SavePolicy(m model.Model) error {
 
 // TestCasbin: the enforcer of each tenant sees and changes that tenant's rules, though the adapter sends its statements under
 // context.Background().
-func TestCasbin(t *testing.T) {
+func TestCasbin(t *testing.T) { testdb.InBothForms(t, casbinForTenants) }
+
+func casbinForTenants(t *testing.T) {
 	d := &database{Database: testdb.New(t)}
 	_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, &casbinRule{})
 	require.NoError(t, err)
@@ -81,7 +83,7 @@ func TestCasbin(t *testing.T) {
 	for _, a := range arrangements[:2] {
 		t.Run(a.String(), func(t *testing.T) {
 			require.NoError(t, admin.Exec("DELETE FROM casbin_rule").Error)
-			testCasbin(t, a.open(t, d.App.DSN, tenancy.Config{}), admin)
+			testCasbin(t, a.open(t, d.App.DSN, d.Config()), admin)
 		})
 	}
 	report, err := d.Isolation().Check(t.Context(), d.OwnerDB, check.Models(&casbinRule{}))

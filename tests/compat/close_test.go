@@ -127,7 +127,9 @@ func asReplica(d *database) *dbresolver.DBResolver {
 }
 
 // TestCloseLeavesNothing closes what db.DB() returns, as an application does, and looks what is left.
-func TestCloseLeavesNothing(t *testing.T) {
+func TestCloseLeavesNothing(t *testing.T) { testdb.InBothForms(t, testCloseLeavesNothing) }
+
+func testCloseLeavesNothing(t *testing.T) {
 	d := newDatabase(t)
 	for _, c := range closings {
 		t.Run(c.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"gorm.io/plugin/soft_delete"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // soft_delete and optimisticlock register nothing: their types bring clauses into the statements of a model.
@@ -28,7 +29,9 @@ func forEachConfig(t *testing.T, test func(t *testing.T, d *database, db *gorm.D
 	}
 }
 
-func TestOptimisticLock(t *testing.T) {
+func TestOptimisticLock(t *testing.T) { testdb.InBothForms(t, testOptimisticLock) }
+
+func testOptimisticLock(t *testing.T) {
 	forEachConfig(t, func(t *testing.T, d *database, db *gorm.DB) {
 		two := d.newPair(t)
 		tx := db.WithContext(two.ctx())
@@ -76,7 +79,9 @@ func TestOptimisticLock(t *testing.T) {
 	})
 }
 
-func TestSoftDelete(t *testing.T) {
+func TestSoftDelete(t *testing.T) { testdb.InBothForms(t, testSoftDelete) }
+
+func testSoftDelete(t *testing.T) {
 	forEachConfig(t, func(t *testing.T, d *database, db *gorm.DB) {
 		for _, s := range []struct {
 			name string

@@ -70,7 +70,9 @@ func (n *genNoteDo) with(do gen.Dao) *genNoteDo {
 }
 
 // TestGen: what gen generates keeps tenants apart, in a transaction and out of one, with a context and with a bound client.
-func TestGen(t *testing.T) {
+func TestGen(t *testing.T) { testdb.InBothForms(t, testGen) }
+
+func testGen(t *testing.T) {
 	d := newDatabase(t)
 	for _, prepare := range []bool{false, true} {
 		two := d.newPair(t)
@@ -79,7 +81,7 @@ func TestGen(t *testing.T) {
 		if prepare {
 			db = db.Session(&gorm.Session{PrepareStmt: true})
 		}
-		require.NoError(t, db.Use(tenancy.New(tenancy.Config{})))
+		require.NoError(t, db.Use(tenancy.New(d.Config())))
 
 		inTx := func(ctx context.Context) func(*genQuery) error {
 			return func(tx *genQuery) error {

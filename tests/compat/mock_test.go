@@ -27,7 +27,9 @@ func TestMockIsRefused(t *testing.T) {
 }
 
 // TestRolledBackTransactions runs a test's work in transactions that are rolled back, as docs/testing.md says.
-func TestRolledBackTransactions(t *testing.T) {
+func TestRolledBackTransactions(t *testing.T) { testdb.InBothForms(t, testRolledBackTransactions) }
+
+func testRolledBackTransactions(t *testing.T) {
 	d := testdb.New(t, &Note{})
 	db := d.Open(t, tenancy.Config{})
 	ctx := tenancy.WithTenant(context.Background(), "acme")

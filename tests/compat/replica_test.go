@@ -12,7 +12,6 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -36,7 +35,9 @@ func texts(t testing.TB, db *gorm.DB, tenant string) (texts []string) {
 
 // TestReplicaBehind reads from a replica that is behind: a tenant sees its own rows as they were, and no other tenant's; and a
 // table is proved on the replica by itself, however it is at the source.
-func TestReplicaBehind(t *testing.T) {
+func TestReplicaBehind(t *testing.T) { testdb.InBothForms(t, testReplicaBehind) }
+
+func testReplicaBehind(t *testing.T) {
 	d := newReplicated(t)
 	t.Logf("the replica is a standby: %t", d.replica.Standby)
 	for _, a := range arrangements {
@@ -68,7 +69,9 @@ func TestReplicaBehind(t *testing.T) {
 }
 
 // TestTableIsIsolatedLater isolates a table at the source that the replica has without policies, until it catches up.
-func TestTableIsIsolatedLater(t *testing.T) {
+func TestTableIsIsolatedLater(t *testing.T) { testdb.InBothForms(t, testTableIsIsolatedLater) }
+
+func testTableIsIsolatedLater(t *testing.T) {
 	d := newReplicated(t)
 	if !d.replica.Standby {
 		t.Log("a copy takes over rows, and no policies: the standby of binaries on this machine does")
@@ -87,7 +90,7 @@ func TestTableIsIsolatedLater(t *testing.T) {
 	require.ErrorIs(t, db.Clauses(dbresolver.Write).Find(&late).Error, tenancy.ErrNotIsolated, "at the source")
 
 	d.replica.Pause(t)
-	_, err := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}.Migrate(t.Context(), owner, &Late{})
+	_, err := d.Isolation().Migrate(t.Context(), owner, &Late{})
 	require.NoError(t, err)
 	require.ErrorIs(t, db.Find(&late).Error, tenancy.ErrNotIsolated, "on the replica, still")
 	require.NoError(t, db.Clauses(dbresolver.Write).Find(&late).Error)
@@ -102,7 +105,9 @@ func TestTableIsIsolatedLater(t *testing.T) {
 }
 
 // TestReplicaIsPromotedAndLost has a replica that first takes writes of its own, and then nothing any more.
-func TestReplicaIsPromotedAndLost(t *testing.T) {
+func TestReplicaIsPromotedAndLost(t *testing.T) { testdb.InBothForms(t, testReplicaIsPromotedAndLost) }
+
+func testReplicaIsPromotedAndLost(t *testing.T) {
 	d := newReplicated(t)
 	two := d.newPair(t)
 	d.replica.CatchUp(t)

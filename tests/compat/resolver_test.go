@@ -141,7 +141,9 @@ func pluck(db *gorm.DB, expression string) (bool, error) {
 }
 
 // TestResolver has one source and one replica.
-func TestResolver(t *testing.T) {
+func TestResolver(t *testing.T) { testdb.InBothForms(t, testResolver) }
+
+func testResolver(t *testing.T) {
 	d := newReplicated(t)
 	t.Logf("the replica is a standby: %t", d.replica.Standby)
 	for _, a := range arrangements {
@@ -232,7 +234,9 @@ func poolsInTurn(t *testing.T, next func() string) []string {
 }
 
 // TestResolverOfSeveralSources has two sources, which take turns, and resolvers for a table and a name.
-func TestResolverOfSeveralSources(t *testing.T) {
+func TestResolverOfSeveralSources(t *testing.T) { testdb.InBothForms(t, testResolverOfSeveralSources) }
+
+func testResolverOfSeveralSources(t *testing.T) {
 	d := newDatabase(t)
 	for _, a := range arrangements {
 		t.Run(a.String(), func(t *testing.T) {
@@ -250,7 +254,9 @@ func TestResolverOfSeveralSources(t *testing.T) {
 				require.Equal(t, "orders", poolOfFind(t, tx, &Note{}))
 				return nil
 			}))
-			require.Equal(t, "main", poolOfFind(t, tenancy.Bypass(tx, "test"), &Order{}), "the admin's pool is the main one")
+			if !d.Signed() { // where AdminDB is another pool
+				require.Equal(t, "main", poolOfFind(t, tenancy.Bypass(tx, "test"), &Order{}), "the admin's pool is the main one")
+			}
 
 			err := db.Clauses(dbresolver.Use("by name"), dbresolver.Write).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Note{}).Error })
 			require.ErrorIs(t, err, tenancy.ErrNoTenant)
@@ -283,16 +289,23 @@ func requireTurns(t *testing.T, tx *gorm.DB, two *pair) {
 
 // TestReplicaNotIsolatedIsRefused has a replica whose tables are not isolated, for want of policies or because its login is exempt.
 func TestReplicaNotIsolatedIsRefused(t *testing.T) {
+	testdb.InBothForms(t, testReplicaNotIsolatedIsRefused)
+}
+
+func testReplicaNotIsolatedIsRefused(t *testing.T) {
 	d := newDatabase(t)
 	bare := newBare(t) // another database plays the replica, for a standby could not differ
-	for _, r := range []struct{ name, dsn string }{
-		{"a table without policies", bare.App.DSN},
-		{"an owner who is exempt", bare.Owner.DSN},
-	} {
+	cfg := d.Config()
+	cfg.AdminRole = "" // the owner cannot take it, and would be refused for that
+	replicas := map[string]string{"a table without policies": bare.App.DSN}
+	if !d.Signed() { // it reads the keys, so that its role is unsafe
+		replicas["an owner who is exempt"] = bare.Owner.DSN
+	}
+	for name, dsn := range replicas {
 		for _, a := range arrangements {
-			t.Run(r.name+", "+a.String(), func(t *testing.T) {
-				resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(r.dsn)}})
-				db := a.open(t, d.dsn, tenancy.Config{}, resolver)
+			t.Run(name+", "+a.String(), func(t *testing.T) {
+				resolver := resolve(t, dbresolver.Config{Replicas: []gorm.Dialector{postgres.Open(dsn)}})
+				db := a.open(t, d.dsn, cfg, resolver)
 				tx := db.WithContext(d.newPair(t).ctx())
 				for range 2 {
 					require.ErrorIs(t, tx.First(&Note{}).Error, tenancy.ErrNotIsolated, "a read")
@@ -306,9 +319,14 @@ func TestReplicaNotIsolatedIsRefused(t *testing.T) {
 
 // TestReplicaOfUnsafeRole has a replica whose login sees every tenant's rows: the admin's, which the proof of a table does not
 // notice, for policies apply to it, and a superuser's.
-func TestReplicaOfUnsafeRole(t *testing.T) {
+func TestReplicaOfUnsafeRole(t *testing.T) { testdb.InBothForms(t, testReplicaOfUnsafeRole) }
+
+func testReplicaOfUnsafeRole(t *testing.T) {
 	d := newDatabase(t)
 	logins := map[string]string{"the admin": d.Admin.DSN}
+	if d.Signed() {
+		logins["the owner, who reads the keys"] = d.Owner.DSN
+	}
 	if dsn := d.superuser(t); dsn != "" {
 		logins["a superuser"] = dsn
 	}
@@ -318,7 +336,7 @@ func TestReplicaOfUnsafeRole(t *testing.T) {
 		for _, a := range arrangements {
 			t.Run(name+", "+a.String(), func(t *testing.T) {
 				// When Use fails, only this test can close the pool.
-				pool := tenancy.OpenDB(connector, tenancy.Config{})
+				pool := tenancy.OpenDB(connector, d.Config())
 				if !a.tenancyFirst {
 					require.NoError(t, pool.Close())
 					pool = sql.OpenDB(connector)

@@ -25,7 +25,9 @@ type mail struct {
 func (mail) Kind() string { return "mail" }
 
 // TestRiverInsertTx: a job is inserted in the transaction of a tenant, and is there if the tenant's row is.
-func TestRiverInsertTx(t *testing.T) {
+func TestRiverInsertTx(t *testing.T) { testdb.InBothForms(t, testRiverInsertTx) }
+
+func testRiverInsertTx(t *testing.T) {
 	d := newDatabase(t)
 	owner := riverMigrated(t, d)
 	client, err := river.NewClient(riverdatabasesql.New(nil), &river.Config{}) // it inserts, and works on nothing

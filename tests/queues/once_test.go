@@ -23,7 +23,9 @@ func (c *consumer) message(t *testing.T, tenant string) (tenanthttp.Carrier, ten
 }
 
 // TestMessageIsWorkedOnce: 20 replays at the same time, after a delivery whose transaction was rolled back.
-func TestMessageIsWorkedOnce(t *testing.T) {
+func TestMessageIsWorkedOnce(t *testing.T) { testdb.InBothForms(t, testMessageIsWorkedOnce) }
+
+func testMessageIsWorkedOnce(t *testing.T) {
 	c := newConsumer(t)
 	carrier, m := c.message(t, testdb.Acme)
 	crash := errors.New("the consumer has crashed")
@@ -51,6 +53,10 @@ func TestMessageIsWorkedOnce(t *testing.T) {
 
 // TestTokenIsUsedOnceOutsideOfTransaction, as for requests.
 func TestTokenIsUsedOnceOutsideOfTransaction(t *testing.T) {
+	testdb.InBothForms(t, testTokenIsUsedOnceOutsideOfTransaction)
+}
+
+func testTokenIsUsedOnceOutsideOfTransaction(t *testing.T) {
 	c := newConsumer(t)
 	token, err := c.propagator.Inject(testdb.As(testdb.Acme), "mail")
 	require.NoError(t, err)
@@ -74,6 +80,10 @@ func TestTokenIsUsedOnceOutsideOfTransaction(t *testing.T) {
 
 // TestTenantCannotUseUpTokenOfOther, nor see which were used, nor free one that was.
 func TestTenantCannotUseUpTokenOfOther(t *testing.T) {
+	testdb.InBothForms(t, testTenantCannotUseUpTokenOfOther)
+}
+
+func testTenantCannotUseUpTokenOfOther(t *testing.T) {
 	c := newConsumer(t)
 	carrier, m := c.message(t, testdb.Globex)
 	require.NoError(t, c.work(carrier, m, nil))
@@ -108,7 +118,9 @@ func TestTokenIsRefusedIfStoreFails(t *testing.T) {
 }
 
 // TestUsedTokensAreBounded: those that expired an hour ago are deleted while others are used, 100 for each 50.
-func TestUsedTokensAreBounded(t *testing.T) {
+func TestUsedTokensAreBounded(t *testing.T) { testdb.InBothForms(t, testUsedTokensAreBounded) }
+
+func testUsedTokensAreBounded(t *testing.T) {
 	c := newConsumer(t)
 	insert := "INSERT INTO used_tokens (tenant_id, id, expires_at) SELECT ?, n::text, ? FROM generate_series(1, ?) n"
 	now := time.Now()

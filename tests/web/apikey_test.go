@@ -13,12 +13,18 @@ import (
 )
 
 func TestAPIKeyStoreKeepsTheContract(t *testing.T) {
+	testdb.InBothForms(t, testAPIKeyStoreKeepsTheContract)
+}
+
+func testAPIKeyStoreKeepsTheContract(t *testing.T) {
 	_, db := migrated(t, []rls.Lookup{apikey.Lookup()}, &apikey.Key{})
 	apikeytest.Run(t, apikey.NewStore(db), acme, globex)
 }
 
 // TestAPIKeysAreIsolated: the hashes of another tenant's keys are read by no role of the application, and none is forged in its name.
-func TestAPIKeysAreIsolated(t *testing.T) {
+func TestAPIKeysAreIsolated(t *testing.T) { testdb.InBothForms(t, testAPIKeysAreIsolated) }
+
+func testAPIKeysAreIsolated(t *testing.T) {
 	_, db := migrated(t, []rls.Lookup{apikey.Lookup()}, &apikey.Key{})
 	keys, err := apikey.New(apikey.Config{
 		Prefix: "shop", Environment: "live", Store: apikey.NewStore(db),

@@ -100,7 +100,9 @@ func (s *shop) records(t *testing.T, tenant string) (n int64) {
 	return n
 }
 
-func TestIdempotencyReplays(t *testing.T) {
+func TestIdempotencyReplays(t *testing.T) { testdb.InBothForms(t, testIdempotencyReplays) }
+
+func testIdempotencyReplays(t *testing.T) {
 	s := newShop(t)
 	first := s.send(t)
 	require.Equal(t, http.StatusCreated, first.Code)
@@ -121,6 +123,10 @@ func TestIdempotencyReplays(t *testing.T) {
 
 // TestIdempotencyKeyIsForOneRequest: and for one tenant and sender, who are served as if the others did not exist.
 func TestIdempotencyKeyIsForOneRequest(t *testing.T) {
+	testdb.InBothForms(t, testIdempotencyKeyIsForOneRequest)
+}
+
+func testIdempotencyKeyIsForOneRequest(t *testing.T) {
 	s := newShop(t)
 	require.Equal(t, http.StatusCreated, s.send(t).Code)
 	for name, change := range map[string]func(*attempt){
@@ -144,6 +150,10 @@ func TestIdempotencyKeyIsForOneRequest(t *testing.T) {
 }
 
 func TestIdempotencyRefusesBadKeys(t *testing.T) {
+	testdb.InBothForms(t, testIdempotencyRefusesBadKeys)
+}
+
+func testIdempotencyRefusesBadKeys(t *testing.T) {
 	s := newShop(t)
 	for _, key := range []string{"", `""`, `"`, `"a`, `a"`, `"a"b`, `"a";x=1`, `"a\b"`, "a b", "ä", `"ä"`, "a,b", `"a"|"b"`, "a|a", strings.Repeat("k", 256), `"a` + "\n" + `"`} {
 		require.Equal(t, http.StatusBadRequest, s.send(t, func(a *attempt) { a.key = key }).Code, key)
@@ -169,6 +179,10 @@ func TestIdempotencyRefusesBadKeys(t *testing.T) {
 
 // TestIdempotencyAnswersOneAtATime: a second attempt is refused while the first is under way, on another server as well.
 func TestIdempotencyAnswersOneAtATime(t *testing.T) {
+	testdb.InBothForms(t, testIdempotencyAnswersOneAtATime)
+}
+
+func testIdempotencyAnswersOneAtATime(t *testing.T) {
 	s := newShop(t)
 	other := *s
 	config := s.d.Config()
@@ -202,7 +216,9 @@ func (s *shop) sendUntilFree(t *testing.T) (status int) {
 }
 
 // TestIdempotencyRollsBack: whatever goes wrong, neither rows nor record are left, and the next attempt succeeds.
-func TestIdempotencyRollsBack(t *testing.T) {
+func TestIdempotencyRollsBack(t *testing.T) { testdb.InBothForms(t, testIdempotencyRollsBack) }
+
+func testIdempotencyRollsBack(t *testing.T) {
 	s := newShop(t)
 	created := s.handler
 	s.config.MaxResponse = 100
@@ -243,6 +259,10 @@ func TestIdempotencyRollsBack(t *testing.T) {
 
 // TestIdempotencyAnswersAfterCommit: a stream would have told the client before.
 func TestIdempotencyAnswersAfterCommit(t *testing.T) {
+	testdb.InBothForms(t, testIdempotencyAnswersAfterCommit)
+}
+
+func testIdempotencyAnswersAfterCommit(t *testing.T) {
 	s := newShop(t)
 	s.handler = func(w http.ResponseWriter, _ *http.Request, db *gorm.DB) {
 		_, _ = io.WriteString(w, "first")
@@ -262,7 +282,9 @@ func TestIdempotencyAnswersAfterCommit(t *testing.T) {
 	})).ServeHTTP(httptest.NewRecorder(), get)
 }
 
-func TestIdempotencyExpires(t *testing.T) {
+func TestIdempotencyExpires(t *testing.T) { testdb.InBothForms(t, testIdempotencyExpires) }
+
+func testIdempotencyExpires(t *testing.T) {
 	s := newShop(t)
 	s.config.TTL = time.Nanosecond
 	for run := range 3 {
