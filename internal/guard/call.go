@@ -28,6 +28,8 @@ type call struct {
 	stateless  bool // and nothing else does: it needs no cleaning
 	aborted    bool // it was sent in a transaction that had failed
 	autocommit bool // it is sent without the BEGIN and COMMIT of its transaction, which has not begun on the server
+	block      bool // it is sent between a BEGIN and a COMMIT of the guard; see opensBlock
+	reaches    bool // what it runs under is set for Citus's workers, too
 	commits    bool // a CALL or DO that may commit: it has no transaction, tenant or role that a commit would end
 
 	scope   scope
@@ -132,7 +134,7 @@ func (c *conn) chooseMode(q *call) {
 		// pgx, the mode exec makes no difference to a user.
 		q.mode = pgx.QueryExecModeExec
 	}
-	if q.mode == pgx.QueryExecModeSimpleProtocol && c.cfg.signs() {
+	if q.mode == pgx.QueryExecModeSimpleProtocol && c.cfg.extended() {
 		q.mode = pgx.QueryExecModeExec
 	}
 	if q.mode == pgx.QueryExecModeCacheStatement && q.origin != nil && q.origin.PlansEach && c.described.capacity > 0 {
@@ -260,7 +262,7 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 				c.noteOutcome(&q, tag, err)
 				err = procedureError(&q, err)
 			}
-			if c.cfg.signs() && c.needsNoTransaction(&q, err) {
+			if c.cfg.extended() && c.needsNoTransaction(&q, err) {
 				tag, err = c.sendAlone(ctx, pc, &q)
 			}
 			err = c.severalError(err)

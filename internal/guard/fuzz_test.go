@@ -65,7 +65,7 @@ func FuzzScopeText(f *testing.F) {
 		}
 		cfg := Config{Setting: setting, Role: role}
 		c := &conn{pool: newConnector(cfg, nil, nil), cfg: &cfg, state: &state{}}
-		steps := c.controlScope(s, nil)
+		steps := c.controlScope(&call{scope: s}, nil)
 		text := textPrefix(steps, sqltext.Literal(id)).text
 		for _, conforming := range []bool{true, false} {
 			rest, found := strings.CutPrefix(text, "SET LOCAL ")

@@ -36,7 +36,7 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 	}
 	batch.Queue(q.sql, q.args...)
 	if behind {
-		batch.Queue("commit; " + c.cleanSQL(false))
+		batch.Queue("commit; " + joined(c.cleanSQL(false)))
 	}
 	known := c.baseline != nil
 	c.noteSent(q)
@@ -99,7 +99,7 @@ func (r cleanBehind) Close() error {
 		_ = r.BatchResults.Close()
 		return err
 	}
-	if err := r.BatchResults.Close(); err == nil && r.conn.baseline != nil && (r.known || r.conn.baseline.restore == "") {
+	if err := r.BatchResults.Close(); err == nil && r.conn.baseline != nil && (r.known || len(r.conn.baseline.restore) == 0) {
 		_ = r.conn.cleaned(r.pc, nil)
 	}
 	return nil // a session that could not be cleaned is still dirty, and is cleaned when the connection is released

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,9 +20,12 @@ type message struct {
 	behind []func(*pgproto3.Frontend) // instead of the batch
 }
 
+// joined is SQL text of several statements.
+func joined(statements []string) string { return strings.Join(statements, "; ") }
+
 func (c *conn) message(pc *pgx.Conn, q *call) message {
 	m := message{conn: c, pc: pc}
-	if !c.cleansBehind(q) {
+	if !c.cleansBehind(q) && !q.block {
 		m.batch = &pgconn.Batch{}
 	}
 	return m
@@ -56,12 +60,15 @@ func (m *message) send(ctx context.Context) (*pgconn.MultiResultReader, error) {
 	if m.batch != nil {
 		return m.pc.PgConn().ExecBatch(ctx, m.batch), nil
 	}
-	return m.conn.sendBefore(ctx, m.pc, func(f *pgproto3.Frontend) {
-		for _, queue := range m.behind {
-			queue(f)
-		}
-		f.SendSync(&pgproto3.Sync{})
-	})
+	return m.conn.sendBefore(ctx, m.pc, m.queue)
+}
+
+// queue puts the message into the connection's buffer.
+func (m *message) queue(f *pgproto3.Frontend) {
+	for _, queue := range m.behind {
+		queue(f)
+	}
+	f.SendSync(&pgproto3.Sync{})
 }
 
 // sendBefore sends what queue puts into the connection's buffer, up to its Sync, and behind it the cleaning of the session, in
@@ -77,7 +84,18 @@ func (c *conn) sendBefore(ctx context.Context, pc *pgx.Conn, queue func(*pgproto
 	}
 	queue(pg.Frontend())
 	c.cleaning, c.partly = true, c.baseline == nil
-	return pg.Exec(&lateContext{Context: ctx}, c.cleanSQL(false)), nil
+	texts := c.messages(c.cleanSQL(false))
+	c.awaited = len(texts)
+	return execBehind(ctx, pg, texts), nil
+}
+
+// execBehind sends the connection's buffer and these texts behind it, each as a message of its own, in one write.
+func execBehind(ctx context.Context, pg *pgconn.PgConn, texts []string) *pgconn.MultiResultReader {
+	last := len(texts) - 1
+	for _, text := range texts[:last] {
+		pg.Frontend().SendQuery(&pgproto3.Query{String: text})
+	}
+	return pg.Exec(&lateContext{Context: ctx}, texts[last])
 }
 
 // lateContext hides from pgx's first look that it has ended. pgx looks once before it writes, and writes nothing if the context

@@ -36,6 +36,8 @@ type Config struct {
 	Place Place
 	// Share, if not nil, bounds how many connections a tenant may use at a time. It needs a pool that borrows.
 	Share *Share
+	// Citus says that the server is a coordinator of Citus: see citus.go. LookupRole, Signer and Observe cannot be used with it.
+	Citus bool
 	// Settings, if not nil, returns settings of PostgreSQL that a tenant's statements run with.
 	Settings func(ctx context.Context, tenant string) map[string]string
 	// Bypass makes a pool whose statements see every tenant's rows: the setting is cleared, and the context must have a Bypass

@@ -48,6 +48,8 @@ type stepKind uint8
 
 const (
 	stepBegin stepKind = iota
+	stepBlock          // BEGIN of a statement that is sent in a block
+	stepReach
 	stepBaseline
 	stepSequences
 	stepScope
@@ -57,7 +59,7 @@ const (
 )
 
 // maxSteps is more than any statement needs without proofs and settings.
-const maxSteps = 7
+const maxSteps = 10
 
 // steps returns what is sent before a statement, appended to into.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
@@ -129,7 +131,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	case q.commits:
 		return into // see setProcedureScope
 	case q.class == control && !readOnly && (q.stateless || !c.dirty || !maySeveral(q.sql)):
-		return c.controlScope(q.scope, into)
+		return c.controlScope(q, into)
 	}
 	c.params = [3][]byte{q.scope.text, nil, q.proof.Proof}
 	c.provedUntil = q.proof.Expires
@@ -139,7 +141,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 	}
 	s := step{kind: stepScope, params: c.params[:count], role: c.cfg.roleOf(q.scope), checks: true}
 	if c.dirty {
-		s.sql = c.scopeSQLOf(q.scope).inDirty(readOnly, c.namedRole, !c.checked)
+		s.sql = c.scopeSQLOf(q.scope).inDirty(readOnly, c.namedRole && !c.cfg.Citus, !c.checked)
 		if c.tx != nil && c.tx.marked {
 			c.params[1] = c.tx.mark
 		}
@@ -159,6 +161,7 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 			sql: `SELECT pg_catalog.set_config('` + txSetting + `', '` + string(c.tx.ownMark()) + `', true)`,
 		})
 	}
+	into = c.reachSteps(q, into)
 	switch {
 	case q.said != nil:
 		into = append(into, step{kind: stepSaid, sql: saidSQL, params: [][]byte{q.said}})
@@ -177,7 +180,11 @@ func (c *conn) cleanScope(s scope) string {
 // controlScope sets the scope without taking a snapshot, so that SET TRANSACTION and LOCK TABLE can follow
 // (https://www.postgresql.org/docs/current/sql-set-transaction.html). In a dirty session it leaves the role as it is, because
 // SQL of the caller may have set it: see takenRoleSQL.
-func (c *conn) controlScope(s scope, into []step) []step {
+func (c *conn) controlScope(q *call, into []step) []step {
+	s := q.scope
+	if q.reaches {
+		into = append(into, step{kind: stepReach, sql: propagateSQL})
+	}
 	into = append(into, step{kind: stepScope, sql: c.scopeSQLOf(s).control, tenant: true})
 	if !c.dirty {
 		into = append(into, step{kind: stepScope, sql: c.scopeSQLOf(s).role, role: c.cfg.roleOf(s)})
@@ -310,10 +317,12 @@ func (c *conn) stepError(s step, err error) error {
 		return s.proof.Refuse(err)
 	case s.kind == stepSetting && sqlState(err) != "":
 		return fmt.Errorf("tenancy: PostgreSQL refused what Config.Settings returned for the tenant: %w", err)
-	case s.kind != stepScope:
+	case s.kind != stepScope && s.kind != stepReach:
 		return err
 	case raises(err, uncleanMark):
 		return errUnclean
+	case raises(err, roleMark):
+		return errRoleTaken
 	case raises(err, endedMark):
 		c.tx.ended = true
 		return errTxEnded

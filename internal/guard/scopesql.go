@@ -122,6 +122,9 @@ func newScopeSQL(cfg Config, roleName string) scopeSQL {
 	const rowSecurityOff = `pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'`
 
 	s.dirty = `SELECT ` + setTenant + signed + `, ` + endedSQL + `, CASE WHEN ` + otherRole
+	if cfg.Citus {
+		s.dirty = `SELECT ` + setTenant + `, ` + endedSQL + `, CASE` + foreignRoleSQL(role) + ` WHEN ` + otherRole
+	}
 	s.dirtyEnd = setRole
 
 	for temporary, has := range []string{"", hasTemporarySQL} {

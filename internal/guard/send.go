@@ -37,6 +37,8 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 	if err := q.scope.checkEncoding(pc.PgConn()); err != nil {
 		return result{}, err
 	}
+	q.block = c.opensBlock(pc, q)
+	q.reaches = q.block || c.cfg.Citus && !q.commits && (c.tx != nil && !q.autocommit || !clean(pc))
 	if q.proof, err = c.proofOf(ctx, pc, q.scope); err != nil {
 		return result{}, err
 	}
@@ -137,8 +139,8 @@ func (c *conn) setProcedureScope(ctx context.Context, pc *pgx.Conn, q *call) err
 }
 
 func (c *conn) sendOnce(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
-	if c.cfg.signs() && c.mode == pgx.QueryExecModeSimpleProtocol {
-		return result{}, errSignedText
+	if c.cfg.extended() && c.mode == pgx.QueryExecModeSimpleProtocol {
+		return result{}, c.cfg.simpleError()
 	}
 	if q.mode == pgx.QueryExecModeSimpleProtocol {
 		if len(q.args) > 0 {
@@ -168,7 +170,7 @@ func (c *conn) noteSent(q *call) {
 
 // wraps reports whether the statement is sent between BEGIN and COMMIT, in which no CALL and no DO can commit.
 func (c *conn) wraps(q *call) bool {
-	return q.class == utility && c.tx == nil && !q.commits && q.mode != pgx.QueryExecModeSimpleProtocol
+	return q.class == utility && c.tx == nil && !q.commits && !q.block && q.mode != pgx.QueryExecModeSimpleProtocol
 }
 
 // cleansBehind reports whether the cleaning is sent behind the statement: the statement may change the session, and its
@@ -220,6 +222,9 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 		steps = slices.Insert(steps, 0, step{kind: stepBegin, sql: "begin"})
 		c.wrapped = true
 	}
+	if q.block {
+		steps = slices.Insert(steps, 0, beginBlock(q.scope))
+	}
 	m := c.message(pc, q)
 	for _, s := range steps {
 		m.add(s.known, s.command(q), s.params, nil, nil, nil)
@@ -234,6 +239,9 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 	}
 	if wrapped {
 		m.add(nil, "commit", nil, nil, nil, nil)
+	}
+	if q.block {
+		return c.sendBlock(ctx, pc, q, m, prefix{steps: steps})
 	}
 	c.noteSent(q)
 	results, err := m.send(ctx)

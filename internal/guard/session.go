@@ -31,6 +31,8 @@ type session struct {
 	named          bool // and that SQL may have changed what names mean
 	locks          bool // the session was cleaned except for its holder's advisory locks
 	cleaning       bool // the cleaning was sent behind a statement, and its result was not read yet
+	awaited        int  // how many messages of that cleaning are answered yet
+	committing     bool // the COMMIT behind a statement was sent, and its result was not read yet
 	partly         bool // that cleaning did not restore the baseline, which was not known yet
 	sequences      bool // statements that GORM built may have left what lastval and currval return
 	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
@@ -45,8 +47,8 @@ type session struct {
 type baseline struct {
 	searchPath  []byte
 	role        string
-	rowSecurity bool   // is on
-	restore     string // SQL that sets again what RESET ALL has reset; "" where there was no connect hook
+	rowSecurity bool     // is on
+	restore     []string // SQL that sets again what RESET ALL has reset; none where there was no connect hook
 	reported    [len(reportedSettings)]string
 }
 
@@ -85,7 +87,6 @@ func addSetting(settings [][2]string, row [][]byte) [][2]string {
 // newBaseline makes a baseline from what baselineSQL has returned.
 func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
 	b := &baseline{}
-	var restore strings.Builder
 	for _, s := range settings {
 		switch s[0] {
 		case "":
@@ -99,9 +100,8 @@ func newBaseline(pg *pgconn.PgConn, settings [][2]string) *baseline {
 				continue
 			}
 		}
-		fmt.Fprintf(&restore, "; SELECT pg_catalog.set_config(%s, %s, false)", sqltext.Literal(s[0]), sqltext.Literal(s[1]))
+		b.restore = append(b.restore, fmt.Sprintf("SELECT pg_catalog.set_config(%s, %s, false)", sqltext.Literal(s[0]), sqltext.Literal(s[1])))
 	}
-	b.restore = restore.String()
 	b.reported = reportedBy(pg)
 	return b
 }
@@ -167,7 +167,7 @@ func raises(err error, mark string) bool {
 		strings.Contains(pgErr.Message, mark) // in whatever quotes lc_messages has
 }
 
-// cleanSQL cleans the session. Each part removes something that no other part removes:
+// cleanSQL returns the statements that clean the session. Each part removes something that no other part removes:
 //
 //   - the user and the role, which RESET ALL does not touch;
 //   - settings, except those of the application's connect hook, which are set again at the end;
@@ -178,20 +178,23 @@ func raises(err error, mark string) bool {
 // Statements that SQL has prepared are dropped by name, by dropPrepared. DEALLOCATE ALL would also drop the guard's own, each of
 // which costs a round trip to prepare again. PostgreSQL knows which ones SQL has prepared, even under a name of the guard's
 // (https://www.postgresql.org/docs/current/view-pg-prepared-statements.html).
-func (s *session) cleanSQL(keepLocks bool) string {
-	var b strings.Builder
-	b.WriteString(`SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES; `)
-	fmt.Fprintf(&b, `SELECT pg_catalog.setseed(%.17f)`, 2*rand.Float64()-1) //nolint:gosec // the generator is seeded by the system
+func (s *session) cleanSQL(keepLocks bool) []string {
+	seed := fmt.Sprintf(`SELECT pg_catalog.setseed(%.17f)`, 2*rand.Float64()-1) //nolint:gosec // the generator is seeded by the system
 	if !keepLocks {
-		b.WriteString(`, pg_catalog.pg_advisory_unlock_all()`)
+		seed += `, pg_catalog.pg_advisory_unlock_all()`
 	}
+	all := append(make([]string, 0, len(resetSQL)+2), resetSQL...)
+	all = append(all, seed)
 	if s.baseline != nil {
-		b.WriteString(s.baseline.restore)
+		all = append(all, s.baseline.restore...)
 	}
-	b.WriteString(`; SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid,` +
-		` CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)` +
-		` THEN pg_catalog.current_setting('` + preparedMark + `') END`)
-	return b.String()
+	return append(all, `SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid,`+
+		` CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)`+
+		` THEN pg_catalog.current_setting('`+preparedMark+`') END`)
+}
+
+var resetSQL = []string{
+	`SET SESSION AUTHORIZATION DEFAULT`, `SET ROLE NONE`, `RESET ALL`, `CLOSE ALL`, `UNLISTEN *`, `DISCARD TEMP`, `DISCARD SEQUENCES`,
 }
 
 // cleanTimeout bounds how long a broken network can hold a connection that is being cleaned.
@@ -216,7 +219,7 @@ func (c *conn) clean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
 }
 
 func (c *conn) runClean(ctx context.Context, pc *pgx.Conn, keepLocks bool) error {
-	results, err := pc.PgConn().Exec(ctx, c.cleanSQL(keepLocks)).ReadAll()
+	results, err := c.runAll(ctx, pc, c.cleanSQL(keepLocks)).ReadAll()
 	if err == nil {
 		last := results[len(results)-1]
 		c.temporary = c.temporary || len(last.Rows) == 1 && string(last.Rows[0][0]) == "t"
@@ -230,12 +233,12 @@ func (c *conn) dropPrepared(ctx context.Context, pc *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	var drop strings.Builder
+	var drop []string
 	for _, row := range results[0].Rows {
-		drop.WriteString("DEALLOCATE " + pgx.Identifier{string(row[0])}.Sanitize() + "; ")
+		drop = append(drop, "DEALLOCATE "+pgx.Identifier{string(row[0])}.Sanitize())
 	}
 	c.invalidateAll() // some of the guard's own may be among them
-	return pc.PgConn().Exec(ctx, drop.String()).Close()
+	return c.runAll(ctx, pc, drop).Close()
 }
 
 // cleaned notes the outcome of a cleaning. A session that cannot be cleaned is not used again.
@@ -266,6 +269,11 @@ func dropNotifications(pc *pgx.Conn) {
 
 // drain reads the result of a cleaning that was sent behind a statement.
 func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
+	if c.committing {
+		if _, err := c.readCommit(ctx, pc); isBroken(err) { // of a statement that has failed
+			return err
+		}
+	}
 	if !c.cleaning {
 		return nil
 	}
@@ -278,17 +286,22 @@ func (c *conn) drain(ctx context.Context, pc *pgx.Conn) error {
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.ErrorResponse:
-			failure = pgconn.ErrorResponseToPgError(msg)
+			if failure == nil {
+				failure = pgconn.ErrorResponseToPgError(msg)
+			}
 		case *pgproto3.DataRow:
 			if len(msg.Values) == 2 { // the last row, the only one with two columns
 				c.temporary = c.temporary || string(msg.Values[0]) == "t"
 			}
 		case *pgproto3.ReadyForQuery:
+			if c.awaited--; c.awaited > 0 {
+				continue
+			}
 			switch {
 			case skipped:
 				c.cleaning = false
 				return nil
-			case raises(failure, preparedMark), c.partly && (c.baseline == nil || c.baseline.restore != ""):
+			case raises(failure, preparedMark), c.partly && (c.baseline == nil || len(c.baseline.restore) > 0):
 				c.cleaning, c.partly = false, false
 				return c.clean(ctx, pc, false)
 			}

@@ -86,8 +86,11 @@ func (c *conn) explains(q *call) bool {
 // severalError explains that PostgreSQL takes one statement in the extended protocol.
 func (c *conn) severalError(err error) error {
 	const syntaxError = "42601"
-	if c.cfg.signs() && isFromServer(err, syntaxError, "exec_parse_message") {
-		return errors.Join(errSignedSeveral, err)
+	switch {
+	case !c.cfg.extended() || !isFromServer(err, syntaxError, "exec_parse_message"):
+		return err
+	case c.cfg.Citus:
+		return errors.Join(errCitusSeveral, err)
 	}
-	return err
+	return errors.Join(errSignedSeveral, err)
 }

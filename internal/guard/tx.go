@@ -210,12 +210,13 @@ func (t *tx) end(ctx context.Context, pc *pgx.Conn, command string) (pgconn.Comm
 
 // endForgetting also discards what lastval and currval return. It costs less here than before an insert of the next user.
 func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
-	results := pc.PgConn().Exec(ctx, command+"; discard sequences")
+	c := t.conn
+	results := c.runAll(ctx, pc, []string{command, "discard sequences"})
 	if results.NextResult() {
 		tag, _ = results.ResultReader().Close() // its error is the one of results
 	}
 	if err = results.Close(); err == nil {
-		t.conn.sequences = false
+		c.sequences = false
 	}
 	return tag, err
 }
@@ -225,8 +226,8 @@ func (t *tx) endForgetting(ctx context.Context, pc *pgx.Conn, command string) (t
 // holder may continue.
 func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	c := t.conn
-	if c.cfg.signs() {
-		return t.endSigned(ctx, pc, command)
+	if c.cfg.extended() {
+		return t.endExtended(ctx, pc, command)
 	}
 	var before prefix
 	if command == "commit" && !aborted(pc) {
@@ -246,12 +247,12 @@ func (t *tx) endDirty(ctx context.Context, pc *pgx.Conn, command string) (tag pg
 	return t.ending(pc, results, before)
 }
 
-// endSigned does the same in the extended protocol, in which the scope has its proof.
-func (t *tx) endSigned(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
+// endExtended does the same in the extended protocol, in which the scope has its proof, and reaches Citus's workers.
+func (t *tx) endExtended(ctx context.Context, pc *pgx.Conn, command string) (tag pgconn.CommandTag, err error) {
 	c := t.conn
 	var before prefix
 	if scoped := command == "commit" && !aborted(pc); scoped {
-		q := call{scope: t.scope, class: query, stateless: true}
+		q := call{scope: t.scope, class: query, stateless: true, reaches: c.cfg.Citus}
 		if err = t.scope.checkEncoding(pc.PgConn()); err == nil {
 			q.proof, err = c.proofOf(ctx, pc, t.scope)
 		}
@@ -265,7 +266,7 @@ func (t *tx) endSigned(ctx context.Context, pc *pgx.Conn, command string) (tag p
 		m.batch = &pgconn.Batch{}
 	}
 	for _, s := range before.steps {
-		m.add(nil, s.sql, s.params, nil, nil, nil)
+		m.add(nil, s.command(&call{scope: t.scope}), s.params, nil, nil, nil)
 	}
 	m.add(nil, command, nil, nil, nil, nil)
 	results, err := m.send(ctx)

@@ -1,0 +1,86 @@
+package tenancy
+
+import (
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// Engine is what stands behind the connection. The zero value is PostgreSQL.
+type Engine uint8
+
+const (
+	// PostgreSQL is a server that holds the rows itself.
+	PostgreSQL Engine = iota
+	// Citus is the coordinator of a cluster of Citus, which distributes the rows by the tenant column over workers. Each statement is
+	// sent in a transaction block, in one round trip, with the tenant set in the way that Citus passes on to its workers. See docs/scale.md.
+	Citus
+)
+
+// String returns the name of the engine.
+func (e Engine) String() string {
+	switch e {
+	case PostgreSQL:
+		return "PostgreSQL"
+	case Citus:
+		return "Citus"
+	}
+	return fmt.Sprintf("Engine(%d)", uint8(e))
+}
+
+// validateEngine refuses what cannot be had with the engine.
+func (c Config) validateEngine() error {
+	switch {
+	case c.Engine == PostgreSQL:
+		return nil
+	case c.Engine != Citus:
+		return fmt.Errorf("Engine %d: must be PostgreSQL or Citus", c.Engine)
+	case c.SigningKeys != nil:
+		return errors.New("Engine Citus and SigningKeys: set one of them, because a proof is for one session of PostgreSQL, and each worker has its own")
+	case c.DangerouslyObserve != nil:
+		return errors.New("Engine Citus and DangerouslyObserve: set one of them, because what is observed has no tenant condition, which Citus needs")
+	case c.OmitTenantCondition:
+		return errors.New("Engine Citus and OmitTenantCondition: set one of them, because Citus finds the shard of a statement by the tenant condition")
+	case c.LookupRole != "":
+		return errors.New("Engine Citus and LookupRole: set one of them, because a transaction that begins with a lookup would change its role " +
+			"on workers, which are connected to as one role")
+	case c.Place != nil:
+		return errors.New("Engine Citus and Place: set one of them, because Citus places tenants itself")
+	}
+	return nil
+}
+
+// checkEngine refuses a database of another engine than Config says.
+func (p *Plugin) checkEngine(citus bool) error {
+	switch {
+	case citus && p.config.Engine != Citus:
+		return wrapf(ErrUnsafeDatabase, "the database has the extension citus, and the tenant's setting does not reach the workers: "+
+			"set Engine to tenancy.Citus")
+	case !citus && p.config.Engine == Citus:
+		return wrapf(ErrUnsafeDatabase, "Engine is tenancy.Citus, and the database does not have the extension citus: leave Engine unset")
+	}
+	return nil
+}
+
+// writeSet leaves the tenant column out of what an update sets, where Citus distributes rows by it: PostgreSQL's value is the same before and
+// after, which the callbacks have checked, but Citus refuses to set it at all. If nothing else is set it is set to itself, which Citus takes.
+func (p *Plugin) writeSet(stmt *gorm.Statement, c clause.Clause) clause.Clause {
+	c = p.bindIn(stmt, c)
+	set, ok := c.Expression.(clause.Set)
+	if !ok || p.config.Engine != Citus || p.conditionTenant(stmt) == "" {
+		return c
+	}
+	column := p.conditionColumn(stmt)
+	if column.name == "" {
+		return c
+	}
+	names := func(a clause.Assignment) bool { return column.is(a.Column.Name) }
+	rest := withoutTenant(set, names)
+	if len(rest) == 1 && names(rest[0]) {
+		rest = clause.Set{{Column: rest[0].Column, Value: clause.Column{Name: column.name}}}
+	}
+	c.Expression = rest
+	return c
+}
