@@ -21,7 +21,7 @@ func (p *Plugin) buildClauses(db *gorm.DB) {
 	db.ClauseBuilders[ourBuilders] = func(clause.Clause, clause.Builder) {}
 	for name, edit := range map[string]func(*gorm.Statement, clause.Clause) clause.Clause{
 		"WHERE": p.writeWhere, "FROM": p.writeFrom, "ON CONFLICT": p.writeConflict, "VALUES": p.writeValues,
-		"SELECT": p.bindIn, "GROUP BY": p.bindIn, "ORDER BY": p.bindIn, "SET": p.bindIn,
+		"SELECT": p.bindIn, "GROUP BY": p.bindIn, "ORDER BY": p.bindIn, "SET": p.writeSet,
 	} {
 		next := db.ClauseBuilders[name]
 		db.ClauseBuilders[name] = func(c clause.Clause, b clause.Builder) {

@@ -76,6 +76,12 @@ type Config struct {
 	// It must be safe for concurrent use, and answer from memory. The error must not hold what callers should not see.
 	Place func(ctx context.Context, tenant string) (*sql.DB, error)
 
+	// Engine says whether the database is a PostgreSQL server, the zero value, or the coordinator of a cluster of Citus. Initialize refuses
+	// a database of the other kind. With Citus, SQL text with several statements is refused, and so is pgx's mode simple_protocol. AdminRole
+	// and ReadOnlyRole need LOGIN, because the coordinator connects to workers as the role of a statement. LookupRole, Place,
+	// SigningKeys, OmitTenantCondition and DangerouslyObserve cannot be set.
+	Engine Engine
+
 	// Share is how many of the pool's connections one tenant may use at a time; zero means as many as there are, and otherwise it must be at
 	// least 2, because code that reads rows and sends a statement for each needs two. The tenant's other statements and transactions wait,
 	// in the order in which they came, until one is free or their context ends. When all connections are in use, waiting tenants take turns, so
@@ -166,7 +172,7 @@ type Config struct {
 	DangerouslyObserve func(context.Context, Refusal)
 
 	// DangerouslyAllowUnsafeRole skips the checks whether policies apply to the role in use and to the login, whether settings of the
-	// login or the extension citus break isolation, and whether the admin role can be taken. Initialize then sends nothing.
+	// login or another engine than Engine break isolation, and whether the admin role can be taken. Initialize then sends nothing.
 	DangerouslyAllowUnsafeRole bool
 
 	// DangerouslySkipProof trusts that each tenant table is isolated, without asking PostgreSQL.
@@ -218,6 +224,9 @@ func (c Config) withDefaults() Config {
 // validate checks what can be checked without a server. It expects the defaults to be filled in.
 func (c Config) validate() error {
 	if err := c.isolation().Validate(); err != nil {
+		return err
+	}
+	if err := c.validateEngine(); err != nil {
 		return err
 	}
 	if err := c.validateSigning(); err != nil {

@@ -60,6 +60,13 @@ func TestConfigIsValidated(t *testing.T) {
 		{tenancy.Config{DangerouslySkipProof: true, DangerouslyWarnOnly: true}, "DangerouslySkipProof"},
 		{tenancy.Config{DangerouslyTrustPolicies: []string{`archive."No tes"`, "notes; x"}}, "DangerouslyTrustPolicies"},
 		{tenancy.Config{Check: 3}, "Check 3"},
+		{tenancy.Config{Engine: tenancy.Citus}, ""},
+		{tenancy.Config{Engine: 2}, "Engine 2"},
+		{tenancy.Config{Engine: tenancy.Citus, OmitTenantCondition: true}, "Engine Citus and OmitTenantCondition"},
+		{tenancy.Config{Engine: tenancy.Citus, LookupRole: "lookup"}, "Engine Citus and LookupRole"},
+		{tenancy.Config{Engine: tenancy.Citus, SigningKeys: tenancy.FixedSigningKeys()}, "Engine Citus and SigningKeys"},
+		{tenancy.Config{Engine: tenancy.Citus, DangerouslyObserve: func(context.Context, tenancy.Refusal) {}}, "Engine Citus and DangerouslyObserve"},
+		{tenancy.Config{Engine: tenancy.Citus, Place: func(context.Context, string) (*sql.DB, error) { return nil, nil }}, "Engine Citus and Place"},
 		{tenancy.Config{CheckOptions: []check.Option{check.Schemas("public")}}, "CheckOptions"},
 	} {
 		cfg := c.cfg

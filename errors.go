@@ -40,7 +40,7 @@ var (
 	ErrUnsafeSettings = errors.New("tenancy: unsafe settings")
 
 	// ErrUnsafeDatabase is returned by Plugin.Initialize when Config.Check is CheckRefuse and the database has holes, whose
-	// codes and objects the text lists; and like ErrUnsafeRole, whatever Check is, when the database has the extension citus.
+	// codes and objects the text lists; and like ErrUnsafeRole, whatever Check is, when the database is of another Engine.
 	ErrUnsafeDatabase = errors.New("tenancy: unsafe database")
 
 	// ErrNoAdminRole is returned by Plugin.Initialize when Config.AdminRole or Config.ReadOnlyRole does not exist or cannot be taken,

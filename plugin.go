@@ -62,7 +62,7 @@ func (p *Plugin) Name() string { return "tenancy" }
 //   - Config is invalid, or a bypass would leave no trace in a log;
 //   - db is not PostgreSQL with pgx, or another plugin hides statements (ErrForeignCallback);
 //   - the roles are unsafe (ErrUnsafeRole, ErrUnsafeSettings) or missing (ErrNoAdminRole, ErrSetRole);
-//   - the database has the extension citus, or Config.Check is CheckRefuse and the database has holes (ErrUnsafeDatabase) or
+//   - the database has the extension citus and Config.Engine is not Citus, or the other way round; or Config.Check is CheckRefuse and the database has holes (ErrUnsafeDatabase) or
 //     cannot be checked.
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.config.validate(); err != nil {
@@ -170,7 +170,7 @@ func (p *Plugin) guardConfig() guard.Config {
 	cfg := guard.Config{
 		Setting: p.config.Setting, Role: p.config.AppRole, LookupRole: p.config.LookupRole, Signer: p.signer,
 		CleanAlways: p.config.CleanAlways, KeepSettings: p.config.KeepSettings, Settings: p.config.Settings,
-		OnBegin: onBegin, NewPanicError: newPanicError,
+		Citus: p.config.Engine == Citus, OnBegin: onBegin, NewPanicError: newPanicError,
 	}
 	if p.observes() {
 		cfg.Observe = p.observeBelow

@@ -143,6 +143,7 @@ func sameGuard(ctx context.Context, have, want guard.Config) error {
 		{"AppRole", have.Role != want.Role},
 		{"LookupRole", have.LookupRole != want.LookupRole},
 		{"CleanAlways", have.CleanAlways != want.CleanAlways},
+		{"Engine", have.Citus != want.Citus},
 		{"DangerouslyObserve", (have.Observe == nil) != (want.Observe == nil)},
 		{"SigningKeys, ProofLifetime or DangerouslyUnboundProofs", !keys},
 	} {

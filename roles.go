@@ -81,9 +81,9 @@ func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 	switch {
 	case version < sqltext.PostgreSQL14:
 		return fmt.Errorf("tenancy: needs PostgreSQL 14 or later; server_version_num is %d", version)
-	case citus:
-		return wrapf(ErrUnsafeDatabase, "the database has the extension citus, and isolation does not hold there yet: "+
-			"the tenant's setting does not reach the workers")
+	}
+	if err := p.checkEngine(citus); err != nil {
+		return err
 	}
 	if d := role.Dangers(version); len(d) > 0 {
 		return wrapf(ErrUnsafeRole, "no policy applies to %s, which %s: use another role, or run %s", quote(role.Name), d[0].Problem, d[0].SQL())
