@@ -78,8 +78,7 @@ func (p *Plugin) askRoles(ctx context.Context, through gorm.ConnPool) error {
 	if err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the roles: %w", err)
 	}
-	switch {
-	case version < sqltext.PostgreSQL14:
+	if version < sqltext.PostgreSQL14 {
 		return fmt.Errorf("tenancy: needs PostgreSQL 14 or later; server_version_num is %d", version)
 	}
 	if err := p.checkEngine(citus); err != nil {
