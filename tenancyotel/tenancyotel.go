@@ -76,6 +76,8 @@ func reason(err error) string {
 		{tenancy.ErrTenantMismatch, "mismatch"},
 		{tenancy.ErrInvalidTenant, "invalid_tenant"},
 		{tenancy.ErrNotIsolated, "not_isolated"},
+		{tenancy.ErrUnsafeRole, "unsafe_role"},
+		{tenancy.ErrUnsafeDatabase, "unsafe_database"},
 		{tenancy.ErrNoAdminRole, "no_admin_role"},
 		{tenancy.ErrForeignCallback, "foreign_callback"},
 		{tenancy.ErrInTransaction, "in_transaction"},

@@ -75,12 +75,16 @@ func TestRefusalsAndBypassesAreCounted(t *testing.T) {
 	require.NoError(t, err)
 	telemetry.OnRefuse(t.Context(), tenancy.Refusal{Operation: "query", Table: "orders", Err: fmt.Errorf("x: %w", tenancy.ErrTenantMismatch)})
 	telemetry.OnRefuse(t.Context(), tenancy.Refusal{Operation: "raw", Err: fmt.Errorf("another")})
+	telemetry.OnRefuse(t.Context(), tenancy.Refusal{Operation: "resolve", Err: fmt.Errorf("x: %w", tenancy.ErrUnsafeRole)})
+	telemetry.OnRefuse(t.Context(), tenancy.Refusal{Operation: "resolve", Err: fmt.Errorf("x: %w", tenancy.ErrUnsafeDatabase)})
 	telemetry.OnBypass(t.Context(), tenancy.BypassEvent{Phase: tenancy.BypassBegin, Reason: "report"})
 	telemetry.OnBypass(t.Context(), tenancy.BypassEvent{Phase: tenancy.BypassEnd, Reason: "report", ReadOnly: true})
 	require.Equal(t, map[string]int64{
-		"tenancy.refusals tenancy.operation=query,tenancy.reason=mismatch": 1,
-		"tenancy.refusals tenancy.operation=raw,tenancy.reason=other":      1,
-		"tenancy.bypasses tenancy.failed=false,tenancy.read_only=true":     1,
+		"tenancy.refusals tenancy.operation=query,tenancy.reason=mismatch":          1,
+		"tenancy.refusals tenancy.operation=raw,tenancy.reason=other":               1,
+		"tenancy.refusals tenancy.operation=resolve,tenancy.reason=unsafe_role":     1,
+		"tenancy.refusals tenancy.operation=resolve,tenancy.reason=unsafe_database": 1,
+		"tenancy.bypasses tenancy.failed=false,tenancy.read_only=true":              1,
 	}, counts(t, reader))
 	_, err = tenancyotel.New(nil)
 	require.NoError(t, err)
