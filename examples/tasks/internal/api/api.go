@@ -75,7 +75,7 @@ func New(cfg Config) (*API, error) {
 	}
 	a := &API{Config: cfg, summaries: summaries}
 	a.route()
-	for _, routes := range []func(){a.signUp, a.projects, a.tasks, a.comments, a.attachments, a.labels, a.keys, a.audit, a.summary} {
+	for _, routes := range []func(){a.signUp, a.projects, a.tasks, a.comments, a.attachments, a.labels, a.keys, a.members, a.audit, a.summary} {
 		routes()
 	}
 	return a, nil
@@ -105,6 +105,6 @@ func (a *API) OpenAPI() *huma.OpenAPI { return a.huma.OpenAPI() }
 // Scopes are all that a key can be given. A package that adds routes with another permission adds it here.
 var Scopes = []string{
 	"projects:read", "projects:write", "tasks:read", "tasks:write", "labels:read", "labels:write",
-	"keys:read", "keys:write", "audit:read", "privacy:write",
+	"keys:read", "keys:write", "members:read", "members:write", "audit:read", "privacy:write",
 	"webhooks:read", "webhooks:write", "flags:read", "flags:write", "roles:read", "roles:write",
 }

@@ -39,6 +39,8 @@ type TaskInput struct {
 	ProjectID string     `json:"project_id" format:"uuid"`
 	Title     string     `json:"title" minLength:"1" maxLength:"200"`
 	DueAt     *time.Time `json:"due_at,omitempty"`
+	// AssigneeID is a member of the tenant.
+	AssigneeID *string `json:"assignee_id,omitempty" format:"uuid"`
 }
 
 // TaskChange is what a client changes of a task. What is left out stays.
@@ -46,6 +48,8 @@ type TaskChange struct {
 	Title  *string    `json:"title,omitempty" minLength:"1" maxLength:"200"`
 	Status *string    `json:"status,omitempty" enum:"open,done"`
 	DueAt  *time.Time `json:"due_at,omitempty"`
+	// AssigneeID is a member of the tenant.
+	AssigneeID *string `json:"assignee_id,omitempty" format:"uuid"`
 }
 
 type taskUpdate struct {
@@ -58,10 +62,11 @@ var taskList = func() page.Spec[model.Task] {
 	return page.Spec[model.Task]{
 		Name: "tasks", Sort: "created_at", Key: key(of), Preload: []string{"Labels"},
 		Fields: fields(of, map[string]page.Field[model.Task]{
-			"title":      {SQL: "title", Type: "text", Of: func(t model.Task) string { return t.Title }},
-			"status":     {SQL: "status", Type: "text", Of: func(t model.Task) string { return t.Status }},
-			"project_id": {SQL: "project_id", Type: "uuid"},
-			"due_at":     {SQL: "COALESCE(due_at, 'infinity')", Type: "timestamptz", Of: due}, // what is never due comes last
+			"title":       {SQL: "title", Type: "text", Of: func(t model.Task) string { return t.Title }},
+			"status":      {SQL: "status", Type: "text", Of: func(t model.Task) string { return t.Status }},
+			"project_id":  {SQL: "project_id", Type: "uuid"},
+			"assignee_id": {SQL: "assignee_id", Type: "uuid"},
+			"due_at":      {SQL: "COALESCE(due_at, 'infinity')", Type: "timestamptz", Of: due}, // what is never due comes last
 		}),
 	}
 }()
@@ -79,9 +84,12 @@ func (a *API) listTasks(ctx context.Context, in *struct{ page.Query }) (*listed[
 }
 
 func (a *API) createTask(ctx context.Context, in *struct{ Body TaskInput }) (*row[model.Task], error) {
-	task := model.Task{ProjectID: in.Body.ProjectID, Title: in.Body.Title, DueAt: in.Body.DueAt}
+	task := model.Task{ProjectID: in.Body.ProjectID, Title: in.Body.Title, DueAt: in.Body.DueAt, AssigneeID: in.Body.AssigneeID}
 	err := a.Tx(ctx, func(tx *gorm.DB) error {
 		if _, err := lock[model.Project](tx, task.ProjectID); err != nil {
+			return err
+		}
+		if err := assignee(tx, task.AssigneeID); err != nil {
 			return err
 		}
 		if err := tx.Create(&task).Error; err != nil {
@@ -109,8 +117,14 @@ func (a *API) updateTask(ctx context.Context, in *taskUpdate) (*row[model.Task],
 	if in.Body.DueAt != nil {
 		changes["due_at"] = *in.Body.DueAt
 	}
+	if in.Body.AssigneeID != nil {
+		changes["assignee_id"] = *in.Body.AssigneeID
+	}
 	var task model.Task
 	err := a.Tx(ctx, func(tx *gorm.DB) (err error) {
+		if err := assignee(tx, in.Body.AssigneeID); err != nil {
+			return err
+		}
 		if task, err = change[model.Task](tx, in.ByVersion, changes); err != nil {
 			return err
 		}
@@ -145,6 +159,15 @@ func (a *API) restoreTask(ctx context.Context, in *ByID) (*row[model.Task], erro
 		return a.emit(tx, "task.restored", task)
 	})
 	return show(task, err)
+}
+
+// assignee locks the member that a task is given to, if it is.
+func assignee(tx *gorm.DB, id *string) error {
+	if id == nil {
+		return nil
+	}
+	_, err := lock[model.Member](tx, *id)
+	return err
 }
 
 // parent locks the row above one that is to be restored, and refuses the request if that is deleted itself.

@@ -18,6 +18,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/event"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/limit"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/privacy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/telemetry"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
@@ -25,7 +26,7 @@ import (
 
 // Config is what the application needs to start.
 type Config struct {
-	Owner  Login  // owns the database, and migrates
+	Owner  Login  // owns the database; migrates, and exports and erases what is held of a person
 	App    Login  // the API, and what workers do with rows
 	Worker Login  // fetches jobs, and sees no other table
 	Admin  string // the role of tenancy.Bypass
@@ -63,6 +64,7 @@ type App struct {
 	keys    *apikey.Keys
 	workers *workers
 	secret  []byte
+	privacy *privacy.Service
 	page    *demopage.Page // nil without Config.DemoPage
 	features
 }
@@ -128,6 +130,11 @@ func Start(ctx context.Context, cfg Config) (_ *App, err error) {
 		return nil, err
 	}
 	a.routes(a.api)
+	a.privacy, err = privacy.New(privacy.Config{DB: a.db, OwnerDSN: cfg.Owner.DSN, Isolation: isolation(cfg), Roles: a.roles, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	a.privacy.Routes(a.api)
 	hooks.AddRoutes(a.api)
 	a.workers, err = startWorkers(ctx, cfg, a.db, hooks)
 	return a, err
@@ -160,7 +167,7 @@ func (a *App) Close() error {
 	if a.keys != nil {
 		err = errors.Join(err, a.keys.Flush(ctx))
 	}
-	return errors.Join(err, a.page.Close(), a.features.close(ctx), disconnect(a.db))
+	return errors.Join(err, a.page.Close(), a.privacy.Close(), a.features.close(ctx), disconnect(a.db))
 }
 
 // derive makes a secret for one purpose.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/model"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/privacy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/webhooks"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tenancyriver"
@@ -21,7 +22,7 @@ import (
 
 // models are those of all packages.
 func models() []any {
-	return slices.Concat(model.All(), featureModels(), webhooks.Models())
+	return slices.Concat(model.All(), featureModels(), webhooks.Models(), privacy.Models())
 }
 
 // isolation keeps the tenants apart. The lookup role finds whose an API key is, and reads nothing else.
@@ -29,7 +30,7 @@ func isolation(cfg Config) rls.Isolation {
 	return rls.Isolation{
 		AppRole: cfg.App.Role, AdminRole: cfg.Admin, LookupRole: cfg.Lookup,
 		Lookups: []rls.Lookup{apikey.Lookup()},
-		Audits:  slices.Concat(model.Audits()),
+		Audits:  slices.Concat(model.Audits(), privacy.Audits()),
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 func All() []any {
 	return []any{
 		&Tenant{}, &apikey.Key{}, &idempotency.Record{},
-		&Project{}, &Label{}, &Task{}, &Comment{}, &Attachment{},
+		&Member{}, &Project{}, &Label{}, &Task{}, &Comment{}, &Attachment{},
 	}
 }
 

@@ -16,7 +16,10 @@ type Task struct {
 	Title     string     `json:"title" gorm:"not null"`
 	Status    string     `json:"status" gorm:"not null;default:open" enum:"open,done"`
 	DueAt     *time.Time `json:"due_at,omitempty"`
-	Labels    []Label    `json:"labels,omitempty" gorm:"many2many:task_labels;constraint:OnDelete:CASCADE"`
+	// AssigneeID is the member who does it.
+	AssigneeID *string `json:"assignee_id,omitempty" gorm:"type:uuid;index" format:"uuid"`
+	Assignee   *Member `json:"-"`
+	Labels     []Label `json:"labels,omitempty" gorm:"many2many:task_labels;constraint:OnDelete:CASCADE"`
 }
 
 // Comment belongs to a task.
