@@ -61,7 +61,7 @@ func (s *Service) Close() error {
 	return s.owner.Close()
 }
 
-// Request is the record of a run: who has asked for it, and not about whom. The audit trail has it, too.
+// Request is the record of a run: who has asked for it, and not about which person. The audit trail has it, too.
 type Request struct {
 	ID        string    `gorm:"primaryKey;type:uuid"`
 	TenantID  string    `gorm:"not null"`
