@@ -219,9 +219,14 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 // report sorts the findings out.
 func (c *checker) report() Report {
 	r := Report{Role: c.facts.Role.Name, Tables: len(c.facts.Tables) + c.columnedForeignTables(), NotChecked: c.unseen, Notes: c.notes}
+	// A policy made by this check would take no signature.
+	unsigning := slices.ContainsFunc(c.facts.Policies, func(p livePolicy) bool { return p.demandsSignature(c) })
 	for _, f := range c.findings {
 		if !c.reports(f) {
 			continue
+		}
+		if unsigning {
+			f.Fix = ""
 		}
 		if a := c.allowance(f); a != nil {
 			r.Allowed = append(r.Allowed, Allowed{Finding: f, Reason: a.reason})

@@ -108,6 +108,8 @@ const (
 	SignedLargeObjects        Code = "signed-large-objects"
 	SignedStatementsVisible   Code = "signed-statements-visible"
 	SignedLargeObjectsCreated Code = "signed-large-objects-created"
+	SignedNotDemanded         Code = "signed-not-demanded"
+	SignedNotExpected         Code = "signed-not-expected"
 	SignedKeyMissing          Code = "signed-key-missing"
 	SignedKeysMany            Code = "signed-keys-many"
 

@@ -134,6 +134,28 @@ func (p livePolicy) covers(other livePolicy) bool {
 	})
 }
 
+// isolatesSigned reports whether the policy isolates, with a signature or without one.
+func (p livePolicy) isolatesSigned(c *checker) bool {
+	either := c.Config
+	either.Form = policy.Either
+	return p.isolates(either)
+}
+
+// demandsSignature reports whether the policy isolates by a signature, which the check does not ask for.
+func (p livePolicy) demandsSignature(c *checker) bool {
+	return c.Form == policy.Unsigned && !p.isolates(c.Config) && p.isolatesSigned(c)
+}
+
+// isolates reports whether both expressions isolate.
+func (p livePolicy) isolates(cfg policy.Config) bool {
+	for _, e := range []*expression{p.Using, p.Check} {
+		if e != nil && cfg.Judge(&e.Expression, p.table.Column.Type) == policy.Unproved {
+			return false
+		}
+	}
+	return true
+}
+
 // by returns the roles that the policy is for.
 func (p livePolicy) by() []string { return p.Roles }
 
@@ -189,6 +211,23 @@ var policyRules = []rule[livePolicy]{
 			"slows everyone down, and what the function returns may change in between. That the policy keeps tenants apart is not proved.",
 		detail: func(_ *checker, p livePolicy) string { return join(p.bad.Volatile) },
 		fix:    (*checker).replacePolicy, by: livePolicy.by,
+	},
+	{
+		code: SignedNotDemanded, severity: High,
+		found: func(c *checker, p livePolicy) bool { return c.Form == policy.Signed && p.isolatesSigned(c) },
+		problem: "It takes statements without a signature: SQL that names another tenant sees its rows. When no instance of the " +
+			"application without a key is left, migrate with Signed, and without DangerouslyAcceptUnsigned; before, instances without one find no rows.",
+		fix: func(c *checker, p livePolicy) []string {
+			return append([]string{"-- when no instance of the application without a key is left:"}, c.replacePolicy(p)...)
+		},
+		by: livePolicy.by,
+	},
+	{
+		code: SignedNotExpected, severity: High,
+		found: func(c *checker, p livePolicy) bool { return p.demandsSignature(c) },
+		problem: "It demands a signature of the tenant, and this check is not about signed tenants: check with Signed (--signed). No SQL " +
+			"is shown for any finding, because it would take the signature away.",
+		by: livePolicy.by,
 	},
 	{
 		code: PolicyNotCanonical, severity: High,

@@ -147,6 +147,12 @@ var signedHoles = map[string]hole{
 			'SELECT current_setting(setting, true)'`,
 		attack: leaks(ofAcme, "SELECT set_config('app.tenant_id', 'acme', true); SELECT body FROM letters"),
 	},
+	"statements without a signature are taken": {
+		code: check.SignedNotDemanded, object: "policy tenant_isolation on public.letters", says: "without a key is left",
+		open: `ALTER POLICY tenant_isolation ON letters USING (tenant_id = (SELECT tenancy_signed.tenant_or_unsigned('app.tenant_id')))
+			WITH CHECK (tenant_id = (SELECT tenancy_signed.tenant_or_unsigned('app.tenant_id')))`,
+		attack: leaks(ofAcme, "SELECT set_config('app.tenant_id', 'acme', true); SELECT body FROM letters"),
+	},
 	"no key": {
 		code: check.SignedKeyMissing, object: "table tenancy_signed.keys",
 		open: `DELETE FROM tenancy_signed.keys`,
@@ -199,7 +205,11 @@ func (hole hole) testSigned(t *testing.T) {
 		require.Empty(t, finding.Fix)
 		d.run(t, d.super, `DELETE FROM tenancy_signed.keys; SELECT tenancy_signed.add_key('one', decode(repeat('6b', 32), 'hex'))`)
 	default:
-		require.True(t, strings.HasPrefix(finding.Fix, superuser), finding.Fix)
+		if hole.code == check.SignedNotDemanded {
+			require.True(t, strings.HasPrefix(finding.Fix, "-- when no instance"), finding.Fix)
+		} else {
+			require.True(t, strings.HasPrefix(finding.Fix, superuser), finding.Fix)
+		}
 		require.Contains(t, report.SQL(), finding.Fix)
 		d.run(t, d.super, report.SQL())
 	}
@@ -216,4 +226,23 @@ func TestCheckOfSignedRightsIsForSignedDatabases(t *testing.T) {
 	for _, r := range signing.Wall {
 		require.True(t, strings.HasPrefix(r.Code, "signed-"), r.Code)
 	}
+}
+
+// TestCheckWithoutSignedShowsNoSQLForSignedDatabases: a policy that it makes would take the signature away.
+func TestCheckWithoutSignedShowsNoSQLForSignedDatabases(t *testing.T) {
+	d := signedDatabase(t)
+	d.run(t, d.super, `CREATE TABLE bare (id bigint PRIMARY KEY, tenant_id text NOT NULL); GRANT SELECT ON bare TO {app};
+		CREATE POLICY everything ON letters TO {app} USING (true)`)
+	report, err := d.isolation().Check(t.Context(), open(t, d.super, &gorm.Config{}), d.patched())
+	require.NoError(t, err)
+	codes := map[check.Code]string{}
+	for _, f := range report.Findings {
+		codes[f.Code] = f.Object
+		require.Empty(t, f.Fix)
+	}
+	require.Equal(t, "policy tenant_isolation on public.letters", codes[check.SignedNotExpected])
+	require.Equal(t, "policy everything on public.letters", codes[check.PolicyAlwaysTrue])
+	require.Equal(t, "public.bare", codes[check.TableNotEnabled])
+	require.NotContains(t, codes, check.PolicyNotCanonical)
+	require.NotContains(t, report.SQL(), "current_setting")
 }
