@@ -268,6 +268,8 @@ func (c *keysCommand) advise(err error) error {
 	case signing.StateTooEarly:
 		return fmt.Errorf("%s: wait until then, and until every instance signs with the other key. If the key has leaked, say --dangerously-at-once: statements signed with it fail to "+
 			"see rows until their instances sign with the other", why)
+	case signing.StateNewestKey:
+		return fmt.Errorf("%s. If no instance has it, or it has leaked, say --dangerously-at-once: statements signed with it see no row", why)
 	case signing.StateOtherCall:
 		return errors.New(why)
 	}
@@ -283,7 +285,7 @@ func (c *keysCommand) asText(done keysDone) string {
 	case done.Added != "":
 		fmt.Fprintf(&b, "Added %s.\n", done.Added)
 		if done.File != "" {
-			fmt.Fprintf(&b, "It is in %s, which only you can read: give it to the application, and delete the file.\n", line(done.File))
+			fmt.Fprintf(&b, "It is in %s, which only you can read: move it to where the application reads its keys, and leave no copy.\n", line(done.File))
 		}
 		if len(done.Keys) > 1 {
 			b.WriteString("The application needs both keys now. When every instance signs with this one, wait for its ProofLifetime and two minutes, and retire the other.\n")

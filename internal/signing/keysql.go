@@ -24,6 +24,7 @@ const (
 	StateUnknownKey  = "42704"
 	StateOnlyKey     = "55000"
 	StateTooEarly    = "55006" // proofs by the key may be in use
+	StateNewestKey   = "55P02" // the application may sign with it
 	StateOtherCall   = "22023" // arguments that cannot be
 )
 
@@ -78,6 +79,9 @@ BEGIN
 	SELECT pg_catalog.max(k.created_at) INTO since FROM tenancy_signed.keys k WHERE k.id OPERATOR(pg_catalog.<>) id;
 	IF since IS NULL AND dangerously_the_only_key IS NOT TRUE THEN
 		RAISE EXCEPTION 'tenancy: it is the only signing key: no statement would see a row without it. Add the next one first' USING ERRCODE = '55000';
+	END IF;
+	IF since OPERATOR(pg_catalog.<) (SELECT k.created_at FROM tenancy_signed.keys k WHERE k.id OPERATOR(pg_catalog.=) id) AND dangerously_at_once IS NOT TRUE THEN
+		RAISE EXCEPTION 'tenancy: it is the newest signing key, and the application may sign with it: retire the other one' USING ERRCODE = '55P02';
 	END IF;
 	IF pg_catalog.statement_timestamp() OPERATOR(pg_catalog.<) (since OPERATOR(pg_catalog.+) proof_lifetime
 		OPERATOR(pg_catalog.+) pg_catalog.make_interval(mins => 2)) AND dangerously_at_once IS NOT TRUE THEN

@@ -87,6 +87,7 @@ func TestKeysAreReplacedByTheCommand(t *testing.T) {
 	d.run("retire", "--id", "first").run(t).failed(t, "may be in use until")
 	d.age(t, "2 minutes")
 	d.run("retire", "--id", "first", "--proof-lifetime", "10m").run(t).failed(t, "may be in use until")
+	d.run("retire", "--id", "second").run(t).failed(t, "the newest signing key", "retire the other one", "--dangerously-at-once")
 	r = d.run("retire", "--id", "first").run(t)
 	require.Zero(t, r.exit, r.errors)
 	require.Contains(t, r.out, "Retired first")

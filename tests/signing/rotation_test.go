@@ -171,6 +171,10 @@ func TestKeyFunctionsRefuse(t *testing.T) {
 		refused("54000", `SELECT tenancy_signed.generate_key('three')`)
 		refused("54000", `INSERT INTO tenancy_signed.new_keys VALUES ('three', sha256('x'))`)
 		refused("55006", `SELECT tenancy_signed.retire_key('one')`)
+		refused("55P02", `SELECT tenancy_signed.retire_key('two')`)
+		_, err = conn.Exec(t.Context(), `UPDATE tenancy_signed.keys SET created_at = created_at - interval '1 year'`)
+		require.NoError(t, err)
+		refused("55P02", `SELECT tenancy_signed.retire_key('two')`) // however old it is
 		refused("22023", `SELECT tenancy_signed.retire_key('one', '0')`)
 		refused("22023", `SELECT tenancy_signed.retire_key('one', NULL)`)
 		refused("22023", `SELECT tenancy_signed.retire_key('one', '1 day')`)
