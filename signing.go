@@ -13,6 +13,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/signing"
 )
@@ -146,19 +147,33 @@ func (p *Plugin) checkSigning(ctx context.Context, pool *pool, s *server, throug
 		return nil
 	}
 	const probe = "tenancy: a signed statement"
-	var verified bool
-	verifySQL := `SELECT coalesce(` + signing.Call(signing.FunctionTenant, p.config.Setting) + ` OPERATOR(pg_catalog.=) $1, false)`
+	var (
+		verified bool
+		seconds  float64
+	)
+	verifySQL := `SELECT coalesce(` + signing.Call(signing.FunctionTenant, p.config.Setting) + ` OPERATOR(pg_catalog.=) $1, false), ` +
+		`pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())`
 	ctx = guard.WithoutSettings(guard.OnServer(ctx, &s.Server)) // the application is asked about no tenant that is none
 	ctx = guard.Own(guard.WithTenant(ctx, probe), verifySQL)
-	if err := through.QueryRowContext(ctx, verifySQL, probe).Scan(&verified); err != nil {
+	began := clock.Now()
+	if err := through.QueryRowContext(ctx, verifySQL, probe).Scan(&verified, &seconds); err != nil {
 		return fmt.Errorf("tenancy: ask PostgreSQL about the signature: %w", err)
 	}
 	if !verified {
-		return wrapf(ErrUnsafeDatabase, "PostgreSQL refuses the signature: the key is not in %s.keys, the clocks differ by more than %s, or a pooler is "+
-			"between, which takes another process of the server for each transaction (Config.DangerouslyUnboundProofs) or another login",
-			signing.Schema, signing.Skew)
+		return p.refusedSignature(time.UnixMicro(int64(seconds * 1e6)).Sub(began))
 	}
 	return nil
+}
+
+// refusedSignature says why PostgreSQL did not take a signature, as far as that is known, and what to do. The application's clock is
+// behind PostgreSQL's by so much.
+func (p *Plugin) refusedSignature(behind time.Duration) error {
+	if behind > signing.Skew {
+		return wrapf(ErrUnsafeDatabase, "PostgreSQL refuses the signature: the clock of the application is %s behind that of PostgreSQL, and may be %s: set the clocks",
+			behind.Round(time.Second), signing.Skew)
+	}
+	return wrapf(ErrUnsafeDatabase, "PostgreSQL refuses the signature by the key %q: it is not in %s.keys, or is there with another secret (\"tenancy keys list\" shows the ids), or a pooler "+
+		"is between, which takes another process of the server for each transaction (Config.DangerouslyUnboundProofs) or another login", p.signer.KeyID(), signing.Schema)
 }
 
 // wallSQL returns what SQL of the login could use against other tenants, of what the catalog shows.

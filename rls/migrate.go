@@ -216,6 +216,9 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
+	if err := m.checkSetup(ctx, conn); err != nil {
+		return nil, err
+	}
 	m.Added, m.Hidden = m.before(ctx, tx)
 	if !m.KeepSchema {
 		err := m.readable(ctx, tx, func() error { return m.set.Migrator(tx).AutoMigrate(m.models...) })

@@ -70,6 +70,32 @@ func (m migration) checkSigner(ctx context.Context, conn gorm.ConnPool) error {
 	return nil
 }
 
+// checkSetup refuses a role that may not make the keys and the functions that verify, where they are still to be made.
+func (m migration) checkSetup(ctx context.Context, conn gorm.ConnPool) error {
+	planner := m.Planner
+	if err := planner.LookForSetup(ctx, conn); err != nil || planner.Form == policy.Unsigned || planner.SetUp {
+		return err
+	}
+	var (
+		member, creates bool
+		user, database  string
+	)
+	query := `SELECT current_user, current_database(), has_database_privilege(current_database(), 'CREATE'), ` + policy.CanTake("current_user", "r.oid") +
+		` FROM pg_roles r WHERE r.rolname = $1`
+	if err := conn.QueryRowContext(ctx, query, m.Signer).Scan(&user, &database, &creates, &member); err != nil {
+		return err
+	}
+	switch {
+	case !member:
+		return fmt.Errorf("role %q is to make the signing keys, and cannot take SignerRole %q, which owns them: GRANT %s TO %s",
+			user, m.Signer, sqltext.Ident(m.Signer), sqltext.Ident(user))
+	case !creates:
+		return fmt.Errorf("role %q is to make the schema of the signing keys, and may make none in the database: GRANT CREATE ON DATABASE %s TO %s",
+			user, sqltext.Ident(database), sqltext.Ident(user))
+	}
+	return nil
+}
+
 // checkBackupRole refuses a backup role whose dumps would lack rows, and one that the application can become.
 func (m migration) checkBackupRole(ctx context.Context, conn gorm.ConnPool) error {
 	if m.BackupRole == "" {

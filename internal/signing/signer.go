@@ -162,6 +162,16 @@ func (s *Signer) Sign(ctx context.Context, c Claims) (Signed, error) {
 	return Signed{Proof: key.Proof(c), Key: key.id, Renew: now.Add(s.Lifetime / 2), Expires: c.Expires}, nil
 }
 
+// KeyID returns the id of the key that signs now, empty if there is none.
+func (s *Signer) KeyID() string {
+	ring := s.keys.Load()
+	if ring == nil {
+		return ""
+	}
+	key, _ := newest(ring.keys, clock.Now())
+	return key.id
+}
+
 // Signs reports whether the key of this id is the one that signs now.
 func (s *Signer) Signs(id string) bool {
 	ring := s.keys.Load()

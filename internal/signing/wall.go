@@ -86,7 +86,7 @@ var Wall = []Right{
     SELECT pg_catalog.format('role %s', c.name), pg_catalog.format('%s is a member of %s, one of the roles of PostgreSQL itself', c.login, c.name), leaving.steps
     FROM bound c JOIN leaving ON leaving.oid = c.oid WHERE c.name ~ '^pg_' AND c.name <> 'pg_database_owner'`},
 	{"signed-role-exempt", true, `
-    SELECT pg_catalog.format('role %s', c.name), pg_catalog.format('%s, of all its tenants, can become %s, for which a policy on %s lets every row through: work across tenants needs a login of its own (Config.AdminDB)',
+    SELECT pg_catalog.format('role %s', c.name), pg_catalog.format('%s can become %s, for which a policy on %s lets every row through: work across tenants needs a login of its own (Config.AdminDB)',
             c.login, c.name, pg_catalog.min(p.polrelid::pg_catalog.regclass::pg_catalog.text)),
         CASE WHEN c.itself THEN NULL ELSE leaving.steps END
     FROM bound c JOIN pg_catalog.pg_policy p ON c.oid = ANY (p.polroles) AND p.polpermissive LEFT JOIN leaving ON leaving.oid = c.oid

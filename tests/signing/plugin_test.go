@@ -232,7 +232,7 @@ func TestPluginRefusesWhatDoesNotFit(t *testing.T) {
 	require.NoError(t, err)
 	cfg.SigningKeys = tenancy.FixedSigningKeys(other)
 	_, err = d.open(t, cfg)
-	require.ErrorContains(t, err, "refuses the signature")
+	require.ErrorContains(t, err, `refuses the signature by the key "one"`)
 	cfg.SigningKeys = tenancy.FixedSigningKeys()
 	_, err = d.open(t, cfg)
 	require.ErrorContains(t, err, "no signing key")
@@ -247,4 +247,14 @@ func TestPluginRefusesWhatDoesNotFit(t *testing.T) {
 	require.NoError(t, err, "the tables are asked about when they are used")
 	var pages []Page
 	require.ErrorIs(t, db.WithContext(tenancy.WithTenant(context.Background(), "a")).Find(&pages).Error, tenancy.ErrNotIsolated)
+}
+
+// TestPluginNamesClockThatIsBehind runs beside no other test, whose clock it would set back.
+func TestPluginNamesClockThatIsBehind(t *testing.T) {
+	d := newWalled(t, true)
+	clock.Advance(-time.Hour)
+	defer clock.Advance(time.Hour)
+	_, err := d.open(t, d.config(t))
+	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
+	require.ErrorContains(t, err, "the clock of the application is 1h0m0s behind that of PostgreSQL")
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
@@ -247,4 +248,8 @@ func TestMigrateRefusesSignerRoles(t *testing.T) {
 	refused(d.Owner.Role, "can log in")
 	d.AsSuperuser(t, `GRANT `+d.signer+` TO `+d.App.Role)
 	refused(d.signer, "is a member of SignerRole")
+	d.AsSuperuser(t, `REVOKE `+d.signer+` FROM `+d.App.Role, `DROP SCHEMA tenancy_signed CASCADE`, `REVOKE CREATE ON DATABASE `+d.Name+` FROM `+d.Owner.Role)
+	refused(d.signer, "GRANT CREATE ON DATABASE "+sqltext.Ident(d.Name)+" TO "+sqltext.Ident(d.Owner.Role))
+	d.AsSuperuser(t, `REVOKE `+d.signer+` FROM `+d.Owner.Role)
+	refused(d.signer, "GRANT "+sqltext.Ident(d.signer)+" TO "+sqltext.Ident(d.Owner.Role))
 }

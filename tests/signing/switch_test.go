@@ -142,7 +142,7 @@ func TestSwitchInTheWrongOrder(t *testing.T) {
 	refused("accepting", "the schema tenancy_signed is missing: migrate with rls.Isolation{Signed: true}")
 	refused("strict", "the schema tenancy_signed is missing")
 	d.policies(t, "either")
-	refused("accepting", "the key is not in tenancy_signed.keys")
+	refused("accepting", "it is not in tenancy_signed.keys")
 	d.key = d.AddKey(t, "first", 'f')
 	refused("strict", "set Config.DangerouslyAcceptUnsigned")
 	d.policies(t, "unsigned")
