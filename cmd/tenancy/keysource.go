@@ -96,7 +96,7 @@ func (c *keysCommand) parse(text string) (newKey, error) {
 		}
 		return newKey{id: k.ID(), secret: k.Secret, encoded: k.Encode}, nil
 	}
-	return newKey{}, errors.New("there is no key of the id that --id says")
+	return newKey{}, errors.New("what was read has no key of this --id")
 }
 
 // save writes the key to a new file that only the user can read.

@@ -43,6 +43,9 @@ func (c *sqlCommand) run(ctx context.Context, args []string, s streams) (int, er
 	} else {
 		b.WriteString("-- Read this script, then run it in one transaction, as the role that owns the tables:\n" +
 			"-- psql --single-transaction --set ON_ERROR_STOP=1 --file …\n")
+		if strings.Contains(script, "\n-- as a superuser") {
+			b.WriteString("-- What stands below \"as a superuser\" is for another role: move it to a script of its own.\n")
+		}
 	}
 	for _, f := range report.Findings {
 		if f.Fix == "" {

@@ -45,3 +45,14 @@ func TestSQLOfADataMigration(t *testing.T) {
 	tenancy(t, "sql", "--as-owner", "invoices").failed(t, "--as-owner is for --data")
 	tenancy(t, "sql", "--data", "--as-owner", "a.b.c").failed(t, "AsOwner: name a table")
 }
+
+// TestSQLSaysWhatIsForAnotherRole: the owner cannot run all of it.
+func TestSQLSaysWhatIsForAnotherRole(t *testing.T) {
+	d := newDatabase(t)
+	const note = `move it to a script of its own`
+	d.spoil(t)
+	require.NotContains(t, tenancy(t, d.options(t, "sql")...).out, note)
+	r := tenancy(t, d.options(t, "sql", "--signed")...)
+	require.Contains(t, r.out, "\n-- as a superuser")
+	require.Contains(t, r.out, note)
+}
