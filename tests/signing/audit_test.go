@@ -78,3 +78,27 @@ func TestSignedAudit(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, report.Findings)
 }
+
+// TestSignedAuditIsDeletedByTheOwner: by the SQL of docs/audit.md. The SQL for databases without signatures deletes nothing.
+func TestSignedAuditIsDeletedByTheOwner(t *testing.T) {
+	t.Parallel()
+	d := testdb.NewSigned(t)
+	isolation := d.Isolation()
+	isolation.Audits = []rls.Audit{{Model: &Page{}}}
+	d.Migrate(t, isolation, models...)
+	db := d.Open(t, d.Config())
+	left := func(tenant string) (count int64) {
+		require.NoError(t, db.WithContext(testdb.As(tenant)).Model(&rls.AuditRecord{}).Count(&count).Error)
+		return count
+	}
+	for _, tenant := range []string{"a", "b"} {
+		require.NoError(t, db.WithContext(testdb.As(tenant)).Create(&Page{Text: tenant}).Error)
+	}
+	d.AsOwner(t, `BEGIN; SET LOCAL app.tenant_id = 'a'; DELETE FROM tenancy_audit; COMMIT`)
+	require.EqualValues(t, 1, left("a"))
+	d.AsOwner(t, `BEGIN; ALTER TABLE tenancy_audit NO FORCE ROW LEVEL SECURITY; DELETE FROM tenancy_audit WHERE tenant_id = 'a';
+		ALTER TABLE tenancy_audit FORCE ROW LEVEL SECURITY; COMMIT`)
+	require.Zero(t, left("a"))
+	require.EqualValues(t, 1, left("b"))
+	require.Empty(t, d.Migrate(t, isolation, models...), "all is as it was")
+}
