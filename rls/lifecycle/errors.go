@@ -74,7 +74,7 @@ func explain(err error) error {
 	case "23503":
 		text = "a foreign key is violated (SQLSTATE 23503)"
 	case "23505":
-		text = "a key is taken (SQLSTATE 23505): by a row of this tenant, or by one of another where the key does not include the tenant"
+		text = "a key is taken (SQLSTATE 23505): by a row of this tenant, or by one of another where the key does not include the tenant: a copy beside the original needs new keys (NewKeys, --new-keys)"
 	}
 	if pg.TableName != "" {
 		text += ", table " + pg.SchemaName + "." + pg.TableName

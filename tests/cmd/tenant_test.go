@@ -54,6 +54,7 @@ func moveTenant(t *testing.T, d *testdb.Database) {
 	require.Equal(t, 1, r.exit)
 	require.Contains(t, r.out, "public.letters: the counts differ (file: 7 rows, database: no rows)")
 	succeeds("Imported 7 rows", "import", "--file", file, "--tenant", "new")
+	run("import", "--file", file, "--tenant", "third").failed(t, "a key is taken", "--new-keys")
 	succeeds("There are 5 rows", "count", "--tenant", "globex")
 	d.AsSuperuser(t, "SELECT setval('letters_id_seq', 50)")
 	succeeds("Imported 7 rows", "import", "--file", file, "--tenant", "beside", "--new-keys")
