@@ -7,6 +7,10 @@
 //	d.AsOwner(t, "ALTER TABLE patients ADD born date")          // SQL in another role
 //	d.AdminDB.Find(&patients)                                   // the rows of all tenants
 //
+// A test that policies decide runs without keys and with them:
+//
+//	func TestReport(t *testing.T) { testdb.InBothForms(t, testReport) }
+//
 // What a function opens is closed with the test, and all errors that are not returned end the test. The test package's
 // TestMain calls pgserver.Main.
 package testdb

@@ -17,7 +17,9 @@ type Note struct {
 }
 
 // TestRoles: a fixture that bound the admin, or did not bind the others, would let other tests prove nothing.
-func TestRoles(t *testing.T) {
+func TestRoles(t *testing.T) { testdb.InBothForms(t, testRoles) }
+
+func testRoles(t *testing.T) {
 	d := testdb.New(t, &Note{})
 	d.AsOwner(t, "ALTER TABLE notes ADD body text")
 	db := d.Open(t, d.Config(), testdb.PrepareStmt)
@@ -35,6 +37,21 @@ func TestRoles(t *testing.T) {
 	d.AsSuperuser(t, "SET session_replication_role = replica; TRUNCATE notes")
 	require.NoError(t, d.AdminDB.Find(&all).Error)
 	require.Empty(t, all)
+}
+
+// TestInBothForms: a switch that did nothing would let tests run twice in one form.
+func TestInBothForms(t *testing.T) {
+	var seen []int
+	testdb.InBothForms(t, func(t *testing.T) {
+		d := testdb.New(t, &Note{})
+		db := d.Open(t, d.Config())
+		require.NoError(t, db.WithContext(testdb.As(testdb.Globex)).Create(&Note{}).Error)
+		var ids []int64
+		require.NoError(t, db.WithContext(testdb.As(testdb.Acme)).Raw(
+			`WITH s AS MATERIALIZED (SELECT set_config('app.tenant_id', 'globex', true)) SELECT id FROM s, notes`).Scan(&ids).Error)
+		seen = append(seen, len(ids))
+	})
+	require.Equal(t, []int{1, 0}, seen, "rows of a tenant that SQL names")
 }
 
 // TestModes: an option that did nothing would let a test of all modes test one of them five times.
