@@ -75,6 +75,13 @@ type Isolation struct {
 	// each tenant. False leaves such indexes and constraints as they are: they are among the findings of Migrate.
 	WidenUniques bool
 
+	// TenantKeys makes the tenant column the first of primary keys, (tenant_id, id) in place of (id), of tenant tables and the join tables
+	// between them. The models keep ID alone. An id that one tenant takes is then free for the others, so that none learns from a conflict
+	// which ids they have; an index less is kept up to date. An id alone no longer names one row to the clients of Bypass, which should
+	// name the tenant as well. Tables that are there change theirs in short steps: see Migrate. The application must have this version
+	// of package tenancy first, which names the column in ON CONFLICT. False makes no new ones; what is so stays so.
+	TenantKeys bool
+
 	// Backfill gives the rows of a table their tenant, when the table is older than its tenant column. Migrate calls it for
 	// each tenant table that has rows without a tenant, in the order of the models and with join tables last, after the
 	// column was added and before it becomes NOT NULL. The table is qualified and quoted, fit for SQL. Statements must go
@@ -150,7 +157,7 @@ func (i Isolation) planner() (plan.Planner, error) {
 		return plan.Planner{}, fmt.Errorf("tenancy: Stage %d: must be StageEnforce, StageObserve or StageShadow", i.Stage)
 	}
 	return plan.Planner{
-		Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques,
+		Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques, TenantKeys: i.TenantKeys && rollout == plan.Enforced,
 		KeepSchema: i.KeepSchema || rollout != plan.Enforced, Rollout: rollout,
 		Signer: cmp.Or(i.SignerRole, signing.DefaultRole),
 	}, nil

@@ -35,7 +35,7 @@ import (
 //
 // PostgreSQL checks foreign keys and unique constraints without regard to policies, so they get the tenant column too. The primary key
 // becomes unique together with it, so that foreign keys can refer to it, unless none does and another index begins with the same
-// columns. A relation between two tenant models gets a foreign key (tenant_id, x_id) in place of GORM's: no row can then refer to
+// columns; with TenantKeys it begins with the tenant column itself. A relation between two tenant models gets a foreign key (tenant_id, x_id) in place of GORM's: no row can then refer to
 // another tenant's, and no cascade delete one. What the tags unique and uniqueIndex name is unique within a tenant; to match, ON
 // CONFLICT must name the tenant column as well, which package tenancy adds to clause.OnConflict. All have the names that GORM gives
 // them, so that its AutoMigrate does not bring back its own. Those that exist without the tenant column are replaced. ON DELETE SET NULL
@@ -142,6 +142,7 @@ func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migr
 	if err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
+	set.TenantKeys = p.TenantKeys
 	if p.Lookups, err = i.lookups(db, set); err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}

@@ -84,6 +84,7 @@ func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrat
 	if err != nil {
 		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
+	set.TenantKeys = p.TenantKeys
 	if p.Lookups, err = i.lookups(db, set); err != nil {
 		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}

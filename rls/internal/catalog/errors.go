@@ -15,6 +15,7 @@ const (
 	classDataException = "22"
 	codeNotNull        = "23502"
 	codeCheck          = "23514"
+	codeDependents     = "2BP01"
 )
 
 // ServerError is an error of PostgreSQL in words that are safe to log.
@@ -42,6 +43,8 @@ func Explain(err error, column string) error {
 		return ServerError{Cause: err, Text: fmt.Sprintf(
 			"table %[1]s has rows without a tenant: add the column %[2]s if it is missing, give every row its tenant with "+
 				"UPDATE %[1]s SET %[2]s = …, and migrate again", sqltext.Ident(pg.SchemaName, pg.TableName), sqltext.Ident(column))}
+	case pg.Code == codeDependents: // the detail names objects, and no values
+		return ServerError{Cause: err, Text: fmt.Sprintf("%s: %s: drop what depends on it, or migrate it too", pg.Error(), pg.Detail)}
 	case strings.HasPrefix(pg.Code, classDataException):
 		return ServerError{Cause: err, Text: fmt.Sprintf(
 			"stored values do not fit the new definition of their column (SQLSTATE %s)", pg.Code)}

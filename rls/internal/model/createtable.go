@@ -53,23 +53,41 @@ func (m Migrator) createTable(stmt *gorm.Statement) error {
 
 // columns returns the definitions of the columns and of the primary key.
 func (m Migrator) columns(s *schema.Schema) (lines []string, vars []any) {
-	keyed := false
 	for _, name := range s.DBNames {
 		field := s.FieldsByDBName[name]
 		if field.IgnoreMigration && !m.makes(field) {
 			continue
 		}
-		keyed = keyed || strings.Contains(strings.ToUpper(m.DataTypeOf(field)), "PRIMARY KEY")
 		lines, vars = append(lines, "? ?"), append(vars, clause.Column{Name: name}, m.FullDataTypeOf(field))
 	}
-	if !keyed && len(s.PrimaryFields) > 0 {
-		key := make([]any, len(s.PrimaryFields))
-		for n, field := range s.PrimaryFields {
-			key[n] = clause.Column{Name: field.DBName}
+	if len(s.PrimaryFields) > 0 && !m.keyedByType(s) {
+		var key []any
+		for _, field := range m.key(s) {
+			key = append(key, clause.Column{Name: field.DBName})
 		}
 		lines, vars = append(lines, "PRIMARY KEY ?"), append(vars, key)
 	}
 	return lines, vars
+}
+
+// key returns the columns of the primary key. A tenant column that only the plan adds, as to join tables, is not among them yet.
+func (m Migrator) key(s *schema.Schema) []*schema.Field {
+	tenant := s.FieldsByDBName[m.set.column]
+	switch {
+	case !m.set.TenantKeys, !m.set.tenants[s], tenant == nil, len(s.PrimaryFields) == 0, slices.Contains(s.PrimaryFields, tenant):
+		return s.PrimaryFields
+	case tenant.IgnoreMigration && !m.makes(tenant), m.keyedByType(s):
+		return s.PrimaryFields
+	}
+	return append([]*schema.Field{tenant}, s.PrimaryFields...)
+}
+
+// keyedByType reports whether the type of a column makes it the primary key.
+func (m Migrator) keyedByType(s *schema.Schema) bool {
+	return slices.ContainsFunc(s.DBNames, func(name string) bool {
+		field := s.FieldsByDBName[name]
+		return (!field.IgnoreMigration || m.makes(field)) && strings.Contains(strings.ToUpper(m.DataTypeOf(field)), "PRIMARY KEY")
+	})
 }
 
 // localConstraints returns the unique and check constraints that the plan does not make, in the order of their names.

@@ -31,7 +31,7 @@ func (m Migrator) relation(stmt *gorm.Statement) catalog.Relation {
 	if before, found := strings.CutSuffix(s.Table, "."+stmt.Table); found && stmt.TableExpr != nil {
 		r.Schema = identifier(stmt, before)
 	}
-	r.Primary = identifiers(stmt, s.PrimaryFields)
+	r.Primary, r.PrimaryName = identifiers(stmt, m.key(s)), sqltext.Cut(r.Table, sqltext.MaxIdentifier-len("_pkey"))+"_pkey"
 	if len(s.PrimaryFields) == 1 {
 		r.PrimaryType = canonicalType(m.DataTypeOf(s.PrimaryFields[0]))
 	}
@@ -43,7 +43,7 @@ func (m Migrator) relation(stmt *gorm.Statement) catalog.Relation {
 			Kept:    field.IgnoreMigration,
 			Type:    canonicalType(m.DataTypeOf(field)),
 			Indexes: m.leading(stmt),
-			NotNull: field.NotNull || slices.Contains(s.PrimaryFields, field),
+			NotNull: field.NotNull || slices.Contains(m.key(s), field),
 		}
 	}
 	for _, index := range s.ParseIndexes() {
@@ -71,8 +71,8 @@ func (m Migrator) relation(stmt *gorm.Statement) catalog.Relation {
 // leading returns the columns of each index that GORM makes and that leads with the tenant column.
 func (m Migrator) leading(stmt *gorm.Statement) (indexes [][]string) {
 	s := stmt.Schema
-	if len(s.PrimaryFields) > 0 && s.PrimaryFields[0].DBName == m.set.column {
-		indexes = append(indexes, identifiers(stmt, s.PrimaryFields))
+	if key := m.key(s); len(key) > 0 && key[0].DBName == m.set.column {
+		indexes = append(indexes, identifiers(stmt, key))
 	}
 	if s.FieldsByDBName[m.set.column].Unique {
 		indexes = append(indexes, []string{identifier(stmt, m.set.column)})

@@ -19,6 +19,8 @@ import (
 type Set struct {
 	Tables []*Table // each once
 
+	TenantKeys bool // the primary keys of tenant tables begin with the tenant column
+
 	given   []any
 	models  []parsed // those given, and after them those that AutoMigrate migrates with them
 	column  string   // the tenant column

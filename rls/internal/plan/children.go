@@ -90,15 +90,6 @@ func aliased(prefix string, columns []string) string {
 	return strings.Join(list, ", ")
 }
 
-// planPrimary makes the tenant a part of the primary key, where the model has it there and the table does not.
-func (p Planner) planPrimary(c *collector, t Table) {
-	if len(t.Primary) == 0 || !slices.Contains(t.primary, p.Column) || slices.Contains(t.Primary, p.Column) {
-		return
-	}
-	c.add("make "+p.Column+" a part of the primary key", fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %[2]s PRIMARY KEY (%s)",
-		t.Quoted(), sqltext.Ident(t.PrimaryName), sqltext.Idents(t.primary)))
-}
-
 // findParents notes the parents of child tables: those that models name, and those that a foreign key of the database refers to
 // where no model says so. A parent comes before its children in depth.
 func findParents(tables []Table, byName map[string]*Table, byTable map[string]string) {

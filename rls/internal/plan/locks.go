@@ -45,6 +45,7 @@ var locks = []struct {
 	{"ALTER TABLE ", " CHECK (", Lock{Mode: AccessExclusive, Reads: true}},
 	{"ALTER TABLE ", " UNIQUE USING INDEX ", Lock{Mode: AccessExclusive}},
 	{"ALTER TABLE ", " UNIQUE ", Lock{Mode: AccessExclusive, Reads: true}},
+	{"ALTER TABLE ", " PRIMARY KEY USING INDEX ", Lock{Mode: AccessExclusive}},
 	{"ALTER TABLE ", " PRIMARY KEY ", Lock{Mode: AccessExclusive, Reads: true}},
 	{"ALTER TABLE ", " TYPE ", Lock{Mode: AccessExclusive, Reads: true, Rewrites: true}},
 }

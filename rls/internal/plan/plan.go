@@ -18,6 +18,7 @@ type Planner struct {
 	policy.Config
 	Backfills    bool                // rows can be given their tenants
 	WidenUniques bool                // what is unique without a tag becomes so within each tenant
+	TenantKeys   bool                // primary keys begin with the tenant column
 	Rollout      Rollout             // how far it goes
 	Signer       string              // the role that owns the keys and functions of package signing
 	SetUp        bool                // those are there
@@ -89,8 +90,7 @@ func (p Planner) Plan(tables []Table) []Change {
 					return
 				}
 				p.dropNarrow(c, *t)
-				p.planPrimary(c, *t)
-				p.planUniques(c, *t)
+				p.planUniques(c, p.planPrimary(c, *t))
 			case t.sharing == policy.SharedOwn && t.ownColumn == p.Column && t.Column != nil && len(t.Column.Indexes) == 0:
 				planIndex(c, *t, "index "+p.Column, createIndex, t.index, []string{p.Column})
 			}

@@ -186,7 +186,7 @@ func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, made
 			return nil, err
 		}
 	}
-	return tables, nil
+	return tables, p.checkTenantKeys(tables)
 }
 
 // isolate decides how a table is isolated, if it is.

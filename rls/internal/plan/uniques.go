@@ -54,6 +54,11 @@ func (t Table) unique() (have, indexes [][]string) {
 
 // planKeys makes the keys that foreign keys refer to, and an index that begins with the tenant column.
 func (p Planner) planKeys(c *collector, t Table, have, indexes [][]string) {
+	if p.adopts(t) {
+		p.adoptPrimary(c, t)
+		key := p.leading(t.Primary)
+		have, indexes = append(have, key), append(indexes, key)
+	}
 	for _, columns := range p.keys(t, indexes) {
 		if slices.ContainsFunc(have, func(h []string) bool { return sameSet(h, columns) }) {
 			continue

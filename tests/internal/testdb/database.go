@@ -23,7 +23,8 @@ type Database struct {
 	// role, which sees and changes all tenants' rows. They connect when they are used.
 	OwnerDB, AdminDB *gorm.DB
 
-	signed *signed // nil where policies go by the setting alone
+	signed     *signed // nil where policies go by the setting alone
+	tenantKeys bool
 }
 
 // New makes a database on the shared server, and migrates it for the models with Isolation. Without models it is empty. Within InBothForms
@@ -35,6 +36,20 @@ func New(t testing.TB, models ...any) *Database {
 	}
 	return Of(t, pgserver.New(t), models...)
 }
+
+// NewTenantKeys does what New does for a database whose primary keys begin with the tenant column: Isolation has TenantKeys.
+func NewTenantKeys(t testing.TB, models ...any) *Database {
+	t.Helper()
+	d := New(t)
+	d.tenantKeys = true
+	if len(models) > 0 {
+		d.Migrate(t, d.Isolation(), models...)
+	}
+	return d
+}
+
+// TenantKeys reports whether primary keys begin with the tenant column, so that tenants can have the same ids.
+func (d *Database) TenantKeys() bool { return d.tenantKeys }
 
 // Of does what New does, with a database of any server.
 func Of(t testing.TB, database *pgserver.Database, models ...any) *Database {
@@ -54,7 +69,7 @@ func withoutPing(s *setup) { s.gorm.DisableAutomaticPing = true }
 
 // Isolation has the database's roles, and the default of everything else.
 func (d *Database) Isolation() rls.Isolation {
-	i := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role}
+	i := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role, TenantKeys: d.tenantKeys}
 	if d.signed != nil {
 		i.Signed, i.SignerRole = true, d.signed.signer
 	}
