@@ -55,7 +55,7 @@ func (p *Plugin) update(c *chain) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		s, err := p.enter(db, "update")
 		if err == nil {
-			err = s.checkAssignments()
+			err = cmp.Or(s.checkAssignments(), s.bindKeys())
 		}
 		if err == nil && db.AllowGlobalUpdate {
 			s.ensureWhere()
@@ -74,6 +74,9 @@ func (p *Plugin) checkUpdate(db *gorm.DB) {
 func (p *Plugin) delete(c *chain) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		s, err := p.enter(db, "delete")
+		if err == nil {
+			err = s.bindKeys()
+		}
 		if err == nil && db.AllowGlobalUpdate {
 			s.ensureWhere()
 		}

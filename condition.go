@@ -165,7 +165,7 @@ func (p *Plugin) isIsolated(stmt *gorm.Statement, key subject) bool {
 		return false
 	}
 	known := on.proofs.of(key)
-	return known != nil && known.has(isolated)
+	return known != nil && known.holdsTenants()
 }
 
 // selectsFromTable reports whether the statement is about its own table: clause.From can name other tables.

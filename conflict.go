@@ -35,7 +35,7 @@ func (p *Plugin) withTenant(stmt *gorm.Statement, c clause.OnConflict) clause.On
 	s, within := p.statementOf(stmt), false // within: the rows that it can conflict with are of the same tenant
 	if c.OnConstraint == "" && len(c.Columns) > 0 {
 		within = slices.ContainsFunc(c.Columns, func(c clause.Column) bool { return tenant.is(c.Name) })
-		if !within && !s.isObserved() && p.uniquesOf(stmt).areWithinTenant(c.Columns) {
+		if !within && !s.isObserved() && p.areWithinTenant(stmt, tenant, c.Columns) {
 			within = true
 			c.Columns = append([]clause.Column{{Name: tenant.name}}, c.Columns...)
 		}
@@ -80,13 +80,14 @@ func (c tenantColumn) isExcluded(value any) bool {
 // uniques are the unique keys of a model's table according to its tags: columns, sorted and without the tenant column.
 type uniques struct {
 	primary       []string
-	primaryTenant bool // the primary key has the tenant column
+	primaryTenant bool // the primary key of the model has the tenant column
 	within        [][]string
 }
 
 // areWithinTenant reports whether the columns are unique within a tenant only. The primary key is compared first, because
-// rls.Migrate leaves it as it is.
-func (u *uniques) areWithinTenant(columns []clause.Column) bool {
+// rls.Migrate leaves it as it is, unless TenantKeys puts the tenant column into it.
+func (p *Plugin) areWithinTenant(stmt *gorm.Statement, tenant tenantColumn, columns []clause.Column) bool {
+	u := p.uniquesOf(stmt)
 	names := make([]string, len(columns))
 	for n, column := range columns {
 		names[n] = plainName(column.Name)
@@ -94,7 +95,7 @@ func (u *uniques) areWithinTenant(columns []clause.Column) bool {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(u.primary) > 0 && slices.Equal(names, u.primary) {
-		return u.primaryTenant
+		return u.primaryTenant || p.isKeyed(stmt, tenant)
 	}
 	return slices.ContainsFunc(u.within, func(unique []string) bool { return slices.Equal(unique, names) })
 }

@@ -18,6 +18,7 @@ import (
 type server struct {
 	guard.Server
 	proofs    proofs
+	keys      keys
 	verifying sync.Mutex
 	safe      atomic.Bool // its roles are safe, or Config skips the question
 }

@@ -118,7 +118,7 @@ func (p *Plugin) isTenantTable(s *statement) bool {
 		return false
 	}
 	known := on.proofs.of(key)
-	return known != nil && known.has(isolated)
+	return known != nil && known.holdsTenants()
 }
 
 // proveTable asks about a table now, or lets the guard ask.
@@ -144,7 +144,7 @@ func (p *Plugin) proveTable(s *statement, on *server, key subject, origin *guard
 			return err
 		case v == temporary:
 			s.ownTemporary = true
-		case v == isolated || v == columnless:
+		case v == isolated || v == keyed || v == columnless:
 			known.verdict.Store(&v)
 			on.proofs.remember(known)
 		}
@@ -161,7 +161,7 @@ func (s *statement) asksFirst(key subject) bool {
 		return key.kind != kindRaw
 	}
 	conflict, _ := s.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
-	return s.op == "row" || s.op == "create" && (s.Schema == nil || len(conflict.Columns) > 0)
+	return s.op == "row" || s.op == "create" && (s.Schema == nil || len(conflict.Columns) > 0 || conflict.UpdateAll)
 }
 
 // appendProof adds a proof. Mostly it is the only one, and nothing is allocated.
@@ -186,7 +186,7 @@ func (p *Plugin) warnAbout(s *statement, known *proof) error {
 	switch {
 	case errors.Is(err, ErrNotIsolated):
 		p.config.Logger.WarnContext(s.Context, err.Error(), "table", s.Table)
-		v = isolated
+		v = unproved
 	case err != nil:
 		return err
 	}
@@ -272,9 +272,11 @@ type verdict string
 // Verdicts of answersSQL. The others are for a temporary table without the column, and for no table.
 const (
 	isolated   verdict = "isolated"   // it has the tenant column, and policies apply
+	keyed      verdict = "keyed"      // the same, and its primary key has the column too
 	columnless verdict = "columnless" // it has no tenant column
 	temporary  verdict = "temporary"  // it is the caller's own, and has the column
 	open       verdict = "open"       // it is observed: it has the tenant column, and no policy that isolates
+	unproved   verdict = "unproved"   // Config.DangerouslyWarnOnly lets it pass, as if it were isolated
 )
 
 // proof is the question about a table, and what PostgreSQL has answered.
@@ -285,9 +287,10 @@ type proof struct {
 	alone   [1]*guard.Proof         // for statements on this table and no other
 }
 
-func (q *proof) has(v verdict) bool {
-	known := q.verdict.Load()
-	return known != nil && *known == v
+// holdsTenants reports whether the table is known to have the tenant column.
+func (q *proof) holdsTenants() bool {
+	v := q.verdict.Load()
+	return v != nil && (*v == isolated || *v == keyed || *v == unproved)
 }
 
 // newProof returns the question about a table. It is remembered once PostgreSQL has said yes, because a name may be made up for

@@ -47,7 +47,8 @@ WITH RECURSIVE named (oid, temporary, columned) AS (
         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
 )
 SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THEN 'temporary'
-            WHEN n.temporary THEN 'temporary, columnless' WHEN n.columned THEN 'isolated' ELSE 'columnless' END,
+            WHEN n.temporary THEN 'temporary, columnless' WHEN NOT n.columned THEN 'columnless'
+            WHEN ` + holdsTenant("n.oid") + ` THEN 'keyed' ELSE 'isolated' END,
        CASE WHEN n.temporary THEN NULL
             WHEN NOT n.columned AND $4 OPERATOR(pg_catalog.=) ANY (ARRAY['tenant', 'own']) THEN pg_catalog.json_build_object(
                 'table', n.oid::pg_catalog.regclass::pg_catalog.text, 'columnless', true)::pg_catalog.text
@@ -107,6 +108,13 @@ const (
         WHERE o.option_name OPERATOR(pg_catalog.=) 'security_invoker' AND o.option_value::pg_catalog.bool)`
 )
 
+// holdsTenant is SQL for whether the primary key of a table has the tenant column.
+func holdsTenant(oid string) string {
+	return `EXISTS (SELECT FROM pg_catalog.pg_index x JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) x.indrelid
+        AND a.attnum OPERATOR(pg_catalog.=) ANY ((x.indkey::pg_catalog.int2[])[0:x.indnkeyatts OPERATOR(pg_catalog.-) 1])
+        WHERE x.indrelid OPERATOR(pg_catalog.=) ` + oid + ` AND x.indisprimary AND a.attname OPERATOR(pg_catalog.=) $2::pg_catalog.name)`
+}
+
 // isTrusted is SQL for whether the policies of a table are trusted.
 func isTrusted(oid string) string {
 	return `EXISTS (SELECT FROM pg_catalog.unnest($5::pg_catalog.text[]) trusted (name)
@@ -121,7 +129,7 @@ var askSQL = `SELECT verdict, coalesce(leak, '') FROM ` + answersSQL
 // lasts for some time; NULL is a yes for this statement alone.
 var raiseSQL = `SELECT verdict, CASE WHEN leak IS NOT NULL` +
 	` THEN pg_catalog.current_setting(pg_catalog.concat('` + leakMark + `', leak))` +
-	` WHEN verdict OPERATOR(pg_catalog.=) 'isolated' OR verdict OPERATOR(pg_catalog.=) 'columnless'` +
+	` WHEN verdict OPERATOR(pg_catalog.=) ANY (ARRAY['isolated', 'keyed', 'columnless'])` +
 	` OR verdict OPERATOR(pg_catalog.=) 'absent' AND $4 OPERATOR(pg_catalog.=) 'raw' THEN 'lasts' END FROM ` + answersSQL
 
 const leakMark = "tenancy.not_isolated "

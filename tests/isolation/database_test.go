@@ -19,6 +19,7 @@ type pair struct {
 	me, other string
 	mine      fixture
 	theirs    fixture
+	keyed     bool // tenants can have the same ids
 }
 
 // fixture is the ids of one tenant's rows.
@@ -42,6 +43,12 @@ func newSignedDatabase(t testing.TB) *database {
 	return (&database{testdb.NewSigned(t, models...)}).withCountry(t)
 }
 
+// newKeyedDatabase is one whose primary keys begin with the tenant column.
+func newKeyedDatabase(t testing.TB) *database {
+	t.Helper()
+	return (&database{testdb.NewTenantKeys(t, models...)}).withCountry(t)
+}
+
 func (d *database) withCountry(t testing.TB) *database {
 	t.Helper()
 	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)
@@ -54,7 +61,7 @@ var pairs atomic.Int64
 func (d *database) newPair(t testing.TB) *pair {
 	t.Helper()
 	n := pairs.Add(1)
-	two := &pair{me: fmt.Sprintf("me-%d", n), other: fmt.Sprintf("other-%d", n)}
+	two := &pair{me: fmt.Sprintf("me-%d", n), other: fmt.Sprintf("other-%d", n), keyed: d.TenantKeys()}
 	two.mine, two.theirs = d.seed(t, two.me), d.seed(t, two.other)
 	return two
 }

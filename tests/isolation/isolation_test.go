@@ -96,6 +96,11 @@ func TestSignedStatementsKeepTenantsApart(t *testing.T) {
 	keepApart(t, newSignedDatabase(t), signedSetups())
 }
 
+// TestStatementsWithTenantKeysKeepTenantsApart sends the same where primary keys begin with the tenant column.
+func TestStatementsWithTenantKeysKeepTenantsApart(t *testing.T) {
+	keepApart(t, newKeyedDatabase(t), borrowingSetups())
+}
+
 func keepApart(t *testing.T, d *database, setups []setup) {
 	for _, s := range setups {
 		t.Run(s.String(), func(t *testing.T) {

@@ -156,8 +156,8 @@ var writes = []way{
 		return created(db, two, p)
 	}},
 	{"Save onto the other's key", func(db *gorm.DB, two *pair) error {
-		err := db.Save(&Patient{ID: two.theirs.patients[0], Name: "stolen"}).Error
-		return refused(err)
+		p := Patient{ID: two.theirs.patients[0], Name: "stolen"}
+		return taken(db, two, &p, db.Save(&p).Error)
 	}},
 	{"Updates struct", func(db *gorm.DB, two *pair) error {
 		return changes(db.Model(&Patient{}).Where("1 = 1").Updates(Patient{Name: "same"}), patientsEach)
@@ -216,6 +216,9 @@ var writes = []way{
 		if tx.Error != nil {
 			return tx.Error
 		}
+		if two.keyed {
+			return errors.Join(created(db, two, p), more(db, 1))
+		}
 		return more(db, 0)
 	}},
 	{"upsert", func(db *gorm.DB, two *pair) error {
@@ -227,7 +230,7 @@ var writes = []way{
 	}},
 	{"upsert onto the other's key", func(db *gorm.DB, two *pair) error {
 		p := Patient{ID: two.theirs.patients[0], Name: "stolen"}
-		return refused(db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&p).Error)
+		return taken(db, two, &p, db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&p).Error)
 	}},
 	{"Association Append", func(db *gorm.DB, two *pair) error {
 		p := Patient{Name: "appended"}
@@ -430,6 +433,17 @@ var writes = []way{
 }
 
 // refused checks that PostgreSQL has stopped an attack on the other tenant's rows.
+// taken checks what becomes of a row with a primary key that the other tenant has: it is refused, unless each tenant has its own keys.
+func taken(db *gorm.DB, two *pair, p *Patient, err error) error {
+	if !two.keyed {
+		return refused(err)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(created(db, two, *p), more(db, 1))
+}
+
 func refused(err error) error {
 	if err == nil {
 		return errors.New("the attack went well")

@@ -124,6 +124,7 @@ type side struct {
 	db     *gorm.DB // of acme
 	super  *pgx.Conn
 	shared bool // it holds globex's rows, too, and author_tags has a tenant column
+	base   int  // of the ids of globex
 	log    *sqlLog
 }
 
@@ -194,7 +195,7 @@ func newGuarded(t *testing.T, name string, cfg tenancy.Config, alter ...string) 
 
 func guardedOf(t *testing.T, d *testdb.Database, name string, cfg tenancy.Config, alter ...string) *side {
 	t.Helper()
-	s := &side{name: name, super: connectSuper(t, d), shared: true, log: &sqlLog{Interface: logger.Discard}}
+	s := &side{name: name, super: connectSuper(t, d), shared: true, base: 100, log: &sqlLog{Interface: logger.Discard}}
 	for _, sql := range append(alter, "GRANT SELECT, INSERT, UPDATE, DELETE ON countries TO "+d.App.Role) {
 		_, err := s.super.Exec(t.Context(), sql)
 		require.NoError(t, err)
@@ -211,9 +212,9 @@ func (s *side) reset(t *testing.T) {
 	statements = append(statements, `INSERT INTO countries (id, name) VALUES (1, 'Chile'), (2, 'Denmark')`)
 	tagged := `INSERT INTO author_tags (author_id, tag_id) VALUES (1, 1), (1, 2), (2, 2)`
 	if s.shared {
-		statements = append(statements, rows(globex, 100)...)
-		tagged = `INSERT INTO author_tags (author_id, tag_id, tenant_id) VALUES
-			(1, 1, 'acme'), (1, 2, 'acme'), (2, 2, 'acme'), (101, 101, 'globex')`
+		statements = append(statements, rows(globex, s.base)...)
+		tagged = fmt.Sprintf(`INSERT INTO author_tags (author_id, tag_id, tenant_id) VALUES
+			(1, 1, 'acme'), (1, 2, 'acme'), (2, 2, 'acme'), (%[1]d, %[1]d, 'globex')`, s.base+1)
 	}
 	statements = append(statements, tagged)
 	for _, table := range serials {
