@@ -17,6 +17,10 @@
 //
 //	go run ./tests/tools/bench -only signed
 //
+// and primary keys that hold the tenant (rls.Isolation.TenantKeys), with the sizes of the indexes:
+//
+//	go run ./tests/tools/bench -only tenantkeys
+//
 // It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
 package main
 
@@ -57,6 +61,7 @@ type settings struct {
 	quick   bool
 	audit   bool           // measure records of changes, and nothing else
 	signed  bool           // measure statements with a key, and nothing else
+	keys    bool           // measure primary keys that hold the tenant, and nothing else
 	only    *regexp.Regexp // tasks to run; nil for all
 	samples int            // rounds of each cell, in place of a time; 0 for a time
 	render  string         // a file of numbers to make the report from, without measuring
@@ -78,7 +83,7 @@ func readFlags(args []string) (s settings, err error) {
 	if flags.NArg() > 0 {
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	if s.audit, s.signed = *only == "audit", *only == "signed"; s.audit || s.signed {
+	if s.audit, s.signed, s.keys = *only == "audit", *only == "signed", *only == "tenantkeys"; s.audit || s.signed || s.keys {
 		return s, nil
 	}
 	if *only != "" {
@@ -120,6 +125,9 @@ func run(ctx context.Context, s settings) error {
 	}
 	if s.signed {
 		return measureSigned(ctx, os.Stdout, s)
+	}
+	if s.keys {
+		return measureTenantKeys(ctx, os.Stdout, s)
 	}
 	var r *results
 	var err error

@@ -176,3 +176,19 @@ func TestCommandMeasuresAuditAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandMeasuresTenantKeysAlone measures primary keys that hold the tenant, and writes no report.
+func TestCommandMeasuresTenantKeysAlone(t *testing.T) {
+	s, err := readFlags([]string{"-quick", "-only", "tenantkeys", "-samples", "2"})
+	require.NoError(t, err)
+	require.True(t, s.keys)
+	var out strings.Builder
+	require.NoError(t, measureTenantKeys(t.Context(), &out, s))
+	for _, operation := range tenantKeysOperations {
+		require.Contains(t, out.String(), "| "+operation.name+" | ")
+	}
+	require.Contains(t, out.String(), "| (id) | 10000 | ")
+	require.Contains(t, out.String(), "| records_pkey, uni_records_tenant_id_id |")
+	require.Contains(t, out.String(), "| (tenant_id, id) | 10000 | ")
+	require.Contains(t, out.String(), "| records_pkey |")
+}
