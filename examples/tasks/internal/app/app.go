@@ -20,6 +20,7 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/page"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/privacy"
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/telemetry"
+	"github.com/gormtenancy/tenancy/examples/tasks/internal/webhooks"
 	"github.com/gormtenancy/tenancy/tenanthttp"
 	"github.com/gormtenancy/tenancy/tenanthttp/apikey"
 )
@@ -51,7 +52,10 @@ type Config struct {
 
 	telemetry *telemetry.Telemetry // as Start has started it
 
-	open func(context.Context, Config) (*gorm.DB, error) // in tests, to show what the plugin is good for
+	// In tests:
+	open   func(context.Context, Config) (*gorm.DB, error) // to show what the plugin is good for
+	hooks  webhooks.Config                                 // to deliver again sooner
+	rescue time.Duration                                   // to work the jobs of a process that was killed sooner; and no job takes longer
 }
 
 // Login is a role, and the way to connect as it.

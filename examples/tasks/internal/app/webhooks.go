@@ -11,7 +11,7 @@ func (a *App) newWebhooks(cfg Config) (*webhooks.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return webhooks.New(a.db, jobs, webhooks.Config{
-		Keys: [][]byte{a.derive("secrets of webhooks")}, Logger: cfg.Log, DangerouslyAllowLoopback: cfg.DangerouslyAllowLoopbackWebhooks,
-	})
+	hooks := cfg.hooks
+	hooks.Keys, hooks.Logger, hooks.DangerouslyAllowLoopback = [][]byte{a.derive("secrets of webhooks")}, cfg.Log, cfg.DangerouslyAllowLoopbackWebhooks
+	return webhooks.New(a.db, jobs, hooks)
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -46,7 +47,8 @@ func startWorkers(ctx context.Context, cfg Config, db *gorm.DB, hooks *webhooks.
 		Logger:       cfg.Log,
 		Middleware:   []rivertype.Middleware{cfg.telemetry.Jobs()}, // within that of the tenants
 		// How soon the jobs of a process that was killed are worked again. It is longer than any job takes.
-		RescueStuckJobsAfter: 2 * time.Minute,
+		RescueStuckJobsAfter: cmp.Or(cfg.rescue, 2*time.Minute),
+		JobTimeout:           cmp.Or(cfg.rescue, river.JobTimeoutDefault),
 	})
 	if err != nil {
 		return w, err
