@@ -222,6 +222,15 @@ func keyedWrite(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	})
 }
 
+// TestTenantKeysStopBareAutoMigrate has AutoMigrate without the plugin try to take NOT NULL from the tenant column.
+func TestTenantKeysStopBareAutoMigrate(t *testing.T) {
+	d := newDatabase(t)
+	d.migrateWith(t, d.keyed(), &keyedNote{})
+	before := d.snapshot(t)
+	require.Equal(t, "42P16", sqlState(d.OwnerDB.AutoMigrate(&keyedNote{})))
+	require.Equal(t, before, d.snapshot(t))
+}
+
 // TestTenantKeysRefuseReferencesToTheIDAlone names what keeps a primary key from changing, and changes nothing.
 func TestTenantKeysRefuseReferencesToTheIDAlone(t *testing.T) {
 	t.Run("of a shared model", func(t *testing.T) {
