@@ -32,27 +32,29 @@ func (t Tenants) PlanErase(ctx context.Context, tenant string) (Report, error) {
 // are ErrRemains.
 func (t Tenants) Erase(ctx context.Context, tenant string) (Report, error) {
 	report := Report{Tenant: tenant}
-	err := t.run(ctx, OpErase, tenant, func(s *session) error {
-		var planned Report
-		err := s.inTransaction(ctx, beginReading, func() (err error) {
-			planned, err = s.planErase(ctx)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		report.Left = planned.Left
-		e := &erasing{session: s, erased: map[string]int64{}, total: map[string]int64{}, left: report.Left}
-		for _, table := range planned.Tables {
-			e.total[table.Name] = table.Rows
-		}
-		err = e.run(ctx)
-		for _, table := range planned.Tables {
-			report.Tables = append(report.Tables, Table{Name: table.Name, Rows: e.erased[table.Name]})
-		}
+	err := t.run(ctx, OpErase, tenant, func(s *session) error { return s.erase(ctx, &report) })
+	return report, err
+}
+
+func (s *session) erase(ctx context.Context, report *Report) error {
+	var planned Report
+	err := s.inTransaction(ctx, beginReading, func() (err error) {
+		planned, err = s.planErase(ctx)
 		return err
 	})
-	return report, err
+	if err != nil {
+		return err
+	}
+	report.Left = planned.Left
+	e := &erasing{session: s, erased: map[string]int64{}, total: map[string]int64{}, left: report.Left}
+	for _, table := range planned.Tables {
+		e.total[table.Name] = table.Rows
+	}
+	err = e.run(ctx)
+	for _, table := range planned.Tables {
+		report.Tables = append(report.Tables, Table{Name: table.Name, Rows: e.erased[table.Name]})
+	}
+	return err
 }
 
 // planErase counts, and refuses what reaches beyond.

@@ -131,7 +131,12 @@ func (s *session) exec(ctx context.Context, sql string) error {
 // each runs a query, and calls do with each row: PostgreSQL's texts, nil for NULL, which are valid until do returns. Rows are read from the
 // connection one by one.
 func (s *session) each(ctx context.Context, query string, do func(values [][]byte) error, args ...string) error {
-	reader := s.conn.ExecParams(ctx, query, bytesOf(args), nil, nil, nil)
+	return s.eachOf(ctx, query, do, bytesOf(args))
+}
+
+// eachOf is each with parameters that may be NULL.
+func (s *session) eachOf(ctx context.Context, query string, do func(values [][]byte) error, args [][]byte) error {
+	reader := s.conn.ExecParams(ctx, query, args, nil, nil, nil)
 	var failed error
 	for failed == nil && reader.NextRow() {
 		failed = do(reader.Values())
