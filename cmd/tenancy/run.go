@@ -45,7 +45,7 @@ var commands = []struct {
 	{"lint", "DIR", "report what the migrations in a folder do to the isolation of tenants", func() command { return &lintCommand{} }, lintDetails},
 	{"callsites", "[PACKAGES]", "list where a Go program uses a *gorm.DB without a context", func() command { return &callsitesCommand{} }, callsitesDetails},
 	{"adopt", "", "report what each table of a database still needs until it is isolated", func() command { return &adoptCommand{} }, adoptDetails},
-	{"tenant", "ACTION", "count, export, import, compare or erase all rows of one tenant", func() command { return &tenantCommand{} }, tenantDetails},
+	{"tenant", "ACTION", "count, export, import, compare, erase or move all rows of one tenant", func() command { return &tenantCommand{} }, tenantDetails},
 	{"audit", "maintain", "make and drop the partitions of the records of changes", func() command { return &auditCommand{} }, auditDetails},
 	{"keys", "ACTION", "add, list and retire the keys that sign tenants", func() command { return &keysCommand{} }, keysDetails},
 	{"version", "", "print the version", func() command { return versionCommand{} }, ""},

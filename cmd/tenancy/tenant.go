@@ -20,6 +20,8 @@ type tenantCommand struct {
 	yes, newKeys        bool
 	format              string
 	skip                map[string]string
+	move                moveOptions
+	bar                 *progressLine
 	set                 *flag.FlagSet // options may follow the action
 }
 
@@ -34,7 +36,7 @@ const tenantDetails = `
 Log in as the owner of the tables, on which policies are forced. All statements run within the policies of the tenant. What belongs to it is
 read from the catalog; a table that may belong to it, and is not isolated, is an error, unless --skip names it. An export or import that is interrupted
 leaves nothing in the database, and an erase goes on when it is called again. The summary of a run is one line of the standard error.
-`
+` + moveDetails
 
 func (c *tenantCommand) flags(fs *flag.FlagSet) {
 	c.set = fs
@@ -56,6 +58,7 @@ func (c *tenantCommand) flags(fs *flag.FlagSet) {
 		c.skip[table] = reason
 		return nil
 	})
+	c.move.flags(fs)
 	textOrJSON(fs, &c.format)
 }
 
@@ -78,15 +81,16 @@ var tenantActions = map[string]action{
 	"import": {file: true, run: (*tenantCommand).importFile},
 	"diff":   {file: true, run: (*tenantCommand).diff},
 	"erase":  {tenant: true, run: (*tenantCommand).erase},
+	"move":   {tenant: true, run: (*tenantCommand).moveTenant},
 }
 
 func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int, error) {
 	if len(args) == 0 {
-		return 0, misused("say what to do: count, export, import, diff or erase")
+		return 0, misused("say what to do: count, export, import, diff, erase or move")
 	}
 	chosen, ok := tenantActions[args[0]]
 	if !ok {
-		return 0, misused("%s: it must be count, export, import, diff or erase", unknown("action", args[0]))
+		return 0, misused("%s: it must be count, export, import, diff, erase or move", unknown("action", args[0]))
 	}
 	if err := parseRest(c.set, args[1:]); err != nil {
 		return 0, err
@@ -100,6 +104,8 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 		return 0, misused("--file is for export, import and diff, and --yes for erase")
 	case c.newKeys && args[0] != "import" && args[0] != "diff":
 		return 0, misused("--new-keys is for import and diff")
+	case c.move.given() && args[0] != "move":
+		return 0, misused("--to, --server, --default, --ttl, --stop-timeout, --grace, --back-out and --erase-old are for move")
 	case !isFile(c.file):
 		return 0, misused("--file: must be a file (not shown: it looks like a DSN)")
 	}
@@ -112,6 +118,7 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 		return 0, err
 	}
 	bar := &progressLine{s: s}
+	c.bar, c.move.s = bar, s
 	l := lifecycle.Tenants{
 		DB: pool, Actor: c.who(), Skip: c.skip, NewKeys: c.newKeys, Progress: bar.show, Logger: bar.summary(),
 		Isolation: rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole},

@@ -92,7 +92,8 @@ func (s *session) inTransaction(ctx context.Context, begin string, do func() err
 // the catalog have high estimates, for which PostgreSQL would compile them. How long a run may take is up to its context.
 const outputs = `SET LOCAL client_encoding = 'UTF8'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC';
 	SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lc_monetary = 'C'; SET LOCAL xmloption = 'content';
-	SET LOCAL row_security = on; SET LOCAL jit = off; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog`
+	SET LOCAL row_security = on; SET LOCAL jit = off; SET LOCAL statement_timeout = 0;
+	SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL search_path = pg_catalog`
 
 // enter finds the role and the tables, or takes those that the run has found, and sets the tenant, with the proof that policies demand.
 func (s *session) enter(ctx context.Context) error {

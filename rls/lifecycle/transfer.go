@@ -24,7 +24,8 @@ type TransferRun struct {
 	tables   []*transferTable
 	ready    bool
 
-	startedOver bool // the copy was deleted, because it could not be changed into what the source has
+	agreed      map[*transferTable]agreement // tables in which nothing differed
+	startedOver bool                         // the copy was deleted, because it could not be changed into what the source has
 }
 
 // transferTable is a table in both databases.
@@ -104,7 +105,7 @@ func (r *TransferRun) prepare(ctx context.Context) error {
 	if err := r.match(); err != nil {
 		return err
 	}
-	r.ready = true
+	r.ready, r.agreed = true, map[*transferTable]agreement{}
 	return nil
 }
 
