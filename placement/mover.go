@@ -99,7 +99,7 @@ const (
 	letInTimeout = 10 * time.Second
 
 	// ttlMargin is added to TTL for the time between the answer about a tenant and the statement that it is for.
-	ttlMargin = 100 * time.Millisecond
+	ttlMargin = 250 * time.Millisecond
 
 	maxLivePasses = 10
 	maxLastPasses = 8

@@ -477,19 +477,28 @@ func (p *passing) fetch(ctx context.Context, t *transferTable, keys [][][]byte, 
 	for n, c := range t.columns {
 		columns[n] = "t." + sqltext.Ident(c.Name)
 	}
-	query := fmt.Sprintf("SELECT %s FROM %s t, %s WHERE t.%s AND %s",
-		strings.Join(columns, ", "), t.from(), valuesAs("k", t.key, len(keys), 2), t.condition(), same(t.key))
+	values, condition := keysOf(t.key, t.key, len(keys))
+	query := fmt.Sprintf("SELECT %s FROM %s t, %s WHERE t.%s AND %s", strings.Join(columns, ", "), t.from(), values, t.condition(), condition)
 	args := append([][]byte{[]byte(p.from.tenant)}, slices.Concat(keys...)...)
 	return p.from.eachOf(ctx, query, func(row [][]byte) error { return do(ctx, copied(row)) }, args)
 }
 
-// same is SQL for whether a row t has the key k.
-func same(key []column) string {
-	list := make([]string, len(key))
-	for n, c := range key {
-		list[n] = fmt.Sprintf("t.%s = k.%[1]s", sqltext.Ident(c.Name))
+// keysOf is a table k of parameters from $2 on in SQL, and the condition that a row t has one of its keys. Each column of the key is compared with all of its
+// values besides: a server without statistics, such as one that the rows have just come to, would otherwise read the table once for each key.
+func keysOf(columns, key []column, rows int) (values, condition string) {
+	var list []string
+	for n, c := range columns {
+		if !slices.ContainsFunc(key, func(k column) bool { return k.Name == c.Name }) {
+			continue
+		}
+		any := make([]string, rows)
+		for row := range any {
+			any[row] = fmt.Sprintf("$%d::text::%s", 2+row*len(columns)+n, c.Type)
+		}
+		name := sqltext.Ident(c.Name)
+		list = append(list, fmt.Sprintf("t.%s = k.%[1]s AND t.%[1]s = ANY (ARRAY[%s])", name, strings.Join(any, ", ")))
 	}
-	return strings.Join(list, " AND ")
+	return valuesAs("k", columns, rows, 2), strings.Join(list, " AND ")
 }
 
 // rowBatch collects rows to write.
@@ -623,8 +632,8 @@ func (t *transferTable) updateSQL(rows int) string {
 	if len(set) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("UPDATE %s t SET %s FROM %s WHERE t.%s AND %s",
-		t.to.from(), strings.Join(set, ", "), valuesAs("k", t.columns, rows, 2), t.condition(), same(t.key))
+	values, condition := keysOf(t.columns, t.key, rows)
+	return fmt.Sprintf("UPDATE %s t SET %s FROM %s WHERE t.%s AND %s", t.to.from(), strings.Join(set, ", "), values, t.condition(), condition)
 }
 
 // parkSQL takes what may be NULL from rows. It is empty if there is no such column, or no row.
@@ -638,11 +647,13 @@ func (t *transferTable) parkSQL(rows int) string {
 	if len(set) == 0 || rows == 0 {
 		return ""
 	}
-	return fmt.Sprintf("UPDATE %s t SET %s FROM %s WHERE t.%s AND %s", t.to.from(), strings.Join(set, ", "), valuesAs("k", t.key, rows, 2), t.condition(), same(t.key))
+	values, condition := keysOf(t.key, t.key, rows)
+	return fmt.Sprintf("UPDATE %s t SET %s FROM %s WHERE t.%s AND %s", t.to.from(), strings.Join(set, ", "), values, t.condition(), condition)
 }
 
 func (t *transferTable) deleteSQL(rows int) string {
-	return fmt.Sprintf("DELETE FROM %s t USING %s WHERE t.%s AND %s", t.to.from(), valuesAs("k", t.key, rows, 2), t.condition(), same(t.key))
+	values, condition := keysOf(t.key, t.key, rows)
+	return fmt.Sprintf("DELETE FROM %s t USING %s WHERE t.%s AND %s", t.to.from(), values, t.condition(), condition)
 }
 
 // valuesAs is a table of parameters in SQL, with the names and types of columns; the first parameter is $from.
@@ -808,8 +819,8 @@ func (p *passing) present(ctx context.Context, t *transferTable, keys [][][]byte
 		columns[n] = "t." + sqltext.Ident(c.Name) + "::text"
 	}
 	there := map[string]bool{}
-	query := fmt.Sprintf("SELECT %s FROM %s t, %s WHERE t.%s AND %s",
-		strings.Join(columns, ", "), t.to.from(), valuesAs("k", t.key, len(keys), 2), t.condition(), same(t.key))
+	values, condition := keysOf(t.key, t.key, len(keys))
+	query := fmt.Sprintf("SELECT %s FROM %s t, %s WHERE t.%s AND %s", strings.Join(columns, ", "), t.to.from(), values, t.condition(), condition)
 	err := p.to.eachOf(ctx, query, func(row [][]byte) error {
 		there[keyText(row)] = true
 		return nil

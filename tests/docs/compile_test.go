@@ -45,6 +45,7 @@ var packages = map[string]string{
 	"check":       "github.com/gormtenancy/tenancy/rls/check",
 	"tenanthttp":  "github.com/gormtenancy/tenancy/tenanthttp",
 	"lifecycle":   "github.com/gormtenancy/tenancy/rls/lifecycle",
+	"placement":   "github.com/gormtenancy/tenancy/placement",
 	"apikey":      "github.com/gormtenancy/tenancy/tenanthttp/apikey",
 	"once":        "github.com/gormtenancy/tenancy/tenanthttp/once",
 	"idempotency": "github.com/gormtenancy/tenancy/tenanthttp/idempotency",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,56 +22,60 @@ import (
 type writer struct {
 	tenant string
 	name   string
-	sure   map[string]int64 // words by their counts, which each acknowledged update raises by one
-	maybe  map[string]bool  // words whose last write failed, and may have happened
-	wrote  int
+	words  []string         // that were acknowledged
+	sure   map[string]int64 // acknowledged changes of a word, each of which raises its count by one
+	maybe  map[string]int64 // changes that failed, and may have happened
 	failed int
 }
 
-// work writes until the context ends: new words, changes, and two rows in a transaction.
+// work writes until the context ends: new words, each with another one in a transaction, and changes of them.
 func (w *writer) work(ctx context.Context, db *gorm.DB) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		word := fmt.Sprintf("%s %d", w.name, n)
-		err := db.Transaction(func(tx *gorm.DB) error {
-			if err := tx.Create(&Word{Word: word, Count: 1}).Error; err != nil {
+		if len(w.words) < 300 && n%2 == 0 {
+			word := fmt.Sprintf("%s %d", w.name, n)
+			err := db.Transaction(func(tx *gorm.DB) error {
+				if err := tx.Create(&Word{Word: word, Count: 1}).Error; err != nil {
+					return err
+				}
+				return tx.Create(&Word{Word: word + "'", Count: 1}).Error
+			})
+			if w.acknowledged(err, word, word+"'") {
+				w.words = append(w.words, word, word+"'")
+			} else if err := w.expected(err); err != nil {
 				return err
 			}
-			return tx.Create(&Word{Word: word + "'", Count: 1}).Error
-		})
-		if !w.acknowledged(err, word, word+"'") {
-			if err := w.expected(err); err != nil {
-				return err
-			}
+		}
+		if len(w.words) == 0 {
 			continue
 		}
-		w.sure[word], w.sure[word+"'"] = 1, 1
+		word := w.words[n%len(w.words)]
 		result := db.Model(&Word{}).Where("word = ?", word).Update("count", gorm.Expr("count + 1"))
 		if w.acknowledged(result.Error, word) {
 			if result.RowsAffected != 1 {
 				return fmt.Errorf("an acknowledged row is not there: %d", result.RowsAffected)
 			}
-			w.sure[word]++
 		} else if err := w.expected(result.Error); err != nil {
 			return err
 		}
 		var back []Word
-		if err := db.Where("word = ?", word+"'").Find(&back).Error; err == nil && (len(back) != 1 || back[0].TenantID != w.tenant) {
-			return errors.New("a row was read that is not the one that was written")
+		if err := db.Where("word = ?", word).Find(&back).Error; err == nil && (len(back) != 1 || back[0].TenantID != w.tenant) {
+			return fmt.Errorf("%d rows were read for one that was written", len(back))
 		}
 	}
 	return nil
 }
 
+// acknowledged counts a change of each word.
 func (w *writer) acknowledged(err error, words ...string) bool {
-	if err == nil {
-		w.wrote += len(words)
-		return true
+	counts := w.sure
+	if err != nil {
+		counts = w.maybe
+		w.failed++
 	}
-	w.failed++
 	for _, word := range words {
-		w.maybe[word] = true
+		counts[word]++
 	}
-	return false
+	return err == nil
 }
 
 // expected returns errors that a move does not cause, and waits a moment after others.
@@ -79,21 +84,17 @@ func (w *writer) expected(err error) error {
 		<-time.After(pollEvery) // as a client that tries again
 		return nil
 	}
-	if err != nil && err.Error() != "" && isMoved(err) {
+	if strings.Contains(err.Error(), "was moved to another server while the statement waited") {
 		return nil
 	}
 	return err
 }
 
-// isMoved reports the refusal of a statement that waited for a connection meanwhile.
-func isMoved(err error) bool {
-	const text = "moved to another server"
-	for n := 0; n+len(text) <= len(err.Error()); n++ {
-		if err.Error()[n:n+len(text)] == text {
-			return true
-		}
-	}
-	return false
+// patient moves with a margin for statements that a busy machine sends late.
+func (f *fixture) patient() placement.Mover {
+	m := f.mover()
+	m.TTL = 3 * ttl
+	return m
 }
 
 // TestMovesUnderLoad: several tenants are moved between three servers while all of them write. No row is at a wrong server, none is lost, and none
@@ -113,7 +114,7 @@ func TestMovesUnderLoad(t *testing.T) {
 		errs    = make(chan error, 16)
 	)
 	for n := range 6 {
-		w := &writer{tenant: tenants[n%3], name: fmt.Sprint("writer ", n), sure: map[string]int64{}, maybe: map[string]bool{}}
+		w := &writer{tenant: tenants[n%3], name: fmt.Sprint("writer ", n), sure: map[string]int64{}, maybe: map[string]int64{}}
 		writers = append(writers, w)
 		all.Go(func() {
 			if err := w.work(ctx, f.as(w.tenant)); err != nil {
@@ -130,7 +131,7 @@ func TestMovesUnderLoad(t *testing.T) {
 			to = names[random.IntN(3)]
 		}
 		if n%3 == 1 { // one that fails first, while the tenant is locked out
-			m := f.mover()
+			m := f.patient()
 			m.OnStep = func(s placement.Step) error {
 				if s == placement.StepSwitch {
 					return errors.New("made to fail")
@@ -140,7 +141,7 @@ func TestMovesUnderLoad(t *testing.T) {
 			_, err := m.Move(ctx, tenant, to)
 			require.ErrorContains(t, err, "made to fail")
 		}
-		report := retried(t, func() (placement.Report, error) { return f.mover().Move(ctx, tenant, to) })
+		report := retried(t, func() (placement.Report, error) { return f.patient().Move(ctx, tenant, to) })
 		require.Equal(t, at[tenant], report.From)
 		at[tenant] = to
 		retried(t, func() (lifecycle.Report, error) { return f.mover().EraseOld(ctx, tenant) })
@@ -170,19 +171,19 @@ func TestMovesUnderLoad(t *testing.T) {
 				if w.tenant != tenant {
 					continue
 				}
+				changes := int64(0)
 				for word, count := range w.sure {
-					switch got, ok := found[word]; {
-					case !ok:
-						t.Errorf("%s lost an acknowledged row", w.name)
-					case got != count && !(w.maybe[word] && got == count+1):
-						t.Errorf("%s: a row has %d in place of %d acknowledged changes", w.name, got, count)
-					}
+					got, ok := found[word]
+					require.True(t, ok, "%s lost an acknowledged row", w.name)
+					require.True(t, got >= count && got <= count+w.maybe[word], "%s: a row has %d, after %d acknowledged changes", w.name, got, count)
 					delete(found, word)
+					changes += count
 				}
 				for word := range w.maybe {
 					delete(found, word)
 				}
-				require.Positive(t, w.wrote)
+				require.Positive(t, changes)
+				t.Logf("%s: %d acknowledged changes, %d statements refused or failed", w.name, changes, w.failed)
 			}
 			require.Empty(t, found, "rows that were not written by the tenant")
 		}
@@ -190,7 +191,4 @@ func TestMovesUnderLoad(t *testing.T) {
 	after, afterSums := f.rows(t, "umbrella")
 	require.Equal(t, quiet, after)
 	require.Equal(t, quietSums, afterSums)
-	for _, w := range writers {
-		t.Logf("%s: %d rows written, %d statements refused or failed", w.name, w.wrote, w.failed)
-	}
 }
