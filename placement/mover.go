@@ -232,7 +232,7 @@ func (v *moving) stop(ctx context.Context) error {
 	began := time.Now()
 	bounded, cancel := context.WithTimeoutCause(ctx, v.StopTimeout, ErrLockedOut)
 	defer cancel()
-	err := v.underLock(bounded, began)
+	err := v.underLock(bounded)
 	if err == nil {
 		v.report.Stop = time.Since(began)
 		return nil
@@ -243,7 +243,7 @@ func (v *moving) stop(ctx context.Context) error {
 	return v.letIn(ctx, began, err)
 }
 
-func (v *moving) underLock(ctx context.Context, began time.Time) error {
+func (v *moving) underLock(ctx context.Context) error {
 	if err := v.setState(ctx, Copying, `state = 'moving'`); err != nil {
 		return err
 	}

@@ -491,12 +491,12 @@ func keysOf(columns, key []column, rows int) (values, condition string) {
 		if !slices.ContainsFunc(key, func(k column) bool { return k.Name == c.Name }) {
 			continue
 		}
-		any := make([]string, rows)
-		for row := range any {
-			any[row] = fmt.Sprintf("$%d::text::%s", 2+row*len(columns)+n, c.Type)
+		all := make([]string, rows)
+		for row := range all {
+			all[row] = fmt.Sprintf("$%d::text::%s", 2+row*len(columns)+n, c.Type)
 		}
 		name := sqltext.Ident(c.Name)
-		list = append(list, fmt.Sprintf("t.%s = k.%[1]s AND t.%[1]s = ANY (ARRAY[%s])", name, strings.Join(any, ", ")))
+		list = append(list, fmt.Sprintf("t.%s = k.%[1]s AND t.%[1]s = ANY (ARRAY[%s])", name, strings.Join(all, ", ")))
 	}
 	return valuesAs("k", columns, rows, 2), strings.Join(list, " AND ")
 }
