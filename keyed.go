@@ -1,11 +1,13 @@
 package tenancy
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
@@ -20,6 +22,32 @@ import (
 // isKeyed reports whether the primary key of the statement's table has the tenant column. The answer comes with the proof. Where nothing
 // is proved it is asked for in a round trip of its own, and counts as long as a proof.
 func (p *Plugin) isKeyed(stmt *gorm.Statement, tenant tenantColumn) bool {
+	on, key, err := p.keyAbout(stmt, tenant)
+	if err != nil {
+		_ = stmt.AddError(err)
+	}
+	if on == nil {
+		return false
+	}
+	if known := on.proofs.of(key); known != nil {
+		if v := known.verdict.Load(); v != nil && *v != unproved {
+			return *v == keyed
+		}
+	}
+	s := p.statementOf(stmt)
+	name := s.nameOf(key)
+	if stmt.DryRun || name == "" {
+		return false
+	}
+	return on.keys.ask(name, func() (is bool, err error) {
+		err = unprepared(stmt.ConnPool).QueryRowContext(guard.Own(stmt.Context, keyedSQL), keyedSQL, once, name, p.config.Column).Scan(&is)
+		_ = stmt.AddError(err)
+		return is, err
+	})
+}
+
+// keyAbout returns the server of the statement and the subject of its proof, and no server if it is not known.
+func (p *Plugin) keyAbout(stmt *gorm.Statement, tenant tenantColumn) (*server, subject, error) {
 	key := subject{table: stmt.Table, kind: kindTable}
 	switch {
 	case stmt.TableExpr != nil:
@@ -35,27 +63,31 @@ func (p *Plugin) isKeyed(stmt *gorm.Statement, tenant tenantColumn) bool {
 		pool = s.bypass.below
 	}
 	if pool == nil {
-		return false
+		return nil, key, nil
 	}
 	on, err := p.serverOfStatement(&s, pool)
 	if err != nil {
-		_ = stmt.AddError(err)
-		return false
+		return nil, key, err
+	}
+	return on, key, nil
+}
+
+// doubtKeys forgets what is known of a table when PostgreSQL has no unique index for a conflict target: a migration may have changed
+// the primary key since the proof. The next statement asks again.
+func (p *Plugin) doubtKeys(stmt *gorm.Statement) {
+	const noIndexForConflict = "42P10"
+	var pg *pgconn.PgError
+	if !errors.As(stmt.Error, &pg) || pg.Code != noIndexForConflict {
+		return
+	}
+	on, key, err := p.keyAbout(stmt, p.columnOf(stmt, "create"))
+	if err != nil || on == nil {
+		return
 	}
 	if known := on.proofs.of(key); known != nil {
-		if v := known.verdict.Load(); v != nil && *v != unproved {
-			return *v == keyed
-		}
+		on.proofs.forget(known)
 	}
-	name := s.nameOf(key)
-	if stmt.DryRun || name == "" {
-		return false
-	}
-	return on.keys.ask(name, func() (is bool, err error) {
-		err = unprepared(stmt.ConnPool).QueryRowContext(guard.Own(stmt.Context, keyedSQL), keyedSQL, once, name, p.config.Column).Scan(&is)
-		_ = stmt.AddError(err)
-		return is, err
-	})
+	on.keys.forget()
 }
 
 // keyedSQL asks whether the primary key of the table $1 has the column $2.
@@ -70,6 +102,12 @@ type keys struct {
 type keyedUntil struct {
 	is    bool
 	until time.Time
+}
+
+func (k *keys) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known = nil
 }
 
 func (k *keys) ask(table string, ask func() (bool, error)) bool {

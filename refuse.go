@@ -79,6 +79,9 @@ func (p *Plugin) restoreError(db *gorm.DB, op string) {
 	if db.Error == nil {
 		return
 	}
+	if op == "create" {
+		p.doubtKeys(db.Statement)
+	}
 	if errors.Is(db.Error, guard.ErrSetRole) && !errors.Is(db.Error, ErrNoAdminRole) && bypassOf(db.Config.ConnPool) != nil {
 		db.Error = fmt.Errorf("%w: %w", ErrNoAdminRole, db.Error)
 	}
