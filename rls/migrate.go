@@ -47,7 +47,7 @@ import (
 //
 // Partitions, and tables that inherit from a tenant table, get the policies of the whole, so that no query of a part goes around
 // them. A partition that is made later gets them when Migrate runs again; until then only the owner can read it, unless it is granted
-// directly.
+// directly. Partition has tables made with partitions.
 //
 // A model without the tenant column is shared, or a child. Child tables refer to a tenant table, by a relation of a model or by a
 // foreign key of the database, at one step or more, and belong to the same tenant: their tables get the tenant column, and all the
@@ -143,6 +143,9 @@ func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migr
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
 	set.TenantKeys = p.TenantKeys
+	if p.Partitions, err = i.partitions(db, set, p.Rollout); err != nil {
+		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
 	if p.Lookups, err = i.lookups(db, set); err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}

@@ -12,8 +12,8 @@ import (
 // SQL returns what Migrate does as a script, for goose, golang-migrate or Atlas: up makes the tables of the models and
 // isolates them, down drops them. The script is for an empty database, or one on which it has run before, where it
 // changes nothing. Tables that are there already it isolates, but it does not look at them: where unique indexes and
-// foreign keys have the names of ours it takes them for ours. Migrate finds out what they lack. Partitions are not in the
-// script, they are made in other ways than by models: Migrate gives them their policies.
+// foreign keys have the names of ours it takes them for ours. Migrate finds out what they lack. Of partitions the script has those of
+// Partition. Others are made in other ways than by models: Migrate gives them their policies.
 //
 // No connection is needed: db tells the names and types that GORM uses, and can be in DryRun mode with a DSN that leads
 // nowhere.
@@ -85,6 +85,9 @@ func (i Isolation) expect(db *gorm.DB, models []any) (plan.Planner, model.Migrat
 		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
 	set.TenantKeys = p.TenantKeys
+	if p.Partitions, err = i.partitions(db, set, p.Rollout); err != nil {
+		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
+	}
 	if p.Lookups, err = i.lookups(db, set); err != nil {
 		return p, model.Migrator{}, nil, fmt.Errorf("tenancy: %w", err)
 	}

@@ -49,6 +49,12 @@ func newKeyedDatabase(t testing.TB) *database {
 	return (&database{testdb.NewTenantKeys(t, models...)}).withCountry(t)
 }
 
+// newPartitionedDatabase is one whose tables have partitions by the hash of the tenant.
+func newPartitionedDatabase(t testing.TB, count int) *database {
+	t.Helper()
+	return (&database{testdb.NewPartitioned(t, count, models[1:], models...)}).withCountry(t)
+}
+
 func (d *database) withCountry(t testing.TB) *database {
 	t.Helper()
 	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)

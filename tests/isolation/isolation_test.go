@@ -101,6 +101,13 @@ func TestStatementsWithTenantKeysKeepTenantsApart(t *testing.T) {
 	keepApart(t, newKeyedDatabase(t), borrowingSetups())
 }
 
+// TestStatementsOnPartitionsKeepTenantsApart sends the same where tables have partitions: of so many, in which most tenants are alone, and
+// of two, which all of them share.
+func TestStatementsOnPartitionsKeepTenantsApart(t *testing.T) {
+	keepApart(t, newPartitionedDatabase(t, 64), borrowingSetups()[:6])
+	keepApart(t, newPartitionedDatabase(t, 2), borrowingSetups()[6:])
+}
+
 func keepApart(t *testing.T, d *database, setups []setup) {
 	for _, s := range setups {
 		t.Run(s.String(), func(t *testing.T) {

@@ -212,6 +212,34 @@ func TestExplainPrunesPartitionsWhenPlanning(t *testing.T) {
 	require.Equal(t, []string{"list_visits_rest"}, d.plan(t, guarded, "other", queries[0].build).partsOf("list_visits"))
 }
 
+// TestExplainPlansOnePartitionOfMany: of the partitions that Migrate makes the planner opens the tenant's.
+func TestExplainPlansOnePartitionOfMany(t *testing.T) {
+	d := &explained{testdb.NewPartitioned(t, 64, partitionedModels, models...)}
+	guarded := d.client(t, tenancy.Config{}, map[string]string{"plan_cache_mode": "force_custom_plan"})
+	for name, q := range map[string]struct {
+		tables []string
+		build  func(db *gorm.DB) *gorm.DB
+	}{
+		"First by id": {[]string{"books"}, func(db *gorm.DB) *gorm.DB { return db.First(&Book{}, 1) }},
+		"Find":        {[]string{"books"}, func(db *gorm.DB) *gorm.DB { return db.Where("title = ?", "x").Find(&[]Book{}) }},
+		"Joins":       {[]string{"books", "authors"}, func(db *gorm.DB) *gorm.DB { return db.Joins("Author").Find(&[]Book{}) }},
+		"Update":      {[]string{"books"}, func(db *gorm.DB) *gorm.DB { return db.Model(&Book{ID: 1}).Update("title", "x") }},
+		"Delete":      {[]string{"tags"}, func(db *gorm.DB) *gorm.DB { return db.Delete(&Tag{}, 1) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, tenant := range []string{acme, globex} {
+				plan := d.plan(t, guarded, tenant, q.build)
+				require.Zero(t, plan.removed(), "left to the executor: %+v", plan)
+				for _, table := range q.tables {
+					require.Len(t, plan.partsOf(table), 1, "%s: %+v", table, plan)
+				}
+			}
+		})
+	}
+	find := func(db *gorm.DB) *gorm.DB { return db.Find(&[]Book{}) }
+	require.NotEqual(t, d.plan(t, guarded, acme, find).partsOf("books"), d.plan(t, guarded, globex, find).partsOf("books"))
+}
+
 // UUIDNote, BigintNote and VarcharNote have tenants of three types.
 type UUIDNote struct {
 	ID        int64

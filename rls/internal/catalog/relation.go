@@ -18,6 +18,8 @@ type Relation struct {
 	Sequences            []Sequence               // those the table's columns own
 	Partitioned          bool
 	Partition            bool
+	HashedByTenant       bool                    // it is partitioned by the hash of the tenant column, and of no other
+	Bounds               []string                // of its partitions, as PostgreSQL writes them
 	Audits               map[string]AuditTrigger // those that record changes, by name
 	Size                 Size                    // with its parts
 	Required             map[string]bool         // the constraints of RequiredPrefix, and whether all rows are known to meet them

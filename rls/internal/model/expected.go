@@ -31,6 +31,8 @@ func (m Migrator) relation(stmt *gorm.Statement) catalog.Relation {
 	if before, found := strings.CutSuffix(s.Table, "."+stmt.Table); found && stmt.TableExpr != nil {
 		r.Schema = identifier(stmt, before)
 	}
+	r.Partitioned = m.set.Partitions[nameOf(stmt)] > 0
+	r.HashedByTenant = r.Partitioned
 	r.Primary, r.PrimaryName = identifiers(stmt, m.key(s)), sqltext.Cut(r.Table, sqltext.MaxIdentifier-len("_pkey"))+"_pkey"
 	if len(s.PrimaryFields) == 1 {
 		r.PrimaryType = canonicalType(m.DataTypeOf(s.PrimaryFields[0]))

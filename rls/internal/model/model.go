@@ -19,7 +19,8 @@ import (
 type Set struct {
 	Tables []*Table // each once
 
-	TenantKeys bool // the primary keys of tenant tables begin with the tenant column
+	TenantKeys bool           // the primary keys of tenant tables begin with the tenant column
+	Partitions map[string]int // how many partitions new tables get, by the hash of the tenant, by the name of the table
 
 	given   []any
 	models  []parsed // those given, and after them those that AutoMigrate migrates with them
@@ -131,13 +132,18 @@ func (s *Set) parse(m Migrator) error {
 // parse parses a model.
 func parse(m Migrator, value any) (model parsed, err error) {
 	err = m.RunWithValue(value, func(stmt *gorm.Statement) error {
-		model = parsed{value: value, name: stmt.Quote(stmt.Table), Statement: stmt}
-		if stmt.TableExpr != nil {
-			model.name = stmt.TableExpr.SQL
-		}
+		model = parsed{value: value, name: nameOf(stmt), Statement: stmt}
 		return nil
 	})
 	return model, err
+}
+
+// nameOf returns the name of a statement's table, quoted as GORM quotes it in statements.
+func nameOf(stmt *gorm.Statement) string {
+	if stmt.TableExpr != nil {
+		return stmt.TableExpr.SQL
+	}
+	return stmt.Quote(stmt.Table)
 }
 
 // tables finds the tables of the models, and returns them by name.

@@ -19,6 +19,7 @@ type Planner struct {
 	Backfills    bool                // rows can be given their tenants
 	WidenUniques bool                // what is unique without a tag becomes so within each tenant
 	TenantKeys   bool                // primary keys begin with the tenant column
+	Partitions   map[string]int      // how many partitions tables have, by the hash of the tenant, by the name of the table as in statements
 	Rollout      Rollout             // how far it goes
 	Signer       string              // the role that owns the keys and functions of package signing
 	SetUp        bool                // those are there
@@ -57,6 +58,8 @@ type Table struct {
 	hidden   bool       // policies hide rows from the owner
 
 	store *catalog.AuditStore // of the table of records
+
+	making string // the statement that makes it, of a partition that is missing
 }
 
 // Plan returns what is left to do for the tables, in the order to do it. It is empty when there is nothing to do.
@@ -80,6 +83,8 @@ func (p Planner) Plan(tables []Table) []Change {
 		},
 		stepKeys: func(c *collector, t *Table) {
 			switch {
+			case t.making != "":
+				p.planPartition(c, *t)
 			case t.whole != "":
 			case t.store != nil:
 				p.planAuditStore(c, *t)

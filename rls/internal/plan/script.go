@@ -69,6 +69,9 @@ func Down(tables []Table) string {
 		}
 	}
 	for _, t := range slices.Backward(tables) {
+		if t.making != "" {
+			continue // it goes with the whole
+		}
 		fmt.Fprintf(&b, "DROP TABLE IF EXISTS %s;\n", t.Quoted())
 	}
 	if slices.ContainsFunc(tables, func(t Table) bool { return t.store != nil }) {

@@ -37,6 +37,10 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrato
 	if tables, err = p.withParts(ctx, conn, tables); err != nil {
 		return nil, err
 	}
+	tables = p.withPartitions(tables)
+	if err := checkNames(ctx, conn, tables); err != nil {
+		return nil, err
+	}
 	if err := p.LookForSetup(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -99,7 +103,11 @@ func (p Planner) ForeseeParts(ctx context.Context, conn gorm.ConnPool, m model.M
 	if err != nil {
 		return nil, err
 	}
-	return p.withParts(ctx, conn, tables)
+	if tables, err = p.withParts(ctx, conn, tables); err != nil {
+		return nil, err
+	}
+	tables = p.withPartitions(tables)
+	return tables, checkNames(ctx, conn, tables)
 }
 
 // Names reports whether the statement, one of GORM's migrator, is about the table.
@@ -131,10 +139,13 @@ func (p Planner) Expect(m model.Migrator, set *model.Set) ([]Table, error) {
 			t.Sequences[i].Grants = onSequences
 		}
 	}
-	if err != nil || !p.audits() {
-		return tables, err
+	if err == nil && p.audits() {
+		tables, err = p.auditTables(tables, catalog.AuditStore{Usable: p.Roles()})
 	}
-	return p.auditTables(tables, catalog.AuditStore{Usable: p.Roles()})
+	if err != nil {
+		return nil, err
+	}
+	return p.withPartitions(tables), nil
 }
 
 // excess returns grants of what the roles should not have on a table of the kind. Where none is granted anything on sequences, none
@@ -185,6 +196,9 @@ func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, made
 		if err := p.isolate(&tables[n], byName); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.checkPartitions(tables); err != nil {
+		return nil, err
 	}
 	return tables, p.checkTenantKeys(tables)
 }

@@ -25,6 +25,7 @@ type Database struct {
 
 	signed     *signed // nil where policies go by the setting alone
 	tenantKeys bool
+	partition  []rls.Partitioned
 }
 
 // New makes a database on the shared server, and migrates it for the models with Isolation. Without models it is empty. Within InBothForms
@@ -42,6 +43,19 @@ func NewTenantKeys(t testing.TB, models ...any) *Database {
 	t.Helper()
 	d := New(t)
 	d.tenantKeys = true
+	if len(models) > 0 {
+		d.Migrate(t, d.Isolation(), models...)
+	}
+	return d
+}
+
+// NewPartitioned does what NewTenantKeys does, with so many partitions of the tables of the models that are named.
+func NewPartitioned(t testing.TB, count int, partitioned []any, models ...any) *Database {
+	t.Helper()
+	d := NewTenantKeys(t)
+	for _, model := range partitioned {
+		d.partition = append(d.partition, rls.Partitioned{Model: model, Hash: count})
+	}
 	if len(models) > 0 {
 		d.Migrate(t, d.Isolation(), models...)
 	}
@@ -69,7 +83,7 @@ func withoutPing(s *setup) { s.gorm.DisableAutomaticPing = true }
 
 // Isolation has the database's roles, and the default of everything else.
 func (d *Database) Isolation() rls.Isolation {
-	i := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role, TenantKeys: d.tenantKeys}
+	i := rls.Isolation{AppRole: d.App.Role, AdminRole: d.Admin.Role, TenantKeys: d.tenantKeys, Partition: d.partition}
 	if d.signed != nil {
 		i.Signed, i.SignerRole = true, d.signed.signer
 	}
