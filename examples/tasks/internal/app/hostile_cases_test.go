@@ -76,9 +76,15 @@ func (h *hostile) valid(o operation, ids map[string]string) attempt {
 	if schema := o.schema(); schema != nil {
 		a.header.Set("Content-Type", "application/json")
 		a.body = h.encode(h.sample("", schema, ids))
+		if o.isPrivate() { // of a person that there is
+			a.body = h.with(a.body, "email", ids["email"])
+		}
 	}
 	return a
 }
+
+// isPrivate reports whether the operation is about a person.
+func (o operation) isPrivate() bool { return strings.HasPrefix(o.path, "/v1/privacy/") }
 
 func (h *hostile) encode(v any) []byte {
 	text, err := json.Marshal(v)
@@ -115,7 +121,7 @@ func (h *hostile) sample(name string, s *openapi3.Schema, ids map[string]string)
 func (h *hostile) text(name string, s *openapi3.Schema) string {
 	known := map[string]string{
 		"flag": "theme", "variant": "dark", "subject": "key:" + uuid.NewString(), "scope": "*", "types": "webhook.test", "scopes": "tasks:read",
-		"url": h.receiver.URL, "tenant": fresh(), "content_type": "text/plain", "sha256": strings.Repeat("a", 64),
+		"url": h.receiver.URL, "tenant": fresh(), "email": fresh() + "@own.example", "content_type": "text/plain", "sha256": strings.Repeat("a", 64),
 	}
 	if text, ok := known[name]; ok {
 		return text
@@ -134,6 +140,10 @@ func (h *hostile) text(name string, s *openapi3.Schema) string {
 // own makes new rows of a party for an operation.
 func (h *hostile) own(p party, o operation) map[string]string {
 	ids := maps.Clone(p.ids)
+	if o.isPrivate() {
+		ids["email"] = fresh() + "@own.example"
+		p.want(http.StatusCreated, http.MethodPost, "/v1/members", object{"email": ids["email"], "name": "x"})
+	}
 	if !strings.Contains(o.path, "{") && o.method != http.MethodDelete {
 		return ids
 	}

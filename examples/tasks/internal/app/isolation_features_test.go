@@ -79,6 +79,13 @@ func (s *shop) drop(endpoint answer) {
 	s.acme.do(http.MethodDelete, "/v1/webhooks/endpoints/"+endpoint.id(), nil)
 }
 
+// person adds one to acme, and returns the address.
+func (s *shop) person() (email string) {
+	email = fresh() + "@acme.example"
+	s.acme.want(http.StatusCreated, http.MethodPost, "/v1/members", object{"email": email, "name": "x"})
+	return email
+}
+
 // onEndpoint tries something with an endpoint of acme's.
 func onEndpoint(method, path string, body any) func(*testing.T, *shop) bool {
 	return func(_ *testing.T, s *shop) bool {
@@ -155,6 +162,16 @@ var featureAttacks = map[string]func(*testing.T, *shop) bool{
 		var own int64
 		require.NoError(t, s.super.Model(&model.Project{}).Where("tenant_id = 'globex'").Count(&own).Error)
 		return s.globex.want(http.StatusOK, http.MethodGet, "/v1/summary", nil).body["projects"] != float64(own)
+	},
+	"list the people of another tenant": func(_ *testing.T, s *shop) bool {
+		email := s.person()
+		return slices.Contains(s.globex.names("/v1/members?limit=100", "email"), email)
+	},
+	"export a person of another tenant": func(_ *testing.T, s *shop) bool {
+		return s.globex.do(http.MethodPost, "/v1/privacy/exports", object{"email": s.person()}).status != http.StatusNotFound
+	},
+	"erase a person of another tenant": func(_ *testing.T, s *shop) bool {
+		return s.globex.do(http.MethodPost, "/v1/privacy/erasures", object{"email": s.person(), "dry_run": true}).status != http.StatusNotFound
 	},
 	"purge what another tenant has deleted": func(t *testing.T, s *shop) bool {
 		project := s.acme.project(fresh())
