@@ -6,29 +6,20 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+
+	"github.com/gormtenancy/tenancy/rls"
 )
 
-// Engine is what stands behind the connection. The zero value is PostgreSQL.
-type Engine uint8
+// Engine is what stands behind the connection: see rls.Engine. The zero value is PostgreSQL.
+type Engine = rls.Engine
 
 const (
 	// PostgreSQL is a server that holds the rows itself.
-	PostgreSQL Engine = iota
+	PostgreSQL = rls.PostgreSQL
 	// Citus is the coordinator of a cluster of Citus, which distributes the rows by the tenant column over workers. Each statement is
 	// sent in a transaction block, in one round trip, with the tenant set in the way that Citus passes on to its workers. See docs/scale.md.
-	Citus
+	Citus = rls.Citus
 )
-
-// String returns the name of the engine.
-func (e Engine) String() string {
-	switch e {
-	case PostgreSQL:
-		return "PostgreSQL"
-	case Citus:
-		return "Citus"
-	}
-	return fmt.Sprintf("Engine(%d)", uint8(e))
-}
 
 // validateEngine refuses what cannot be had with the engine.
 func (c Config) validateEngine() error {

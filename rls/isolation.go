@@ -25,6 +25,11 @@ type Isolation struct {
 	// Column is the column that holds the tenant a row belongs to. Empty means "tenant_id".
 	Column string
 
+	// Engine says whether the tables are those of a PostgreSQL server, the zero value, or of a cluster of Citus. With Citus, SQL returns a
+	// script that also distributes the tables, and whose policies have the form that Citus takes; Migrate and Plan return an error.
+	// It needs TenantKeys. Signed, Audits, LookupRole and Stage cannot be set. On an engine of the other kind the script fails.
+	Engine Engine
+
 	// AppRole is the role the application logs in as. It is granted what it needs to work with the rows of the migrated
 	// tables, and nothing else. It must neither own the tables nor be able to escape their policies. Empty means that nothing
 	// is granted.
@@ -140,10 +145,13 @@ type Lookup struct {
 func (i Isolation) planner() (plan.Planner, error) {
 	config := policy.Config{
 		Setting: i.Setting, Column: i.Column, AppRole: i.AppRole, AdminRole: i.AdminRole, ReadOnlyRole: i.ReadOnlyRole, LookupRole: i.LookupRole,
-		BackupRole: i.BackupRole, OldRole: i.OldRole,
+		BackupRole: i.BackupRole, OldRole: i.OldRole, Inline: i.Engine == Citus,
 	}.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return plan.Planner{}, fmt.Errorf("tenancy: %w", err)
+	}
+	if err := i.validateEngine(); err != nil {
+		return plan.Planner{}, err
 	}
 	if len(i.Lookups) > 0 && i.LookupRole == "" {
 		return plan.Planner{}, errors.New("tenancy: Lookups need a LookupRole, which reads them")
@@ -162,7 +170,7 @@ func (i Isolation) planner() (plan.Planner, error) {
 	}
 	return plan.Planner{
 		Config: config, Backfills: i.Backfill != nil, WidenUniques: i.WidenUniques, TenantKeys: i.TenantKeys && rollout == plan.Enforced,
-		KeepSchema: i.KeepSchema || rollout != plan.Enforced, Rollout: rollout,
+		KeepSchema: i.KeepSchema || rollout != plan.Enforced, Rollout: rollout, Distributes: i.Engine == Citus,
 		Signer: cmp.Or(i.SignerRole, signing.DefaultRole),
 	}, nil
 }

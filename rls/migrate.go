@@ -131,6 +131,9 @@ func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migr
 	if err != nil {
 		return migration{}, nil, err
 	}
+	if i.Engine == Citus {
+		return migration{}, nil, errCitusScript
+	}
 	if err := model.Usable(db); err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}

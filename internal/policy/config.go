@@ -23,6 +23,7 @@ type Config struct {
 	AppRole, AdminRole, ReadOnlyRole, LookupRole string // empty for none
 	BackupRole                                   string // empty for none
 	Form                                         Form
+	Inline                                       bool   // the tenant's policies read the setting without a sub-select, as Citus demands
 	OldRole                                      string // of the version without tenants, during a rollout; empty for none
 }
 

@@ -68,6 +68,12 @@ func (c Config) written(column, columnType string) string {
 	if function := c.tenantFunction(); function != "" {
 		claimed, name = writtenAs(writtenCall(function, c.Setting), columnType), function
 	}
+	if c.Inline {
+		if columnType == "character varying" {
+			return fmt.Sprintf(`((%s)::text = (%s)::text)`, column, claimed)
+		}
+		return fmt.Sprintf(`(%s = %s)`, column, claimed)
+	}
 	if columnType == "character varying" { // which has no operators of its own
 		return fmt.Sprintf(`((%s)::text = (( SELECT %s AS %s))::text)`, column, claimed, name)
 	}

@@ -225,6 +225,7 @@ const preludeQuery = `SELECT pg_catalog.json_build_object(
 	'role',       current_user,
 	'login',      session_user,
 	'version',    pg_catalog.current_setting('server_version_num')::int,
+	'citus',      EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'),
 	'models',     (SELECT pg_catalog.json_agg(coalesce(pg_catalog.to_regclass(m.name)::oid::bigint, 0) ORDER BY m.n)
 		FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY m (name, n)),
 	'unreadable', (SELECT pg_catalog.json_agg(s.name) FROM pg_catalog.unnest($2::text[]) s (name)
@@ -277,6 +278,7 @@ func (c *checker) readPrelude(ctx context.Context, db *gorm.DB, models []*modelT
 			Role       string
 			Login      string
 			Version    int
+			Citus      bool
 			Models     []int64
 			Unreadable []string
 		}
@@ -296,6 +298,7 @@ func (c *checker) readPrelude(ctx context.Context, db *gorm.DB, models []*modelT
 		return nil, err
 	}
 	c.version, c.server = cmp.Or(c.version, prelude.Version), prelude.Version
+	c.Inline = prelude.Citus
 	c.AppRole = cmp.Or(c.AppRole, prelude.Role)
 	if c.logsIn {
 		c.login = cmp.Or(c.login, prelude.Login)

@@ -37,6 +37,7 @@ type step int
 const (
 	stepOutdated step = iota
 	stepKeys
+	stepDistribution
 	stepReferences
 	stepIsolation
 	stepAudit

@@ -21,6 +21,7 @@ type Planner struct {
 	TenantKeys   bool                // primary keys begin with the tenant column
 	Partitions   map[string]int      // how many partitions tables have, by the hash of the tenant, by the name of the table as in statements
 	Rollout      Rollout             // how far it goes
+	Distributes  bool                // Citus distributes the tables
 	Signer       string              // the role that owns the keys and functions of package signing
 	SetUp        bool                // those are there
 	KeepSchema   bool                // of tables that are there, what has nothing to do with tenants
@@ -75,6 +76,7 @@ func (p Planner) Plan(tables []Table) []Change {
 		c.table, c.step = signing.Schema, stepOutdated
 		c.add("make the keys and functions that verify the tenant's signature", signing.Setup(p.Signer)).block = true
 	}
+	first := map[string]string{} // distributed tables, by the type of their tenant column
 	for number, do := range []func(*collector, *Table){
 		stepOutdated: func(c *collector, t *Table) {
 			if p.Rollout == Enforced {
@@ -98,6 +100,11 @@ func (p Planner) Plan(tables []Table) []Change {
 				p.planUniques(c, p.planPrimary(c, *t))
 			case t.sharing == policy.SharedOwn && t.ownColumn == p.Column && t.Column != nil && len(t.Column.Indexes) == 0:
 				planIndex(c, *t, "index "+p.Column, createIndex, t.index, []string{p.Column})
+			}
+		},
+		stepDistribution: func(c *collector, t *Table) {
+			if p.Distributes {
+				p.planDistribution(c, *t, first)
 			}
 		},
 		stepReferences: func(c *collector, t *Table) {

@@ -16,6 +16,8 @@ var reasons = map[step]string{
 	stepKeys: `-- Every row has a tenant, by default the current one. What must be unique is so within each tenant: PostgreSQL checks that
 -- without regard to policies, and its errors would tell what others have. The primary key becomes unique together with the
 -- tenant, for foreign keys to refer to.`,
+	stepDistribution: `-- Tenant tables are distributed by the tenant, those of a tenant on one shard; shared tables are copied to all workers. Foreign keys
+-- and FORCE come after that.`,
 	stepReferences: `-- Foreign keys between tenant tables lead with the tenant: PostgreSQL checks them without regard to policies. So no row can
 -- refer to another tenant's, and no cascade delete one.`,
 	stepIsolation: `-- Policies show and take only rows of the current tenant, and are forced on the owner of the table too. Roles get what they
@@ -31,6 +33,9 @@ func (p Planner) Up(made []model.Made, plan []Change) string {
 		comment(p.Column), comment(p.Setting))
 	if roles := p.Roles(); len(roles) > 0 {
 		fmt.Fprintf(&b, "-- These roles must exist: %s.\n", comment(strings.Join(roles, ", ")))
+	}
+	if p.Distributes {
+		b.WriteString("\n-- Citus changes shards one after the other.\n" + sequential + ";\n")
 	}
 	b.WriteString("\n-- The tables as GORM makes them.\n")
 	for _, table := range made {

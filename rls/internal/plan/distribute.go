@@ -1,0 +1,32 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+)
+
+// sequential has Citus change the shards of a table one after the other: what comes behind a statement on a reference table in the same
+// transaction fails otherwise.
+const sequential = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
+
+// planDistribution has Citus distribute a tenant table by the tenant column, and copy a shared one to all workers. It stands before foreign
+// keys, which Citus takes between distributed tables only, and before FORCE, under which it cannot copy rows. The first tenant table of a
+// type says on which shard a tenant is, for all others.
+func (p Planner) planDistribution(c *collector, t Table, first map[string]string) {
+	name := sqltext.Literal(t.Quoted())
+	const unless = " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = %s::pg_catalog.regclass)"
+	switch {
+	case t.whole != "":
+	case !t.isTenant():
+		c.add("copy to all workers", fmt.Sprintf("SELECT create_reference_table(%s)"+unless, name, name))
+	default:
+		with, found := first[t.columnType]
+		if !found {
+			with = "default"
+			first[t.columnType] = t.Quoted()
+		}
+		c.add("distribute by "+p.Column, fmt.Sprintf("SELECT create_distributed_table(%s, %s, colocate_with => %s)"+unless,
+			name, sqltext.Literal(p.Column), sqltext.Literal(with), name))
+	}
+}
