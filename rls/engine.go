@@ -33,6 +33,8 @@ func (i Isolation) validateEngine() error {
 		return nil
 	case i.Engine != Citus:
 		return fmt.Errorf("tenancy: Engine %d: must be PostgreSQL or Citus", i.Engine)
+	case !i.TenantKeys:
+		return errors.New("tenancy: Engine Citus needs TenantKeys, because Citus takes no unique key without the column it distributes by")
 	case i.Signed:
 		return errors.New("tenancy: Engine Citus and Signed: set one of them, because policies of Citus take no sub-select, which verifies a proof once")
 	case len(i.Audits) > 0:
