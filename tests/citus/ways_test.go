@@ -9,10 +9,12 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
@@ -60,6 +62,29 @@ func TestRowsAndPlainSQLHaveTenant(t *testing.T) {
 
 	require.NoError(t, db.WithContext(tenancy.WithoutTenant(context.Background())).Raw(`SELECT count(*) FROM tasks`).Scan(&n).Error)
 	require.Zero(t, n)
+}
+
+// A pool whose connections the guard owns sends the same.
+func TestOwnedConnectionsSendTheSame(t *testing.T) {
+	f := newFake(t, models...)
+	cfg, err := pgx.ParseConfig(f.App.DSN)
+	require.NoError(t, err)
+	f.through(cfg)
+	pool := tenancy.OpenDB(stdlib.GetConnector(*cfg), f.config())
+	pool.SetMaxOpenConns(1)
+	db, err := testdb.OpenGuarded(t, "", f.config(), testdb.Pool(pool))
+	require.NoError(t, err)
+	seed(t, db)
+	for range 2 {
+		all := f.recorded(func() { require.NoError(t, found(db.WithContext(as(acme)).Find(&[]Task{}), 2)) })
+		require.Subset(t, words(all), one(acme, "select"))
+		checkAll(t, all, acme)
+		require.NoError(t, db.WithContext(as(globex)).Exec(`SET app.tenant_id = 'acme'`).Error)
+	}
+	_, err = f.open(t, f.App.DSN, f.config(), 1)
+	require.NoError(t, err)
+	plain := tenancy.New(tenancy.Config{DangerouslyAllowUnsafeRole: true})
+	require.ErrorContains(t, testdb.OpenPlain(t, "", testdb.Pool(pool)).Use(plain), "Engine")
 }
 
 // The holder of a connection can begin a transaction by SQL. The guard does not commit it.
