@@ -129,8 +129,6 @@ func (h *hostile) text(name string, s *openapi3.Schema) string {
 	switch {
 	case s != nil && len(s.Enum) > 0:
 		return s.Enum[len(s.Enum)-1].(string)
-	case s != nil && s.Format == "email":
-		return fresh() + "@example.com"
 	case s != nil && s.Format == "date-time":
 		return time.Now().UTC().Format(time.RFC3339)
 	case s != nil && s.Format == "uuid":
@@ -176,11 +174,6 @@ func (h *hostile) succeeds(o operation) {
 		require.NoError(h.t, err)
 		h.attacker.want(http.StatusNoContent, http.MethodPost, "/v1/roles",
 			object{"subject": address.Query().Get("subject"), "role": address.Query().Get("role")})
-	}
-	if o.OperationID == "exportPerson" || o.OperationID == "erasePerson" { // of a person that it knows
-		var body object
-		require.NoError(h.t, json.Unmarshal(a.body, &body))
-		h.attacker.want(http.StatusCreated, http.MethodPost, "/v1/members", object{"email": body["email"], "name": "n"})
 	}
 	status, err := h.send(a)
 	require.NoError(h.t, err, o.OperationID)
