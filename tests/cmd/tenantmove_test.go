@@ -40,7 +40,9 @@ func TestTenantMovesToAnotherServer(t *testing.T) {
 	require.Contains(t, r.errors, "step=switch")
 	r = run("--tenant", "acme", "--erase-old", "--grace", "1ms", "--format", "json")
 	require.Zero(t, r.exit, r.errors)
-	var result struct{ Erased struct{ Tables []struct{ Rows int } } }
+	var result struct {
+		Erased struct{ Tables []struct{ Rows int } }
+	}
 	require.NoError(t, json.Unmarshal([]byte(r.out), &result))
 	require.Equal(t, 7, result.Erased.Tables[0].Rows)
 
