@@ -12,14 +12,19 @@ import (
 	"github.com/gormtenancy/tenancy/examples/tasks/internal/model"
 )
 
-// below says which rows are deleted with others, from the top down.
-var below = []struct {
+// kind is rows that are deleted with others.
+type kind struct {
 	model, parent any
 	column        string
-}{
-	{&model.Task{}, &model.Project{}, "project_id"},
-	{&model.Comment{}, &model.Task{}, "task_id"},
-	{&model.Attachment{}, &model.Task{}, "task_id"},
+}
+
+// below says which rows are deleted with others, from the top down. Its models are new each time, because GORM writes what it updates into them.
+func below() []kind {
+	return []kind{
+		{&model.Task{}, &model.Project{}, "project_id"},
+		{&model.Comment{}, &model.Task{}, "task_id"},
+		{&model.Attachment{}, &model.Task{}, "task_id"},
+	}
 }
 
 // Delete deletes a row, and all that is below it and lives. The model is a pointer to an empty one.
@@ -32,7 +37,7 @@ func Delete(tx *gorm.DB, m any, id string) error {
 		return err
 	}
 	// From the top down, because a row that is marked is locked: requests that add something below it wait, and then do not find it.
-	for _, b := range below {
+	for _, b := range below() {
 		parents := tx.Unscoped().Model(b.parent).Select("id").Where("deletion = ?", deletion)
 		if err := mark(tx.Model(b.model).Where(b.column+" IN (?)", parents)); err != nil {
 			return err
