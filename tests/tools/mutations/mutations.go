@@ -34,7 +34,7 @@ var mutations = []mutation{
 		{"guard/scopesql.go", "set_config('role', ` + role + `, true) END`", "set_config('role', ` + role + `, false) END`"},
 		{"guard/scopesql.go", `scopeSQL{role: "SET LOCAL ROLE "`, `scopeSQL{role: "SET ROLE "`},
 		{"guard/scopesql.go", `s.role = "SET LOCAL ROLE "`, `s.role = "SET ROLE "`},
-		{"guard/session.go", "SET ROLE NONE; ", ""},
+		{"guard/session.go", "`SET ROLE NONE`, ", ""},
 	}},
 	{"the role is not set back in a used session", []edit{
 		{"guard/scopesql.go", "s.dirtyEnd = setRole", "s.dirtyEnd = ` THEN '' END`"},
@@ -129,22 +129,22 @@ var mutations = []mutation{
 		{"sqltext/literal.go", `if strings.Contains(s, ` + "`\\`" + `) {`, `if false {`},
 	}},
 	{"the cleaning leaves the role", []edit{
-		{"guard/session.go", "SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE; ", ""},
+		{"guard/session.go", "`SET SESSION AUTHORIZATION DEFAULT`, `SET ROLE NONE`, ", ""},
 	}},
 	{"the cleaning leaves settings", []edit{
-		{"guard/session.go", "RESET ALL; ", ""},
+		{"guard/session.go", "`RESET ALL`, ", ""},
 	}},
 	{"the cleaning leaves cursors", []edit{
-		{"guard/session.go", "CLOSE ALL; ", ""},
+		{"guard/session.go", "`CLOSE ALL`, ", ""},
 	}},
 	{"the cleaning leaves channels", []edit{
-		{"guard/session.go", "UNLISTEN *; ", ""},
+		{"guard/session.go", "`UNLISTEN *`, ", ""},
 	}},
 	{"the cleaning leaves temporary objects", []edit{
-		{"guard/session.go", "DISCARD TEMP; ", ""},
+		{"guard/session.go", "`DISCARD TEMP`, ", ""},
 	}},
 	{"the cleaning leaves sequences", []edit{
-		{"guard/session.go", "DISCARD SEQUENCES; ", ""},
+		{"guard/session.go", ", `DISCARD SEQUENCES`", ""},
 	}},
 	{"the cleaning leaves the seed", []edit{
 		{"guard/session.go", "pg_catalog.setseed(%.17f)", "%.17f"},
@@ -153,13 +153,13 @@ var mutations = []mutation{
 		{"guard/session.go", "if !keepLocks {", "if false {"},
 	}},
 	{"the cleaning leaves what SQL has prepared", []edit{
-		{"guard/session.go", "pg_catalog.pg_prepared_statement() WHERE from_sql)` +", "pg_catalog.pg_prepared_statement() WHERE false)` +"},
+		{"guard/session.go", "pg_catalog.pg_prepared_statement() WHERE from_sql)`+", "pg_catalog.pg_prepared_statement() WHERE false)`+"},
 	}},
 	{"the cleaning does not bring back what a connect hook has set", []edit{
-		{"guard/session.go", "b.WriteString(s.baseline.restore)", "b.WriteString(\"\")"},
+		{"guard/session.go", "all = append(all, s.baseline.restore...)", "_ = all"},
 	}},
 	{"a used session is not cleaned", []edit{
-		{"guard/send.go", "\tc.dirty = true\n\tc.namedRole", "\tc.namedRole"},
+		{"guard/send.go", "\tc.dirty = true\n\tif q.plain", "\tif q.plain"},
 	}},
 	{"a session is not cleaned for another tenant of its holder", []edit{
 		{"guard/send.go", "case c.dirty && c.servedTenant != q.scope.tenant:", "case false:"},
@@ -199,7 +199,7 @@ var mutations = []mutation{
 		{"guard/origin.go", "> int64(p.Valid) }", "> int64(p.Valid)+int64(1<<62) }"},
 	}},
 	{"a proof is of a name", []edit{
-		{"guard/prefix.go", "if c.dirty || c.otherPath {\n\t\treturn", "if false {\n\t\treturn"},
+		{"guard/prefix.go", "return c.named || c.otherPath || !c.isAbout(proof)", "return false"},
 	}},
 	{"an exchanged context is sent", []edit{
 		{"guard/call.go", "q.origin != nil && q.origin.Changed(ctx)", "q.origin != nil && false"},
