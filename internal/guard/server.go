@@ -47,7 +47,7 @@ func (c *conn) serverFor(ctx context.Context, s scope) (*Server, error) {
 	if server == nil || server.DB == nil {
 		return nil, errors.New("tenancy: Config.Place returned no pool")
 	}
-	if c.inTransaction() && c.borrowed != nil && c.lentTo == s.tenant {
+	if s.tenant != "" && c.inTransaction() && c.borrowed != nil && c.lentTo == s.tenant {
 		return c.server, nil
 	}
 	return server, nil

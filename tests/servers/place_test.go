@@ -233,6 +233,18 @@ func TestOnServerNamesServer(t *testing.T) {
 	require.NoError(t, admin.WithContext(as(acme)).Create(&Note{Text: "by the admin"}).Error)
 	require.Equal(t, [3][]string{{}, {"by the admin"}, {}}, f.notes(t, acme))
 
+	for name, client := range map[string]*gorm.DB{ // a transaction cannot name a second server, nor read the first one in its place
+		"admin":  admin.WithContext(tenancy.OnServer(context.Background(), f.pools[1])),
+		"lookup": f.db.WithContext(tenancy.WithoutTenant(tenancy.OnServer(context.Background(), f.pools[1]))),
+	} {
+		require.NoError(t, client.Transaction(func(tx *gorm.DB) error {
+			require.Equal(t, f.databases[1].Name, where(t, tx), name)
+			other := tx.WithContext(tenancy.OnServer(tx.Statement.Context, f.pools[2]))
+			require.ErrorIs(t, other.Find(&[]Country{}).Error, tenancy.ErrTenantMismatch, name)
+			return nil
+		}))
+	}
+
 	elsewhere := f.db.WithContext(tenancy.OnServer(as(acme), f.pools[2]))
 	require.ErrorIs(t, elsewhere.Find(&[]Note{}).Error, tenancy.ErrTenantMismatch)
 	require.ErrorIs(t, elsewhere.Exec(`SELECT 1`).Error, tenancy.ErrTenantMismatch)
