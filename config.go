@@ -153,7 +153,7 @@ type Config struct {
 	DangerouslyAcceptUnsigned bool
 
 	// DangerouslyShowStatements starts although SQL of one tenant can read the texts of statements that others run at the time, in
-	// pg_stat_activity: hiding them needs a superuser (track_activities), whom managed servers do not give. Values that are written into
+	// pg_stat_activity: hiding them needs a superuser (track_activities), which managed servers do not give. Values that are written into
 	// texts are shown with them; arguments of statements, and signatures, are not. Initialize logs a warning each time.
 	DangerouslyShowStatements bool
 

@@ -16,7 +16,7 @@ import (
 // first statement. Later statements leave them alone, so that code within the transaction can change them.
 
 // plainSettings are the settings of PostgreSQL that limit a statement, or say how it is planned. None of them changes which rows a
-// statement sees, as whom it runs, or how the guard talks to the server.
+// statement sees, in which role it runs, or how the guard talks to the server.
 var plainSettings = map[string]bool{
 	"statement_timeout": true, "lock_timeout": true, "idle_in_transaction_session_timeout": true, "transaction_timeout": true,
 	"work_mem": true, "hash_mem_multiplier": true, "max_parallel_workers_per_gather": true, "synchronous_commit": true,

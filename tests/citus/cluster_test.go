@@ -28,7 +28,7 @@ func coordinators() map[string]func(t *testing.T) *gorm.DB {
 	return all
 }
 
-// openCluster distributes the tables anew, and opens GORM as the application.
+// openCluster distributes the tables again, and opens GORM as the application.
 func openCluster(t *testing.T, dsn string) *gorm.DB {
 	t.Helper()
 	const app, admin, password = "tenancy_citus_app", "tenancy_citus_admin", "tenancy"

@@ -106,7 +106,7 @@ func testTenantSettingsLimitTime(t *testing.T) {
 	})
 }
 
-// TestTenantSettingsRefuseWhatIsolates: no setting may say who the tenant is, or as whom a statement runs.
+// TestTenantSettingsRefuseWhatIsolates: no setting may say who the tenant is, or in which role a statement runs.
 func TestTenantSettingsRefuseWhatIsolates(t *testing.T) {
 	testdb.InBothForms(t, testTenantSettingsRefuseWhatIsolates)
 }

@@ -78,7 +78,7 @@ func TestFlagIsOverriddenForOneTenant(t *testing.T) {
 	require.JSONEq(t, `{"items":[]}`, body)
 	status, _ = call(t, h, AcmeKey, http.MethodDelete, "/v1/flags/theme/override", "")
 	require.Equal(t, 404, status, "another tenant's override")
-	// An override for the user of another tenant is of one's own tenant, and reaches nobody there.
+	// An override for the user of another tenant is of one's own tenant, and reaches no user there.
 	status, _ = call(t, h, AcmeKey, http.MethodPut, "/v1/flags/theme/override", `{"variant":"light","subject":"`+globexSubject+`"}`)
 	require.Equal(t, 204, status)
 	value, _ = flagOf(t, h, GlobexKey, "theme")

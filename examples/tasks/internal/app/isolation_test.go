@@ -202,7 +202,7 @@ func TestTenantsAreNotApartWithoutPolicies(t *testing.T) {
 	}
 }
 
-// withoutPolicies logs in as a superuser, whom no policy binds, and has the plugin trust that.
+// withoutPolicies logs in as a superuser, which no policy binds, and has the plugin trust that.
 func withoutPolicies(t *testing.T, d *pgserver.Database) func(context.Context, Config) (*gorm.DB, error) {
 	superuser, err := url.Parse(pgserver.Shared(t).DSN())
 	require.NoError(t, err)

@@ -47,7 +47,7 @@ type Definition struct {
 	Description string
 	// Variants are the values, by name. All have one type: bool, string, int, float64, or map[string]any for an object.
 	Variants map[string]any
-	// Default names the variant of whom nothing else is said.
+	// Default names the variant of users about which nothing else is said.
 	Default string
 	// Disabled has each evaluation return the caller's default (DISABLED), whatever is overridden.
 	Disabled bool
@@ -57,7 +57,7 @@ type Definition struct {
 	kind Kind
 }
 
-// Rollout gives a variant to a percentage. Raising it takes the variant from nobody.
+// Rollout gives a variant to a percentage. Raising it takes the variant from no user.
 type Rollout struct {
 	Variant string
 	Percent int // 0 to 100

@@ -232,7 +232,7 @@ func TestBucketsAreBounded(t *testing.T) {
 	require.Equal(t, 1, len(l.tenants.young)+len(l.tenants.old))
 }
 
-// TestBucketsForgetNothing: the windows that pass give nobody a new bucket before it would be full.
+// TestBucketsForgetNothing: the windows that pass give no caller a new bucket before it would be full.
 func TestBucketsForgetNothing(t *testing.T) {
 	l, c := newLimiter(t, nil)
 	h := l.handler()

@@ -125,7 +125,7 @@ func TestRoleOfResource(t *testing.T) {
 	}
 }
 
-// TestGrantDoesNotEscalate: nobody gives more than is theirs to give, nor where it is not.
+// TestGrantDoesNotEscalate: no caller gives more than is theirs to give, nor where it is not.
 func TestGrantDoesNotEscalate(t *testing.T) {
 	r, _ := open(t)
 	r.mustGrant(t, "acme", "key:admin", Admin, Everywhere)
