@@ -143,6 +143,10 @@ func markBypass(db *gorm.DB, op string) {
 	switch c := unprepared(db.Config.ConnPool).(type) {
 	case *bypassPool:
 		b = c
+		if err := b.checkServer(db.Statement.Context); err != nil && db.Error == nil {
+			refuse(db, op, err)
+			return
+		}
 	case *boundPool:
 		c.enter(db, op)
 		_ = originOf(db.Statement)
@@ -186,6 +190,9 @@ func (b *bypassPool) take(stmt *gorm.Statement) error {
 
 // BeginTx makes it a gorm.ConnPoolBeginner: GORM begins transactions without a callback.
 func (b *bypassPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	if err := b.checkServer(ctx); err != nil {
+		return nil, err
+	}
 	tx, err := b.DB.BeginTx(b.markBypass(ctx, ""), opts)
 	if err != nil {
 		return nil, err // and not a nil *sql.Tx in an interface

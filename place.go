@@ -27,13 +27,14 @@ type serverKey struct{}
 
 // OnServer returns a context whose statements under WithoutTenant, and of the clients of Bypass, go to this server: one of those that
 // Config.Place returns, or the pool that GORM was opened with. Statements of a tenant are refused with ErrTenantMismatch if the tenant
-// lives on another server. Without Config.Place it has no effect.
+// lives on another server. Without Config.Place, clients of Bypass refuse it, and it has no effect on statements under WithoutTenant.
 func OnServer(ctx context.Context, server *sql.DB) context.Context {
 	return context.WithValue(ctx, serverKey{}, server)
 }
 
 var (
 	errElsewhere = wrapf(ErrTenantMismatch, "the context names a server on which the tenant does not live: leave out OnServer for statements of a tenant")
+	errNoPlace   = errors.New("tenancy: OnServer needs Config.Place: without it there is one server")
 	errWhichOne  = errors.New("tenancy: the rows of all tenants are on several servers: name one with OnServer, or a tenant with WithTenant, " +
 		"in the context of the client of Bypass")
 )
@@ -82,6 +83,14 @@ func (p *Plugin) serverFor(ctx context.Context, pool *pool, tenant string, bypas
 		return nil, errElsewhere
 	}
 	return pool.serverOf(db, p.config.Share), nil
+}
+
+// checkServer refuses a context that names a server where there is but one: the client would read that one in its place.
+func (b *bypassPool) checkServer(ctx context.Context) error {
+	if !b.below.placed && ctx.Value(serverKey{}) != nil {
+		return errNoPlace
+	}
+	return nil
 }
 
 // callPlace makes an error of a panic, because callbacks ask as well.

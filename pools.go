@@ -58,6 +58,7 @@ type pool struct {
 	inner     *sql.DB  // what guarded borrows from, or guarded itself
 	home      *server  // inner, as a server
 	servers   sync.Map // *server by *sql.DB: the others of Config.Place
+	placed    bool     // there is a Config.Place
 	bound     boundTables
 	prepare   sync.Once
 	prepared  *gorm.PreparedStmtDB // by preparedFor, on preparing
@@ -88,7 +89,7 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 		return known.(*pool), nil
 	}
 
-	added := &pool{guarded: db, inner: guard.Inner(db)}
+	added := &pool{guarded: db, inner: guard.Inner(db), placed: p.config.Place != nil}
 	added.home = newServer(added.inner, p.config.Share)
 	added.home.safe.Store(p.config.DangerouslyAllowUnsafeRole)
 	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added, p.config.AdminRole) })

@@ -283,3 +283,14 @@ func TestPlaceIsRefusedWithAdminDB(t *testing.T) {
 	cfg := tenancy.Config{Place: (&fixture{}).place, AdminDB: testdb.OpenSQL(t, d.Admin.DSN)}
 	require.ErrorContains(t, db.Use(tenancy.New(cfg)), "Place and AdminDB")
 }
+
+func TestOnServerNeedsPlace(t *testing.T) {
+	d := testdb.New(t, &Note{})
+	db := d.Open(t, d.Config())
+	admin := tenancy.Bypass(db, "look at a server").WithContext(tenancy.OnServer(context.Background(), testdb.OpenSQL(t, d.App.DSN)))
+	require.ErrorContains(t, admin.Find(&[]Note{}).Error, "OnServer needs Config.Place")
+	require.ErrorContains(t, admin.Create(&Note{TenantID: acme}).Error, "OnServer needs Config.Place")
+	require.ErrorContains(t, admin.Exec(`SELECT 1`).Error, "OnServer needs Config.Place")
+	require.ErrorContains(t, admin.Transaction(func(*gorm.DB) error { return nil }), "OnServer needs Config.Place")
+	require.NoError(t, tenancy.Bypass(db, "look").Find(&[]Note{}).Error)
+}
