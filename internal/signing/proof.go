@@ -17,14 +17,11 @@ const (
 	Lookup Kind = 'l' // statements under WithoutTenant, before the tenant is known
 )
 
-// Skew is by how much the clocks of the application and of PostgreSQL may differ.
+// Skew is by how much the clocks of the application and of PostgreSQL may differ. The times in a proof leave room for that.
 const Skew = time.Minute
 
-// MaxProof bounds the length of a proof in bytes, and is far above it.
-const MaxProof = 256
-
-// MaxTenant bounds the length of a tenant's id in bytes, as package guard does.
-const MaxTenant = 1024
+// proofCapacity is above the length of a proof, and of most messages.
+const proofCapacity = 256
 
 // Claims are what a proof says.
 type Claims struct {
@@ -52,19 +49,19 @@ const (
 // Proof returns the digest, and after it the head, which says what was signed besides tenant, login and process. PostgreSQL knows
 // those itself.
 //
-// What is signed is the head, "|", the process, "|", the lengths in bytes of the setting's name and of the login, a "|" behind each,
-// then the setting's name, the login and the tenant. No two claims have the same text: the head has parts of fixed length and an id
-// without "|", the process and the lengths are numbers, and the lengths say where each name ends.
+// What is signed is the head, "|", the process, "|", the length of the login in bytes, "|", the setting's name, "|", the login and the tenant. No two
+// claims have the same text: the head has parts of fixed length and an id without "|", the process and the length are numbers, and PostgreSQL
+// takes no "|" in the name of a setting (https://www.postgresql.org/docs/current/runtime-config-custom.html).
 func (k Key) Proof(c Claims) []byte {
-	proof := make([]byte, digestDigits, MaxProof)
+	proof := make([]byte, digestDigits, proofCapacity)
 	proof = append(proof, version, byte(c.Kind))
 	if c.Process == 0 {
 		proof = append(proof, unbound)
 	} else {
 		proof = append(proof, bound)
 	}
-	proof = appendTime(proof, c.Issued)
-	proof = appendTime(proof, c.Expires)
+	proof = appendTime(proof, c.Issued.Add(Skew))
+	proof = appendTime(proof, c.Expires.Add(Skew))
 	proof = append(proof, k.id...)
 
 	mac := hmac.New(sha256.New, k.secret())
@@ -75,17 +72,16 @@ func (k Key) Proof(c Claims) []byte {
 
 // message is what is signed.
 func (c Claims) message(head []byte) []byte {
-	message := append(make([]byte, 0, MaxProof), head...)
+	message := append(make([]byte, 0, proofCapacity), head...)
 	message = append(message, '|')
 	if c.Process != 0 {
 		message = strconv.AppendUint(message, uint64(c.Process), 10)
 	}
 	message = append(message, '|')
-	message = strconv.AppendInt(message, int64(len(c.Setting)), 10)
-	message = append(message, '|')
 	message = strconv.AppendInt(message, int64(len(c.Login)), 10)
 	message = append(message, '|')
 	message = append(message, c.Setting...)
+	message = append(message, '|')
 	message = append(message, c.Login...)
 	return append(message, c.Tenant...)
 }

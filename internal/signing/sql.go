@@ -42,9 +42,9 @@ type Function struct {
 
 // Functions are those that verify.
 var Functions = []Function{
-	{FunctionTenant, "text", source(Tenant, "NULL", "tenant")},
-	{FunctionLookup, "boolean", source(Lookup, "NULL", "true")},
-	{FunctionTenantEither, "text", source(Tenant, "CASE WHEN tenant OPERATOR(pg_catalog.<>) '' THEN tenant END", "tenant")},
+	{FunctionTenant, "text", source(Tenant, "tenant", "")},
+	{FunctionLookup, "boolean", source(Lookup, "true", "")},
+	{FunctionTenantEither, "text", source(Tenant, "tenant", "CASE WHEN tenant OPERATOR(pg_catalog.<>) '' THEN tenant END")},
 	{FunctionLookupEither, "boolean", source(Lookup, "true", "true")},
 }
 
@@ -76,21 +76,25 @@ func IsOurs(oid string) string {
 			` AND NOT (SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) f.proowner))`)
 }
 
-// source is the body of a verifying function. It returns absent where there is no proof, verified where there is a good one, and
-// NULL otherwise.
+// source is the body of a verifying function. It returns verified where there is a good proof, and NULL otherwise. Where unsigned is not empty,
+// it returns that where there is no proof.
 //
 //   - Every name and operator is qualified, so that no search_path changes what they mean. There is no IN, BETWEEN or NULLIF, which
 //     look for an operator by its name.
-//   - A text is never cast before the digest was compared, so that no content of the settings raises an error.
+//   - A text is never cast before the digest was compared, which CASE is for, so that no content of the settings raises an error.
 //   - The digests are hashed once more and then compared: how long that takes tells nothing about the digest that is right.
 //   - It runs in PostgreSQL's leader (PARALLEL RESTRICTED), because a worker is another process than the one in the proof.
 //   - statement_timestamp, and not the clock: a statement that runs for an hour is judged by its beginning.
 //   - A proof from before the server's start is worth nothing: process numbers begin again, and in a container with the same ones.
-func source(kind Kind, absent, verified string) string {
+//   - It is short, because its time is that of preparing expressions: PostgreSQL does so again in each transaction, for each function in them.
+func source(kind Kind, verified, unsigned string) string {
+	first := ""
+	if unsigned != "" {
+		first = unsignedSource
+	}
 	return strings.NewReplacer(
-		"@kind", string([]byte{version, byte(kind)}), "@absent", absent, "@verified", verified,
-		"@skew", fmt.Sprint(int(Skew.Seconds())), "@suffix", ProofSuffix, "@maxproof", fmt.Sprint(MaxProof),
-		"@maxtenant", fmt.Sprint(MaxTenant), "@schema", Schema, "@bound", string(rune(bound)),
+		"@kind", string([]byte{version, byte(kind)}), "@unsigned", strings.ReplaceAll(first, "@value", unsigned), "@verified", verified,
+		"@suffix", ProofSuffix, "@schema", Schema, "@bound", string(rune(bound)),
 	).Replace(sourceTemplate)
 }
 
@@ -98,37 +102,32 @@ const sourceTemplate = `
 DECLARE
 	tenant pg_catalog.text := pg_catalog.current_setting(setting, true);
 	proof pg_catalog.text := pg_catalog.current_setting(setting OPERATOR(pg_catalog.||) '@suffix', true);
-	head pg_catalog.text;
+	head pg_catalog.text := pg_catalog.substr(proof, 65);
 	inner_block pg_catalog.bytea;
 	outer_block pg_catalog.bytea;
-BEGIN
-	IF proof IS NULL OR proof OPERATOR(pg_catalog.=) '' THEN
-		RETURN @absent;
-	END IF;
-	IF pg_catalog.octet_length(proof) OPERATOR(pg_catalog.>) @maxproof
-		OR pg_catalog.octet_length(tenant) OPERATOR(pg_catalog.>) @maxtenant THEN
-		RETURN NULL;
-	END IF;
-	head := pg_catalog.substr(proof, 65);
+BEGIN@unsigned
 	SELECT k.inner_pad, k.outer_pad INTO inner_block, outer_block
 		FROM @schema.keys k WHERE k.id OPERATOR(pg_catalog.=) pg_catalog.substr(head, 24);
-	IF pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(proof, 1, 64), 'UTF8')) OPERATOR(pg_catalog.=)
+	RETURN CASE WHEN pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.substr(proof, 1, 64), 'UTF8')) OPERATOR(pg_catalog.=)
 		pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(pg_catalog.sha256(outer_block OPERATOR(pg_catalog.||)
 			pg_catalog.sha256(inner_block OPERATOR(pg_catalog.||) pg_catalog.convert_to(pg_catalog.concat(
 				head, '|',
 				CASE WHEN pg_catalog.substr(head, 3, 1) OPERATOR(pg_catalog.=) '@bound' THEN pg_catalog.pg_backend_pid() END, '|',
-				pg_catalog.octet_length(setting), '|', pg_catalog.octet_length(session_user::pg_catalog.text), '|',
-				setting, session_user, tenant), 'UTF8'))), 'hex'), 'UTF8')) THEN
-		RETURN CASE WHEN pg_catalog.substr(head, 1, 2) OPERATOR(pg_catalog.=) '@kind'
+				pg_catalog.octet_length(session_user::pg_catalog.text), '|', setting, '|', session_user, tenant), 'UTF8'))), 'hex'), 'UTF8'))
+		THEN CASE WHEN pg_catalog.substr(head, 1, 2) OPERATOR(pg_catalog.=) '@kind'
 			AND pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.<=)
-				(pg_catalog.substr(head, 14, 10)::pg_catalog.float8 OPERATOR(pg_catalog.+) @skew)
+				pg_catalog.substr(head, 14, 10)::pg_catalog.float8
 			AND pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.<=)
-				(pg_catalog.substr(head, 4, 10)::pg_catalog.float8 OPERATOR(pg_catalog.+) @skew)
-			THEN @verified END;
-	END IF;
-	RETURN NULL;
+				pg_catalog.substr(head, 4, 10)::pg_catalog.float8
+			THEN @verified END END;
 END
 `
+
+// unsignedSource comes first in a function that also lets through what was not signed.
+const unsignedSource = `
+	IF proof IS NULL OR proof OPERATOR(pg_catalog.=) '' THEN
+		RETURN @value;
+	END IF;`
 
 // addKeySource adds a key. It raises no error with the secret: it checks what constraints of the table would refuse with the whole row.
 const addKeySource = `

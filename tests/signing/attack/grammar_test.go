@@ -39,7 +39,7 @@ func (g grammar) proof() string {
 	case 6:
 		return own + ` || 'x'`
 	case 7:
-		return fmt.Sprintf(`encode(sha256(convert_to(substr(%s, 65) || '|' || pg_backend_pid() || '|13|' || length(session_user::text) || '|app.tenant_id' || session_user || 'victim', 'UTF8')), 'hex') || substr(%[1]s, 65)`, own)
+		return fmt.Sprintf(`encode(sha256(convert_to(substr(%s, 65) || '|' || pg_backend_pid() || '|' || length(session_user::text) || '|app.tenant_id|' || session_user || 'victim', 'UTF8')), 'hex') || substr(%[1]s, 65)`, own)
 	default:
 		return own
 	}

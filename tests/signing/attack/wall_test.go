@@ -15,7 +15,7 @@ import (
 
 // forge makes a proof for the victim in SQL, from the blocks of the key and evil's own proof.
 const forge = `SELECT set_config('app.tenant_id', 'victim', true), set_config('app.tenant_id_proof', encode(sha256(@outer || sha256(inner_pad || convert_to(
-		concat(head, '|', pg_backend_pid(), '|', length('app.tenant_id'), '|', octet_length(session_user::text), '|', 'app.tenant_id', session_user, 'victim'), 'UTF8'))), 'hex') || head, true)
+		concat(head, '|', pg_backend_pid(), '|', octet_length(session_user::text), '|', 'app.tenant_id', '|', session_user, 'victim'), 'UTF8'))), 'hex') || head, true)
 	FROM tenancy_signed.keys, (SELECT substr(current_setting('app.tenant_id_proof'), 65) AS head) h`
 
 // innerOnly makes the outer block of the inner one: they differ by a constant.
@@ -63,7 +63,7 @@ var bricks = []brick{
 	{name: "keys that can be added", out: `GRANT INSERT ON tenancy_signed.keys TO {app}`, back: `REVOKE ALL ON tenancy_signed.keys FROM {app}; DELETE FROM tenancy_signed.keys WHERE id = 'x'`, attack: []string{
 		`DO $$ BEGIN INSERT INTO tenancy_signed.keys (id, inner_pad, outer_pad) VALUES ('x', repeat('0', 64)::bytea, repeat('1', 64)::bytea); EXCEPTION WHEN unique_violation THEN NULL; END $$`,
 		`SELECT set_config('app.tenant_id', 'victim', true), set_config('app.tenant_id_proof', encode(sha256(repeat('1', 64)::bytea || sha256(repeat('0', 64)::bytea || convert_to(
-		concat(head, '|', pg_backend_pid(), '|', length('app.tenant_id'), '|', octet_length(session_user::text), '|', 'app.tenant_id', session_user, 'victim'), 'UTF8'))), 'hex') || head, true)
+		concat(head, '|', pg_backend_pid(), '|', octet_length(session_user::text), '|', 'app.tenant_id', '|', session_user, 'victim'), 'UTF8'))), 'hex') || head, true)
 		FROM (SELECT left(substr(current_setting('app.tenant_id_proof'), 65), 23) || 'x' AS head) h`, readAll}},
 	{name: "the role that owns the keys", out: `GRANT {signer} TO {app}`, back: `REVOKE {signer} FROM {app}`, attack: []string{`SET ROLE {signer}`, replace(forge, "@outer", "outer_pad"), `RESET ROLE`, readAll}},
 	{name: "a role that reads all", out: `GRANT pg_read_all_data TO {app}`, back: `REVOKE pg_read_all_data FROM {app}`, attack: []string{`SET ROLE pg_read_all_data`, replace(forge, "@outer", "outer_pad"), `RESET ROLE`, readAll}},
