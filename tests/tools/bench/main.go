@@ -21,6 +21,12 @@
 //
 //	go run ./tests/tools/bench -only tenantkeys
 //
+// Two more parts are measured by themselves, and write their sections of the report, which all other runs leave as they are: partitions by
+// the hash of the tenant beside the same tables without, and what Config.Share does for the neighbours of a noisy tenant.
+//
+//	go run ./tests/tools/bench -only partitions
+//	go run ./tests/tools/bench -only share
+//
 // It needs what the tests need: a PostgreSQL by one of the ways of internal/pgserver.
 package main
 
@@ -34,6 +40,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"syscall"
 )
 
@@ -62,6 +69,7 @@ type settings struct {
 	audit   bool           // measure records of changes, and nothing else
 	signed  bool           // measure statements with a key, and nothing else
 	keys    bool           // measure primary keys that hold the tenant, and nothing else
+	section string         // measure what this section is about, and nothing else
 	only    *regexp.Regexp // tasks to run; nil for all
 	samples int            // rounds of each cell, in place of a time; 0 for a time
 	render  string         // a file of numbers to make the report from, without measuring
@@ -85,6 +93,12 @@ func readFlags(args []string) (s settings, err error) {
 	}
 	if s.audit, s.signed, s.keys = *only == "audit", *only == "signed", *only == "tenantkeys"; s.audit || s.signed || s.keys {
 		return s, nil
+	}
+	if slices.Contains(sectionNames, *only) {
+		if s.section = *only; s.out == "" {
+			s.out, err = docs()
+		}
+		return s, err
 	}
 	if *only != "" {
 		if s.out == "" && s.rest == "" {
@@ -128,6 +142,12 @@ func run(ctx context.Context, s settings) error {
 	}
 	if s.keys {
 		return measureTenantKeys(ctx, os.Stdout, s)
+	}
+	switch s.section {
+	case "partitions":
+		return measurePartitions(ctx, s)
+	case "share":
+		return measureShare(ctx, s)
 	}
 	var r *results
 	var err error

@@ -52,19 +52,24 @@ func measure(ctx context.Context, s settings) (_ *results, err error) {
 	if err := runTasks(ctx, tasks); err != nil {
 		return nil, err
 	}
-	b.results.Machine = machine{
-		OS:         runtime.GOOS + "/" + runtime.GOARCH,
-		CPUs:       runtime.NumCPU(),
-		Go:         runtime.Version(),
-		PostgreSQL: fmt.Sprintf("%d.%d", server.Version()/10000, server.Version()%10000),
-		Quick:      s.quick,
-		Minutes:    time.Since(began).Minutes(),
-		Load:       load,
-	}
+	b.results.Machine = b.machine(load)
+	b.results.Machine.Minutes = time.Since(began).Minutes()
 	if b.results.Skew != nil {
 		b.results.Skew.Machine = b.results.Machine
 	}
 	return &b.results, nil
+}
+
+// machine is this one, with its load before the run.
+func (b *bench) machine(load float64) machine {
+	return machine{
+		OS:         runtime.GOOS + "/" + runtime.GOARCH,
+		CPUs:       runtime.NumCPU(),
+		Go:         runtime.Version(),
+		PostgreSQL: fmt.Sprintf("%d.%d", b.server.Version()/10000, b.server.Version()%10000),
+		Quick:      b.quick,
+		Load:       load,
+	}
 }
 
 // loadAverage is that of the last minute, where the system is Linux.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -38,6 +39,9 @@ var styles = map[string]style{
 	"wrapper": {color.RGBA{213, 94, 0, 255}, draw.PyramidGlyph{}, "usual wrapper"},
 
 	"policy alone": {color.RGBA{213, 94, 0, 255}, draw.PyramidGlyph{}, "policy alone"},
+
+	"tenancy" + partitioned:      {color.RGBA{0, 158, 115, 255}, draw.BoxGlyph{}, "tenancy, partitions"},
+	"policy alone" + partitioned: {color.RGBA{230, 159, 0, 255}, draw.RingGlyph{}, "policy alone, partitions"},
 }
 
 // plots draws all that were measured, by file name.
@@ -47,15 +51,11 @@ func (r *results) plots() (map[string][]byte, error) {
 		if p == nil {
 			return nil
 		}
-		svg, err := p.WriterTo(plotWidth, height, "svg")
+		svg, err := render(p, height)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		var buf bytes.Buffer
-		if _, err := svg.WriteTo(&buf); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		files[name] = buf.Bytes()
+		files[name] = svg
 		return nil
 	}
 	if err := add("ratios.svg", r.plotRatios(loopback, "Loopback, no network"), plotHeight); err != nil {
@@ -67,6 +67,16 @@ func (r *results) plots() (map[string][]byte, error) {
 		}
 	}
 	return files, nil
+}
+
+func render(p *plot.Plot, height vg.Length) ([]byte, error) {
+	svg, err := p.WriterTo(plotWidth, height, "svg")
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	_, err = svg.WriteTo(&buf)
+	return buf.Bytes(), err
 }
 
 func newPlot(title string) *plot.Plot {
@@ -144,18 +154,21 @@ func (r *results) plotRatios(network, title string) *plot.Plot {
 	return p
 }
 
-// plot has a row for each query and tenant, and in it each variant's time.
 func (r *skewResults) plot() *plot.Plot {
-	names := []string{"policy alone", "tenancy", "plain"} // upwards
-	p := newPlot("Tenants of very different sizes: median, loopback")
+	return skewPlot("Tenants of very different sizes: median, loopback", r.Cells, "policy alone", "tenancy", "plain")
+}
+
+// skewPlot has a row for each query and tenant, and in it the times of variants, the first one lowest.
+func skewPlot(title string, cells []skewCell, names ...string) *plot.Plot {
+	p := newPlot(title)
 	p.X.Label.Text = "ms"
 	var titles []plot.Tick
 	points := map[string]plotter.XYs{}
 	least, most := math.Inf(1), 0.0
 	const between = 0.7 // rows of space, where a query ends
 	y, query := 0.0, ""
-	for i := range r.Cells {
-		c := &r.Cells[i]
+	for i := range cells {
+		c := &cells[i]
 		if c.Network != loopback {
 			continue
 		}
@@ -165,14 +178,14 @@ func (r *skewResults) plot() *plot.Plot {
 		titles = append(titles, plot.Tick{Value: y, Label: c.Query + ", " + c.Tenant})
 		for i, name := range names {
 			ms := c.of(name).Median / 1000
-			points[name] = append(points[name], plotter.XY{X: ms, Y: y + 0.22*float64(i-1)})
+			points[name] = append(points[name], plotter.XY{X: ms, Y: y + 0.22*(float64(i)-float64(len(names)-1)/2)})
 			least, most = min(least, ms), max(most, ms)
 		}
 	}
 	if len(titles) == 0 {
 		return nil
 	}
-	for _, name := range []string{"plain", "tenancy", "policy alone"} {
+	for _, name := range slices.Backward(names) {
 		s := styles[name]
 		dots := must(plotter.NewScatter(points[name]))
 		dots.GlyphStyle = draw.GlyphStyle{Color: s.color, Radius: 3.2, Shape: s.shape}

@@ -24,6 +24,8 @@ type results struct {
 
 	// Skipped says what was not measured, and why.
 	Skipped []string `json:"skipped"`
+
+	sections map[string]string // those of the page that other runs have measured
 }
 
 // machine is what the numbers depend on.

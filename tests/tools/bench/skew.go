@@ -21,6 +21,7 @@ type skewQuery struct {
 	name   string
 	custom bool // under plan_cache_mode=force_custom_plan
 	table  string
+	joins  bool // the notes
 	run    func(db *gorm.DB, t skewTenant) error
 }
 
@@ -32,8 +33,8 @@ var skewQueries = []skewQuery{
 	}},
 	{name: "Newest 20, filter", table: "notes", run: rare},
 	{name: "Newest 20, filter, custom plan", table: "notes", custom: true, run: rare},
-	{name: "Newest 20, Joins", table: "comments", run: joined},
-	{name: "Newest 20, Joins, custom plan", table: "comments", custom: true, run: joined},
+	{name: "Newest 20, Joins", table: "comments", joins: true, run: joined},
+	{name: "Newest 20, Joins, custom plan", table: "comments", joins: true, custom: true, run: joined},
 	{name: "Keyset page", table: "notes", run: func(db *gorm.DB, t skewTenant) error {
 		return newest[Note](db.Where("notes.created_at < ?", t.middle), "notes")
 	}},
@@ -87,48 +88,68 @@ func (b *bench) skewTasks() []task {
 	return tasks
 }
 
-// skew measures a query for all three tenants in all variants. Each variant has one connection, which serves all tenants, as an
-// application's does: a plan that PostgreSQL keeps for a prepared statement has to do for all of them.
-func (b *bench) skew(ctx context.Context, q skewQuery, n network) (err error) {
+// skew measures a query for all three tenants in all variants.
+func (b *bench) skew(ctx context.Context, q skewQuery, n network) error {
 	d, err := b.skewed(ctx)
 	if err != nil || d == nil {
 		return err
 	}
+	var subjects []skewSubject
+	for _, v := range n.variants {
+		subjects = append(subjects, skewSubject{v, d})
+	}
+	cells, err := b.skewCells(ctx, q, n, subjects)
+	b.results.Skew.Cells = append(b.results.Skew.Cells, cells...)
+	return err
+}
+
+// skewSubject is a variant on the tables of one database.
+type skewSubject struct {
+	variant
+	database *skewDatabase
+}
+
+// skewCells measures a query for all three tenants. Each subject has one connection, which serves all tenants, as an application's
+// does: a plan that PostgreSQL keeps for a prepared statement has to do for all of them. All databases have the same tenants.
+func (b *bench) skewCells(ctx context.Context, q skewQuery, n network, subjects []skewSubject) (cells []skewCell, err error) {
 	var ends closer
 	defer ends.close(&err)
 	ctx, cancel := context.WithCancel(ctx)
 	ends.add(func() error { cancel(); return nil })
 
-	clients := make([]*client, len(n.variants))
-	for i, v := range n.variants {
-		if clients[i], err = d.open(v, q, n, &ends); err != nil {
-			return err
+	clients := make([]*client, len(subjects))
+	for i, s := range subjects {
+		if clients[i], err = s.database.open(s.variant, q.custom, n, &ends); err != nil {
+			return nil, err
 		}
 		ends.add(clients[i].close)
 	}
-	turns := make([]skewTurns, len(d.tenants))
-	for t, tenant := range d.tenants {
-		for _, c := range clients {
+	tenants := subjects[0].database.tenants
+	turns := make([]skewTurns, len(tenants))
+	for t, tenant := range tenants {
+		for i, c := range clients {
+			turns[t].variants = append(turns[t].variants, subjects[i].variant)
 			turns[t].runs = append(turns[t].runs, q.of(c.as(ctx, tenant.id), tenant))
 		}
 	}
 	for range warmUp {
 		for t := range turns {
 			if err := turns[t].warm(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	for t := range turns {
 		if err := b.takeSkewTurns(ctx, n.budget(b.quick), &turns[t]); err != nil {
-			return err
+			return nil, err
 		}
-		b.results.Skew.Cells = append(b.results.Skew.Cells, b.skewCell(q, n, d.tenants[t], &turns[t]))
+		cells = append(cells, b.skewCell(q, n, tenants[t], &turns[t]))
 	}
-	return nil
+	return cells, nil
 }
 
-func (d *skewDatabase) open(v variant, q skewQuery, n network, ends *closer) (*client, error) {
+// open connects in a variant, with custom under plan_cache_mode=force_custom_plan.
+func (d *skewDatabase) open(v variant, custom bool, n network, ends *closer) (*client, error) {
 	dsn := d.app
 	if v.way == byHand {
 		dsn = d.super
@@ -137,7 +158,7 @@ func (d *skewDatabase) open(v variant, q skewQuery, n network, ends *closer) (*c
 	if err != nil {
 		return nil, err
 	}
-	if q.custom {
+	if custom {
 		if dsn, err = withSetting(dsn, "plan_cache_mode", "force_custom_plan"); err != nil {
 			return nil, err
 		}
@@ -152,6 +173,9 @@ func (q skewQuery) of(s *session, t skewTenant) func() error {
 			if s.where {
 				db = db.Where(q.table+".tenant_id = ?", s.tenant)
 			}
+			if s.whereJoined && q.joins {
+				db = db.Where(`"Note".tenant_id = ?`, s.tenant)
+			}
 			return q.run(db, t)
 		})
 	}
@@ -159,9 +183,10 @@ func (q skewQuery) of(s *session, t skewTenant) func() error {
 
 // skewTurns are the runs of a query for one tenant, by variant, and the microseconds that each took.
 type skewTurns struct {
-	runs []func() error
-	last []time.Duration // of the last run before those that count
-	took [][]float64
+	variants []variant
+	runs     []func() error
+	last     []time.Duration // of the last run before those that count
+	took     [][]float64
 }
 
 // A query of the policy alone that takes longer than slow takes part in few rounds, so that it leaves time for the others.
@@ -171,7 +196,7 @@ const (
 )
 
 func (t *skewTurns) isSlow(variant int) bool {
-	return skewVariants[variant].omit && t.last[variant] > slow
+	return t.variants[variant].omit && t.last[variant] > slow
 }
 
 // warm runs each once.
@@ -228,7 +253,7 @@ func (b *bench) skewCell(q skewQuery, n network, tenant skewTenant, t *skewTurns
 	base := t.took[0]
 	c := skewCell{Query: q.name, Network: n.name, Tenant: tenant.Name}
 	for v, took := range t.took {
-		timing := skewTiming{Variant: n.variants[v].Name, Rounds: len(took), Median: median(took)}
+		timing := skewTiming{Variant: t.variants[v].Name, Rounds: len(took), Median: median(took)}
 		if len(took) == len(base) {
 			timing.Ratio = newBootstrap([][]float64{base, took}, b.rng, 0.5).ratio(1, 0)
 		} else {

@@ -54,6 +54,7 @@ type skewTenant struct {
 
 	id     string
 	middle time.Time
+	note   int64 // the id of its first
 }
 
 var skewNames = map[int]string{huge: "huge", middling: "middling", tiny: "tiny"}
@@ -164,9 +165,9 @@ func (d *skewDatabase) fill(ctx context.Context, dsn string, isolation rls.Isola
 func (d *skewDatabase) find(ctx context.Context, db *gorm.DB) error {
 	for _, n := range []int{huge, middling, tiny} {
 		t := skewTenant{Name: skewNames[n], id: fmt.Sprintf("00000000-0000-4000-8000-%012d", n)}
-		row := db.WithContext(ctx).Raw(`SELECT count(*), percentile_disc(0.5) WITHIN GROUP (ORDER BY created_at)
+		row := db.WithContext(ctx).Raw(`SELECT count(*), percentile_disc(0.5) WITHIN GROUP (ORDER BY created_at), min(id)
 			FROM notes WHERE tenant_id = ?`, t.id).Row()
-		if err := row.Scan(&t.Rows, &t.middle); err != nil {
+		if err := row.Scan(&t.Rows, &t.middle, &t.note); err != nil {
 			return err
 		}
 		d.tenants = append(d.tenants, t)

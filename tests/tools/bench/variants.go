@@ -23,6 +23,8 @@ type variant struct {
 	where   bool // statements name the tenant
 	prepare bool // gorm.Config.PrepareStmt
 	omit    bool // tenancy.Config.OmitTenantCondition
+
+	whereJoined bool // statements with Joins name the tenant of the joined table, too
 }
 
 type way int

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -13,6 +14,11 @@ func write(r *results, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	kept, keptPlots, err := keptSections(dir)
+	if err != nil {
+		return err
+	}
+	r.sections = kept
 	var numbers bytes.Buffer
 	encoder := json.NewEncoder(&numbers)
 	encoder.SetEscapeHTML(false)
@@ -29,6 +35,7 @@ func write(r *results, dir string) error {
 		return err
 	}
 	files := map[string][]byte{"benchmark.json": numbers.Bytes(), "benchmark.md": page}
+	maps.Copy(files, keptPlots)
 	for name, content := range plots {
 		files[filepath.Join("benchmark", name)] = content
 	}
