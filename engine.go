@@ -3,6 +3,7 @@ package tenancy
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -55,19 +56,23 @@ func (p *Plugin) checkEngine(citus bool) error {
 	return nil
 }
 
-// writeSet leaves the tenant column out of what an update sets, where Citus distributes rows by it: PostgreSQL's value is the same before and
-// after, which the callbacks have checked, but Citus refuses to set it at all. If nothing else is set it is set to itself, which Citus takes.
+// writeSet leaves the tenant column out of what an update sets, where Citus distributes rows by it: its value is the same before and after, but
+// Citus refuses to set it at all. If nothing else is set it is set to itself, which Citus takes. Of a tenant's statement the callbacks have
+// checked the value. One of the admin client must be bound to rows of that tenant; from any other Citus gets the column, and refuses it.
 func (p *Plugin) writeSet(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	c = p.bindIn(stmt, c)
+	bound, isBound := stmt.Settings.LoadAndDelete(boundKey)
 	set, ok := c.Expression.(clause.Set)
-	if !ok || p.config.Engine != Citus || p.conditionTenant(stmt) == "" {
+	if !ok || p.config.Engine != Citus || !isBound && p.conditionTenant(stmt) == "" {
 		return c
 	}
 	column := p.conditionColumn(stmt)
 	if column.name == "" {
 		return c
 	}
-	names := func(a clause.Assignment) bool { return column.is(a.Column.Name) }
+	names := func(a clause.Assignment) bool {
+		return column.is(a.Column.Name) && (!isBound || reflect.DeepEqual(a.Value, bound))
+	}
 	rest := withoutTenant(set, names)
 	if len(rest) == 1 && names(rest[0]) {
 		rest = clause.Set{{Column: rest[0].Column, Value: clause.Column{Name: column.name}}}

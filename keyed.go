@@ -135,6 +135,9 @@ func (k *keys) ask(table string, ask func() (bool, error)) bool {
 // rows of several tenants can have.
 func (s *statement) bindKeys() error {
 	field := s.tenant.field
+	if s.Statement != nil {
+		s.Settings.Delete(boundKey) // of an earlier use of the statement
+	}
 	if s.bypass == nil || s.Statement == nil || s.Schema == nil || field == nil || s.SQL.Len() > 0 ||
 		slices.Contains(s.Schema.PrimaryFields, field) || policy.IsShared(s.Schema) {
 		return nil
@@ -155,9 +158,27 @@ func (s *statement) bindKeys() error {
 				columns = append(columns, clause.Column{Table: clause.CurrentTable, Name: key.DBName})
 			}
 			s.AddClause(clause.Where{Exprs: []clause.Expression{clause.IN{Column: columns, Values: keys}}})
+			if tenant, one := tenantOf(keys); one {
+				s.Settings.Store(boundKey, tenant)
+			}
 		}
 	}
 	return nil
+}
+
+// boundKey is where a statement of the admin client notes the tenant of its rows, if bindKeys has bound it to rows of one.
+const boundKey = "tenancy:bound"
+
+// tenantOf returns the tenant of keys that keysOf has returned, and false if they have several.
+func tenantOf(keys []any) (tenant any, one bool) {
+	for n, key := range keys {
+		row, _ := key.([]any)
+		if n > 0 && !reflect.DeepEqual(row[0], tenant) {
+			return nil, false
+		}
+		tenant = row[0]
+	}
+	return tenant, len(keys) > 0
 }
 
 func same(a, b any) bool {
