@@ -206,7 +206,11 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, about *proof) (ver
 	}
 	var v verdict
 	var document string
-	if err := pool.QueryRowContext(guard.Own(ctx, askSQL), askSQL, args...).Scan(&v, &document); err != nil {
+	sql := askSQL
+	if p.config.Engine == Citus {
+		sql = askShardsSQL
+	}
+	if err := pool.QueryRowContext(guard.Own(ctx, sql), sql, args...).Scan(&v, &document); err != nil {
 		return "", err
 	}
 	if document != "" {
@@ -299,6 +303,9 @@ func (p *Plugin) newProof(on *server, about subject, name string) *proof {
 	q := &proof{about: about}
 	q.alone[0] = &q.Proof
 	q.SQL, q.Valid, q.Server = raiseSQL, proofValid, &on.Server
+	if p.config.Engine == Citus {
+		q.SQL = raiseShardsSQL
+	}
 	q.Args = [][]byte{[]byte(name), []byte(p.config.Column), p.pattern, []byte(about.kind), p.trusted}
 	q.Noted = func(answer string) {
 		v := verdict(answer)

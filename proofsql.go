@@ -132,6 +132,11 @@ var raiseSQL = `SELECT verdict, CASE WHEN leak IS NOT NULL` +
 	` WHEN verdict OPERATOR(pg_catalog.=) ANY (ARRAY['isolated', 'keyed', 'columnless'])` +
 	` OR verdict OPERATOR(pg_catalog.=) 'absent' AND $4 OPERATOR(pg_catalog.=) 'raw' THEN 'lasts' END FROM ` + answersSQL
 
+// onShards returns the question for a cluster of Citus, which makes policies on shards without AS RESTRICTIVE: there, all are permissive.
+func onShards(sql string) string { return strings.ReplaceAll(sql, "p.polpermissive", "true") }
+
+var askShardsSQL, raiseShardsSQL = onShards(askSQL), onShards(raiseSQL)
+
 const leakMark = "tenancy.not_isolated "
 
 // leak is why a table is not isolated.

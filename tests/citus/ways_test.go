@@ -278,3 +278,14 @@ func turn(db *gorm.DB, own, other string, kind int) error {
 		return errors.Join(db.Exec(`SET app.tenant_id = '`+other+`'`).Error, mine(db))
 	}
 }
+
+// The proof of isolation asks the coordinator. It takes a restrictive policy for what it is on shards.
+func TestRestrictivePolicyIsRefused(t *testing.T) {
+	f := newDistributed(t, models...)
+	seed(t, f.client(t))
+	find := func() error { return f.client(t).WithContext(as(acme)).Find(&[]Project{}).Error }
+	require.NoError(t, find())
+	f.AsOwner(t, `CREATE POLICY narrow ON projects AS RESTRICTIVE USING (name <> 'secret')`)
+	require.ErrorIs(t, find(), tenancy.ErrNotIsolated)
+	require.ErrorContains(t, find(), "narrow")
+}
