@@ -1,8 +1,11 @@
 package rls
 
 import (
+	"context"
 	"errors"
 	"fmt"
+
+	"gorm.io/gorm"
 )
 
 // Engine is what stands behind the connection. The zero value is PostgreSQL.
@@ -47,5 +50,18 @@ func (i Isolation) validateEngine() error {
 	return nil
 }
 
-// errCitusScript refuses to change a cluster in steps: what a distributed table is like is asked in other ways.
-var errCitusScript = errors.New("tenancy: with the engine Citus, run the script that SQL returns, in a transaction: Migrate and Plan do not distribute tables")
+// checkEngine refuses a database of another engine: policies with sub-selects cannot be made on distributed tables, and without Citus nothing
+// distributes tables.
+func (m migration) checkEngine(ctx context.Context, conn gorm.ConnPool) error {
+	var citus bool
+	const query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
+	switch err := conn.QueryRowContext(ctx, query).Scan(&citus); {
+	case err != nil:
+		return err
+	case citus && !m.Distributes:
+		return errors.New("the database has the extension citus: set Engine to rls.Citus")
+	case !citus && m.Distributes:
+		return errors.New("Engine is rls.Citus, and the database does not have the extension citus: leave Engine unset, or run CREATE EXTENSION citus")
+	}
+	return nil
+}

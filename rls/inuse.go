@@ -26,6 +26,12 @@ func (m migration) inUse(ctx context.Context, db *gorm.DB) (bool, error) {
 		}
 		return false, nil
 	}
+	if m.Distributes {
+		if m.concurrent {
+			return false, errors.New("Engine Citus and ConcurrentIndexes: set one of them, because tables are distributed in one transaction")
+		}
+		return false, nil
+	}
 	if m.concurrent || m.Rollout != plan.Enforced {
 		return true, nil
 	}

@@ -25,9 +25,9 @@ type Isolation struct {
 	// Column is the column that holds the tenant a row belongs to. Empty means "tenant_id".
 	Column string
 
-	// Engine says whether the tables are those of a PostgreSQL server, the zero value, or of a cluster of Citus. With Citus, SQL returns a
-	// script that also distributes the tables, and whose policies have the form that Citus takes; Migrate and Plan return an error.
-	// It needs TenantKeys. Signed, Audits, LookupRole and Stage cannot be set. On an engine of the other kind the script fails.
+	// Engine says whether the tables are those of a PostgreSQL server, the zero value, or of a cluster of Citus. With Citus, SQL,
+	// Migrate and Plan also distribute the tables, in one transaction, and make policies of the form that Citus takes.
+	// It needs TenantKeys. Signed, Audits, LookupRole and Stage cannot be set. A database of the other kind is refused.
 	Engine Engine
 
 	// AppRole is the role the application logs in as. It is granted what it needs to work with the rows of the migrated

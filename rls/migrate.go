@@ -131,9 +131,6 @@ func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migr
 	if err != nil {
 		return migration{}, nil, err
 	}
-	if i.Engine == Citus {
-		return migration{}, nil, errCitusScript
-	}
 	if err := model.Usable(db); err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
@@ -220,11 +217,19 @@ func (m migration) atOnce(ctx context.Context, db *gorm.DB) (changes []Change, e
 // run does the work of Migrate within a transaction.
 func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 	conn := tx.Statement.ConnPool
+	if err := m.checkEngine(ctx, conn); err != nil {
+		return nil, err
+	}
 	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}
 	if err := m.checkSetup(ctx, conn); err != nil {
 		return nil, err
+	}
+	if m.Distributes {
+		if _, err := conn.ExecContext(ctx, plan.Sequential); err != nil {
+			return nil, err
+		}
 	}
 	m.Added, m.Hidden = m.before(ctx, tx)
 	if !m.KeepSchema {

@@ -97,6 +97,9 @@ func (i Isolation) Plan(ctx context.Context, db *gorm.DB, models ...any) (result
 // plan returns the steps.
 func (m migration) plan(ctx context.Context, tx *gorm.DB, inSteps bool) ([]Step, error) {
 	conn := tx.Statement.ConnPool
+	if err := m.checkEngine(ctx, conn); err != nil {
+		return nil, err
+	}
 	if err := m.checkRoles(ctx, conn); err != nil {
 		return nil, err
 	}

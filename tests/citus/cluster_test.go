@@ -1,55 +1,37 @@
 package citus
 
 import (
-	"net/url"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
-	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
-
-// clusterDSN names the variable with the DSN of a cluster: a superuser of an empty database of its coordinator. The nodes must let the
-// coordinator in as the roles that the test makes, tenancy_citus_app and tenancy_citus_admin.
-const clusterDSN = "TENANCY_CITUS_DSN"
 
 // coordinators are where an application is tried: the fake, and the cluster if there is one.
 func coordinators() map[string]func(t *testing.T) *gorm.DB {
 	all := map[string]func(t *testing.T) *gorm.DB{
 		"fake": func(t *testing.T) *gorm.DB { return newDistributed(t, models...).client(t) },
 	}
-	if dsn := os.Getenv(clusterDSN); dsn != "" {
-		all["cluster"] = func(t *testing.T) *gorm.DB { return openCluster(t, dsn) }
+	if testdb.HasCluster() {
+		all["cluster"] = func(t *testing.T) *gorm.DB {
+			_, db := openCluster(t)
+			return db
+		}
 	}
 	return all
 }
 
-// openCluster distributes the tables again, and opens GORM as the application.
-func openCluster(t *testing.T, dsn string) *gorm.DB {
+// openCluster distributes the tables again, by the script, and opens GORM as the application.
+func openCluster(t *testing.T, opts ...testdb.Option) (testdb.Cluster, *gorm.DB) {
 	t.Helper()
-	const app, admin, password = "tenancy_citus_app", "tenancy_citus_admin", "tenancy"
-	owner := testdb.OpenPlain(t, dsn)
-	i := rls.Isolation{Engine: rls.Citus, TenantKeys: true, AppRole: app, AdminRole: admin}
-	_, down, err := i.SQL(owner, models...)
+	c := testdb.NewCluster(t, append([]any{&Comment{}}, models...))
+	require.NoError(t, c.OwnerDB.Exec("BEGIN;"+script(t, c.Isolation, models...)+"COMMIT;").Error)
+	db, err := testdb.OpenGuarded(t, c.AppDSN, tenancy.Config{Engine: tenancy.Citus, AdminRole: c.Isolation.AdminRole}, opts...)
 	require.NoError(t, err)
-	roles := `DO $$ BEGIN
-		IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '` + app + `') THEN
-			CREATE ROLE ` + admin + ` LOGIN PASSWORD '` + password + `';
-			CREATE ROLE ` + app + ` LOGIN NOINHERIT PASSWORD '` + password + `' IN ROLE ` + admin + `;
-		END IF; END $$`
-	for _, sql := range []string{down, roles, "BEGIN;" + script(t, i, models...) + "COMMIT;"} {
-		require.NoError(t, owner.Exec(sql).Error)
-	}
-	as, err := url.Parse(dsn)
-	require.NoError(t, err)
-	as.User = url.UserPassword(app, password)
-	db, err := testdb.OpenGuarded(t, as.String(), tenancy.Config{Engine: tenancy.Citus, AdminRole: admin})
-	require.NoError(t, err)
-	return db
+	return c, db
 }
 
 func TestApplicationWorksOnCoordinators(t *testing.T) {

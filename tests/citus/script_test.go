@@ -1,6 +1,7 @@
 package citus
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -33,6 +34,7 @@ var standIns = []string{
 	END $$`,
 	`CREATE FUNCTION create_reference_table(t regclass) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM refuse_as_citus(t, NULL); INSERT INTO pg_catalog.pg_dist_partition VALUES (t, NULL, NULL); END $$`,
+	`CREATE FUNCTION pg_catalog.column_to_column_name(t regclass, partkey text) RETURNS text LANGUAGE sql AS 'SELECT partkey'`,
 	`CREATE FUNCTION create_distributed_table(t regclass, column_name text, colocate_with text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM refuse_as_citus(t, column_name);
 		IF colocate_with <> 'default' AND NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = colocate_with::regclass) THEN
@@ -131,6 +133,95 @@ func TestPoliciesAreCanonicalOnCitus(t *testing.T) {
 	require.Equal(t, policy.Unproved, inline.Judge(&policy.Expression{Text: `(tenant_id = tenant_id)`}, "text"))
 }
 
+// Migrate and Plan make the same of new tables as the script, and afterwards what models have become.
+func TestMigrateDistributes(t *testing.T) {
+	f := newFake(t)
+	f.AsSuperuser(t, standIns...)
+	migrateCluster(t, isolation(f.Database), f.OwnerDB, func(column string) {
+		f.AsSuperuser(t, "UPDATE pg_catalog.pg_dist_partition SET partkey = nullif('"+column+"', '') WHERE logicalrelid = 'projects'::regclass")
+	})
+}
+
+// grownProject is Project with one more column.
+type grownProject struct {
+	ID       int64
+	TenantID string
+	Name     string `gorm:"uniqueIndex"`
+	Note     string
+}
+
+// TableName is that of Project.
+func (grownProject) TableName() string { return "projects" }
+
+// Comment refers to a tenant's row and to a shared one.
+type Comment struct {
+	ID          int64
+	TenantID    string
+	ProjectID   int64
+	Project     *grownProject
+	CountryCode string
+	Country     *Country
+}
+
+// migrateCluster migrates new tables, the same ones again, and models that have grown. Distribute is told by which column projects is to be
+// distributed, if by any.
+func migrateCluster(t *testing.T, i rls.Isolation, owner *gorm.DB, distribute func(column string)) {
+	t.Helper()
+	steps, err := i.Plan(t.Context(), owner, models...)
+	require.NoError(t, err)
+	result, err := i.Migrate(t.Context(), owner, models...)
+	require.NoError(t, err)
+	require.Empty(t, result.Findings)
+	require.Contains(t, steps.String(), "copy to all workers")
+	require.Equal(t, 2, strings.Count(steps.String(), "distribute by tenant_id"))
+	requireDistributed(t, owner, "countries", "projects tenant_id", "tasks tenant_id")
+
+	again, err := i.Migrate(t.Context(), owner, models...)
+	require.NoError(t, err)
+	require.Empty(t, again.Changes)
+	steps, err = i.Plan(t.Context(), owner, models...)
+	require.NoError(t, err)
+	require.Empty(t, steps.Steps)
+
+	grown := []any{&Country{}, &grownProject{}, &Comment{}}
+	result, err = i.Migrate(t.Context(), owner, grown...)
+	require.NoError(t, err)
+	require.Empty(t, result.Findings)
+	requireDistributed(t, owner, "comments tenant_id", "countries", "projects tenant_id", "tasks tenant_id")
+	require.NoError(t, owner.Exec("DROP POLICY tenant_isolation ON comments").Error)
+	result, err = i.Migrate(t.Context(), owner, grown...)
+	require.NoError(t, err)
+	require.Len(t, result.Changes, 1, "what is missing and nothing else")
+	require.Empty(t, result.Findings)
+
+	plain := i
+	plain.Engine = rls.PostgreSQL
+	_, err = plain.Migrate(t.Context(), owner, models...)
+	require.ErrorContains(t, err, "set Engine to rls.Citus")
+	i.ConcurrentIndexes = true
+	_, err = i.Migrate(t.Context(), owner, models...)
+	require.ErrorContains(t, err, "ConcurrentIndexes")
+	i.ConcurrentIndexes = false
+	for _, column := range []string{"id", ""} {
+		distribute(column)
+		for _, do := range []func() error{
+			func() error { _, err := i.Migrate(t.Context(), owner, models...); return err },
+			func() error { _, err := i.Plan(t.Context(), owner, models...); return err },
+		} {
+			require.ErrorContains(t, do(), "in another way than by tenant_id")
+		}
+	}
+}
+
+// requireDistributed compares the distributed tables with those that are wanted.
+func requireDistributed(t *testing.T, owner *gorm.DB, want ...string) {
+	t.Helper()
+	var distributed []string
+	require.NoError(t, owner.Raw(`SELECT logicalrelid || coalesce(' ' || column_to_column_name(logicalrelid, partkey), '')
+		FROM pg_dist_partition ORDER BY 1`).Scan(&distributed).Error)
+	require.Equal(t, want, distributed)
+}
+
 func TestApplicationWorksOnScript(t *testing.T) {
 	f := newDistributed(t, models...)
 	db := f.client(t)
@@ -147,7 +238,7 @@ func TestIsolationOnCitusRefuses(t *testing.T) {
 	d := testdb.New(t)
 	good := rls.Isolation{Engine: rls.Citus, TenantKeys: true}
 	_, err := good.Migrate(t.Context(), d.OwnerDB, models...)
-	require.ErrorContains(t, err, "the script that SQL returns")
+	require.ErrorContains(t, err, "does not have the extension citus")
 	for says, change := range map[string]func(*rls.Isolation){
 		"Engine 2":   func(i *rls.Isolation) { i.Engine = 2 },
 		"TenantKeys": func(i *rls.Isolation) { i.TenantKeys = false },

@@ -198,6 +198,15 @@ func Exist(ctx context.Context, conn gorm.ConnPool, names []string) ([]bool, err
 	return exist, nil
 }
 
+// Distributed returns, of the named tables that Citus distributes, the column by which it does: empty for a table that is whole on each node.
+func Distributed(ctx context.Context, conn gorm.ConnPool, names []string) (map[string]*string, error) {
+	by := map[string]*string{}
+	const query = `SELECT coalesce(json_object_agg(name, coalesce(column_to_column_name(logicalrelid, partkey), '')), '{}')::text
+		FROM unnest($1::text[]) asked (name) JOIN pg_catalog.pg_dist_partition ON logicalrelid = to_regclass(name)`
+	err := ReadJSON(ctx, conn, &by, query, names)
+	return by, err
+}
+
 // ReadJSON runs a query that returns one JSON document.
 func ReadJSON(ctx context.Context, conn gorm.ConnPool, into any, query string, args ...any) error {
 	var document []byte

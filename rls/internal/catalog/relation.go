@@ -30,7 +30,8 @@ type Relation struct {
 	Uniques              []UniqueIndex           // all that is unique, the primary key too
 	Indexes              map[string]bool         // all of them, and whether CREATE INDEX CONCURRENTLY left them unfinished
 	ForeignKeys          map[string]ForeignKey
-	Version              int // of the server, as server_version_num
+	Distributed          *string `json:"-"` // the column by which Citus distributes it, empty for a table that is whole on each node; nil without Citus
+	Version              int     // of the server, as server_version_num
 }
 
 // Size is how large a table and its parts are.

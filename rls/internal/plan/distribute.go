@@ -6,9 +6,9 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
-// sequential has Citus change the shards of a table one after the other: what comes behind a statement on a reference table in the same
+// Sequential has Citus change the shards of a table one after the other: what comes behind a statement on a reference table in the same
 // transaction fails otherwise.
-const sequential = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
+const Sequential = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
 
 // planDistribution has Citus distribute a tenant table by the tenant column, and copy a shared one to all workers. It stands before foreign
 // keys, which Citus takes between distributed tables only, and before FORCE, under which it cannot copy rows. The first tenant table of a
@@ -17,7 +17,7 @@ func (p Planner) planDistribution(c *collector, t Table, first map[string]string
 	name := sqltext.Literal(t.Quoted())
 	const unless = " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = %s::pg_catalog.regclass)"
 	switch {
-	case t.whole != "":
+	case t.whole != "", t.Distributed != nil:
 	case !t.isTenant():
 		c.add("copy to all workers", fmt.Sprintf("SELECT create_reference_table(%s)"+unless, name, name))
 	default:
@@ -29,4 +29,32 @@ func (p Planner) planDistribution(c *collector, t Table, first map[string]string
 		c.add("distribute by "+p.Column, fmt.Sprintf("SELECT create_distributed_table(%s, %s, colocate_with => %s)"+unless,
 			name, sqltext.Literal(p.Column), sqltext.Literal(with), name))
 	}
+}
+
+// distributed returns, by the type of their tenant column, the tables on whose shards a tenant is already.
+func (p Planner) distributed(tables []Table) map[string]string {
+	first := map[string]string{}
+	for _, t := range tables {
+		if _, found := first[t.columnType]; !found && t.isTenant() && t.Distributed != nil {
+			first[t.columnType] = t.Quoted()
+		}
+	}
+	return first
+}
+
+// checkDistribution refuses tables that Citus has in another way than planDistribution makes them: tenants would not have their rows on
+// one shard.
+func (p Planner) checkDistribution(tables []Table) error {
+	for _, t := range tables {
+		switch {
+		case t.Distributed == nil || t.whole != "":
+		case t.isTenant() && *t.Distributed != p.Column:
+			return fmt.Errorf("Citus has distributed table %s in another way than by %s: run SELECT undistribute_table(%s), and migrate again",
+				t.Relation, p.Column, sqltext.Literal(t.Quoted()))
+		case !t.isTenant() && *t.Distributed != "":
+			return fmt.Errorf("Citus has distributed table %s, which tenants share: run SELECT undistribute_table(%s), and migrate again",
+				t.Relation, sqltext.Literal(t.Quoted()))
+		}
+	}
+	return nil
 }

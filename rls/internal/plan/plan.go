@@ -76,7 +76,7 @@ func (p Planner) Plan(tables []Table) []Change {
 		c.table, c.step = signing.Schema, stepOutdated
 		c.add("make the keys and functions that verify the tenant's signature", signing.Setup(p.Signer)).block = true
 	}
-	first := map[string]string{} // distributed tables, by the type of their tenant column
+	first := p.distributed(tables)
 	for number, do := range []func(*collector, *Table){
 		stepOutdated: func(c *collector, t *Table) {
 			if p.Rollout == Enforced {

@@ -35,7 +35,7 @@ func (p Planner) Up(made []model.Made, plan []Change) string {
 		fmt.Fprintf(&b, "-- These roles must exist: %s.\n", comment(strings.Join(roles, ", ")))
 	}
 	if p.Distributes {
-		b.WriteString("\n-- Citus changes shards one after the other.\n" + sequential + ";\n")
+		b.WriteString("\n-- Citus changes shards one after the other.\n" + Sequential + ";\n")
 	}
 	b.WriteString("\n-- The tables as GORM makes them.\n")
 	for _, table := range made {

@@ -17,7 +17,7 @@ import (
 
 // Survey compares the catalog with what the models need, and returns what is left to do.
 func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrator, set *model.Set) ([]Change, error) {
-	relations, err := catalog.Inspect(ctx, conn, p.Config, names(set.Tables))
+	relations, err := p.inspect(ctx, conn, names(set.Tables))
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +47,19 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrato
 	return p.Plan(tables), nil
 }
 
+// inspect reads the named tables from the catalog, in their order, and with Distributes from that of Citus.
+func (p Planner) inspect(ctx context.Context, conn gorm.ConnPool, names []string) ([]catalog.Relation, error) {
+	relations, err := catalog.Inspect(ctx, conn, p.Config, names)
+	if err != nil || !p.Distributes {
+		return relations, err
+	}
+	by, err := catalog.Distributed(ctx, conn, names)
+	for n := range relations {
+		relations[n].Distributed = by[names[n]]
+	}
+	return relations, err
+}
+
 // LookForSetup asks whether the keys and functions of package signing are there, which Plan would otherwise have made.
 func (p *Planner) LookForSetup(ctx context.Context, conn gorm.ConnPool) error {
 	if p.Form == policy.Unsigned {
@@ -69,7 +82,7 @@ func (p Planner) Foresee(ctx context.Context, conn gorm.ConnPool, m model.Migrat
 			present = append(present, t.Name)
 		}
 	}
-	live, err := catalog.Inspect(ctx, conn, p.Config, present)
+	live, err := p.inspect(ctx, conn, present)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +211,9 @@ func (p Planner) tables(asked []*model.Table, relations []catalog.Relation, made
 		}
 	}
 	if err := p.checkPartitions(tables); err != nil {
+		return nil, err
+	}
+	if err := p.checkDistribution(tables); err != nil {
 		return nil, err
 	}
 	return tables, p.checkTenantKeys(tables)
