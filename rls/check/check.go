@@ -82,6 +82,9 @@ func (c Config) form() policy.Form {
 // Allow(SharedTable, …) say that it is shared. A table that refers to one by a foreign key, and is not shared, should be one.
 // Primary keys may do without the tenant column unless they are texts: applications make up numbers, and tenants do not.
 //
+// On the coordinator of a cluster of Citus it asks each node whether its shards have the row-level security of their tables. A node that
+// does not let the role in is among Report.NotChecked.
+//
 // An error means that the database could not be checked. Findings are no error: see Report.Err.
 func Run(ctx context.Context, db *gorm.DB, cfg Config, opts ...Option) (Report, error) {
 	c := &checker{Config: policy.Config{
@@ -190,6 +193,8 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judgeFirst(c, policyRules, policies[policy.Unproved])
 	judgeFirst(c, handMadeRules, policies[policy.Isolates])
 	judge(c, tableRules, c.facts.Tables)
+	judge(c, restrictiveRules, c.facts.Policies)
+	judge(c, shardRules, c.facts.sharded)
 	judge(c, parentRules, c.facts.Parents)
 	judgeFirst(c, viewRules, c.facts.Views)
 	judge(c, functionRules, c.facts.Functions)

@@ -60,6 +60,12 @@ const (
 	PolicyWithoutSubselect Code = "policy-without-subselect"
 	PolicyNotCanonical     Code = "policy-not-canonical"
 
+	// Shards, where Citus distributes tables.
+	PolicyRestrictiveOpens Code = "policy-restrictive-opens"
+	ShardNotEnabled        Code = "shard-not-enabled"
+	ShardNotForced         Code = "shard-not-forced"
+	ShardPoliciesDiffer    Code = "shard-policies-differ"
+
 	// Views.
 	MaterializedViewReadable Code = "materialized-view-readable"
 	ViewOwnerBypasses        Code = "view-owner-bypasses"

@@ -52,7 +52,8 @@ type facts struct {
 	Models         []modelFact
 	Wall           []breach
 
-	keys []signingKeys // at most one
+	keys    []signingKeys // at most one
+	sharded []*sharded    // on Citus, all distributed tables
 }
 
 // subjects are the parts of the statement: each a query of one JSON value, by the name of its field in facts. One whose
@@ -264,6 +265,9 @@ func (c *checker) read(ctx context.Context, db *gorm.DB, models []*modelTable) e
 		return err
 	}
 	if err := c.readKeys(ctx, conn); err != nil {
+		return err
+	}
+	if err := c.readShards(ctx, conn); err != nil {
 		return err
 	}
 	return c.connect(models)

@@ -120,10 +120,18 @@ func (c *checker) judgedPolicies() map[policy.Verdict][]livePolicy {
 	return judged
 }
 
-// makesUp reports whether one of the restrictive policies isolates what the policy lets through.
+// makesUp reports whether one of the restrictive policies isolates what the policy lets through. On Citus none does: see opens.
 func (c *checker) makesUp(p livePolicy, use use, restrictive []livePolicy) bool {
-	return slices.ContainsFunc(restrictive, func(r livePolicy) bool {
+	return !c.Inline && slices.ContainsFunc(restrictive, func(r livePolicy) bool {
 		return r.applies(use) && r.covers(p) && p.table.judge(c, r.decides(use)) > policy.Unproved
+	})
+}
+
+// opens reports whether the policy is restrictive, and lets through what is not the tenant's where it is permissive: Citus makes it so on
+// shards, because its CREATE POLICY there does not say AS RESTRICTIVE.
+func (p livePolicy) opens(c *checker) bool {
+	return c.Inline && !p.Permissive && slices.ContainsFunc(uses, func(use use) bool {
+		return p.applies(use) && p.table.judge(c, p.decides(use)) == policy.Unproved
 	})
 }
 
@@ -269,6 +277,16 @@ var handMadeRules = []rule[livePolicy]{
 		fix: (*checker).replacePolicy, by: livePolicy.by,
 	},
 }
+
+// restrictiveRules are about policies that open on Citus what they should close.
+var restrictiveRules = []rule[livePolicy]{{
+	code: PolicyRestrictiveOpens, severity: Critical,
+	found: func(c *checker, p livePolicy) bool { return p.opens(c) },
+	problem: "Citus makes it on shards without AS RESTRICTIVE, and permissive policies are joined with OR: each tenant reads and changes what it " +
+		"lets through, whosever it is.",
+	fix: func(_ *checker, p livePolicy) []string { return []string{p.drop()} },
+	by:  livePolicy.by,
+}}
 
 // replacePolicy takes a policy away, and makes ours if there is none.
 func (c *checker) replacePolicy(p livePolicy) []string {

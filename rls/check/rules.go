@@ -89,6 +89,8 @@ func Rules() []Rule {
 		describe(policyRules),
 		describe(handMadeRules),
 		describe(tableRules),
+		describe(restrictiveRules),
+		describe(shardRules),
 		describe(parentRules),
 		describe(viewRules),
 		describe(functionRules),
