@@ -170,7 +170,12 @@ func withoutForeignKeys(t *testing.T, d *testdb.Database, models ...any) *testdb
 // connectSuper keeps a session of the superuser open for the test.
 func connectSuper(t *testing.T, d *testdb.Database) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), d.SuperuserDSN(t))
+	return connect(t, d.SuperuserDSN(t))
+}
+
+func connect(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	return conn
