@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -24,10 +25,27 @@ func coordinators() map[string]func(t *testing.T) *gorm.DB {
 	return all
 }
 
+// onCoordinators runs a test on the fake, and on the cluster if there is one. There, the fake only records what is sent.
+func onCoordinators(t *testing.T, test func(t *testing.T, f *fake)) {
+	t.Helper()
+	t.Run("fake", func(t *testing.T) { test(t, newFake(t, models...)) })
+	if testdb.HasCluster() {
+		t.Run("cluster", func(t *testing.T) {
+			c, _ := openCluster(t)
+			f := &fake{Database: &testdb.Database{OwnerDB: c.OwnerDB, Database: &pgserver.Database{
+				App: pgserver.Login{DSN: c.AppDSN, Role: c.Isolation.AppRole}, Admin: pgserver.Login{Role: c.Isolation.AdminRole},
+			}}}
+			f.plain.Store(true)
+			f.connect(t, c.AppDSN)
+			test(t, f)
+		})
+	}
+}
+
 // openCluster distributes the tables again, by the script, and opens GORM as the application.
 func openCluster(t *testing.T, opts ...testdb.Option) (testdb.Cluster, *gorm.DB) {
 	t.Helper()
-	c := testdb.NewCluster(t, append([]any{&Comment{}}, models...))
+	c := testdb.NewCluster(t, everyModel)
 	require.NoError(t, c.OwnerDB.Exec("BEGIN;"+script(t, c.Isolation, models...)+"COMMIT;").Error)
 	db, err := testdb.OpenGuarded(t, c.AppDSN, tenancy.Config{Engine: tenancy.Citus, AdminRole: c.Isolation.AdminRole}, opts...)
 	require.NoError(t, err)
@@ -52,6 +70,7 @@ func TestApplicationWorksOnCoordinators(t *testing.T) {
 				return nil
 			}))
 			require.NoError(t, found(tenancy.Bypass(db, "test").Where("tenant_id IN ?", []string{acme, globex}).Find(&[]Project{}), 3))
+			saveAsAdmin(t, tenancy.Bypass(db, "test"))
 			for range 5 {
 				for kind := range 5 {
 					require.NoError(t, turn(db, acme, globex, kind))

@@ -40,15 +40,21 @@ func newFake(t testing.TB, models ...any) *fake {
 	f := &fake{Database: testdb.New(t, models...)}
 	// The plugin looks at its name.
 	f.AsSuperuser(t, "SET allow_system_table_mods = on; UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
+	f.connect(t, f.App.DSN)
+	return f
+}
+
+// connect says which server is behind it.
+func (f *fake) connect(t testing.TB, dsn string) {
+	t.Helper()
 	var err error
-	f.target, err = wire.Target(f.App.DSN)
+	f.target, err = wire.Target(dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		for _, p := range f.proxies {
 			require.NoError(t, p.Close())
 		}
 	})
-	return f
 }
 
 // open opens GORM through the fake, with one connection unless limit says otherwise.

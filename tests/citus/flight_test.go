@@ -137,27 +137,33 @@ func found(db *gorm.DB, rows int64) error {
 func projectOf(*gorm.DB) int64 { return 1 }
 
 func TestStatementIsOneFlight(t *testing.T) {
-	for _, prepare := range []bool{false, true} {
-		f := newFake(t, models...)
-		db := f.client(t, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction, c.PrepareStmt = true, prepare }))
-		seed(t, db)
-		for _, op := range operations { // each statement is prepared once
-			_ = db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error { return errors.Join(op.do(tx), errors.New("roll back")) })
-		}
-		for _, op := range operations {
-			before := f.roundTrips()
-			all := f.recorded(func() { require.NoError(t, op.do(db.WithContext(as(acme))), op.name) })
-			short := slices.DeleteFunc(words(all), func(word string) bool { return word == "discard" }) // what lastval would tell
-			require.Equal(t, one(acme, op.word), short, op.name)
-			require.EqualValues(t, 1, f.roundTrips()-before, op.name)
-			checkAll(t, all, acme)
-			sql := all[len(all)-3].sql
-			for _, part := range op.sql {
-				if part, no := strings.CutPrefix(part, "-"); no {
-					require.NotContains(t, sql, part, op.name)
-				} else {
-					require.Contains(t, sql, part, op.name)
-				}
+	onCoordinators(t, func(t *testing.T, f *fake) { isOneFlight(t, f, false) })
+}
+
+func TestPreparedStatementIsOneFlight(t *testing.T) {
+	onCoordinators(t, func(t *testing.T, f *fake) { isOneFlight(t, f, true) })
+}
+
+func isOneFlight(t *testing.T, f *fake, prepare bool) {
+	t.Helper()
+	db := f.client(t, testdb.GORM(func(c *gorm.Config) { c.SkipDefaultTransaction, c.PrepareStmt = true, prepare }))
+	seed(t, db)
+	for _, op := range operations { // each statement is prepared once
+		_ = db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error { return errors.Join(op.do(tx), errors.New("roll back")) })
+	}
+	for _, op := range operations {
+		before := f.roundTrips()
+		all := f.recorded(func() { require.NoError(t, op.do(db.WithContext(as(acme))), op.name) })
+		short := slices.DeleteFunc(words(all), func(word string) bool { return word == "discard" }) // what lastval would tell
+		require.Equal(t, one(acme, op.word), short, op.name)
+		require.EqualValues(t, 1, f.roundTrips()-before, op.name)
+		checkAll(t, all, acme)
+		sql := all[len(all)-3].sql
+		for _, part := range op.sql {
+			if part, no := strings.CutPrefix(part, "-"); no {
+				require.NotContains(t, sql, part, op.name)
+			} else {
+				require.Contains(t, sql, part, op.name)
 			}
 		}
 	}
@@ -187,8 +193,9 @@ func TestRoundTripsAreThoseOfOneServer(t *testing.T) {
 	require.Equal(t, counts[0], counts[1])
 }
 
-func TestRawStatementIsOneFlight(t *testing.T) {
-	f := newFake(t, models...)
+func TestRawStatementIsOneFlight(t *testing.T) { onCoordinators(t, testRawStatementIsOneFlight) }
+
+func testRawStatementIsOneFlight(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	for range 2 {
@@ -211,7 +218,10 @@ func TestRawStatementIsOneFlight(t *testing.T) {
 }
 
 func TestTransactionSetsTenantEachTime(t *testing.T) {
-	f := newFake(t, models...)
+	onCoordinators(t, testTransactionSetsTenantEachTime)
+}
+
+func testTransactionSetsTenantEachTime(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	transaction := func() error {
@@ -231,7 +241,10 @@ func TestTransactionSetsTenantEachTime(t *testing.T) {
 }
 
 func TestErrorEndsBlockWithoutRoundTrip(t *testing.T) {
-	f := newFake(t, models...)
+	onCoordinators(t, testErrorEndsBlockWithoutRoundTrip)
+}
+
+func testErrorEndsBlockWithoutRoundTrip(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	fail := func() error { return db.WithContext(as(acme)).Create(&Project{ID: 1, Name: "again"}).Error }
@@ -295,7 +308,10 @@ func TestSetLocalOfAnotherTenantIsOverwritten(t *testing.T) {
 }
 
 func TestRoleOfSQLIsRefusedAfterwards(t *testing.T) {
-	f := newFake(t, models...)
+	onCoordinators(t, testRoleOfSQLIsRefusedAfterwards)
+}
+
+func testRoleOfSQLIsRefusedAfterwards(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	for _, set := range []string{`SET LOCAL ROLE ` + f.Admin.Role, `SELECT set_config('role', '` + f.Admin.Role + `', true)`} {
@@ -335,8 +351,9 @@ func TestSessionIsCheckedAndCleaned(t *testing.T) {
 	require.NoError(t, found(db.WithContext(as(globex)).Find(&[]Project{}), 1))
 }
 
-func TestBypassTakesItsRole(t *testing.T) {
-	f := newFake(t, models...)
+func TestBypassTakesItsRole(t *testing.T) { onCoordinators(t, testBypassTakesItsRole) }
+
+func testBypassTakesItsRole(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	for _, opts := range [][]tenancy.BypassOption{nil, {tenancy.BypassReadOnly()}} {
@@ -370,8 +387,9 @@ func TestSimpleProtocolIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "Citus")
 }
 
-func TestOtherModesWork(t *testing.T) {
-	f := newFake(t, models...)
+func TestOtherModesWork(t *testing.T) { onCoordinators(t, testOtherModesWork) }
+
+func testOtherModesWork(t *testing.T, f *fake) {
 	seed(t, f.client(t))
 	for _, mode := range []pgx.QueryExecMode{
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec,

@@ -135,11 +135,27 @@ func TestPoliciesAreCanonicalOnCitus(t *testing.T) {
 
 // Migrate and Plan make the same of new tables as the script, and afterwards what models have become.
 func TestMigrateDistributes(t *testing.T) {
-	f := newFake(t)
-	f.AsSuperuser(t, standIns...)
-	migrateCluster(t, isolation(f.Database), f.OwnerDB, func(column string) {
-		f.AsSuperuser(t, "UPDATE pg_catalog.pg_dist_partition SET partkey = nullif('"+column+"', '') WHERE logicalrelid = 'projects'::regclass")
+	t.Run("fake", func(t *testing.T) {
+		f := newFake(t)
+		f.AsSuperuser(t, standIns...)
+		i := isolation(f.Database)
+		migrateCluster(t, i, f.OwnerDB)
+		for _, column := range []string{"id", ""} {
+			f.AsSuperuser(t, "UPDATE pg_catalog.pg_dist_partition SET partkey = nullif('"+column+"', '') WHERE logicalrelid = 'projects'::regclass")
+			for _, do := range []func() error{
+				func() error { _, err := i.Migrate(t.Context(), f.OwnerDB, models...); return err },
+				func() error { _, err := i.Plan(t.Context(), f.OwnerDB, models...); return err },
+			} {
+				require.ErrorContains(t, do(), "in another way than by tenant_id")
+			}
+		}
 	})
+	if testdb.HasCluster() {
+		t.Run("cluster", func(t *testing.T) {
+			c := testdb.NewCluster(t, everyModel)
+			migrateCluster(t, c.Isolation, c.OwnerDB)
+		})
+	}
 }
 
 // grownProject is Project with one more column.
@@ -163,9 +179,11 @@ type Comment struct {
 	Country     *Country
 }
 
-// migrateCluster migrates new tables, the same ones again, and models that have grown. Distribute is told by which column projects is to be
-// distributed, if by any.
-func migrateCluster(t *testing.T, i rls.Isolation, owner *gorm.DB, distribute func(column string)) {
+// everyModel are those of all tests.
+var everyModel = append([]any{&Comment{}}, models...)
+
+// migrateCluster migrates new tables, the same ones again, and models that have grown.
+func migrateCluster(t *testing.T, i rls.Isolation, owner *gorm.DB) {
 	t.Helper()
 	steps, err := i.Plan(t.Context(), owner, models...)
 	require.NoError(t, err)
@@ -201,16 +219,6 @@ func migrateCluster(t *testing.T, i rls.Isolation, owner *gorm.DB, distribute fu
 	i.ConcurrentIndexes = true
 	_, err = i.Migrate(t.Context(), owner, models...)
 	require.ErrorContains(t, err, "ConcurrentIndexes")
-	i.ConcurrentIndexes = false
-	for _, column := range []string{"id", ""} {
-		distribute(column)
-		for _, do := range []func() error{
-			func() error { _, err := i.Migrate(t.Context(), owner, models...); return err },
-			func() error { _, err := i.Plan(t.Context(), owner, models...); return err },
-		} {
-			require.ErrorContains(t, do(), "in another way than by tenant_id")
-		}
-	}
 }
 
 // requireDistributed compares the distributed tables with those that are wanted.

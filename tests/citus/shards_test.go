@@ -2,13 +2,17 @@ package citus
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/check"
+	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
 // shardStandIns are what of Citus a check asks: two shards of each table, in a schema that stands for two workers, and a third node, which is
@@ -63,6 +67,7 @@ type cluster struct {
 	owner, app *gorm.DB
 	onShard    func(t *testing.T, sql string) // runs SQL on the shard of projects that acme is on, named %s, as if at its worker
 	passOn     func(t *testing.T)             // does to shards what Citus would do by itself
+	others     func(t *testing.T) int         // how many rows of acme another tenant sees, nil where shards have none
 }
 
 func TestCheckLooksAtShardsOnFake(t *testing.T) {
@@ -91,6 +96,38 @@ func TestCheckLooksAtShardsOnFake(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, report.NotChecked, 1)
 	require.Contains(t, report.NotChecked[0], f.shardOf(t, "tasks"))
+}
+
+func TestCheckLooksAtShardsOnCluster(t *testing.T) {
+	if !testdb.HasCluster() {
+		return // the fake shows the same
+	}
+	c, app := openCluster(t)
+	seed(t, app)
+	var id int64
+	require.NoError(t, c.OwnerDB.Raw("SELECT get_shard_id_for_distribution_column('projects', ?)", acme).Scan(&id).Error)
+	var at string
+	require.NoError(t, c.OwnerDB.Raw("SELECT nodename || ':' || nodeport FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE shardid = ?", id).Scan(&at).Error)
+	worker, err := url.Parse(c.DSN)
+	require.NoError(t, err)
+	worker.Host = at
+	conn, err := pgx.Connect(t.Context(), worker.String())
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), "SET citus.enable_manual_changes_to_shards = on")
+	require.NoError(t, err)
+	checkShards(t, cluster{
+		isolation: c.Isolation, owner: c.OwnerDB, app: app,
+		onShard: func(t *testing.T, sql string) {
+			_, err := conn.Exec(t.Context(), fmt.Sprintf(sql, fmt.Sprintf("projects_%d", id)))
+			require.NoError(t, err)
+		},
+		passOn: func(*testing.T) {},
+		others: func(t *testing.T) (n int) {
+			require.NoError(t, app.WithContext(as(globex)).Raw("SELECT count(*) FROM projects WHERE tenant_id = 'acme'").Scan(&n).Error)
+			return n
+		},
+	})
 }
 
 func (f *fake) shardOf(t *testing.T, table string) (id string) {
@@ -130,6 +167,9 @@ func checkShards(t *testing.T, c cluster) {
 		"ALTER POLICY tenant_isolation ON %s TO " + c.isolation.AdminRole: check.ShardPoliciesDiffer,
 	} {
 		c.onShard(t, spoil)
+		if opens := strings.Contains(spoil, "DISABLE") || strings.Contains(spoil, "USING"); opens && c.others != nil {
+			require.Equal(t, 1, c.others(t), spoil)
+		}
 		found := findings()
 		require.Len(t, found, 1, spoil)
 		require.Equal(t, code, found[0].Code, spoil)
@@ -140,6 +180,9 @@ func checkShards(t *testing.T, c cluster) {
 			c.passOn(t)
 		}
 		require.Empty(t, findings(), spoil)
+		if c.others != nil {
+			require.Zero(t, c.others(t), spoil)
+		}
 	}
 
 	// A restrictive policy is permissive on shards, and opens them.
@@ -147,6 +190,9 @@ func checkShards(t *testing.T, c cluster) {
 	require.NoError(t, projects())
 	require.NoError(t, c.owner.Exec(`CREATE POLICY narrow ON projects AS RESTRICTIVE USING (name <> '50%')`).Error)
 	c.passOn(t)
+	if c.others != nil {
+		require.Equal(t, 1, c.others(t), "Citus has a remedy: then take the refusal of restrictive policies away")
+	}
 	found := findings()
 	require.Len(t, found, 2)
 	require.ElementsMatch(t, []check.Code{check.PolicyRestrictiveOpens, check.ShardPoliciesDiffer}, []check.Code{found[0].Code, found[1].Code})

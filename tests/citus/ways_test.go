@@ -20,8 +20,9 @@ import (
 
 // The other ways to a database: what they send reaches the workers with the right tenant, or they see no row.
 
-func TestRowsAndPlainSQLHaveTenant(t *testing.T) {
-	f := newFake(t, models...)
+func TestRowsAndPlainSQLHaveTenant(t *testing.T) { onCoordinators(t, testRowsAndPlainSQLHaveTenant) }
+
+func testRowsAndPlainSQLHaveTenant(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	ctx := as(acme)
@@ -89,7 +90,10 @@ func TestOwnedConnectionsSendTheSame(t *testing.T) {
 
 // The holder of a connection can begin a transaction by SQL. The guard does not commit it.
 func TestHeldConnectionKeepsItsTransaction(t *testing.T) {
-	f := newFake(t, models...)
+	onCoordinators(t, testHeldConnectionKeepsItsTransaction)
+}
+
+func testHeldConnectionKeepsItsTransaction(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	pool, err := db.DB()
@@ -132,7 +136,10 @@ func TestProceduresRunInBlock(t *testing.T) {
 }
 
 func TestSavepointRestoresNoOtherTenant(t *testing.T) {
-	f := newFake(t, models...)
+	onCoordinators(t, testSavepointRestoresNoOtherTenant)
+}
+
+func testSavepointRestoresNoOtherTenant(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	require.NoError(t, db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
@@ -168,8 +175,9 @@ func TestCommitRunsTriggersForItsTenant(t *testing.T) {
 }
 
 // A connection that breaks while the outcome of COMMIT is awaited is no reason to send the statement again.
-func TestLostCommitIsNotSentAgain(t *testing.T) {
-	f := newFake(t, models...)
+func TestLostCommitIsNotSentAgain(t *testing.T) { onCoordinators(t, testLostCommitIsNotSentAgain) }
+
+func testLostCommitIsNotSentAgain(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	create := func() error {
@@ -190,7 +198,10 @@ func TestLostCommitIsNotSentAgain(t *testing.T) {
 }
 
 func TestCancelledStatementLeavesNothing(t *testing.T) {
-	f := newFake(t, models...)
+	onCoordinators(t, testCancelledStatementLeavesNothing)
+}
+
+func testCancelledStatementLeavesNothing(t *testing.T, f *fake) {
 	db := f.client(t)
 	seed(t, db)
 	ctx, cancel := context.WithCancel(as(acme))
@@ -209,8 +220,9 @@ func TestCancelledStatementLeavesNothing(t *testing.T) {
 }
 
 // Many at a time, with errors, rollbacks, raw settings and the admin client in between.
-func TestTenantsSeeTheirOwnRowsOnly(t *testing.T) {
-	f := newFake(t, models...)
+func TestTenantsSeeTheirOwnRowsOnly(t *testing.T) { onCoordinators(t, testTenantsSeeTheirOwnRowsOnly) }
+
+func testTenantsSeeTheirOwnRowsOnly(t *testing.T, f *fake) {
 	db, err := f.open(t, f.App.DSN, f.config(), 4)
 	require.NoError(t, err)
 	seed(t, db)
