@@ -27,7 +27,7 @@ type Isolation struct {
 
 	// Engine says whether the tables are those of a PostgreSQL server, the zero value, or of a cluster of Citus. With Citus, SQL,
 	// Migrate and Plan also distribute the tables, in one transaction, and make policies of the form that Citus takes.
-	// It needs TenantKeys. Signed, Audits, LookupRole and Stage cannot be set. A database of the other kind is refused.
+	// It needs TenantKeys. Signed, Audits, LookupRole and Stage cannot be set. Migrate and Plan refuse a database of the other kind.
 	Engine Engine
 
 	// AppRole is the role the application logs in as. It is granted what it needs to work with the rows of the migrated
