@@ -17,8 +17,8 @@ var SignSQL = strings.NewReplacer(
 	"@kind", string([]byte{version, byte(Tenant), bound}), "@suffix", ProofSuffix, "@schema", Schema, "@digits", strings.Repeat("0", timeDigits),
 ).Replace(`SELECT pg_catalog.set_config($1::pg_catalog.text OPERATOR(pg_catalog.||) '@suffix', pg_catalog.concat(pg_catalog.encode(pg_catalog.sha256(
 		k.outer_pad OPERATOR(pg_catalog.||) pg_catalog.sha256(k.inner_pad OPERATOR(pg_catalog.||) pg_catalog.convert_to(pg_catalog.concat(
-			k.head, '|', pg_catalog.pg_backend_pid(), '|', pg_catalog.octet_length($1), '|', pg_catalog.octet_length(session_user::pg_catalog.text), '|',
-			$1, session_user, $2::pg_catalog.text), 'UTF8'))), 'hex'), k.head), true) IS NULL
+			k.head, '|', pg_catalog.pg_backend_pid(), '|', pg_catalog.octet_length(session_user::pg_catalog.text), '|', $1, '|',
+			session_user, $2::pg_catalog.text), 'UTF8'))), 'hex'), k.head), true) IS NULL
 	FROM (
 		SELECT o.inner_pad, o.outer_pad, pg_catalog.concat('@kind', pg_catalog.to_char(n.now, 'FM@digits'),
 			pg_catalog.to_char(n.now OPERATOR(pg_catalog.+) $3::pg_catalog.int8, 'FM@digits'), o.id) AS head
