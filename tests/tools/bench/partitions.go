@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
@@ -52,6 +53,7 @@ type firstCell struct {
 	Statement, Variant string
 	Custom             bool              // under plan_cache_mode=force_custom_plan
 	Nth                [sampleOf]float64 // medians of its executions, the first one first, in microseconds
+	CPU                *float64          // median of the server's time on a processor for the first one; nil where it is out of reach
 }
 
 // sampleOf is how many executions are looked at: PostgreSQL considers a generic plan at the sixth.
@@ -199,20 +201,25 @@ func (b *bench) firsts(ctx context.Context, custom bool, n network, subjects []s
 	}
 	tenant := subjects[0].database.tenants[1]
 	for _, statement := range firstStatements {
-		took := make([][sampleOf][]float64, len(clients))
+		took, cpu := make([][sampleOf][]float64, len(clients)), make([][]float64, len(clients))
 		for round := range 1 + rounds { // the first one proves the tables
 			for _, i := range b.rng.Perm(len(clients)) {
 				s := clients[i].as(ctx, tenant.id)
-				if err := s.reconnect(); err != nil {
+				process, err := s.reconnect(subjects[i].database)
+				if err != nil {
 					return nil, err
 				}
 				for nth := range sampleOf {
+					ran, _ := process.time()
 					began := time.Now()
 					if err := s.do(false, func(db *gorm.DB) error { return statement.run(s, db, tenant) }); err != nil {
 						return nil, fmt.Errorf("%s: %w", statement.name, err)
 					}
 					if round > 0 {
 						took[i][nth] = append(took[i][nth], float64(time.Since(began))/float64(time.Microsecond))
+					}
+					if since, known := process.time(); known && round > 0 && nth == 0 {
+						cpu[i] = append(cpu[i], float64(since-ran)/float64(time.Microsecond))
 					}
 				}
 			}
@@ -222,24 +229,42 @@ func (b *bench) firsts(ctx context.Context, custom bool, n network, subjects []s
 			for nth := range sampleOf {
 				c.Nth[nth] = median(took[i][nth])
 			}
+			if len(cpu[i]) > 0 {
+				m := median(cpu[i])
+				c.CPU = &m
+			}
 			cells = append(cells, c)
 		}
 	}
 	return cells, nil
 }
 
-// reconnect closes the client's connection, and makes another one.
-func (s *session) reconnect() error {
+// reconnect closes the client's connection, and makes another one. It returns the server's process.
+func (s *session) reconnect(d *skewDatabase) (*backend, error) {
 	before := s.pool.Stats().MaxIdleClosed
 	s.pool.SetMaxIdleConns(-1)
 	s.pool.SetMaxIdleConns(1)
 	if s.pool.Stats().MaxIdleClosed == before {
-		return errors.New("no connection was closed")
+		return nil, errors.New("no connection was closed")
 	}
-	return s.do(false, func(db *gorm.DB) error {
-		var one int
-		return db.Raw("SELECT 1").Scan(&one).Error
+	var one int
+	if err := s.do(false, func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&one).Error }); err != nil {
+		return nil, err
+	}
+	conn, err := s.pool.Conn(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	var pid uint32
+	err = conn.Raw(func(dc any) error {
+		std, ok := dc.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("%T is no connection of pgx", dc)
+		}
+		pid = std.Conn().PgConn().PID()
+		return nil
 	})
+	return newBackend(pid, &database{Database: d.inner}), errors.Join(err, conn.Close())
 }
 
 // write writes the section, and its plot.
@@ -265,7 +290,7 @@ func (r *partitionResults) String() string {
 		r.planTable() + "\n\n")
 	b.WriteString("### The first statement of a connection\n\nA connection is made by a `SELECT 1`; then comes the same statement six times, of the tenant *" + r.Tenants[1].Name + "*. " +
 		"The first time PostgreSQL's process reads the\ncatalog for each table and partition that the statement opens. At the sixth it considers a plan without values, for which it opens all\n" +
-		"partitions, unless `plan_cache_mode` is `force_custom_plan`. The target is a ratio of at most 2 with the condition.\n\n" + r.firstTable())
+		"partitions, unless `plan_cache_mode` is `force_custom_plan`. The target is a ratio of at most 2 with the condition. The server's\ntime on a processor depends less on what else the machine does.\n\n" + r.firstTable())
 	return b.String()
 }
 
@@ -327,7 +352,7 @@ func (r *partitionResults) planTable() string {
 }
 
 func (r *partitionResults) firstTable() string {
-	t := newTable("statement", "variant", "plans", "first", partitioned[2:], "ratio", "second", partitioned[2:], "sixth", partitioned[2:])
+	t := newTable("statement", "variant", "plans", "first", partitioned[2:], "ratio", "server CPU of the first", partitioned[2:], "ratio", "second", partitioned[2:], "sixth", partitioned[2:])
 	for _, whole := range r.Firsts {
 		for _, parts := range r.Firsts {
 			if parts.Statement != whole.Statement || parts.Custom != whole.Custom || parts.Variant != whole.Variant+partitioned {
@@ -337,7 +362,11 @@ func (r *partitionResults) firstTable() string {
 			if whole.Custom {
 				plans = "custom"
 			}
-			t.row(whole.Statement, whole.Variant, plans, milliseconds(whole.Nth[0]), milliseconds(parts.Nth[0]), times(parts.Nth[0]/whole.Nth[0]),
+			cpu := []string{"–", "–", "–"}
+			if whole.CPU != nil && parts.CPU != nil {
+				cpu = []string{milliseconds(*whole.CPU), milliseconds(*parts.CPU), times(*parts.CPU / *whole.CPU)}
+			}
+			t.row(whole.Statement, whole.Variant, plans, milliseconds(whole.Nth[0]), milliseconds(parts.Nth[0]), times(parts.Nth[0]/whole.Nth[0]), cpu[0], cpu[1], cpu[2],
 				milliseconds(whole.Nth[1]), milliseconds(parts.Nth[1]), milliseconds(whole.Nth[5]), milliseconds(parts.Nth[5]))
 		}
 	}

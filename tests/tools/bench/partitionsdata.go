@@ -21,7 +21,7 @@ func (b *bench) keyedByTenant(ctx context.Context, rows, tenants, partitions int
 	if err != nil {
 		return nil, err
 	}
-	d := &skewDatabase{rows: rows, count: tenants, app: inner.App.DSN}
+	d := &skewDatabase{rows: rows, count: tenants, app: inner.App.DSN, inner: inner}
 	if d.super, err = withDSN(b.server.DSN(), func(u *url.URL) { u.Path = inner.Name }); err != nil {
 		return nil, err
 	}

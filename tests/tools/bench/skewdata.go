@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/gormtenancy/tenancy/internal/pgserver"
 	"github.com/gormtenancy/tenancy/rls"
 )
 
@@ -65,6 +66,7 @@ type skewDatabase struct {
 	rows, count int    // of each table; tenants
 	app, super  string // DSNs
 	tenants     []skewTenant
+	inner       *pgserver.Database
 }
 
 // skewTables are without indexes: those are made when the rows are there.
