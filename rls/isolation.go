@@ -87,8 +87,8 @@ type Isolation struct {
 	// of package tenancy first, which names the column in ON CONFLICT. False makes no new ones; what is so stays so.
 	TenantKeys bool
 
-	// Partition names the models whose tables Migrate and SQL make with partitions by the hash of the tenant. Empty means none; what is
-	// partitioned stays so. Stages before StageEnforce leave it alone.
+	// Partition names the models whose tables Migrate and SQL make with partitions by the tenant. Empty means none; what is partitioned stays
+	// so. Stages before StageEnforce leave it alone.
 	Partition []Partitioned
 
 	// Backfill gives the rows of a table their tenant, when the table is older than its tenant column. Migrate calls it for

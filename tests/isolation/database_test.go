@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -52,7 +53,7 @@ func newKeyedDatabase(t testing.TB) *database {
 // newPartitionedDatabase is one whose tables have partitions by the hash of the tenant.
 func newPartitionedDatabase(t testing.TB, count int) *database {
 	t.Helper()
-	return (&database{testdb.NewPartitioned(t, count, models[1:], models...)}).withCountry(t)
+	return (&database{testdb.NewPartitioned(t, rls.Partitioned{Hash: count}, models[1:], models...)}).withCountry(t)
 }
 
 func (d *database) withCountry(t testing.TB) *database {

@@ -167,7 +167,7 @@ func TestPartitionThatIsMissingIsMadeAgain(t *testing.T) {
 		func() error { _, err := i.Plan(t.Context(), d.OwnerDB, &parcelled{}, &piece{}); return err },
 	} {
 		require.EqualError(t, migrate(), "tenancy: Partition: public.parcelleds_p3 is there, but is not the partition of that name: "+
-			"rename it or, if it was detached, attach it again")
+			"rename it or, if it was detached, attach it again; if tenancy tenant isolate has not ended, let it go on")
 	}
 	d.AsOwner(t, "DROP TABLE parcelleds_p3")
 	changes := d.migrateWith(t, i, &parcelled{}, &piece{})

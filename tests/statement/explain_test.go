@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -214,7 +215,15 @@ func TestExplainPrunesPartitionsWhenPlanning(t *testing.T) {
 
 // TestExplainPlansOnePartitionOfMany: of the partitions that Migrate makes the planner opens the tenant's.
 func TestExplainPlansOnePartitionOfMany(t *testing.T) {
-	d := &explained{testdb.NewPartitioned(t, 64, partitionedModels, models...)}
+	for _, p := range []rls.Partitioned{{Hash: 64}, {List: []string{acme}, Hash: 4}} {
+		t.Run(fmt.Sprintf("by list %t", len(p.List) > 0), func(t *testing.T) {
+			explainOnePartition(t, p)
+		})
+	}
+}
+
+func explainOnePartition(t *testing.T, p rls.Partitioned) {
+	d := &explained{testdb.NewPartitioned(t, p, partitionedModels, models...)}
 	guarded := d.client(t, tenancy.Config{}, map[string]string{"plan_cache_mode": "force_custom_plan"})
 	for name, q := range map[string]struct {
 		tables []string
@@ -237,6 +246,9 @@ func TestExplainPlansOnePartitionOfMany(t *testing.T) {
 		})
 	}
 	find := func(db *gorm.DB) *gorm.DB { return db.Find(&[]Book{}) }
+	if len(p.List) > 0 {
+		require.Equal(t, []string{"books_t_acme"}, d.plan(t, guarded, acme, find).partsOf("books"))
+	}
 	require.NotEqual(t, d.plan(t, guarded, acme, find).partsOf("books"), d.plan(t, guarded, globex, find).partsOf("books"))
 }
 

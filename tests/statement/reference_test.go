@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/gormtenancy/tenancy"
+	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -447,9 +448,14 @@ func TestStatementBehavesAsWithoutPlugin(t *testing.T) {
 		guardedOf(t, withoutForeignKeys(t, testdb.NewTenantKeys(t), models...), "tenant keys, policies alone, same ids", tenancy.Config{OmitTenantCondition: true}),
 		guardedOf(t, withoutForeignKeys(t, testdb.NewTenantKeys(t), models...), "tenant keys, condition alone", tenancy.Config{DangerouslyWarnOnly: true}, disabled()...),
 	}
-	parted := testdb.NewPartitioned(t, 64, partitionedModels)
-	guarded = append(guarded, guardedOf(t, withoutForeignKeys(t, parted, models...), "tenant keys, 64 partitions, same ids", tenancy.Config{}))
-	guarded[len(guarded)-1].parted = true
+	for name, p := range map[string]rls.Partitioned{
+		"64 partitions":      {Hash: 64},
+		"partitions by list": {List: []string{acme}, Hash: 4},
+	} {
+		parted := testdb.NewPartitioned(t, p, partitionedModels)
+		guarded = append(guarded, guardedOf(t, withoutForeignKeys(t, parted, models...), "tenant keys, "+name+", same ids", tenancy.Config{}))
+		guarded[len(guarded)-1].parted = true
+	}
 	if testdb.HasCluster() {
 		guarded = append(guarded, newCitus(t))
 	}
@@ -492,7 +498,7 @@ func TestStatementBehavesAsWithoutPlugin(t *testing.T) {
 }
 
 // ofPartition finds what names of indexes have more in a partition.
-var ofPartition = regexp.MustCompile(`_p[0-9]{2}(_pkey")`)
+var ofPartition = regexp.MustCompile(`(?:_p[0-9]{1,2}|_t_[a-z]+)(_pkey")`)
 
 // othersTable names the operations that read a table in SQL of the caller, which only its policy isolates.
 var othersTable = map[string]bool{"self-join": true, "a right join": true, "clause.From": true}

@@ -56,13 +56,8 @@ SELECT CASE WHEN c.oid IS NOT NULL THEN json_build_object(
 			AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')),
 	'partitioned', c.relkind = 'p',
 	'partition', c.relispartition,
-	'hashedbytenant', EXISTS (
-		SELECT FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
-		WHERE p.partrelid = c.oid AND partstrat = 'h' AND partnatts = 1 AND attname = $2),
-	'bounds', (
-		SELECT json_agg(pg_get_expr(part.relpartbound, part.oid))
-		FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
-		WHERE inhparent = c.oid AND c.relkind = 'p'),
+	'partedbytenant', ` + partedByTenant("c") + `,
+	'parts', ` + partsOf("c") + `,
 	'size', (
 		WITH RECURSIVE part AS (SELECT c.oid UNION SELECT inhrelid FROM part JOIN pg_inherits ON inhparent = part.oid),
 			sized AS (SELECT reltuples, relpages, pg_relation_size(oid) AS bytes FROM part JOIN pg_class USING (oid))

@@ -45,6 +45,9 @@ func Explain(err error, column string) error {
 				"UPDATE %[1]s SET %[2]s = …, and migrate again", sqltext.Ident(pg.SchemaName, pg.TableName), sqltext.Ident(column))}
 	case pg.Code == codeDependents: // the detail names objects, and no values
 		return ServerError{Cause: err, Text: fmt.Sprintf("%s: %s: drop what depends on it, or migrate it too", pg.Error(), pg.Detail)}
+	case pg.Code == codeCheck && strings.HasPrefix(pg.Routine, "check_default_partition"):
+		return ServerError{Cause: err, Text: fmt.Sprintf("a tenant that is to have a partition of its own has rows among the others, in %s: "+
+			"move them with tenancy tenant isolate, which makes the partition", sqltext.Ident(pg.SchemaName, pg.TableName))}
 	case strings.HasPrefix(pg.Code, classDataException):
 		return ServerError{Cause: err, Text: fmt.Sprintf(
 			"stored values do not fit the new definition of their column (SQLSTATE %s)", pg.Code)}

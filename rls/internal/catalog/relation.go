@@ -18,8 +18,8 @@ type Relation struct {
 	Sequences            []Sequence               // those the table's columns own
 	Partitioned          bool
 	Partition            bool
-	HashedByTenant       bool                    // it is partitioned by the hash of the tenant column, and of no other
-	Bounds               []string                // of its partitions, as PostgreSQL writes them
+	PartedByTenant       string                  // ByHash or ByList, if it is partitioned so by the tenant column, and by no other
+	Parts                []Part                  // its partitions, on all levels
 	Audits               map[string]AuditTrigger // those that record changes, by name
 	Size                 Size                    // with its parts
 	Required             map[string]bool         // the constraints of RequiredPrefix, and whether all rows are known to meet them
@@ -33,6 +33,29 @@ type Relation struct {
 	Distributed          *string `json:"-"` // the column by which Citus distributes it, empty for a table that is whole on each node; nil without Citus
 	Version              int     // of the server, as server_version_num
 }
+
+// How a table is partitioned.
+const (
+	ByHash = "h"
+	ByList = "l"
+)
+
+// Default is the bound of the partition that has what no other one has.
+const Default = "DEFAULT"
+
+// Part is a partition.
+type Part struct {
+	OID, Of        int64 // its own, and that of the table that it is a partition of
+	Level          int   // 1 for a partition of the table itself
+	Schema, Table  string
+	Bound          string // as PostgreSQL writes it
+	Partitioned    bool
+	PartedByTenant string // as in Relation
+	Bytes          int64
+}
+
+// Quoted returns the qualified name of the partition for use in SQL.
+func (p Part) Quoted() string { return Relation{Schema: p.Schema, Table: p.Table}.Quoted() }
 
 // Size is how large a table and its parts are.
 type Size struct {

@@ -31,10 +31,7 @@ func (m Migrator) createTable(stmt *gorm.Statement) error {
 		sql, values := constraint.Build()
 		lines, vars = append(lines, sql), append(vars, values...)
 	}
-	sql := "CREATE TABLE IF NOT EXISTS ? (\n\t" + strings.Join(lines, ",\n\t") + "\n)"
-	if m.set.Partitions[nameOf(stmt)] > 0 {
-		sql += " PARTITION BY HASH (" + sqltext.Ident(m.set.column) + ")"
-	}
+	sql := "CREATE TABLE IF NOT EXISTS ? (\n\t" + strings.Join(lines, ",\n\t") + "\n)" + m.set.partitionBy(nameOf(stmt))
 	if options, ok := m.DB.Get("gorm:table_options"); ok {
 		sql += fmt.Sprint(options)
 	}

@@ -31,8 +31,12 @@ func (m Migrator) relation(stmt *gorm.Statement) catalog.Relation {
 	if before, found := strings.CutSuffix(s.Table, "."+stmt.Table); found && stmt.TableExpr != nil {
 		r.Schema = identifier(stmt, before)
 	}
-	r.Partitioned = m.set.Partitions[nameOf(stmt)] > 0
-	r.HashedByTenant = r.Partitioned
+	if p, partitioned := m.set.Partitions[nameOf(stmt)]; partitioned {
+		r.Partitioned, r.PartedByTenant = true, catalog.ByHash
+		if p.ByList {
+			r.PartedByTenant = catalog.ByList
+		}
+	}
 	r.Primary, r.PrimaryName = identifiers(stmt, m.key(s)), sqltext.Cut(r.Table, sqltext.MaxIdentifier-len("_pkey"))+"_pkey"
 	if len(s.PrimaryFields) == 1 {
 		r.PrimaryType = canonicalType(m.DataTypeOf(s.PrimaryFields[0]))

@@ -19,8 +19,8 @@ import (
 type Set struct {
 	Tables []*Table // each once
 
-	TenantKeys bool           // the primary keys of tenant tables begin with the tenant column
-	Partitions map[string]int // how many partitions new tables get, by the hash of the tenant, by the name of the table
+	TenantKeys bool                  // the primary keys of tenant tables begin with the tenant column
+	Partitions map[string]Partitions // the partitions of new tables, by the name of the table
 
 	given   []any
 	models  []parsed // those given, and after them those that AutoMigrate migrates with them

@@ -16,20 +16,20 @@ import (
 // Planner compares tables as they are with what they should be.
 type Planner struct {
 	policy.Config
-	Backfills    bool                // rows can be given their tenants
-	WidenUniques bool                // what is unique without a tag becomes so within each tenant
-	TenantKeys   bool                // primary keys begin with the tenant column
-	Partitions   map[string]int      // how many partitions tables have, by the hash of the tenant, by the name of the table as in statements
-	Rollout      Rollout             // how far it goes
-	Distributes  bool                // Citus distributes the tables
-	Signer       string              // the role that owns the keys and functions of package signing
-	SetUp        bool                // those are there
-	KeepSchema   bool                // of tables that are there, what has nothing to do with tenants
-	Fills        map[string]string   // expressions for the tenants of rows, by the name of the table as in statements
-	Added        map[string]bool     // the tables whose tenant column goes when the transaction is rolled back
-	Hidden       map[string]bool     // the tables whose policies hide rows from the owner when the transaction is rolled back
-	Lookups      map[string][]string // the columns that LookupRole reads, by the name of the table as in statements
-	Audits       map[string]Audit    // the tables whose changes are recorded, by the same
+	Backfills    bool                        // rows can be given their tenants
+	WidenUniques bool                        // what is unique without a tag becomes so within each tenant
+	TenantKeys   bool                        // primary keys begin with the tenant column
+	Partitions   map[string]model.Partitions // of tables, by their names as in statements
+	Rollout      Rollout                     // how far it goes
+	Distributes  bool                        // Citus distributes the tables
+	Signer       string                      // the role that owns the keys and functions of package signing
+	SetUp        bool                        // those are there
+	KeepSchema   bool                        // of tables that are there, what has nothing to do with tenants
+	Fills        map[string]string           // expressions for the tenants of rows, by the name of the table as in statements
+	Added        map[string]bool             // the tables whose tenant column goes when the transaction is rolled back
+	Hidden       map[string]bool             // the tables whose policies hide rows from the owner when the transaction is rolled back
+	Lookups      map[string][]string         // the columns that LookupRole reads, by the name of the table as in statements
+	Audits       map[string]Audit            // the tables whose changes are recorded, by the same
 }
 
 // Table is a table as it is, and what it should be.

@@ -37,7 +37,9 @@ func (p Planner) Survey(ctx context.Context, conn gorm.ConnPool, m model.Migrato
 	if tables, err = p.withParts(ctx, conn, tables); err != nil {
 		return nil, err
 	}
-	tables = p.withPartitions(tables)
+	if tables, err = p.withPartitions(tables); err != nil {
+		return nil, err
+	}
 	if err := checkNames(ctx, conn, tables); err != nil {
 		return nil, err
 	}
@@ -119,7 +121,9 @@ func (p Planner) ForeseeParts(ctx context.Context, conn gorm.ConnPool, m model.M
 	if tables, err = p.withParts(ctx, conn, tables); err != nil {
 		return nil, err
 	}
-	tables = p.withPartitions(tables)
+	if tables, err = p.withPartitions(tables); err != nil {
+		return nil, err
+	}
 	return tables, checkNames(ctx, conn, tables)
 }
 
@@ -158,7 +162,7 @@ func (p Planner) Expect(m model.Migrator, set *model.Set) ([]Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.withPartitions(tables), nil
+	return p.withPartitions(tables)
 }
 
 // excess returns grants of what the roles should not have on a table of the kind. Where none is granted anything on sequences, none

@@ -49,12 +49,12 @@ func NewTenantKeys(t testing.TB, models ...any) *Database {
 	return d
 }
 
-// NewPartitioned does what NewTenantKeys does, with so many partitions of the tables of the models that are named.
-func NewPartitioned(t testing.TB, count int, partitioned []any, models ...any) *Database {
+// NewPartitioned does what NewTenantKeys does, with the tables of the models that are named partitioned as p says, of any model.
+func NewPartitioned(t testing.TB, p rls.Partitioned, partitioned []any, models ...any) *Database {
 	t.Helper()
 	d := NewTenantKeys(t)
-	for _, model := range partitioned {
-		d.partition = append(d.partition, rls.Partitioned{Model: model, Hash: count})
+	for _, p.Model = range partitioned {
+		d.partition = append(d.partition, p)
 	}
 	if len(models) > 0 {
 		d.Migrate(t, d.Isolation(), models...)
