@@ -17,6 +17,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/locks"
 	"github.com/gormtenancy/tenancy/rls/internal/model"
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
 )
@@ -169,14 +170,14 @@ type migration struct {
 	within                   bool // a transaction of the caller's
 	lockTimeout, giveUpAfter time.Duration
 	progress                 func(Progress)
-	busy                     *busy
+	busy                     *locks.Busy
 }
 
 func (i Isolation) migration(p plan.Planner, set *model.Set, models []any) migration {
 	return migration{
 		Planner: p, give: i.Backfill, set: set, models: models,
-		busy: new(busy), concurrent: i.ConcurrentIndexes, progress: i.Progress,
-		lockTimeout: cmp.Or(i.LockTimeout, defaultLockTimeout), giveUpAfter: cmp.Or(i.GiveUpAfter, defaultGiveUpAfter),
+		busy: new(locks.Busy), concurrent: i.ConcurrentIndexes, progress: i.Progress,
+		lockTimeout: cmp.Or(i.LockTimeout, locks.DefaultTimeout), giveUpAfter: cmp.Or(i.GiveUpAfter, locks.DefaultGiveUpAfter),
 	}
 }
 

@@ -2,29 +2,15 @@ package rls
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
+	"github.com/gormtenancy/tenancy/rls/internal/locks"
 	"github.com/gormtenancy/tenancy/rls/internal/plan"
-)
-
-// The defaults of LockTimeout and GiveUpAfter.
-const (
-	defaultLockTimeout = 300 * time.Millisecond
-	defaultGiveUpAfter = 5 * time.Minute
-)
-
-// The pauses after a lock that was not free: long enough for those who have waited behind to get on.
-const (
-	firstPause = 50 * time.Millisecond
-	lastPause  = 2 * time.Second
 )
 
 // short runs a transaction that waits for a lock for a short time only, and again until it gets it.
@@ -47,35 +33,11 @@ func (m migration) limitWaits(ctx context.Context, tx *gorm.DB) error {
 
 // retry calls try until it gets its locks, or has tried for too long.
 func (m migration) retry(ctx context.Context, try func() error) error {
-	started, pause := time.Now(), firstPause
-	for {
-		err := try()
-		if !locked(err) {
-			return err
-		}
-		if time.Since(started) > m.giveUpAfter {
-			return catalog.ServerError{Cause: err, Text: fmt.Sprintf("other sessions hold locks, tried for %s: %s", m.giveUpAfter,
-				catalog.Explain(err, m.Column))}
-		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2)) //nolint:gosec // no secret
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-		pause = min(2*pause, lastPause)
+	gaveUp, err := locks.Retry(ctx, m.giveUpAfter, try)
+	if gaveUp {
+		err = catalog.ServerError{Cause: err, Text: fmt.Sprintf("other sessions hold locks, tried for %s: %s", m.giveUpAfter, catalog.Explain(err, m.Column))}
 	}
-}
-
-// locked reports whether an error says that another session held a lock, or waited for one of ours.
-func locked(err error) bool {
-	const (
-		deadlockDetected = "40P01"
-		lockNotAvailable = "55P03"
-	)
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == deadlockDetected || pg.Code == lockNotAvailable)
+	return err
 }
 
 // lockAll takes the locks of all changes before the first is made. Within a transaction of the caller's it takes none: there is no
@@ -101,34 +63,19 @@ func (m migration) lockAll(ctx context.Context, conn gorm.ConnPool, planned []pl
 // LockTimeout in all. Writers that have come so far in another order wait for us, as we do for them: the table that was not free is the
 // first in the next try, which leads to the order that the writers have.
 func (m migration) lock(ctx context.Context, conn gorm.ConnPool, mode string, tables []string) error {
-	slices.SortStableFunc(tables, func(a, b string) int { return m.busy.place(a) - m.busy.place(b) })
+	m.busy.Sort(tables)
 	for n, table := range tables {
 		if n == 1 {
-			if err := setLockTimeout(ctx, conn, max(m.lockTimeout/time.Duration(len(tables)-1), time.Millisecond)); err != nil {
+			if err := setLockTimeout(ctx, conn, locks.Share(m.lockTimeout, len(tables))); err != nil {
 				return err
 			}
 		}
 		if _, err := conn.ExecContext(ctx, "LOCK TABLE "+table+" IN "+mode+" MODE"); err != nil {
-			m.busy.first(table)
+			m.busy.First(table)
 			return err
 		}
 	}
 	return setLockTimeout(ctx, conn, m.lockTimeout)
-}
-
-// busy are the tables that were not free, the last one first.
-type busy []string
-
-func (b *busy) first(table string) {
-	*b = slices.Insert(slices.DeleteFunc(*b, func(t string) bool { return t == table }), 0, table)
-}
-
-// place returns the place of a table, which is behind all others if it was free.
-func (b *busy) place(table string) int {
-	if n := slices.Index(*b, table); n >= 0 {
-		return n
-	}
-	return len(*b)
 }
 
 func setLockTimeout(ctx context.Context, conn gorm.ConnPool, timeout time.Duration) error {
