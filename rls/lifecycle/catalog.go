@@ -12,8 +12,9 @@ import (
 type relation struct {
 	Schema, Table string
 	Kind          string // 'r' a table, 'p' a partitioned one, 'f' a foreign one
-	Enabled       bool   // row-level security
-	Bound         bool   // policies apply to the role
+	Comment       string
+	Enabled       bool // row-level security
+	Bound         bool // policies apply to the role
 	Primary       []string
 	Policies      []appliedPolicy
 	Columns       []column
@@ -93,6 +94,7 @@ func (r *relation) stored() []column {
 var relationsQuery = `
 SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
 	'schema', n.nspname, 'table', c.relname, 'kind', c.relkind, 'enabled', c.relrowsecurity,
+	'comment', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), ''),
 	'bound', c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
 		AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE')),
 	'primary', (

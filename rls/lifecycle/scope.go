@@ -89,6 +89,9 @@ func (s *session) scopeOf(ctx context.Context, role string) (*scope, error) {
 		if !skipped && r.Table == audit.Name {
 			reason, skipped = "records of changes, with copies of rows, which no run writes or deletes: retention drops them", true
 		}
+		if erases := s.op == OpErase || s.op == OpPlan || s.op == OpSubjectErase || s.op == OpSubjectPlan; !skipped && r.Comment == copyMark && !erases {
+			reason, skipped = "a copy of rows that tenant isolate has not attached", true
+		}
 		if skipped {
 			c.left = append(c.left, Left{Object: r.name(), Reason: reason})
 		}

@@ -56,14 +56,14 @@ func Transfer(ctx context.Context, from, to Tenants, tenant string, do func(r *T
 			})
 		}()
 		return target.on(ctx, func(*session) error {
-			if err := source.locked(ctx); err != nil {
+			if err := source.locked(ctx, lockKey); err != nil {
 				return err
 			}
-			defer source.unlock(ctx)
-			if err := target.locked(ctx); err != nil {
+			defer source.unlock(ctx, lockKey)
+			if err := target.locked(ctx, lockKey); err != nil {
 				return err
 			}
-			defer target.unlock(ctx)
+			defer target.unlock(ctx, lockKey)
 			return do(&TransferRun{from: source, to: target})
 		})
 	})
@@ -71,9 +71,9 @@ func Transfer(ctx context.Context, from, to Tenants, tenant string, do func(r *T
 
 const lockKey = "pg_catalog.hashtextextended('tenancy: rows of a tenant that is moved: ' || $1, 0)"
 
-// locked takes the lock of the tenant for the connection.
-func (s *session) locked(ctx context.Context) error {
-	row, err := s.row(ctx, "SELECT pg_catalog.pg_try_advisory_lock("+lockKey+")", s.tenant)
+// locked takes a lock of the tenant for the connection.
+func (s *session) locked(ctx context.Context, key string) error {
+	row, err := s.row(ctx, "SELECT pg_catalog.pg_try_advisory_lock("+key+")", s.tenant)
 	if err == nil && string(row[0]) != "t" {
 		err = fmt.Errorf("%w, or both servers are the same database: wait until it has ended", ErrBusy)
 	}
@@ -81,13 +81,13 @@ func (s *session) locked(ctx context.Context) error {
 }
 
 // unlock gives the lock back. A connection that has failed is closed, which does the same.
-func (s *session) unlock(ctx context.Context) {
+func (s *session) unlock(ctx context.Context, key string) {
 	if s.conn.IsClosed() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if _, err := s.row(ctx, "SELECT pg_catalog.pg_advisory_unlock("+lockKey+")", s.tenant); err != nil {
+	if _, err := s.row(ctx, "SELECT pg_catalog.pg_advisory_unlock("+key+")", s.tenant); err != nil {
 		_ = s.conn.Close(ctx)
 	}
 }
@@ -121,7 +121,7 @@ func (r *TransferRun) match() error {
 				differ("the target has no tenant table %s", t.name())
 				continue
 			}
-			pair := &transferTable{relation: t, to: r.to.scope.tables()[n], columns: t.stored()}
+			pair := pairOf(t, r.to.scope.tables()[n])
 			if len(t.Primary) == 0 {
 				differ("%s has no primary key", t.name())
 			}
@@ -129,11 +129,6 @@ func (r *TransferRun) match() error {
 				differ("the primary keys of %s, or its tenant columns, are not the same", t.name())
 			}
 			compareStored(t, pair.to, differ)
-			for _, name := range t.Primary {
-				if name != t.key.Name || len(t.Primary) == 1 {
-					pair.key = append(pair.key, *t.column(name))
-				}
-			}
 			for _, f := range t.ForeignKeys {
 				pair.circle = pair.circle || slices.Contains(group, r.from.scope.find(f.Schema, f.Table))
 			}
@@ -149,6 +144,16 @@ func (r *TransferRun) match() error {
 		return fmt.Errorf("%w: migrate both servers, or leave a table out by Skip: %s", errDifferent, strings.Join(differences, "; "))
 	}
 	return nil
+}
+
+func pairOf(t, to *relation) *transferTable {
+	pair := &transferTable{relation: t, to: to, columns: t.stored()}
+	for _, name := range t.Primary {
+		if name != t.key.Name || len(t.Primary) == 1 {
+			pair.key = append(pair.key, *t.column(name))
+		}
+	}
+	return pair
 }
 
 // errDifferent is ErrSchema in the words of a transfer.
@@ -382,10 +387,10 @@ type CopyErasure struct {
 func (t Tenants) EraseCopy(ctx context.Context, tenant string, c CopyErasure) (Report, error) {
 	report := Report{Tenant: tenant}
 	err := t.run(ctx, OpErase, tenant, func(s *session) error {
-		if err := s.locked(ctx); err != nil {
+		if err := s.locked(ctx, lockKey); err != nil {
 			return err
 		}
-		defer s.unlock(ctx)
+		defer s.unlock(ctx, lockKey)
 		if err := c.Confirm(ctx); err != nil {
 			return err
 		}

@@ -618,7 +618,7 @@ func (t *transferTable) insertSQL(rows [][][]byte) string {
 	for n := range rows {
 		lists[n] = "(" + parameters(1+n*len(t.columns), len(t.columns)) + ")"
 	}
-	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE VALUES %s", t.quoted(), sqltext.Idents(columnNames(t.columns)), strings.Join(lists, ", "))
+	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE VALUES %s", t.to.quoted(), sqltext.Idents(columnNames(t.columns)), strings.Join(lists, ", "))
 }
 
 // updateSQL is empty if there is nothing beside the key.

@@ -48,6 +48,9 @@ func killed(operation string) (exit int) {
 }
 
 func killedRun(ctx context.Context, l lifecycle.Tenants, operation string) error {
+	if at, isolates := strings.CutPrefix(operation, "isolate "); isolates {
+		return killedIsolate(ctx, l, at)
+	}
 	switch operation {
 	case "erase":
 		_, err := l.Erase(ctx, testdb.Acme)
