@@ -69,29 +69,18 @@ const (
 
 // Report says what a move has done.
 type Report struct {
-	Tenant string `json:"tenant"`
-	From   string `json:"from"`
-	To     string `json:"to"`
-	Rows   int64  `json:"rows"` // of the tenant, at the end
-	Live   []Pass `json:"live"` // while the tenant worked
-	Last   []Pass `json:"last"` // while it was locked out. The last one found no difference
+	Tenant string           `json:"tenant"`
+	From   string           `json:"from"`
+	To     string           `json:"to"`
+	Rows   int64            `json:"rows"` // of the tenant, at the end
+	Live   []lifecycle.Pass `json:"live"` // while the tenant worked
+	Last   []lifecycle.Pass `json:"last"` // while it was locked out. The last one found no difference
 
 	// Stop is how long the tenant was locked out: from before the state is written until the switch is committed. An application notices
 	// either up to TTL later.
 	Stop        time.Duration `json:"stop_ns"`
 	Fingerprint string        `json:"fingerprint"` // of the rows, the same on both servers
 }
-
-// Pass is what a pass has brought over.
-type Pass struct {
-	Inserted int64         `json:"inserted"`
-	Updated  int64         `json:"updated"`
-	Deleted  int64         `json:"deleted"`
-	Took     time.Duration `json:"took_ns"`
-}
-
-// Differences is how many rows differed.
-func (p Pass) Differences() int64 { return p.Inserted + p.Updated + p.Deleted }
 
 const (
 	defaultStop  = 10 * time.Second
@@ -220,10 +209,10 @@ func (v *moving) live(ctx context.Context) error {
 	return nil
 }
 
-func (v *moving) pass(ctx context.Context, list *[]Pass) (lifecycle.TransferPass, error) {
+func (v *moving) pass(ctx context.Context, list *[]lifecycle.Pass) (lifecycle.TransferPass, error) {
 	began := time.Now()
 	pass, err := v.run.Pass(ctx)
-	*list = append(*list, Pass{Inserted: pass.Inserted, Updated: pass.Updated, Deleted: pass.Deleted, Took: time.Since(began)})
+	*list = append(*list, pass.Pass(time.Since(began)))
 	return pass, err
 }
 

@@ -23,7 +23,7 @@ func help(args []string, s streams) int {
 // overview lists the commands.
 func overview() string {
 	var b strings.Builder
-	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nOnly \"tenant import\", \"tenant erase --yes\", \"tenant move\", \"audit maintain\", \"keys add\" and \"keys retire\" change the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
+	b.WriteString("Tenancy checks that a PostgreSQL database keeps its tenants apart.\nOnly \"tenant import\", \"tenant erase --yes\", \"tenant move\", \"tenant isolate\", \"audit maintain\", \"keys add\" and \"keys retire\" change the database; \"explain --analyze\" runs a statement and rolls it back.\n\nUsage:\n\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  tenancy %-10s %s\n", c.name, c.summary)
 	}

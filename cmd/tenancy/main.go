@@ -2,7 +2,7 @@
 //
 //	go run github.com/gormtenancy/tenancy/cmd/tenancy check --dsn postgres://app@localhost/shop
 //
-// Only "tenant import", "tenant erase --yes", "tenant move", "audit maintain", "keys add" and "keys retire" change the database; "explain --analyze" runs a statement and rolls it back. "tenancy help" lists the commands, and "tenancy help check" the options of one.
+// Only "tenant import", "tenant erase --yes", "tenant move", "tenant isolate", "audit maintain", "keys add" and "keys retire" change the database; "explain --analyze" runs a statement and rolls it back. "tenancy help" lists the commands, and "tenancy help check" the options of one.
 //
 // The exit code is 0 if the command did its work and check found nothing, 1 if check has findings (at or above --fail-on, and not in
 // --baseline) or diff dangerous differences,

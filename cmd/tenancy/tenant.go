@@ -21,6 +21,7 @@ type tenantCommand struct {
 	format              string
 	skip                map[string]string
 	move                moveOptions
+	isolate             isolateOptions
 	bar                 *progressLine
 	set                 *flag.FlagSet // options may follow the action
 }
@@ -36,7 +37,7 @@ const tenantDetails = `
 Log in as the owner of the tables, on which policies are forced. All statements run within the policies of the tenant. What belongs to it is
 read from the catalog; a table that may belong to it, and is not isolated, is an error, unless --skip names it. An export or import that is interrupted
 leaves nothing in the database, and an erase goes on when it is called again. The summary of a run is one line of the standard error.
-` + moveDetails
+` + moveDetails + isolateDetails
 
 func (c *tenantCommand) flags(fs *flag.FlagSet) {
 	c.set = fs
@@ -59,6 +60,7 @@ func (c *tenantCommand) flags(fs *flag.FlagSet) {
 		return nil
 	})
 	c.move.flags(fs)
+	c.isolate.flags(fs)
 	textOrJSON(fs, &c.format)
 }
 
@@ -82,15 +84,17 @@ var tenantActions = map[string]action{
 	"diff":   {file: true, run: (*tenantCommand).diff},
 	"erase":  {tenant: true, run: (*tenantCommand).erase},
 	"move":   {tenant: true, run: (*tenantCommand).moveTenant},
+
+	"isolate": {tenant: true, run: (*tenantCommand).isolateTenant},
 }
 
 func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int, error) {
 	if len(args) == 0 {
-		return 0, misused("say what to do: count, export, import, diff, erase or move")
+		return 0, misused("say what to do: count, export, import, diff, erase, move or isolate")
 	}
 	chosen, ok := tenantActions[args[0]]
 	if !ok {
-		return 0, misused("%s: it must be count, export, import, diff, erase or move", unknown("action", args[0]))
+		return 0, misused("%s: it must be count, export, import, diff, erase, move or isolate", unknown("action", args[0]))
 	}
 	if err := parseRest(c.set, args[1:]); err != nil {
 		return 0, err
@@ -105,7 +109,9 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 	case c.newKeys && args[0] != "import" && args[0] != "diff":
 		return 0, misused("--new-keys is for import and diff")
 	case c.move.given() && args[0] != "move":
-		return 0, misused("--to, --server, --default, --ttl, --stop-timeout, --grace, --back-out and --erase-old are for move")
+		return 0, misused("--to, --server, --default, --ttl, --stop-timeout, --grace and --erase-old are for move")
+	case c.move.backOut && args[0] != "move" && args[0] != "isolate" || c.isolate.maxLock != 0 && args[0] != "isolate":
+		return 0, misused("--back-out is for move and isolate, and --max-lock for isolate")
 	case !isFile(c.file):
 		return 0, misused("--file: must be a file (not shown: it looks like a DSN)")
 	}

@@ -52,15 +52,15 @@ func (m *moveOptions) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&m.ttl, "ttl", 0, "with move, the longest placement.Config.TTL of all applications, as a `duration` (default 1s)")
 	fs.DurationVar(&m.stop, "stop-timeout", 0, "with move, how long the tenant may be locked out until the move is backed out, as a `duration` (default 10s)")
 	fs.DurationVar(&m.grace, "grace", 0, "with --erase-old, how long after the move the rows are kept at least, as a `duration` (default 1m)")
-	fs.BoolVar(&m.backOut, "back-out", false, "with move, let the tenant work where it lives, and erase the copy on the other server")
+	fs.BoolVar(&m.backOut, "back-out", false, "with move, let the tenant work where it lives, and erase the copy on the other server; with isolate, drop the copies")
 	fs.BoolVar(&m.eraseOld, "erase-old", false, "with move, erase the rows on the server where the tenant lived, if they are as they were moved; with --to, after the move")
 }
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// given reports whether there is any of the options.
+// given reports whether there is any of the options that no other action has.
 func (m *moveOptions) given() bool {
-	return m.to != "" || m.standard != "" || m.servers != nil || m.ttl != 0 || m.stop != 0 || m.grace != 0 || m.backOut || m.eraseOld
+	return m.to != "" || m.standard != "" || m.servers != nil || m.ttl != 0 || m.stop != 0 || m.grace != 0 || m.eraseOld
 }
 
 // moved is the result of tenant move.

@@ -57,14 +57,6 @@ type IsolatedTable struct {
 	Tries     int           `json:"tries"`     // to get the locks
 }
 
-// Pass is what a pass has brought over.
-type Pass struct {
-	Inserted int64         `json:"inserted"`
-	Updated  int64         `json:"updated"`
-	Deleted  int64         `json:"deleted"`
-	Took     time.Duration `json:"took_ns"`
-}
-
 const (
 	defaultMaxLock = 5 * time.Second
 	maxLivePasses  = 10

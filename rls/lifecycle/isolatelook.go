@@ -28,6 +28,7 @@ type partitionedTable struct {
 	Rules     bool
 	Beside    *string // a foreign key to one of its partitions
 	Keys      []keyTo
+	Parents   []string // in SQL: the tables that it refers to, if the role may lock them
 	Copy      *struct {
 		Marked, Safe, Same bool
 	}
@@ -43,6 +44,7 @@ type restPart struct {
 // keyTo is a foreign key to the table.
 type keyTo struct {
 	Schema, Table, Name string
+	Quoted              string // the table in SQL
 	Definition          string
 	Owned               bool
 }
@@ -70,10 +72,13 @@ SELECT pg_catalog.json_build_object(
 	'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_partition_tree(c.oid) t ON t.relid = r.ev_class),
 	'beside', (SELECT f.conname FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_partition_tree(c.oid) t ON t.relid = f.confrelid
 		WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid <> c.oid LIMIT 1),
-	'keys', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', fn.nspname, 'table', fc.relname, 'name', f.conname,
+	'keys', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', fn.nspname, 'table', fc.relname, 'name', f.conname, 'quoted', fc.oid::pg_catalog.regclass::text,
 			'definition', pg_catalog.pg_get_constraintdef(f.oid), 'owned', pg_catalog.pg_get_userbyid(fc.relowner) = current_user) ORDER BY fn.nspname, fc.relname, f.conname)
 		FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class fc ON fc.oid = f.conrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
 		WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid = c.oid),
+	'parents', (SELECT pg_catalog.json_agg(DISTINCT f.confrelid::pg_catalog.regclass::text) FROM pg_catalog.pg_constraint f
+		WHERE f.contype = 'f' AND f.conparentid = 0 AND f.conrelid = c.oid AND f.confrelid <> c.oid
+			AND pg_catalog.has_table_privilege(f.confrelid, 'UPDATE, DELETE, TRUNCATE')),
 	'copy', (SELECT pg_catalog.json_build_object(
 			'marked', NOT n.relispartition AND n.relkind = 'r' AND coalesce(pg_catalog.obj_description(n.oid, 'pg_class') = $4, false),
 			'safe', n.relrowsecurity AND n.relforcerowsecurity AND n.relowner = c.relowner

@@ -108,7 +108,7 @@ func (i *isolating) pass(ctx context.Context) (TransferPass, error) {
 	run := &TransferRun{from: &source, to: &target, tables: []*transferTable{pair}, ready: true, agreed: map[*transferTable]agreement{}}
 	pass, err := run.Pass(ctx)
 	i.source.rows = source.rows
-	i.report.Live = append(i.report.Live, Pass{Inserted: pass.Inserted, Updated: pass.Updated, Deleted: pass.Deleted, Took: time.Since(began)})
+	i.report.Live = append(i.report.Live, pass.Pass(time.Since(began)))
 	return pass, err
 }
 
@@ -119,7 +119,7 @@ func (i *isolating) prove(ctx context.Context) error {
 	err := s.inTransaction(ctx, beginReading, func() error {
 		pair := i.pair()
 		query := fmt.Sprintf("SELECT count(*) FROM %s t LEFT JOIN %s n ON %s AND n.%s WHERE t.%s AND NOT (%s) AND ROW(%s)::text IS DISTINCT FROM ROW(%s)::text",
-			i.from(), i.copy.from(), pair.sameKey("t", "n"), i.copy.condition(), i.condition(), newer("t"), pair.prefixed("t"), pair.prefixed("n"))
+			i.from(), i.copy.from(), pair.sameKey("t", "n"), i.copy.condition(), i.condition(), newer, pair.prefixed("t"), pair.prefixed("n"))
 		differ, err := s.number(ctx, query, s.tenant, i.horizon)
 		if err == nil && differ > 0 {
 			err = fmt.Errorf("%w: %d rows of the copy are not those of the table", ErrChanged, differ)
@@ -152,10 +152,8 @@ func (i *isolating) prove(ctx context.Context) error {
 	return nil
 }
 
-// newer is the condition that a row may not have been visible to the last pass, whose horizon is $2.
-func newer(alias string) string {
-	return "pg_catalog.age(" + alias + ".xmin) <= pg_catalog.age($2::text::xid8::xid)"
-}
+// newer is the condition that a row t may not have been visible to the last pass, whose horizon is $2.
+const newer = "pg_catalog.age(t.xmin) <= pg_catalog.age($2::text::xid8::xid)"
 
 // sameKey is the condition that two rows have the same key.
 func (t *transferTable) sameKey(a, b string) string {
@@ -193,26 +191,23 @@ func (i *isolating) switchOver(ctx context.Context) error {
 	i.report.Lock = time.Since(began)
 	var pg *pgconn.PgError
 	const canceled, overlaps = "57014", "42P17"
+	if err == nil {
+		return nil
+	}
+	i.report.Rows, i.report.Lock = 0, 0
 	switch {
-	case err != nil:
-		i.report.Rows, i.report.Lock = 0, 0
-		if errors.As(err, &pg) && pg.Code == canceled && ctx.Err() == nil {
-			err = fmt.Errorf("%w than %s (MaxLock): %w", ErrLocked, i.MaxLock, explain(err))
-		}
-		if errors.As(err, &pg) && pg.Code == overlaps {
-			err = fmt.Errorf("the tenant shares a partition by list with others: take its id out of that partition first: %w", explain(err))
-		}
+	case errors.As(err, &pg) && pg.Code == canceled && ctx.Err() == nil:
+		err = fmt.Errorf("%w: a statement would take longer than %s (MaxLock): %w", ErrLocked, i.MaxLock, explain(err))
+	case errors.As(err, &pg) && pg.Code == overlaps:
+		err = fmt.Errorf("the tenant shares a partition by list with others: take its id out of that partition first: %w", explain(err))
 	}
 	return err
 }
 
-// lock locks the table itself first: whoever comes later then waits before it has chosen a partition. After it come the tables that refer to it, the
-// partitions of the rest, and the copy. A statement takes at most MaxLock.
+// lock locks the table itself first: whoever comes later then waits before it has chosen a partition. After it come the tables that refer to it, or that
+// it refers to, whose foreign keys are made, the partitions of the rest, and the copy. From then on a statement takes at most MaxLock.
 func (i *isolating) lock(ctx context.Context, began *time.Time) error {
 	s := i.source
-	if err := s.exec(ctx, fmt.Sprintf("SET LOCAL statement_timeout = %d", i.MaxLock.Milliseconds())); err != nil {
-		return err
-	}
 	if err := s.exec(ctx, "LOCK TABLE ONLY "+i.quoted()+" IN ACCESS EXCLUSIVE MODE"); err != nil {
 		return err
 	}
@@ -226,10 +221,16 @@ func (i *isolating) lock(ctx context.Context, began *time.Time) error {
 	if c := i.live.Copy; c == nil || !c.Safe || !c.Same {
 		return errCopy
 	}
-	tables := []string{i.live.Rest, i.copy.quoted()}
+	tables, parents := []string{i.live.Rest, i.copy.quoted()}, map[string]bool{}
 	for _, k := range i.live.Keys {
-		if name := sqltext.Ident(k.Schema, k.Table); !slices.Contains(tables, name) && name != i.quoted() {
-			tables = append(tables, name)
+		if !slices.Contains(tables, k.Quoted) && (k.Schema != i.Schema || k.Table != i.Table) {
+			tables = append(tables, k.Quoted)
+		}
+	}
+	for _, parent := range i.live.Parents {
+		if !slices.Contains(tables, parent) {
+			parents[parent] = true
+			tables = append(tables, parent)
 		}
 	}
 	i.busy.Sort(tables)
@@ -237,12 +238,16 @@ func (i *isolating) lock(ctx context.Context, began *time.Time) error {
 		return err
 	}
 	for _, table := range tables {
-		if err := s.exec(ctx, "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+		what := table + " IN ACCESS EXCLUSIVE MODE"
+		if parents[table] {
+			what = "ONLY " + table + " IN SHARE ROW EXCLUSIVE MODE" // which lets others read
+		}
+		if err := s.exec(ctx, "LOCK TABLE "+what); err != nil {
 			i.busy.First(table)
 			return err
 		}
 	}
-	return nil
+	return s.exec(ctx, fmt.Sprintf("SET LOCAL statement_timeout = %d", i.MaxLock.Milliseconds()))
 }
 
 // underLock does the rest, which others wait for.
@@ -252,7 +257,7 @@ func (i *isolating) underLock(ctx context.Context) error {
 		return err
 	}
 	for _, k := range i.live.Keys {
-		if err := s.exec(ctx, fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", sqltext.Ident(k.Schema, k.Table), sqltext.Ident(k.Name))); err != nil {
+		if err := s.exec(ctx, fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", k.Quoted, sqltext.Ident(k.Name))); err != nil {
 			return err
 		}
 	}
@@ -277,7 +282,7 @@ func (i *isolating) attach(ctx context.Context) error {
 		fmt.Sprintf("COMMENT ON TABLE %s IS NULL", i.copy.quoted()),
 	}
 	for _, k := range i.live.Keys {
-		statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s %s", sqltext.Ident(k.Schema, k.Table), sqltext.Ident(k.Name), k.Definition))
+		statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s %s", k.Quoted, sqltext.Ident(k.Name), k.Definition))
 	}
 	for _, part := range i.live.Parts {
 		if part.Checked != nil {
@@ -303,13 +308,13 @@ func (i *isolating) bringOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changed, err := count(i.from(), " AND "+newer("t"), i.horizon)
+	changed, err := count(i.from(), " AND "+newer, i.horizon)
 	if err != nil {
 		return err
 	}
 	if changed > 0 {
 		if _, err := i.change(ctx, fmt.Sprintf("DELETE FROM %s n USING (SELECT t.* FROM %s t WHERE t.%s AND %s) t WHERE n.%s AND %s",
-			i.copy.from(), i.from(), i.condition(), newer("t"), i.condition(), pair.sameKey("t", "n")), s.tenant, i.horizon); err != nil {
+			i.copy.from(), i.from(), i.condition(), newer, i.condition(), pair.sameKey("t", "n")), s.tenant, i.horizon); err != nil {
 			return err
 		}
 	}
@@ -334,7 +339,7 @@ func (i *isolating) bringOver(ctx context.Context) error {
 		return nil
 	}
 	columns := sqltext.Idents(columnNames(pair.columns))
-	inserted, err := i.change(ctx, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s t WHERE t.%s AND %s", i.copy.quoted(), columns, columns, i.from(), i.condition(), newer("t")),
+	inserted, err := i.change(ctx, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s t WHERE t.%s AND %s", i.copy.quoted(), columns, columns, i.from(), i.condition(), newer),
 		s.tenant, i.horizon)
 	if err == nil && inserted != changed {
 		err = fmt.Errorf("%w: rows could not be brought over", ErrChanged)

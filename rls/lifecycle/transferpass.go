@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -29,6 +30,22 @@ type TransferPass struct {
 
 // Differences is how many rows differed. Without any, all rows at the target were those of the source, in one snapshot of it.
 func (p TransferPass) Differences() int64 { return p.Inserted + p.Updated + p.Deleted }
+
+// Pass is what a pass has brought over, for reports.
+type Pass struct {
+	Inserted int64         `json:"inserted"`
+	Updated  int64         `json:"updated"`
+	Deleted  int64         `json:"deleted"`
+	Took     time.Duration `json:"took_ns"`
+}
+
+// Differences is how many rows differed.
+func (p Pass) Differences() int64 { return p.Inserted + p.Updated + p.Deleted }
+
+// Pass returns what a pass that took so long has brought over.
+func (p TransferPass) Pass(took time.Duration) Pass {
+	return Pass{Inserted: p.Inserted, Updated: p.Updated, Deleted: p.Deleted, Took: took}
+}
 
 // Pass compares the rows of both databases by keys and hashes, in one snapshot of the source, and applies what differs: inserts and updates parents
 // first, a transaction for each group of tables, then deletes children first. It may be called while the tenant works. Rows that cannot be applied

@@ -422,3 +422,27 @@ func TestIsolateRefuses(t *testing.T) {
 		require.ErrorContains(t, err, "no table is partitioned by LIST of the tenant column")
 	})
 }
+
+// TestIsolateOfManyRows: under lock only what has changed since is brought over.
+func TestIsolateOfManyRows(t *testing.T) {
+	const rows = 10_000
+	d := newListed(t)
+	d.AsSuperuser(t, "ALTER TABLE people DISABLE TRIGGER USER",
+		fmt.Sprintf("INSERT INTO people (id, tenant_id, name, boss_id) SELECT i, 'acme', repeat('name ', 20) || i, 1 FROM generate_series(10001, %d) i", 10_000+rows),
+		fmt.Sprintf("INSERT INTO people (id, tenant_id, name) SELECT i, 'other' || i %% 100, repeat('name ', 20) || i FROM generate_series(10001, %d) i", 10_000+rows),
+		fmt.Sprintf("INSERT INTO person_projects (tenant_id, person_id, project_id) SELECT 'acme', i, 1 FROM generate_series(10001, %d) i", 10_000+rows),
+		"ALTER TABLE people ENABLE TRIGGER USER", "ALTER TABLE people ENABLE ALWAYS TRIGGER tenancy_audit", "VACUUM ANALYZE")
+	db := d.Open(t, d.Config()).WithContext(testdb.As(testdb.Acme))
+	report, err := tenants(t, d.Database).Isolate(t.Context(), testdb.Acme, lifecycle.IsolateOptions{MaxLock: time.Minute, OnStep: func(s lifecycle.IsolateStep, table string) error {
+		if s != lifecycle.IsolateSwitch || table != peopleTable {
+			return nil
+		}
+		return errors.Join(db.Exec("UPDATE people SET name = 'late' WHERE id BETWEEN 10101 AND 10150").Error, db.Exec("DELETE FROM people WHERE id = 10").Error)
+	}})
+	require.NoError(t, err)
+	people := report.Tables[0]
+	require.Equal(t, int64(rows+9), people.Rows)
+	require.Equal(t, int64(51), people.Last)
+	require.Equal(t, []string{"people_t_acme"}, d.at(t, "people", testdb.Acme))
+	t.Logf("%d rows: copied in %s, locked for %s after %d tries", people.Rows, people.Live[0].Took.Round(time.Millisecond), people.Lock.Round(time.Millisecond), people.Tries)
+}

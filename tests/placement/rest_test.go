@@ -45,7 +45,7 @@ func TestMoveFollowsChanges(t *testing.T) {
 	}
 	report, err := m.Move(t.Context(), acme, "second")
 	require.NoError(t, err)
-	var applied placement.Pass
+	var applied lifecycle.Pass
 	for _, p := range report.Last {
 		applied.Inserted, applied.Updated, applied.Deleted = applied.Inserted+p.Inserted, applied.Updated+p.Updated, applied.Deleted+p.Deleted
 	}
