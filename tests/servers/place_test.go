@@ -106,6 +106,21 @@ func testHeldConnectionFollowsTenant(t *testing.T) {
 	}
 }
 
+// TestHeldConnectionCountsOnce, for the tenant that took it, though it serves another one of the same server as well.
+func TestHeldConnectionCountsOnce(t *testing.T) {
+	f := newFixture(t, func(_ *fixture, cfg *tenancy.Config) { cfg.Share = 2 })
+	f.places.Store(globex, 1)
+	busiest := f.db.Plugins["tenancy"].(*tenancy.Plugin).Busiest
+	require.NoError(t, f.db.Connection(func(held *gorm.DB) error {
+		for _, tenant := range []string{acme, globex} {
+			require.NoError(t, held.WithContext(as(tenant)).Find(&[]Note{}).Error)
+			require.Equal(t, []tenancy.TenantLoad{{Tenant: acme, InUse: 1}}, busiest(10))
+		}
+		return nil
+	}))
+	require.Empty(t, busiest(10))
+}
+
 func TestPlaceThatFailsRefuses(t *testing.T) { testdb.InBothForms(t, testPlaceThatFailsRefuses) }
 
 func testPlaceThatFailsRefuses(t *testing.T) {
