@@ -145,6 +145,12 @@ func TestLookupRoleIsChecked(t *testing.T) {
 	require.ErrorContains(t, err, `CREATE ROLE "missing_lookup" NOLOGIN`)
 	_, err = testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{LookupRole: d.Admin.Role, AdminRole: d.Admin.Role})
 	require.ErrorContains(t, err, "LookupRole")
+
+	d.AsSuperuser(t, "CREATE ROLE looking LOGIN INHERIT PASSWORD 'looking' IN ROLE "+role)
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE looking") })
+	_, err = testdb.OpenGuarded(t, d.login("looking"), tenancy.Config{LookupRole: role})
+	require.ErrorIs(t, err, tenancy.ErrUnsafeRole)
+	require.ErrorContains(t, err, "every tenant would read what it may look up")
 }
 
 // TestLookupRoleEndsWithAbortedLookups: one is cancelled, one panics, one fails, each on the only connection.
