@@ -25,6 +25,14 @@ func newShare(t *testing.T, limit, each int) *Share {
 	return NewShare(pool, each)
 }
 
+// soon returns a context for statements that need not wait.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // queue has a statement of a tenant wait, and returns when it does. The channel gets the outcome.
 func (s *Share) queue(ctx context.Context, tenant string) <-chan error {
 	s.mu.Lock()
@@ -62,7 +70,7 @@ func (s *Share) waiting() (n int) {
 }
 
 func TestShareBoundsEachTenant(t *testing.T) {
-	s, ctx := newShare(t, 0, 2), t.Context()
+	s, ctx := newShare(t, 0, 2), soon(t)
 	require.NoError(t, s.acquire(ctx, "acme"))
 	require.NoError(t, s.acquire(ctx, "acme"))
 	third := s.queue(ctx, "acme")
@@ -87,7 +95,7 @@ func TestShareBoundsEachTenant(t *testing.T) {
 
 // TestShareTakesTurns: a tenant with one statement does not wait behind all of another's.
 func TestShareTakesTurns(t *testing.T) {
-	s, ctx := newShare(t, 2, 2), t.Context()
+	s, ctx := newShare(t, 2, 2), soon(t)
 	require.NoError(t, s.acquire(ctx, "huge"))
 	require.NoError(t, s.acquire(ctx, "huge"))
 	var huge []<-chan error
@@ -137,7 +145,7 @@ func TestShareLetsCancelledStatementsGo(t *testing.T) {
 
 // TestShareFollowsLimit: the pool's limit can change at any time.
 func TestShareFollowsLimit(t *testing.T) {
-	s, ctx := newShare(t, 1, 2), t.Context()
+	s, ctx := newShare(t, 1, 2), soon(t)
 	require.NoError(t, s.acquire(ctx, "acme"))
 	waits := s.queue(ctx, "globex")
 	s.inner.SetMaxOpenConns(3)
