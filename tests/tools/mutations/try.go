@@ -16,38 +16,55 @@ import (
 // suites are the packages of tests/ that are run, in this order, until one fails.
 var suites = []string{"guard", "model", "faults", "plugin", "isolation", "statement", "roundtrip"}
 
-// try runs the suites on a mutated copy, and returns the tests that failed in the first suite that did. The copy is as it
-// was when it returns.
+// try runs the tests on a mutated copy: those that a mutation names, or the suites. It returns the tests that failed in the first package
+// that had one. The copy is as it was when it returns.
 func try(ctx context.Context, dir string, m mutation) (failed []string, err error) {
 	undo, err := apply(filepath.Join(dir, "internal"), m.edits)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	if out, err := command(ctx, dir, "go", "build", "./internal/guard").CombinedOutput(); err != nil {
+	if out, err := command(ctx, dir, "go", "build", "./...").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("it does not compile: %s", out)
 	}
-	for _, suite := range suites {
-		args := []string{"test", "-json", "-count=1", "-failfast", "-timeout=5m", "./tests/" + suite}
-		if suite == "model" {
-			args = append(args, "-rapid.shrinktime=1s", "-rapid.nofailfile")
+	by := m.by
+	if by == nil {
+		for _, suite := range suites {
+			by = append(by, "tests/"+suite+" Test")
 		}
-		out, err := command(ctx, dir, "go", args...).Output()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	}
+	for _, tests := range by {
+		if failed, err := fails(ctx, dir, tests); err != nil || len(failed) > 0 {
+			return failed, err
 		}
-		if err == nil {
-			continue
-		}
-		if failed = failures(out); len(failed) == 0 {
-			failed = []string{"the package"} // it hung, or left something behind
-		}
-		for i := range failed {
-			failed[i] = "`tests/" + suite + "`: " + failed[i]
-		}
-		return failed, nil
 	}
 	return nil, nil
+}
+
+// fails runs tests, named as in mutation.by, and returns those that failed.
+func fails(ctx context.Context, dir, tests string) (failed []string, err error) {
+	pkg, names, _ := strings.Cut(tests, " ")
+	args := []string{"test", "-json", "-count=1", "-failfast", "-timeout=5m", "-run=^(?:" + names + ")", "./" + pkg}
+	if pkg == "tests/model" {
+		args = append(args, "-rapid.shrinktime=1s", "-rapid.nofailfile")
+	}
+	out, err := command(ctx, dir, "go", args...).Output()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err == nil {
+		if !bytes.Contains(out, []byte(`"Test":"`)) {
+			return nil, fmt.Errorf("%s has no test that begins with %s", pkg, names)
+		}
+		return nil, nil
+	}
+	if failed = failures(out); len(failed) == 0 {
+		failed = []string{"the package"} // it hung, or left something behind
+	}
+	for i := range failed {
+		failed[i] = "`" + pkg + "`: " + failed[i]
+	}
+	return failed, nil
 }
 
 // failures returns the names of the tests that failed, without their subtests.
