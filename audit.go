@@ -105,7 +105,7 @@ func (e BypassEvent) attrs() []slog.Attr {
 // checkAudit refuses a bypass that would leave no trace.
 func (p *Plugin) checkAudit(ctx context.Context) error {
 	c := p.config
-	if c.AdminRole == "" && c.ReadOnlyRole == "" && c.AdminDB == nil || c.OnBypass != nil || c.Logger.Enabled(ctx, slog.LevelInfo) {
+	if c.AdminRole == "" && c.ReadOnlyRole == "" && !c.hasAdminDB() || c.OnBypass != nil || c.Logger.Enabled(ctx, slog.LevelInfo) {
 		return nil
 	}
 	return errors.New("tenancy: statements of Bypass would leave no trace, because Config.Logger (or slog.Default) writes nothing " +

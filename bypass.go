@@ -119,9 +119,10 @@ func (p *Plugin) openAdmin(below *pool, role string) (*sql.DB, error) {
 	switch {
 	case p.config.AdminDB != nil:
 		return guard.Borrow(p.config.AdminDB, cfg), nil
-	case role == "" && p.config.Place != nil && p.signer != nil:
-		return nil, wrapf(ErrNoAdminRole, "Bypass has no role to take, and with Place and SigningKeys there is none: open a client of its own, with a login of the admin, "+
-			"for work across tenants on each server")
+	case p.config.hasAdminDB(): // of servers: place names it
+		return guard.Sibling(below.guarded, cfg), nil
+	case role == "" && p.config.Place != nil:
+		return nil, wrapf(ErrNoAdminRole, "Bypass has no role to take: set the AdminDB of each server in Config.Servers, or Config.AdminRole, which SigningKeys exclude")
 	case role == "":
 		return nil, wrapf(ErrNoAdminRole, "Bypass has no role to take: set Config.AdminRole or Config.AdminDB, or Config.ReadOnlyRole for BypassReadOnly")
 	default:

@@ -2,7 +2,9 @@ package tenancy
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 
 	"gorm.io/gorm"
 
@@ -27,13 +29,31 @@ const (
 	CheckRefuse
 )
 
-// checkDatabase looks for holes in the database, as Config.Check says. The catalog is read in one transaction, for no
-// tenant, under the role of every statement.
-func (p *Plugin) checkDatabase(db *gorm.DB) error {
+// checkDatabases looks for holes in the database of db, and in those of the other servers, as Config.Check says.
+func (p *Plugin) checkDatabases(db *gorm.DB, pool *pool) error {
 	if p.config.Check == CheckOff {
 		return nil
 	}
 	ctx := guard.InTenantRole(db.Statement.Context)
+	name := ""
+	if s := p.known.servers[pool.inner]; s != nil {
+		name = s.Name
+	}
+	errs := []error{p.checkDatabase(ctx, db, name)}
+	for _, s := range p.config.Servers {
+		if s.DB != pool.inner && !pool.reads {
+			errs = append(errs, p.checkDatabase(OnServer(ctx, s.DB), db, s.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkDatabase looks for holes in one database. The catalog is read in one transaction, for no tenant, under the role of every statement.
+func (p *Plugin) checkDatabase(ctx context.Context, db *gorm.DB, server string) error {
+	log, on := p.config.Logger, ""
+	if server != "" {
+		log, on = log.With("server", server), fmt.Sprintf(" on the server %q", server)
+	}
 	isolation := rls.Isolation{
 		Setting: p.config.Setting, Column: p.config.Column, AppRole: p.config.AppRole, AdminRole: p.config.AdminRole,
 		ReadOnlyRole: p.config.ReadOnlyRole, LookupRole: p.config.LookupRole,
@@ -42,29 +62,29 @@ func (p *Plugin) checkDatabase(db *gorm.DB) error {
 	report, err := isolation.Check(ctx, db, append([]check.Option{check.Login("")}, p.config.CheckOptions...)...)
 	switch {
 	case err != nil && p.config.Check == CheckRefuse:
-		return fmt.Errorf("tenancy: check the database: %w", err)
+		return fmt.Errorf("tenancy: check the database%s: %w", on, err)
 	case err != nil:
-		p.config.Logger.WarnContext(ctx, "tenancy: the database could not be checked", "error", err)
+		log.WarnContext(ctx, "tenancy: the database could not be checked", "error", err)
 		return nil
 	}
-	p.warn(ctx, report)
+	p.warn(ctx, log, report)
 	if p.config.Check == CheckRefuse && !report.OK() {
-		return fmt.Errorf("%w: %w", ErrUnsafeDatabase, report.Err())
+		return fmt.Errorf("%w%s: %w", ErrUnsafeDatabase, on, report.Err())
 	}
 	return nil
 }
 
 // warn writes a record for each finding, and for what was not looked at.
-func (p *Plugin) warn(ctx context.Context, report check.Report) {
+func (p *Plugin) warn(ctx context.Context, log *slog.Logger, report check.Report) {
 	for _, f := range report.Findings {
-		p.config.Logger.WarnContext(ctx, "tenancy: hole in the isolation of the database",
+		log.WarnContext(ctx, "tenancy: hole in the isolation of the database",
 			"code", string(f.Code), "severity", f.Severity.String(), "object", f.Object, "problem", f.Problem)
 	}
 	for _, unseen := range report.NotChecked {
-		p.config.Logger.WarnContext(ctx, "tenancy: part of the database could not be checked", "problem", unseen)
+		log.WarnContext(ctx, "tenancy: part of the database could not be checked", "problem", unseen)
 	}
 	if report.Tables == 0 {
-		p.config.Logger.WarnContext(ctx, "tenancy: no table has the tenant column, so nothing was checked",
+		log.WarnContext(ctx, "tenancy: no table has the tenant column, so nothing was checked",
 			"column", p.config.Column)
 	}
 }

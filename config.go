@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -37,7 +38,8 @@ type Config struct {
 	AdminRole string
 
 	// AdminDB is a pool with its own credentials for Bypass, instead of AdminRole. The plugin does not close it. The application's
-	// login then needs no membership in a role that sees every tenant's rows, so that injected SQL cannot take one.
+	// login then needs no membership in a role that sees every tenant's rows, so that injected SQL cannot take one. With Place it is set for each
+	// of Servers.
 	AdminDB *sql.DB
 
 	// ReadOnlyRole is the role that clients of BypassReadOnly take instead of AdminRole. It may only SELECT
@@ -70,11 +72,14 @@ type Config struct {
 	// transaction: so a tenant can be locked out while it is moved. Each server's roles are checked before its first statement, and its tables before their first use.
 	//
 	// Statements under WithoutTenant go to the pool that GORM was opened with, or to that of OnServer. Clients of Bypass need OnServer or a
-	// tenant in their context, because no statement reaches all servers; AdminDB cannot be used, AdminRole can. Config.Check looks at the
-	// first server only. Replicas of dbresolver are not used for tenants.
+	// tenant in their context, because no statement reaches all servers; ForEachServer visits them all. AdminDB cannot be used: see Servers.
 	//
 	// It must be safe for concurrent use, and answer from memory. The error must not hold what callers should not see.
 	Place func(ctx context.Context, tenant string) (*sql.DB, error)
+
+	// Servers, if not empty, are all servers with Place, the one that GORM was opened with among them: what Place or OnServer then names beside them
+	// is refused. Each can have an AdminDB for clients of Bypass, and replicas for dbresolver. ForEachServer visits them, and Check looks at each.
+	Servers []Server
 
 	// Engine says whether the database is a PostgreSQL server, the zero value, or the coordinator of a cluster of Citus. Initialize refuses
 	// a database of the other kind. With Citus, SQL text with several statements is refused, and so is pgx's mode simple_protocol. AdminRole
@@ -126,7 +131,7 @@ type Config struct {
 	// the statements of two tenants apart.
 	OmitTenantCondition bool
 
-	// Check says whether Initialize checks the whole database, as check.Run of package rls/check does, and what it does about holes. The zero
+	// Check says whether Initialize checks the whole database, and with Servers that of each, as check.Run of package rls/check does, and what it does about holes. The zero
 	// value, CheckOff, does not check, because a development database has holes until it is migrated. In each case the plugin asks
 	// PostgreSQL about each tenant table before its first use.
 	Check CheckMode
@@ -215,6 +220,7 @@ func (c Config) withDefaults() Config {
 	if c.SigningKeys != nil {
 		c.ProofLifetime = cmp.Or(c.ProofLifetime, defaultProofLifetime)
 	}
+	c.Servers = slices.Clone(c.Servers)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -232,6 +238,9 @@ func (c Config) validate() error {
 	if err := c.validateSigning(); err != nil {
 		return err
 	}
+	if err := c.validateServers(); err != nil {
+		return err
+	}
 	if c.Share < 0 || c.Share == 1 {
 		return fmt.Errorf("Share %d: must be at least 2, or 0 for no bound", c.Share)
 	}
@@ -241,12 +250,7 @@ func (c Config) validate() error {
 		}
 	}
 	switch {
-	case c.Place != nil && c.AdminDB != nil && c.SigningKeys != nil:
-		return errors.New("Place and AdminDB: AdminDB is one server, and with SigningKeys there is no AdminRole: leave out AdminDB, and open a client of its own " +
-			"for work across tenants on each server")
-	case c.Place != nil && c.AdminDB != nil:
-		return errors.New("Place and AdminDB: set one of them: AdminDB is one server, use AdminRole")
-	case c.AdminRole != "" && c.AdminDB != nil:
+	case c.AdminRole != "" && c.hasAdminDB():
 		return errors.New("AdminRole and AdminDB: set one of them")
 	case c.DangerouslySkipProof && c.DangerouslyWarnOnly:
 		return errors.New("DangerouslySkipProof and DangerouslyWarnOnly: set one of them")

@@ -17,6 +17,7 @@ import (
 // server is one that statements of a pool go to, and what PostgreSQL has said there.
 type server struct {
 	guard.Server
+	admin     *server // where clients of Bypass reach it, if it has an AdminDB
 	proofs    proofs
 	keys      keys
 	verifying sync.Mutex
@@ -26,7 +27,7 @@ type server struct {
 type serverKey struct{}
 
 // OnServer returns a context whose statements under WithoutTenant, and of the clients of Bypass, go to this server: one of those that
-// Config.Place returns, or the pool that GORM was opened with. Statements of a tenant are refused with ErrTenantMismatch if the tenant
+// Config.Place returns, or the pool that GORM was opened with. ForEachServer visits all. Statements of a tenant are refused with ErrTenantMismatch if the tenant
 // lives on another server. Without Config.Place, clients of Bypass refuse it, and it has no effect on statements under WithoutTenant.
 func OnServer(ctx context.Context, server *sql.DB) context.Context {
 	return context.WithValue(ctx, serverKey{}, server)
@@ -36,7 +37,7 @@ var (
 	errElsewhere = wrapf(ErrTenantMismatch, "the context names a server on which the tenant does not live: leave out OnServer for statements of a tenant")
 	errNoPlace   = errors.New("tenancy: OnServer needs Config.Place: without it there is one server")
 	errWhichOne  = errors.New("tenancy: the rows of all tenants are on several servers: name one with OnServer, or a tenant with WithTenant, " +
-		"in the context of the client of Bypass")
+		"in the context of the client of Bypass; ForEachServer visits all servers")
 )
 
 // place returns the function that the guard asks, or nil where all tenants live on one server.
@@ -52,11 +53,17 @@ func (p *Plugin) place(pool *pool) guard.Place {
 		if err := p.verifyServer(ctx, pool, s); err != nil {
 			return nil, err
 		}
+		if bypass {
+			if s, err = p.adminOf(s); err != nil {
+				return nil, err
+			}
+		}
 		return &s.Server, nil
 	}
 }
 
-// serverFor returns the server of a statement. Statements that are for no tenant go to the pool that GORM was opened with.
+// serverFor returns the server of a statement. Statements that are for no tenant go to the pool that GORM was opened with, and those that
+// dbresolver sends to a replica to one of the tenant's server.
 func (p *Plugin) serverFor(ctx context.Context, pool *pool, tenant string, bypass bool) (*server, error) {
 	if p.config.Place == nil {
 		return pool.home, nil
@@ -67,7 +74,7 @@ func (p *Plugin) serverFor(ctx context.Context, pool *pool, tenant string, bypas
 	}
 	switch {
 	case tenant == "" && named != nil:
-		return pool.serverOf(named, p.config.Share), nil
+		return p.serverOf(pool, named)
 	case tenant == "" && bypass:
 		return nil, errWhichOne
 	case tenant == "":
@@ -82,7 +89,10 @@ func (p *Plugin) serverFor(ctx context.Context, pool *pool, tenant string, bypas
 	case named != nil && named != db:
 		return nil, errElsewhere
 	}
-	return pool.serverOf(db, p.config.Share), nil
+	if pool.reads {
+		db = p.known.replicaFor(db, tenant)
+	}
+	return p.serverOf(pool, db)
 }
 
 // checkServer refuses a context that names a server where there is but one: the client would read that one in its place.
@@ -107,21 +117,27 @@ func (p *Plugin) callPlace(ctx context.Context, tenant string) (db *sql.DB, err 
 }
 
 // serverOf returns the server with this pool, which is made when it is first seen.
-func (p *pool) serverOf(db *sql.DB, share int) *server {
-	if db == p.home.DB || db == p.guarded {
-		return p.home
+func (p *Plugin) serverOf(pool *pool, db *sql.DB) (*server, error) {
+	if db == pool.home.DB || db == pool.guarded {
+		return pool.home, nil
 	}
-	if known, ok := p.servers.Load(db); ok {
-		return known.(*server)
+	if known, ok := pool.servers.Load(db); ok {
+		return known.(*server), nil
 	}
-	known, _ := p.servers.LoadOrStore(db, newServer(db, share))
-	return known.(*server)
+	if err := p.known.check(db); err != nil {
+		return nil, err
+	}
+	known, _ := pool.servers.LoadOrStore(db, p.newServer(db))
+	return known.(*server), nil
 }
 
-func newServer(db *sql.DB, share int) *server {
+func (p *Plugin) newServer(db *sql.DB) *server {
 	s := &server{Server: guard.Server{DB: db}}
-	if share > 0 {
-		s.Share = guard.NewShare(db, share)
+	if p.config.Share > 0 {
+		s.Share = guard.NewShare(db, p.config.Share)
+	}
+	if known := p.known.servers[db]; known != nil && known.AdminDB != nil {
+		s.admin = &server{Server: guard.Server{DB: known.AdminDB}}
 	}
 	return s
 }
@@ -159,5 +175,9 @@ func (p *Plugin) serverOfStatement(s *statement, pool *pool) (*server, error) {
 		return pool.home, nil
 	}
 	tenant, _ := guard.Tenant(s.Context)
-	return p.serverFor(s.Context, pool, tenant, s.bypass != nil)
+	on, err := p.serverFor(s.Context, pool, tenant, s.bypass != nil)
+	if err != nil || s.bypass == nil {
+		return on, err
+	}
+	return p.adminOf(on)
 }

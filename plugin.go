@@ -24,6 +24,7 @@ import (
 // pools, what PostgreSQL has said about tables, and which schemas it has seen; of a statement it keeps nothing.
 type Plugin struct {
 	config    Config
+	known     known           // Config.Servers
 	signer    *signing.Signer // nil without Config.SigningKeys
 	pools     sync.Map        // *pool by *sql.DB, guarded and not
 	opening   sync.Mutex      // held while a pool is added
@@ -41,6 +42,7 @@ func New(cfg Config) *Plugin {
 	cfg = cfg.withDefaults()
 	return &Plugin{
 		config:  cfg,
+		known:   newKnown(cfg.Servers),
 		signer:  newSigner(cfg),
 		pattern: []byte(cfg.isolation().Pattern()),
 		trusted: []byte(textArray(cfg.DangerouslyTrustPolicies)),
@@ -93,7 +95,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 			return err
 		}
 	}
-	return p.checkDatabase(db)
+	return p.checkDatabases(db, pool)
 }
 
 // register adds the plugin's callbacks to GORM's six processors (https://gorm.io/docs/write_plugins.html), and its clause builders.

@@ -59,6 +59,7 @@ type pool struct {
 	home      *server  // inner, as a server
 	servers   sync.Map // *server by *sql.DB: the others of Config.Place
 	placed    bool     // there is a Config.Place
+	reads     bool     // inner is one of the replicas in Config.Servers
 	bound     boundTables
 	prepare   sync.Once
 	prepared  *gorm.PreparedStmtDB // by preparedFor, on preparing
@@ -90,7 +91,11 @@ func (p *Plugin) pool(ctx context.Context, db *sql.DB, main *pool, alone bool) (
 	}
 
 	added := &pool{guarded: db, inner: guard.Inner(db), placed: p.config.Place != nil}
-	added.home = newServer(added.inner, p.config.Share)
+	if err := p.known.check(added.inner); err != nil {
+		return nil, err
+	}
+	added.reads = p.known.replicas[added.inner] != nil
+	added.home = p.newServer(added.inner)
 	added.home.safe.Store(p.config.DangerouslyAllowUnsafeRole)
 	added.admin = sync.OnceValues(func() (*sql.DB, error) { return p.openAdmin(added, p.config.AdminRole) })
 	added.reader = sync.OnceValues(func() (*sql.DB, error) { return p.openReader(added) })

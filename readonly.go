@@ -37,7 +37,7 @@ FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1`
 
 // askReadOnlyRole refuses a read-only role that is missing, that statements of tenants inherit from, or that read-only clients
 // cannot take: with the login of through, or with that of AdminDB.
-func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) error {
+func (p *Plugin) askReadOnlyRole(ctx context.Context, s *server, through gorm.ConnPool) error {
 	if p.config.ReadOnlyRole == "" {
 		return nil
 	}
@@ -60,8 +60,12 @@ func (p *Plugin) askReadOnlyRole(ctx context.Context, through gorm.ConnPool) err
 	if exists && inherited {
 		return inherits(version, role, reader, "every statement would read all rows")
 	}
-	if p.config.AdminDB != nil {
-		if err := ask(ctx, p.config.AdminDB, new(bool)); err != nil {
+	admin := p.config.AdminDB
+	if s.admin != nil {
+		admin = s.admin.DB
+	}
+	if admin != nil {
+		if err := ask(ctx, admin, new(bool)); err != nil {
 			return err
 		}
 	}

@@ -40,17 +40,21 @@ func (p *Plugin) verifyRoles(ctx context.Context, pool *pool, through gorm.ConnP
 	return err
 }
 
-// askAll asks a server about every role, and about what signatures need.
+// askAll asks a server about every role, and about what signatures need and whether its other pools lead
+// to the same database.
 func (p *Plugin) askAll(ctx context.Context, pool *pool, s *server, through gorm.ConnPool) error {
 	err := p.askRoles(ctx, through)
 	if err == nil {
-		err = p.askReadOnlyRole(ctx, through)
+		err = p.askReadOnlyRole(ctx, s, through)
 	}
 	if err == nil {
 		err = p.askLookupRole(ctx, through)
 	}
 	if err == nil {
 		err = p.checkSigning(ctx, pool, s, through)
+	}
+	if err == nil {
+		err = p.checkPools(ctx, s)
 	}
 	return err
 }

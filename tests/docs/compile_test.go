@@ -57,6 +57,7 @@ var packages = map[string]string{
 	"rivermigrate":     "github.com/riverqueue/river/rivermigrate",
 	"riverdatabasesql": "github.com/riverqueue/river/riverdriver/riverdatabasesql",
 
+	"dbresolver":  "gorm.io/plugin/dbresolver",
 	"gormigrate":  "github.com/go-gormigrate/gormigrate/v2",
 	"casbin":      "github.com/casbin/casbin/v3",
 	"gormadapter": "github.com/casbin/gorm-adapter/v3",

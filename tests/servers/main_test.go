@@ -64,12 +64,21 @@ func newFixtureOf(t *testing.T, newDatabase func(testing.TB, ...any) *testdb.Dat
 	for n := range f.databases {
 		f.databases[n] = newDatabase(t, &Note{}, &Remark{}, &Country{})
 		f.databases[n].AsOwner(t, `INSERT INTO countries (name) VALUES (current_database())`)
+	}
+	return f.again(t, change)
+}
+
+// again is another client of the same databases.
+func (f *fixture) again(t *testing.T, change func(f *fixture, cfg *tenancy.Config)) *fixture {
+	t.Helper()
+	f = &fixture{databases: f.databases}
+	for n := range f.databases {
 		f.pools[n] = testdb.OpenSQL(t, f.databases[n].App.DSN)
 	}
 	f.places.Store(acme, 1)
 	f.places.Store(globex, 2)
 	cfg := f.databases[0].Config()
-	cfg.AdminDB = nil // which is one server: with keys there are no clients of Bypass
+	cfg.AdminDB = nil // which is one server
 	cfg.Place = f.place
 	if change != nil {
 		change(f, &cfg)

@@ -103,12 +103,12 @@ func TestSignedInjectionStaysOnItsServer(t *testing.T) {
 	require.Empty(t, texts)
 }
 
-// TestSignedPlaceHasNoBypass: a role that sees all tenants would be one that SQL can take, and AdminDB is one server.
-func TestSignedPlaceHasNoBypass(t *testing.T) {
+// TestSignedBypassNeedsAdminDBs: a role that sees all tenants would be one that SQL can take.
+func TestSignedBypassNeedsAdminDBs(t *testing.T) {
 	f := newSignedFixture(t, nil)
 	admin := tenancy.Bypass(f.db, "look").WithContext(tenancy.OnServer(t.Context(), f.pools[1]))
 	require.ErrorIs(t, admin.Find(&[]Note{}).Error, tenancy.ErrNoAdminRole)
-	require.ErrorContains(t, admin.Find(&[]Note{}).Error, "with Place and SigningKeys there is none")
+	require.ErrorContains(t, admin.Find(&[]Note{}).Error, "set the AdminDB of each server in Config.Servers")
 
 	cfg := f.databases[0].Config()
 	cfg.Place = f.place
