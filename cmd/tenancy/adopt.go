@@ -9,12 +9,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
 // adoptCommand reports what the tables of a database still need until they are isolated.
 type adoptCommand struct {
 	connection
+	signature
 	format string
 }
 
@@ -22,6 +25,7 @@ func (c *adoptCommand) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
 	c.format = "text"
 	fs.StringVar(&c.appRole, "app-role", "", "the `role` of the new version: report also what it may not do yet")
+	c.signature.flags(fs, ": report also which do not")
 	fs.Func("format", "the `format` of the report: text or json (default text)", func(name string) error {
 		if name != "text" && name != "json" {
 			return fmt.Errorf("must be text or json")
@@ -47,6 +51,7 @@ type adopted struct {
 	Parents    []string `json:"parents,omitempty"` // tenant tables that it refers to
 	Uniques    []string `json:"uniques,omitempty"` // unique indexes without the tenant column
 	Grants     bool     `json:"-"`
+	Signature  string   `json:"signature,omitempty"`           // with --signed, of its policy: "none", "accepted" or "demanded"
 	Unresolved *bool    `json:"rows_without_tenant,omitempty"` // null where it is not known
 	Needs      []need   `json:"needs"`
 }
@@ -57,7 +62,7 @@ type need struct {
 	Step    string `json:"step,omitempty"` // the SQL or the Go of the next step
 }
 
-const adoptQuery = `
+var adoptQuery = `
 WITH relation AS (
 	SELECT c.oid, c.oid::regclass::text AS name, c.reltuples, c.relrowsecurity, c.relforcerowsecurity, a.attnum, a.attnotnull,
 		format_type(a.atttypid, a.atttypmod) AS type,
@@ -85,12 +90,16 @@ SELECT coalesce(json_agg(json_build_object(
 	'uniques',  (
 		SELECT json_agg(indexrelid::regclass::text ORDER BY indexrelid::regclass::text) FROM pg_index
 		WHERE indrelid = r.oid AND indisunique AND NOT indisprimary AND r.attnum IS NOT NULL AND NOT r.attnum = ANY (indkey)),
+	'policy',   (SELECT ` + policy.StoredOf("p") + ` FROM pg_policy p WHERE p.polrelid = r.oid AND p.polname = 'tenant_isolation'),
 	'grants',   $2 = '' OR (SELECT has_table_privilege(rolname, r.oid, 'SELECT') FROM pg_roles WHERE rolname = $2)
 	) ORDER BY r.name), '[]')::text
 FROM relation r`
 
 func (c *adoptCommand) run(ctx context.Context, args []string, s streams) (int, error) {
 	if err := none(args); err != nil {
+		return 0, err
+	}
+	if err := c.validate(); err != nil {
 		return 0, err
 	}
 	pool, err := c.open(ctx, s)
@@ -131,7 +140,10 @@ func (c *adoptCommand) tables(ctx context.Context, pool *sql.DB) ([]adopted, err
 		return nil, err
 	}
 	// What the query returns and is no part of the report.
-	var hidden []struct{ Readable, Grants bool }
+	var hidden []struct {
+		Readable, Grants bool
+		Policy           *policy.Stored
+	}
 	var tables []adopted
 	for _, into := range []any{&tables, &hidden} {
 		if err := json.Unmarshal([]byte(document), into); err != nil {
@@ -141,12 +153,29 @@ func (c *adoptCommand) tables(ctx context.Context, pool *sql.DB) ([]adopted, err
 	for n := range tables {
 		t := &tables[n]
 		t.Readable, t.Grants = hidden[n].Readable, hidden[n].Grants
+		if c.signed && hidden[n].Policy != nil {
+			t.Signature = c.signatureOf(*hidden[n].Policy, t.Column)
+		}
 		if err := c.lookForRows(ctx, pool, t); err != nil {
 			return nil, err
 		}
 		t.Needs = c.needs(*t)
 	}
 	return tables, nil
+}
+
+// signatureOf says what a policy does with a signature of the tenant.
+func (c *adoptCommand) signatureOf(p policy.Stored, columnType string) string {
+	isolates := func(form policy.Form) bool {
+		return p.Judge(policy.Config{Setting: c.setting, Column: c.column, Form: form}, columnType) != policy.Unproved
+	}
+	switch {
+	case isolates(policy.Signed) && !isolates(policy.Unsigned):
+		return "demanded"
+	case isolates(policy.Either) && p.Using != nil && strings.Contains(p.Using.Text, signing.FunctionTenantEither+"("):
+		return "accepted"
+	}
+	return "none"
 }
 
 // without is the condition that a row has no tenant. The empty text is no tenant, though it is not NULL.
@@ -203,6 +232,12 @@ func (c *adoptCommand) needs(t adopted) []need {
 		add("rls.StageShadow, or rls.StageEnforce", "no policy isolates it")
 	case "shadow":
 		add("rls.StageEnforce", "its policies do not bind the older version or the owner")
+	}
+	switch {
+	case t.Signature == "none":
+		add("rls.Isolation.Signed, with DangerouslyAcceptUnsigned while an instance runs without a key", "its policy asks for no signature of the tenant")
+	case t.Signature == "accepted" && !c.either:
+		add("rls.Isolation.Signed without DangerouslyAcceptUnsigned, when no instance runs without a key", "its policy takes statements without a signature of the tenant as well")
 	}
 	return needs
 }

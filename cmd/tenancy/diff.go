@@ -21,7 +21,8 @@ type diffCommand struct {
 const diffDetails = `
 BEFORE and AFTER are each a file that "tenancy snapshot" has written, a DSN, or env:NAME for a DSN in an environment variable, which
 other users of this machine cannot see. Beside a file, a database is compared for the roles, the column and the setting of the
-file, unless options name others. What is not proved to be harmless is dangerous.
+file, unless options name others. Where signatures of tenants are demanded (--signed, in this command or that of a file, or a policy of BEFORE
+that demands one), a policy without is dangerous. What is not proved to be harmless is dangerous.
 `
 
 func (c *diffCommand) flags(fs *flag.FlagSet) {
@@ -43,6 +44,9 @@ func (c *diffCommand) run(ctx context.Context, args []string, s streams) (int, e
 	sides, err := c.sides(ctx, args, s)
 	if err != nil {
 		return 0, err
+	}
+	if c.signed { // also where both are files
+		sides[0].Signed, sides[1].Signed = true, true
 	}
 	differences, err := snapshot.Diff(sides[0], sides[1])
 	if err != nil {
@@ -100,6 +104,7 @@ func (c *diffCommand) adopt(s snapshot.Snapshot) {
 	c.adminRole = cmp.Or(c.adminRole, s.Purposes.Admin)
 	c.readOnly = cmp.Or(c.readOnly, s.Purposes.ReadOnly)
 	c.lookup = cmp.Or(c.lookup, s.Purposes.Lookup)
+	c.signed = c.signed || s.Signed
 	if c.column == defaultColumn {
 		c.column = s.Column
 	}

@@ -20,8 +20,7 @@ import (
 type subject struct {
 	connection
 	roles
-	signed  bool
-	either  bool
+	signature
 	login   string // the role that the application logs in as, if that is not its role
 	options []check.Option
 }
@@ -30,8 +29,7 @@ func (c *subject) flags(fs *flag.FlagSet) {
 	c.connection.flags(fs)
 	c.roles.flags(fs, &c.connection)
 	fs.StringVar(&c.login, "login-role", "", "the `role` that the application logs in as, where that is another than --app-role: raw SQL can go back to it by RESET ROLE")
-	fs.BoolVar(&c.signed, "signed", false, "policies are to demand a signature of the tenant (rls.Isolation.Signed), and the login is to have no more rights than its statements need")
-	fs.BoolVar(&c.either, "dangerously-accept-unsigned", false, "with --signed, policies may take statements without a signature too, while an application changes over")
+	c.signature.flags(fs, ", and the login is to have no more rights than its statements need")
 	fs.Func("schema", "check this `schema` only; can be repeated", func(name string) error {
 		c.options = append(c.options, check.Schemas(name))
 		return nil
@@ -49,8 +47,8 @@ func (c *subject) flags(fs *flag.FlagSet) {
 
 // check checks the database.
 func (c *subject) check(ctx context.Context, s streams) (check.Report, error) {
-	if c.either && !c.signed {
-		return check.Report{}, misused("--dangerously-accept-unsigned is for --signed")
+	if err := c.validate(); err != nil {
+		return check.Report{}, err
 	}
 	pool, err := c.open(ctx, s)
 	if err != nil {

@@ -16,6 +16,22 @@ func (r *roles) flags(fs *flag.FlagSet, c *connection) {
 	fs.StringVar(&r.lookup, "lookup-role", "", "the `role` that looks up the tenant of a login, an API key or a domain")
 }
 
+// signature is what policies are to ask for beside the tenant.
+type signature struct{ signed, either bool }
+
+func (s *signature) flags(fs *flag.FlagSet, consequence string) {
+	fs.BoolVar(&s.signed, "signed", false, "policies are to demand a signature of the tenant (rls.Isolation.Signed)"+consequence)
+	fs.BoolVar(&s.either, "dangerously-accept-unsigned", false, "with --signed, policies may take statements without a signature too, while an application changes over")
+}
+
+// validate refuses one option without the other.
+func (s *signature) validate() error {
+	if s.either && !s.signed {
+		return misused("--dangerously-accept-unsigned is for --signed")
+	}
+	return nil
+}
+
 // mustExist refuses roles that do not exist.
 func (r *roles) mustExist(ctx context.Context, db querier, appRole string) error {
 	return errors.Join(mustExist(ctx, db, "--app-role", appRole), mustExist(ctx, db, "--admin-role", r.adminRole),

@@ -13,12 +13,15 @@ import (
 type record struct {
 	connection
 	roles
+	signed  bool
 	schemas []string
 }
 
 func (c *record) flags(fs *flag.FlagSet) {
 	c.nameFlags(fs)
 	c.roles.flags(fs, &c.connection)
+	fs.BoolVar(&c.signed, "signed", false, "policies are to demand a signature of the tenant (rls.Isolation.Signed): diff then takes one that does not for dangerous.\n"+
+		"        Where a policy before demands one, it does so by itself")
 	fs.Func("schema", "record this `schema` only; can be repeated", func(name string) error {
 		c.schemas = append(c.schemas, name)
 		return nil
@@ -30,7 +33,12 @@ func (c *record) take(ctx context.Context, pool *sql.DB) (snapshot.Snapshot, err
 	if err := c.roles.mustExist(ctx, pool, c.appRole); err != nil {
 		return snapshot.Snapshot{}, err
 	}
+	form := policy.Unsigned
+	if c.signed {
+		form = policy.Signed
+	}
 	return snapshot.Read(ctx, pool, policy.Config{
+		Form:    form,
 		Setting: c.setting, Column: c.column,
 		AppRole: c.appRole, AdminRole: c.adminRole, ReadOnlyRole: c.readOnly, LookupRole: c.lookup,
 	}, c.schemas)

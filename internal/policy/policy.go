@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -68,6 +69,12 @@ func (c Config) lookups() definition {
 		d.written = fmt.Sprintf("( SELECT %s AS %s)", writtenCall(function, c.Setting), function)
 	}
 	return d
+}
+
+// WrittenLookup is how PostgreSQL writes the condition of the policy for lookups.
+func (c Config) WrittenLookup() string {
+	d := c.lookups()
+	return cmp.Or(d.written, d.rows)
 }
 
 // Predicate is the expression of the tenant's policy. The scalar subquery makes PostgreSQL read the setting once for a

@@ -42,6 +42,10 @@ func Diff(before, after Snapshot) ([]Difference, error) {
 		return nil, err
 	}
 	d := &differ{before: newSide(before), after: newSide(after)}
+	// A database that demands signatures is to go on with it, also where no option has said so.
+	if before.Signed || after.Signed || slices.ContainsFunc(before.Tables, d.before.demandsSignature) {
+		d.before.form, d.after.form = policy.Signed, policy.Signed
+	}
 	d.server()
 	match(before.Roles, after.Roles, func(r Role) string { return r.Name }, d.role)
 	match(before.Settings, after.Settings, Setting.key, d.setting)
@@ -66,11 +70,12 @@ func Diff(before, after Snapshot) ([]Difference, error) {
 type side struct {
 	Snapshot
 	tables map[string]Table
+	form   policy.Form     // what is asked of policies: Either takes those with a signature and those without
 	reach  map[string]bool // the application's role, and those that it can become or inherits from, less those with another purpose
 }
 
 func newSide(s Snapshot) side {
-	x := side{Snapshot: s, tables: map[string]Table{}, reach: map[string]bool{}}
+	x := side{Snapshot: s, tables: map[string]Table{}, form: policy.Either, reach: map[string]bool{}}
 	for _, t := range s.Tables {
 		x.tables[t.Name] = t
 	}
@@ -99,9 +104,9 @@ func (p Purposes) privileged(role string) bool {
 func (s side) tenant(table string) bool { return s.tables[table].Column != nil }
 
 // config is what the policies are made for.
-func (s side) config() policy.Config {
+func (s side) config(form policy.Form) policy.Config {
 	return policy.Config{
-		Setting: s.Setting, Column: s.Column,
+		Setting: s.Setting, Column: s.Column, Form: form,
 		AppRole: s.Purposes.App, AdminRole: s.Purposes.Admin, ReadOnlyRole: s.Purposes.ReadOnly, LookupRole: s.Purposes.Lookup,
 	}
 }
@@ -153,6 +158,7 @@ func (d *differ) server() {
 		d.add(Dangerous, "server", "setting of the tenant", b.Setting, a.Setting,
 			"Policies that read another setting than the application sets show no rows, or those of whatever tenant is left in it.")
 	}
+	d.flag("server", "signatures demanded", b.Signed, a.Signed, Neutral, Neutral, "Both are compared as databases whose policies demand a signature of the tenant.")
 	for _, p := range []struct{ name, before, after string }{
 		{"admin role", b.Purposes.Admin, a.Purposes.Admin},
 		{"read-only role", b.Purposes.ReadOnly, a.Purposes.ReadOnly},

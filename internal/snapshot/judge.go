@@ -224,6 +224,8 @@ func (d *differ) function(before, after *Function) {
 		switch {
 		case after.Leakproof:
 			reason = leakproof
+		case after.Verifies:
+			verdict, reason = Neutral, verifies
 		case len(after.Settings) > 0 && !after.Definer:
 			reason = settingOfFunction
 		case !d.after.open(after.Grants, "EXECUTE"):
@@ -246,7 +248,12 @@ func (d *differ) function(before, after *Function) {
 			d.add(Dangerous, object, "setting "+*a, "", "set", settingOfFunction)
 		}
 	})
-	d.changed(Dangerous, object, "source", before.Source, after.Source, "It does what its caller could not do, and it is not proved that it does no more than before.")
+	d.flag(object, "verifies signatures", before.Verifies, after.Verifies, Safe, Dangerous, "Policies trust it with what the tenant is: another function of this name could let everything through.")
+	if after.Verifies {
+		d.changed(Neutral, object, "source", before.Source, after.Source, verifies)
+	} else {
+		d.changed(Dangerous, object, "source", before.Source, after.Source, "It does what its caller could not do, and it is not proved that it does no more than before.")
+	}
 	if before.SearchPath != after.SearchPath {
 		verdict := Dangerous
 		if before.SearchPath == "" {
@@ -260,6 +267,7 @@ func (d *differ) function(before, after *Function) {
 }
 
 const (
+	verifies          = "It verifies signatures of tenants, as this version of tenancy makes it."
 	leakproof         = "PostgreSQL may call a LEAKPROOF function on rows before policies hide them."
 	settingOfFunction = "It runs with settings of its own, which can decide about policies."
 )

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/signing"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 )
 
@@ -176,7 +177,7 @@ FROM seen c`
 var functionsQuery = `
 SELECT json_agg(json_build_object(
 	'name', p.oid::regprocedure::text, 'owner', pg_get_userbyid(p.proowner),
-	'security_definer', p.prosecdef, 'leakproof', p.proleakproof,
+	'security_definer', p.prosecdef, 'leakproof', p.proleakproof, 'verifies', ` + signing.IsOurs("p.oid") + `,
 	'search_path', (SELECT substr(entry, 13) FROM unnest(p.proconfig) entry WHERE entry LIKE 'search\_path=%'),
 	'settings', (SELECT json_agg(split_part(entry, '=', 1)) FROM unnest(p.proconfig) entry WHERE entry NOT LIKE 'search\_path=%'),
 	'source', md5(concat(p.prosrc, p.probin, pg_get_function_sqlbody(p.oid))),
@@ -271,7 +272,7 @@ func Read(ctx context.Context, db *sql.DB, config policy.Config, schemas []strin
 		return Snapshot{}, err
 	}
 	s := Snapshot{
-		Version: Version, Setting: config.Setting, Column: config.Column,
+		Version: Version, Setting: config.Setting, Column: config.Column, Signed: config.Form == policy.Signed,
 		Purposes: Purposes{App: config.AppRole, Admin: config.AdminRole, ReadOnly: config.ReadOnlyRole, Lookup: config.LookupRole},
 	}
 	if err := json.Unmarshal(document, &s); err != nil {

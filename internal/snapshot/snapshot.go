@@ -25,6 +25,7 @@ type Snapshot struct {
 	PostgreSQL   int           `json:"postgresql"` // the major version, which decides how expressions are written
 	Setting      string        `json:"setting"`
 	Column       string        `json:"column"`
+	Signed       bool          `json:"signed,omitempty"` // policies are to demand a signature of the tenant
 	Purposes     Purposes      `json:"purposes"`
 	Roles        []Role        `json:"roles"`
 	Settings     []Setting     `json:"settings,omitempty"`
@@ -168,6 +169,7 @@ type Function struct {
 	Name       string   `json:"name"`
 	Owner      string   `json:"owner"`
 	Definer    bool     `json:"security_definer"`
+	Verifies   bool     `json:"verifies,omitempty"` // signatures of tenants, as this version makes the function
 	Leakproof  bool     `json:"leakproof"`
 	SearchPath string   `json:"search_path,omitempty"`
 	Settings   []string `json:"settings,omitempty"` // the names of others

@@ -12,7 +12,7 @@ import (
 
 // sample has a value in each field.
 const sample = `{
-	"version": 1, "postgresql": 17, "setting": "app.tenant_id", "column": "tenant_id",
+	"version": 1, "postgresql": 17, "signed": false, "setting": "app.tenant_id", "column": "tenant_id",
 	"purposes": {"app": "app", "admin": "admin", "read_only": "reports", "lookup": "finder"},
 	"roles": [
 		{"name": "app", "superuser": false, "bypass_rls": false, "create_role": false, "replication": false, "login": true,
@@ -41,7 +41,7 @@ const sample = `{
 		"definition": "SELECT 1", "grants": {"app": ["SELECT"]}, "rules": ["CREATE RULE r"]}],
 	"database": {"PUBLIC": ["CONNECT"]}, "parameters": [{"name": "jit", "grants": {"app": ["SET"]}}],
 	"foreign_servers": [{"name": "s", "user_mappings": ["app"], "grants": {"app": ["USAGE"]}}],
-	"functions": [{"name": "public.f()", "owner": "owner", "security_definer": true, "leakproof": false, "settings": ["jit"], "search_path": "public", "source": "abc", "grants": {"PUBLIC": ["EXECUTE"]}}],
+	"functions": [{"name": "public.f()", "owner": "owner", "security_definer": true, "verifies": false, "leakproof": false, "settings": ["jit"], "search_path": "public", "source": "abc", "grants": {"PUBLIC": ["EXECUTE"]}}],
 	"sequences": [{"name": "public.s", "grants": {"app": ["USAGE"]}}],
 	"default_privileges": [{"role": "owner", "schema": "public", "objects": "tables", "grants": {"app": ["SELECT"]}}],
 	"publications": [{"name": "p", "all_tables": false, "tables": ["public.notes"]}]

@@ -56,16 +56,29 @@ func (s side) inForce(t Table) bool {
 	return t.Enabled && t.Forced && len(t.Policies) > 0 && t.Kind != "foreign table" && (t.Column == nil || !t.Column.Loose)
 }
 
+// demandsSignature reports whether a policy of the table that is for tenants lets through what is signed alone.
+func (s side) demandsSignature(t Table) bool {
+	return slices.ContainsFunc(t.Policies, func(p Policy) bool {
+		return p.Permissive && s.isolates(t, p, policy.Signed) && !s.isolates(t, p, policy.Unsigned)
+	})
+}
+
 // canonical reports whether a policy lets the application in to the rows of the tenant alone, as the plugin's own proof
-// recognises it, or is that of a role with a purpose.
+// recognises it, or is that of a role with a purpose. Where signatures are demanded, one for lookups has to ask for them as well.
 func (s side) canonical(t Table, p Policy) bool {
 	privileged := len(p.Roles) > 0
+	looksUp := s.form == policy.Signed && slices.Contains(p.Roles, s.Purposes.Lookup)
 	for _, role := range p.Roles {
 		privileged = privileged && s.Purposes.privileged(role) && (role == s.Purposes.Admin || p.Command == "SELECT")
 	}
 	if privileged {
-		return true
+		return !looksUp || !p.UsesOthers && p.Using == s.config(s.form).WrittenLookup()
 	}
+	return s.isolates(t, p, s.form)
+}
+
+// isolates reports whether a policy lets through the rows of the tenant alone, by what the form asks for.
+func (s side) isolates(t Table, p Policy, form policy.Form) bool {
 	column := s.tenantColumn(t)
 	if column == "" {
 		return false
@@ -80,7 +93,7 @@ func (s side) canonical(t Table, p Policy) bool {
 		}
 		return &policy.Expression{Text: text, Others: p.UsesOthers}
 	}
-	config := s.config().On(column)
+	config := s.config(form).On(column)
 	return min(config.Judge(expression(p.Using), columnType), config.Judge(expression(p.Check), columnType)) > policy.Unproved
 }
 
@@ -169,7 +182,7 @@ func (d *differ) column(object string, before, after *Column) {
 	d.flag(object, subject+" collation is loose", before.Loose, after.Loose, Dangerous, Safe, "Ids that differ in case or accents are one tenant.")
 	if before.Default != after.Default {
 		verdict := Dangerous
-		if after.Default == d.after.config().WrittenDefault(after.Type) {
+		if after.Default == d.after.config(d.after.form).WrittenDefault(after.Type) {
 			verdict = Safe
 		}
 		d.add(verdict, object, subject+" default", before.Default, after.Default, "With another default than the current tenant, rows are refused, or are another's.")
@@ -214,8 +227,13 @@ func (d *differ) policy(object string, oldTable, newTable Table, before, after *
 		if before != nil && !d.before.canonical(oldTable, *before) {
 			verdict = Safe
 		}
+		if d.after.isolates(newTable, *after, policy.Signed) && (before == nil || !d.before.isolates(oldTable, *before, policy.Signed)) {
+			verdict, why = Safe, "It demands a signature of the tenant, which SQL cannot make."
+		}
 	case !after.Permissive && before == nil:
 		subject, verdict, why = after.Name, Safe, "Restrictive policies are joined with AND: with it fewer rows are let through."
+	case d.after.form == policy.Signed && d.after.isolates(newTable, *after, policy.Either):
+		subject, why = after.Name, "It demands no signature of the tenant: SQL that names another one finds that one's rows."
 	case before == nil:
 		subject, why = after.Name, "Permissive policies are joined with OR: it is not proved that this one lets through the rows of the tenant alone."
 	case d.before.canonical(oldTable, *before):
