@@ -6,7 +6,7 @@
 //	withTenant := tenanthttp.Middleware(resolve, authorize, tenanthttp.OnEvent(telemetry.OnEvent))
 //
 // The attributes of counters have few values: kinds of events, operations and reasons. No tenant's id is among them, and no name that a client
-// has sent. Spans have the id of the tenant of requests that were accepted.
+// has sent. Spans have the id of the tenant of requests that were accepted. Only the gauges of ObserveBusiest name tenants, and few of them.
 package tenancyotel
 
 import (
@@ -23,7 +23,10 @@ import (
 )
 
 // Telemetry has the functions to report to. It is safe for concurrent use.
-type Telemetry struct{ requests, refusals, bypasses metric.Int64Counter }
+type Telemetry struct {
+	requests, refusals, bypasses metric.Int64Counter
+	meter                        metric.Meter
+}
 
 // New makes the counters tenancy.requests, tenancy.refusals and tenancy.bypasses. Nil means the global provider of package otel. The errors are
 // those of the provider.
@@ -35,7 +38,7 @@ func New(provider metric.MeterProvider) (*Telemetry, error) {
 	requests, err1 := meter.Int64Counter("tenancy.requests", metric.WithUnit("{request}"), metric.WithDescription("Requests, by what was decided about their tenant"))
 	refusals, err2 := meter.Int64Counter("tenancy.refusals", metric.WithUnit("{statement}"), metric.WithDescription("Statements that were refused, by operation and reason"))
 	bypasses, err3 := meter.Int64Counter("tenancy.bypasses", metric.WithUnit("{statement}"), metric.WithDescription("Statements of the bypass client"))
-	return &Telemetry{requests, refusals, bypasses}, errors.Join(err1, err2, err3)
+	return &Telemetry{requests, refusals, bypasses, meter}, errors.Join(err1, err2, err3)
 }
 
 // OnEvent is for tenanthttp.OnEvent.

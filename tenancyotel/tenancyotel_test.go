@@ -27,7 +27,14 @@ func counts(t *testing.T, reader *metric.ManualReader) map[string]int64 {
 	all := map[string]int64{}
 	for _, scope := range data.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			for _, point := range m.Data.(metricdata.Sum[int64]).DataPoints {
+			var points []metricdata.DataPoint[int64]
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				points = data.DataPoints
+			case metricdata.Gauge[int64]:
+				points = data.DataPoints
+			}
+			for _, point := range points {
 				all[m.Name+" "+point.Attributes.Encoded(attribute.DefaultEncoder())] = point.Value
 			}
 		}
@@ -88,4 +95,39 @@ func TestRefusalsAndBypassesAreCounted(t *testing.T) {
 	}, counts(t, reader))
 	_, err = tenancyotel.New(nil)
 	require.NoError(t, err)
+}
+
+// TestBusiestTenantsAreFew: a thousand tenants are three series of a gauge, and those who are not busy any more are none.
+func TestBusiestTenantsAreFew(t *testing.T) {
+	reader := metric.NewManualReader()
+	telemetry, err := tenancyotel.New(metric.NewMeterProvider(metric.WithReader(reader)))
+	require.NoError(t, err)
+	loads := []tenancy.TenantLoad{{Tenant: "acme", InUse: 4, Waiting: 60}, {Tenant: "globex", InUse: 2, Waiting: 1}, {Tenant: "", InUse: 1}}
+	for i := range 1000 {
+		loads = append(loads, tenancy.TenantLoad{Tenant: fmt.Sprint("tenant-", i), InUse: 1})
+	}
+	registration, err := telemetry.ObserveBusiest(func(n int) []tenancy.TenantLoad { return loads[:min(n, len(loads))] }, 2)
+	require.NoError(t, err)
+	require.Equal(t, map[string]int64{
+		"tenancy.connections.used tenant.id=acme":           4,
+		"tenancy.connections.used tenant.id=globex":         2,
+		"tenancy.connections.used tenancy.tenants=other":    1001,
+		"tenancy.connections.waiting tenant.id=acme":        60,
+		"tenancy.connections.waiting tenant.id=globex":      1,
+		"tenancy.connections.waiting tenancy.tenants=other": 0,
+	}, counts(t, reader))
+
+	loads = []tenancy.TenantLoad{{Tenant: "", InUse: 1}, {Tenant: "initech", InUse: 1}}
+	require.Equal(t, map[string]int64{
+		"tenancy.connections.used tenant.id=initech":        1,
+		"tenancy.connections.used tenancy.tenants=other":    1,
+		"tenancy.connections.waiting tenant.id=initech":     0,
+		"tenancy.connections.waiting tenancy.tenants=other": 0,
+	}, counts(t, reader))
+	require.NoError(t, registration.Unregister())
+	require.Empty(t, counts(t, reader))
+	for _, n := range []int{-1, 0, 101} {
+		_, err := telemetry.ObserveBusiest(nil, n)
+		require.ErrorContains(t, err, "must be 1 to 100")
+	}
 }
