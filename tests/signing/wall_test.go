@@ -52,6 +52,10 @@ var wallHoles = []struct{ code, make, undo, words string }{
 	{"signed-rights-without-policy", `CREATE SEQUENCE counter; GRANT ALL ON SEQUENCE counter TO @app`, `DROP SEQUENCE counter`, "has UPDATE on the sequence"},
 	{"signed-functions-differ", `ALTER FUNCTION tenancy_signed.lookup(text) SECURITY INVOKER`, `ALTER FUNCTION tenancy_signed.lookup(text) SECURITY DEFINER`, "functions that verify"},
 	{"signed-functions-differ", `ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO @admin`, `ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO @signer`, "functions that verify"},
+	{
+		"signed-functions-differ", `CREATE ROLE @db_other; ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO @db_other`,
+		`ALTER FUNCTION tenancy_signed.tenant(text) OWNER TO @signer; DROP ROLE @db_other`, "functions that verify",
+	},
 	{"signed-functions-differ", `ALTER FUNCTION tenancy_signed.tenant(text) SET search_path = public`, `ALTER FUNCTION tenancy_signed.tenant(text) RESET ALL`, "functions that verify"},
 	{"signed-functions-differ", `ALTER ROLE @signer LOGIN`, `ALTER ROLE @signer NOLOGIN`, "functions that verify"},
 }
