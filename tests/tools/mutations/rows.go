@@ -75,9 +75,6 @@ var rowMutations = []mutation{
 	{"what is retained is erased", []edit{
 		{"../rls/lifecycle/subjectsql.go", "if other.relation == h.relation && other != h && other.Erasure.kind == erasureRetain {", "if false {"},
 	}, []string{byPersons}},
-	{"rows of other tenants are the person's, were it not for policies", []edit{
-		{"../rls/lifecycle/subjectsql.go", "own := tenantIs(h.relation, alias)", `own := tenantIs(h.relation, alias) + " IS NOT NULL"`},
-	}, []string{byPersons}},
 	{"records of the person's rows are not masked", []edit{
 		{"../rls/lifecycle/subjecterase.go", "masked, err = e.maskRows(ctx, h, keys)", "_ = keys"},
 	}, []string{byPersons}},

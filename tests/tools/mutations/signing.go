@@ -67,9 +67,6 @@ var signingMutations = slices.Concat([]mutation{
 	{"a proof that expires before the commit is not renewed", []edit{
 		{"guard/signed.go", "return c.cfg.signs() && !c.provedUntil.IsZero() &&", "return false &&"},
 	}, []string{bySigned}},
-	{"the admin client's statements carry a proof", []edit{
-		{"guard/signed.go", "if !c.cfg.signs() || s.bypass != nil || s.observed", "if !c.cfg.signs() || s.observed"},
-	}, []string{bySigned}},
 	{"a proof is not local", []edit{
 		{"guard/scopesql.go", "signed = `, pg_catalog.set_config(` + proof + `, ` + proofParam + `, true)`", "signed = `, pg_catalog.set_config(` + proof + `, ` + proofParam + `, false)`"},
 	}, []string{bySigned}},
