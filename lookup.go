@@ -13,13 +13,13 @@ import (
 // lookupRoleSQL asks about the lookup role $1, and whether it has the rights of the roles $2 and $3, which no tenant's policy
 // binds: see rolesSQL.
 var lookupRoleSQL = `
-SELECT pg_catalog.current_setting('server_version_num')::int, current_user::text, session_user::text,
+SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, current_user::pg_catalog.text, session_user::pg_catalog.text,
        r.oid IS NOT NULL, coalesce(r.rolsuper, false), coalesce(r.rolbypassrls, false),
        coalesce(pg_catalog.pg_has_role(current_user, r.oid, 'USAGE'), false),
-       (SELECT pg_catalog.min(exempt.rolname::text) FROM pg_catalog.pg_roles exempt
-        WHERE exempt.rolname IN ($2, $3) AND pg_catalog.pg_has_role(r.oid, exempt.oid, 'USAGE')),
+       (SELECT pg_catalog.min(exempt.rolname::pg_catalog.text) FROM pg_catalog.pg_roles exempt
+        WHERE exempt.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[$2::pg_catalog.name, $3::pg_catalog.name]) AND pg_catalog.pg_has_role(r.oid, exempt.oid, 'USAGE')),
        ` + policy.CanTake("session_user", "r.oid") + `
-FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1`
+FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name`
 
 // askLookupRole refuses a lookup role that is missing, exempt from policies, that statements of tenants inherit from, or that
 // the login cannot take.

@@ -29,11 +29,11 @@ func (p *Plugin) openReader(below *pool) (*sql.DB, error) {
 
 // readOnlyRoleSQL asks about the role $1: see rolesSQL.
 var readOnlyRoleSQL = `
-SELECT pg_catalog.current_setting('server_version_num')::int, current_user::text, session_user::text,
+SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, current_user::pg_catalog.text, session_user::pg_catalog.text,
        r.oid IS NOT NULL,
        coalesce(pg_catalog.pg_has_role(current_user, r.oid, 'USAGE'), false),
        ` + policy.CanTake("session_user", "r.oid") + `
-FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1`
+FROM (SELECT) one LEFT JOIN pg_catalog.pg_roles r ON r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name`
 
 // askReadOnlyRole refuses a read-only role that is missing, that statements of tenants inherit from, or that read-only clients
 // cannot take: with the login of through, or with that of AdminDB.

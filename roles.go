@@ -12,22 +12,23 @@ import (
 )
 
 // rolesSQL asks about the role that statements run under, the login, and the admin role, $1; about settings of the login,
-// see settingsSQL; and about Citus. USAGE means that a role has the other's privileges without SET ROLE
+// see settingsSQL; and about Citus. Each name and operator is qualified, because the login may have been given a search_path in which
+// another schema comes before pg_catalog. USAGE means that a role has the other's privileges without SET ROLE
 // (https://www.postgresql.org/docs/current/functions-info.html, pg_has_role).
 var rolesSQL = `
-SELECT pg_catalog.current_setting('server_version_num')::int,
+SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
        me.rolname::pg_catalog.text, me.rolsuper, me.rolbypassrls,
        login.rolname::pg_catalog.text, login.rolsuper, login.rolbypassrls,
        pg_catalog.current_database()::pg_catalog.text,
-       EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'),
-       (SELECT NOT s.reset_val::pg_catalog.bool FROM pg_catalog.pg_settings s WHERE s.name = 'row_security'),` + settingsSQL + `,
+       EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'citus'),
+       (SELECT NOT s.reset_val::pg_catalog.bool FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'row_security'),` + settingsSQL + `,
        admin.oid IS NOT NULL,
        coalesce(pg_catalog.pg_has_role(me.oid, admin.oid, 'USAGE'), false),
        ` + policy.CanTake("session_user", "admin.oid") + `
 FROM pg_catalog.pg_roles me
-JOIN pg_catalog.pg_roles login ON login.rolname = session_user
-LEFT JOIN pg_catalog.pg_roles admin ON admin.rolname = $1
-WHERE me.rolname = current_user`
+JOIN pg_catalog.pg_roles login ON login.rolname OPERATOR(pg_catalog.=) session_user
+LEFT JOIN pg_catalog.pg_roles admin ON admin.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name
+WHERE me.rolname OPERATOR(pg_catalog.=) current_user`
 
 // verifyRoles asks about the roles of a pool that is seen for the first time: one of dbresolver's, with a login of its own,
 // that was not initialized.

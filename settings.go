@@ -18,28 +18,29 @@ import (
 // tenant's id.
 const settingsSQL = `
 (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-        'name', s.name, 'role', s.setrole <> 0, 'database', s.setdatabase <> 0, 'wrong', s.wrong)
-    ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC)::pg_catalog.text
+        'name', s.name, 'role', s.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid,
+        'database', s.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid, 'wrong', s.wrong)
+    ORDER BY s.setrole OPERATOR(pg_catalog.<>) 0::pg_catalog.oid DESC, s.setdatabase OPERATOR(pg_catalog.<>) 0::pg_catalog.oid DESC)::pg_catalog.text
  FROM (SELECT c.setrole, c.setdatabase, v.name,
-              CASE pg_catalog.lower(v.name)
-                  WHEN 'row_security' THEN NOT v.value::pg_catalog.bool
-                  WHEN 'default_transaction_read_only' THEN v.value::pg_catalog.bool
-                  WHEN 'session_replication_role' THEN pg_catalog.lower(v.value) = 'replica'
-                  WHEN 'client_encoding' THEN pg_catalog.pg_char_to_encoding(v.value::pg_catalog.name)
-                                           <> pg_catalog.pg_char_to_encoding('UTF8')
-                  WHEN 'role' THEN v.value NOT IN ('none', $3::pg_catalog.text)
-                  WHEN pg_catalog.lower($2::pg_catalog.text) THEN v.value <> ''
+              CASE WHEN n.lower OPERATOR(pg_catalog.=) 'row_security' THEN NOT v.value::pg_catalog.bool
+                   WHEN n.lower OPERATOR(pg_catalog.=) 'default_transaction_read_only' THEN v.value::pg_catalog.bool
+                   WHEN n.lower OPERATOR(pg_catalog.=) 'session_replication_role' THEN pg_catalog.lower(v.value) OPERATOR(pg_catalog.=) 'replica'
+                   WHEN n.lower OPERATOR(pg_catalog.=) 'client_encoding' THEN pg_catalog.pg_char_to_encoding(v.value::pg_catalog.name)
+                                                       OPERATOR(pg_catalog.<>) pg_catalog.pg_char_to_encoding('UTF8')
+                   WHEN n.lower OPERATOR(pg_catalog.=) 'role' THEN v.value OPERATOR(pg_catalog.<>) ALL (ARRAY['none', $3::pg_catalog.text])
+                   WHEN n.lower OPERATOR(pg_catalog.=) pg_catalog.lower($2::pg_catalog.text) THEN v.value OPERATOR(pg_catalog.<>) ''
               END AS wrong
        FROM pg_catalog.pg_db_role_setting c,
             pg_catalog.unnest(c.setconfig) AS given (setting),
             LATERAL (SELECT pg_catalog.split_part(given.setting, '=', 1),
-                            pg_catalog.substr(given.setting, pg_catalog.strpos(given.setting, '=') + 1)) AS v (name, value)
-       WHERE c.setrole IN (0, login.oid)
-         AND (c.setdatabase = 0 OR c.setdatabase = (SELECT d.oid FROM pg_catalog.pg_database d
-                                                    WHERE d.datname = pg_catalog.current_database()))) AS s
+                            pg_catalog.substr(given.setting, pg_catalog.strpos(given.setting, '=') OPERATOR(pg_catalog.+) 1)) AS v (name, value),
+            LATERAL (SELECT pg_catalog.lower(v.name)) AS n (lower)
+       WHERE c.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0::pg_catalog.oid, login.oid])
+         AND (c.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR c.setdatabase OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                                    WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))) AS s
  WHERE s.wrong IS NOT NULL
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings o
-                   WHERE o.name = pg_catalog.lower(s.name) AND o.source = 'client'))`
+                   WHERE o.name OPERATOR(pg_catalog.=) pg_catalog.lower(s.name) AND o.source OPERATOR(pg_catalog.=) 'client'))`
 
 // setting is a setting that ALTER ROLE or ALTER DATABASE has given to a login's connections.
 type setting struct {

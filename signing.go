@@ -186,7 +186,7 @@ func (p *Plugin) checkWall(ctx context.Context, through gorm.ConnPool) error {
 		found    string
 		breaches []signing.Breach
 	)
-	const firstSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '` + signing.Schema + `')`
+	const firstSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) '` + signing.Schema + `')`
 	err := through.QueryRowContext(guard.Own(ctx, firstSQL), firstSQL).Scan(&exists)
 	if err == nil && !exists {
 		return wrapf(ErrUnsafeDatabase, "the schema %s is missing: migrate with rls.Isolation{Signed: true}, and add the key to it", signing.Schema)

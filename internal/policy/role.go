@@ -103,6 +103,6 @@ func GrantRoleToOwner(version int, role, owner string) string {
 // (https://www.postgresql.org/docs/current/functions-info.html, pg_has_role).
 func CanTake(login, role string) string {
 	return fmt.Sprintf(`coalesce(pg_catalog.pg_has_role(%s, %s,
-           CASE WHEN pg_catalog.current_setting('server_version_num')::int >= %d THEN 'SET' ELSE 'MEMBER' END), false)`,
+           CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) %d THEN 'SET' ELSE 'MEMBER' END), false)`,
 		login, role, sqltext.PostgreSQL16)
 }

@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,4 +91,42 @@ func TestAdminRoleInheritedIsRefused(t *testing.T) {
 	require.Error(t, err)
 	require.ErrorIs(t, db.Find(&[]Patient{}).Error, tenancy.ErrNoTenant)
 	require.ErrorIs(t, db.WithContext(as(acme)).Find(&[]Patient{}).Error, tenancy.ErrUnsafeRole)
+}
+
+// TestRolesAreAskedThroughSearchPath: a schema before pg_catalog, with operators and types of its own, changes no answer.
+func TestRolesAreAskedThroughSearchPath(t *testing.T) {
+	d := newDatabase(t)
+	login, fill := d.lasting(t)
+	d.AsSuperuser(t, `CREATE SCHEMA shadows; GRANT USAGE ON SCHEMA shadows TO PUBLIC; CREATE DOMAIN shadows.text AS pg_catalog.varchar(1);
+		CREATE DOMAIN shadows.bool AS pg_catalog.int4; CREATE FUNCTION shadows.current_setting(pg_catalog.text) RETURNS pg_catalog.text LANGUAGE sql AS $$ SELECT '140000' $$`)
+	for _, operands := range []string{"text", "name", "oid", "int4", "char"} {
+		for _, operator := range []string{"=", "<>", ">="} {
+			answer := strings.NewReplacer("@type", `pg_catalog."`+operands+`"`, "@name", `"`+operands+operator+`"`, "@operator", operator)
+			d.AsSuperuser(t, answer.Replace(`CREATE FUNCTION shadows.@name(@type, @type) RETURNS pg_catalog.bool LANGUAGE sql IMMUTABLE AS $$ SELECT false $$;
+				CREATE OPERATOR shadows.@operator (leftarg = @type, rightarg = @type, function = shadows.@name)`))
+		}
+	}
+	refuses := func(name string, cfg tenancy.Config, reason error, problem, set, undo string) {
+		t.Run(name, func(t *testing.T) {
+			d.AsSuperuser(t, fill(set))
+			defer d.AsSuperuser(t, fill(undo))
+			for _, path := range []string{"public", "shadows,pg_catalog,public"} {
+				_, err := testdb.OpenGuarded(t, testdb.WithParam(d.login(login), "search_path", path), cfg)
+				require.ErrorIs(t, err, reason, path)
+				require.ErrorContains(t, err, problem, path)
+			}
+		})
+	}
+	of := tenancy.Config{AppRole: d.App.Role}
+	refuses("login", of, tenancy.ErrUnsafeRole, "BYPASSRLS", "ALTER ROLE {login} BYPASSRLS", "ALTER ROLE {login} NOBYPASSRLS")
+	refuses("tenant", of, tenancy.ErrUnsafeSettings, "with a tenant in", "ALTER ROLE {login} SET app.tenant_id = 'globex'", "ALTER ROLE {login} RESET app.tenant_id")
+	refuses("database", of, tenancy.ErrUnsafeSettings, "no foreign key", "ALTER DATABASE {database} SET session_replication_role = replica",
+		"ALTER DATABASE {database} RESET session_replication_role")
+	refuses("citus", of, tenancy.ErrUnsafeDatabase, "the extension citus", "UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'",
+		"UPDATE pg_extension SET extname = 'plpgsql' WHERE extname = 'citus'")
+	of.ReadOnlyRole = d.Owner.Role
+	refuses("read-only", of, tenancy.ErrNoAdminRole, "cannot take the role", "", "")
+	of = tenancy.Config{AppRole: d.App.Role, LookupRole: "looks_up", AdminRole: "exempt_here"}
+	refuses("lookup", of, tenancy.ErrUnsafeRole, "inherits", "CREATE ROLE exempt_here; CREATE ROLE looks_up INHERIT IN ROLE exempt_here; GRANT exempt_here, looks_up TO {login}",
+		"DROP ROLE exempt_here, looks_up")
 }
