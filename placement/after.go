@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gormtenancy/tenancy/rls/lifecycle"
@@ -12,19 +13,9 @@ import (
 // target. After an error the next call goes on.
 func (m Mover) BackOut(ctx context.Context, tenant string) (lifecycle.Report, error) {
 	var report lifecycle.Report
-	m, err := m.checked(tenant)
+	m, row, err := m.leftover(ctx, tenant, "no move is under way", "the target of the move", Copying, Moving)
 	if err != nil {
 		return report, err
-	}
-	row, err := m.read(ctx, tenant)
-	if err != nil {
-		return report, err
-	}
-	if row.State != Copying && row.State != Moving {
-		return report, fmt.Errorf("%w: no move is under way", ErrState)
-	}
-	if m.Servers[row.Other] == nil {
-		return report, fmt.Errorf("%w: the target of the move is none of the servers", ErrNoServer)
 	}
 	// A run that is still at work cannot lock the tenant out again, or switch: its token is gone.
 	if _, err := m.update(ctx, `state = 'copying', run = '' WHERE tenant = $1 AND state IN ('copying', 'moving')`, tenant); err != nil {
@@ -52,19 +43,9 @@ func (m Mover) BackOut(ctx context.Context, tenant string) (lifecycle.Report, er
 // lifecycle.ErrChanged. After an error, or if the process is killed, the next call goes on.
 func (m Mover) EraseOld(ctx context.Context, tenant string) (lifecycle.Report, error) {
 	var report lifecycle.Report
-	m, err := m.checked(tenant)
+	m, row, err := m.leftover(ctx, tenant, "no move has left rows", "where the tenant lived", Moved, Erasing)
 	if err != nil {
 		return report, err
-	}
-	row, err := m.read(ctx, tenant)
-	if err != nil {
-		return report, err
-	}
-	if row.State != Moved && row.State != Erasing {
-		return report, fmt.Errorf("%w: no move has left rows", ErrState)
-	}
-	if m.Servers[row.Other] == nil {
-		return report, fmt.Errorf("%w: where the tenant lived is none of the servers", ErrNoServer)
 	}
 	erasure := lifecycle.CopyErasure{Confirm: func(ctx context.Context) error {
 		now, err := m.read(ctx, tenant)
@@ -93,4 +74,22 @@ func (m Mover) EraseOld(ctx context.Context, tenant string) (lifecycle.Report, e
 	}
 	_, err = m.update(ctx, `state = 'placed', other = '', run = '', fingerprint = '' WHERE tenant = $1 AND state = 'erasing' AND other = $2`, tenant, row.Other)
 	return report, err
+}
+
+// leftover reads the row of a tenant whose rows are to be erased at its other server. An error says that it is in none of the states, or that
+// the other server, which is described, is not configured.
+func (m Mover) leftover(ctx context.Context, tenant, none, other string, states ...State) (Mover, Placement, error) {
+	m, err := m.checked(tenant)
+	if err != nil {
+		return m, Placement{}, err
+	}
+	row, err := m.read(ctx, tenant)
+	switch {
+	case err != nil:
+	case !slices.Contains(states, row.State):
+		err = fmt.Errorf("%w: %s", ErrState, none)
+	case m.Servers[row.Other] == nil:
+		err = fmt.Errorf("%w: %s is none of the servers", ErrNoServer, other)
+	}
+	return m, row, err
 }

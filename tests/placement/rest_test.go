@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -234,6 +235,11 @@ func TestMovesOfOneTenantExclude(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.mover().BackOut(t.Context(), acme)
 	require.ErrorIs(t, err, placement.ErrState)
+	fewer := f.mover()
+	fewer.Servers = maps.Clone(fewer.Servers)
+	delete(fewer.Servers, "first")
+	_, err = fewer.EraseOld(t.Context(), acme)
+	require.ErrorIs(t, err, placement.ErrNoServer)
 
 	// A run that is backed out by another process cannot switch.
 	f.signUp(t, globex, 3)
