@@ -1,6 +1,7 @@
 package rls_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -114,6 +115,28 @@ func TestMigrateOddTableNames(t *testing.T) {
 			require.Len(t, d.sees(t, "acme", "SELECT id FROM "+table), 1)
 			require.Empty(t, d.sees(t, "globex", "SELECT id FROM "+table))
 		})
+	}
+}
+
+type (
+	schemaAlone struct{ Row }
+	noSchema    struct{ Row }
+	joinsNone   struct {
+		Row
+		Others []Row `gorm:"many2many:joined."`
+	}
+)
+
+func (schemaAlone) TableName() string { return "billing." }
+func (noSchema) TableName() string    { return ".invoices" }
+
+// TestMigrateRefusesHalfTableNames: GORM takes a dot at an end for a schema or a table without a name.
+func TestMigrateRefusesHalfTableNames(t *testing.T) {
+	d := newDatabase(t)
+	for name, model := range map[string]any{"billing.": schemaAlone{}, ".invoices": noSchema{}, "joined.": joinsNone{}} {
+		_, err := d.Isolation().Migrate(t.Context(), d.OwnerDB, model)
+		require.ErrorContains(t, err, fmt.Sprintf("has the table name %q", name))
+		require.ErrorContains(t, err, "with one dot between them")
 	}
 }
 

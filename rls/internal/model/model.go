@@ -112,6 +112,9 @@ func Parse(db *gorm.DB, column string, models []any) (*Set, error) {
 func (s *Set) parse(m Migrator) error {
 	for _, value := range s.given {
 		model, err := parse(m, value)
+		if errors.Is(err, errTableName) {
+			return err
+		}
 		if err != nil || model.Schema == nil || len(model.Schema.DBNames) == 0 {
 			// The error is left out: GORM's text holds the model's values.
 			return fmt.Errorf("model %T has no table: pass a pointer to a struct with at least one column", value)
@@ -129,9 +132,15 @@ func (s *Set) parse(m Migrator) error {
 	return nil
 }
 
+// errTableName refuses the name of a table that GORM takes for a schema without a table, or a table in a schema without a name.
+var errTableName = errors.New("nothing stands before or after a dot: name the table, or the schema and the table with one dot between them")
+
 // parse parses a model.
 func parse(m Migrator, value any) (model parsed, err error) {
 	err = m.RunWithValue(value, func(stmt *gorm.Statement) error {
+		if table := stmt.Schema; table != nil && (strings.HasPrefix(table.Table, ".") || strings.HasSuffix(table.Table, ".")) {
+			return fmt.Errorf("model %T has the table name %q, in which %w", value, table.Table, errTableName)
+		}
 		model = parsed{value: value, name: nameOf(stmt), Statement: stmt}
 		return nil
 	})
