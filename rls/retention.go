@@ -30,7 +30,7 @@ type Retention struct {
 // does. The result has what it did; a second run does nothing.
 //
 // It needs the table that Migrate makes where Audits are named, and of i the Column alone: partitions get the policies of the whole. Two
-// runs at once take turns. Errors are those of PostgreSQL, or say that there is no such table.
+// runs at once take turns. Errors are those of PostgreSQL, or say that there is no such table, or whose it is.
 func (i Isolation) MaintainAudit(ctx context.Context, db *gorm.DB, r Retention) (changes []Change, err error) {
 	return i.maintainAudit(ctx, db, r, false)
 }
@@ -86,6 +86,8 @@ func (i Isolation) maintainAudit(ctx context.Context, db *gorm.DB, r Retention, 
 // records is the table of records, as maintain finds it.
 type records struct {
 	Schema, Type string
+	Owner, Role  string // whose the table is, and who asks
+	Owns         bool   // whether the role has the owner's rights
 	Now          time.Time
 	Oldest       *time.Time // in the default partition
 	Parts        []string   // their names
@@ -156,7 +158,8 @@ func monthOf(t time.Time) time.Time {
 
 // records looks for the table of records. The default partition is forced on its owner, who must see its records to move them.
 func (m migration) records(ctx context.Context, conn gorm.ConnPool) (found records, err error) {
-	const query = `SELECT coalesce((SELECT json_build_object('schema', n.nspname, 'type', format_type(a.atttypid, NULL), 'now', now(), 'parts', (
+	const query = `SELECT coalesce((SELECT json_build_object('schema', n.nspname, 'type', format_type(a.atttypid, NULL), 'now', now(),
+		'owner', pg_get_userbyid(c.relowner), 'role', current_user, 'owns', pg_has_role(c.relowner, 'USAGE'), 'parts', (
 			SELECT json_agg(part.relname) FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid WHERE inhparent = c.oid),
 		'policies', (
 			SELECT json_agg(json_build_object('name', quote_ident(polname), 'kind', CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
@@ -175,6 +178,10 @@ func (m migration) records(ctx context.Context, conn gorm.ConnPool) (found recor
 	}
 	if found.Schema == "" {
 		return found, fmt.Errorf("there is no table %s in the first schema of the search_path: run Migrate with Audits", audit.Name)
+	}
+	if !found.Owns {
+		return found, fmt.Errorf("%s does not own the table %s, and cannot change its partitions: connect as %s",
+			sqltext.Ident(found.Role), audit.Name, sqltext.Ident(found.Owner))
 	}
 	statements := found.unforced("")
 	if _, err := conn.ExecContext(ctx, statements[0]); err != nil {

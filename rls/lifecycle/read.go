@@ -182,6 +182,7 @@ func (t Tenants) Count(ctx context.Context, tenant string) (Report, error) {
 		return s.inTransaction(ctx, beginReading, func() (err error) {
 			report.Left = s.scope.left
 			report.Tables, err = s.count(ctx, s.scope.tables())
+			s.rows = report.Rows()
 			return err
 		})
 	})

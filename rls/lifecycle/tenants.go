@@ -54,7 +54,7 @@ type Event struct {
 	Tenant    string
 	Request   string // of a run for one person: that of Subjects. The person's key is in no record
 	Tables    int    // that were worked on
-	Rows      int64  // that were read or written. Of an Erase that failed, those of the batches that were committed
+	Rows      int64  // that were counted, read or written. Of an Erase that failed, those of the batches that were committed
 	Duration  time.Duration
 	Err       error // nil for success
 }

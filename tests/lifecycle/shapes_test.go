@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -60,8 +61,11 @@ func TestInheritingTablesAreReadOnce(t *testing.T) {
 		"CREATE TABLE dogs (breed text) INHERITS (pets)",
 	}, []string{"INSERT INTO pets VALUES (%s, 1)", "INSERT INTO dogs VALUES (%s, 2, 'pug')"})
 	l := tenants(t, d)
+	var counted lifecycle.Event
+	l.OnEvent = func(_ context.Context, e lifecycle.Event) { counted = e }
 	report, err := l.Count(t.Context(), testdb.Acme)
 	require.NoError(t, err)
+	require.EqualValues(t, 2, counted.Rows, "also in the event")
 	require.EqualValues(t, 2, report.Rows(), "the dog is no pet of its own")
 	_, file := export(t, l, testdb.Acme)
 	_, err = l.Erase(t.Context(), testdb.Acme)
