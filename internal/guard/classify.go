@@ -28,7 +28,7 @@ func (c *conn) classifyText(q *call) {
 	if q.class == control && c.tx == nil && maySeveral(q.sql) {
 		q.class = utility // SET TRANSACTION would have no effect in it
 	}
-	if q.class == utility && isProcedure(q.sql) && c.tx == nil && c.cfg.roleOf(q.scope) == "" && !maySeveral(q.sql) &&
+	if q.class == utility && isCall(q.sql) && c.tx == nil && c.cfg.roleOf(q.scope) == "" && !maySeveral(q.sql) &&
 		(q.scope.isWithoutTenant() || q.scope.bypass != nil && !q.scope.readOnly()) {
 		q.commits = true
 		if q.mode == pgx.QueryExecModeSimpleProtocol {

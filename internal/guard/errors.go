@@ -108,7 +108,7 @@ func mentionsOurs(err error) bool {
 
 // errProcedure explains why a procedure cannot commit.
 var errProcedure = errors.New("tenancy: a CALL or DO cannot commit here, because what it runs after its COMMIT would have neither tenant nor " +
-	"role: remove the COMMIT, or run it under WithoutTenant on a client without AppRole")
+	"role: remove the COMMIT, or CALL a procedure, which a DO is not, under WithoutTenant on a client without AppRole")
 
 // procedureError adds errProcedure to the error of a procedure that tried to commit.
 func procedureError(q *call, err error) error {

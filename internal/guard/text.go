@@ -69,11 +69,11 @@ func isWordByte(b byte) bool {
 	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_' || b == '$' || b >= 0x80
 }
 
-// isProcedure reports whether a statement is one that can commit.
-func isProcedure(sql string) bool {
-	word := firstWord(skipBlank(sql))
-	return strings.EqualFold(word, "CALL") || strings.EqualFold(word, "DO")
-}
+// isCall reports whether a statement is a CALL, whose procedure may be meant to commit.
+func isCall(sql string) bool { return strings.EqualFold(firstWord(sql), "CALL") }
+
+// isProcedure reports whether a statement is one that PostgreSQL lets commit.
+func isProcedure(sql string) bool { return isCall(sql) || strings.EqualFold(firstWord(sql), "DO") }
 
 // endsTransaction reports whether a text begins with the end of a transaction, which ROLLBACK TO SAVEPOINT is not.
 func endsTransaction(sql string) bool {

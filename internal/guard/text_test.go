@@ -28,6 +28,12 @@ func TestClassOf(t *testing.T) {
 	}
 }
 
+func TestIsCall(t *testing.T) {
+	for sql, want := range map[string]bool{"CALL p()": true, "/* DO */ call p()": true, "DO 'BEGIN END'": false, "SELECT 1": false, "CALLED": false} {
+		require.Equal(t, want, isCall(sql), "%q", sql)
+	}
+}
+
 func TestMaySeveral(t *testing.T) {
 	for sql, want := range map[string]bool{
 		"SELECT 1":                false,

@@ -107,6 +107,11 @@ func (d *database) requireProcedureRuns(t *testing.T, p *pool) {
 		require.NoError(t, err)
 		require.Len(t, d.logged(t), 2)
 	}
+	for _, block := range procedureCalls[3:] {
+		_, err = p.exec(guard.WithoutTenant(t.Context()), t, p, block)
+		require.ErrorContains(t, err, "2D000", block)
+		require.Empty(t, d.logged(t))
+	}
 	_, err = p.ExecContext(tenant(t, "a"), `SET app.tenant_id = 'a'; SET ROLE `+d.Admin.Role)
 	require.NoError(t, err)
 	_, err = p.ExecContext(guard.WithoutTenant(t.Context()), `CALL purge(1)`)

@@ -14,7 +14,7 @@ import (
 	"github.com/gormtenancy/tenancy/tests/wire"
 )
 
-// procedures returns the client of Bypass of an AdminDB, whose CALL and DO may commit, and the proxy before that pool.
+// procedures returns the client of Bypass of an AdminDB, whose CALL may commit, and the proxy before that pool.
 func (d database) procedures(t *testing.T, mode string) (*gorm.DB, *wire.Proxy) {
 	t.Helper()
 	d.AsOwner(t, `CREATE PROCEDURE put(first bigint, tenant text) LANGUAGE plpgsql AS $$BEGIN
