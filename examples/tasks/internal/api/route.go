@@ -22,6 +22,8 @@ func (a *API) route() {
 	a.router.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { a.refuse(w, r, errNoMethod) })
 	cfg := huma.DefaultConfig("Tasks", "1.0.0")
 	cfg.CreateHooks = nil // they add a field $schema to every answer
+	cfg.DocsPath = ""     // huma's page loads a script from another origin
+	a.router.Get("/docs", a.docs)
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "apiKey", In: "header", Name: "X-API-Key"}}
 	a.huma = huma.NewAPI(cfg, &adapter{Adapter: humachi.NewAdapter(a.router), router: a.router, chain: a.chain()})
 }
