@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -69,6 +71,7 @@ func WithEndless(functions ...string) Option {
 func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	cfg := config{settings: []string{
 		// Nothing here has to survive a crash of the machine.
+		"jit=off", // no statement of a test runs so long that it would pay
 		"fsync=off",
 		"synchronous_commit=off",
 		"full_page_writes=off",
@@ -110,6 +113,32 @@ func (s *Server) DSN() string { return s.dsn.String() }
 // as role@database. With local or downloaded binaries a statement is in the log before its answer is; Docker needs a
 // moment. The error is ErrNoLogs for the server of TENANCY_DSN.
 func (s *Server) Logs(ctx context.Context) (string, error) { return s.instance.logs(ctx) }
+
+// LogsSince returns what has been logged after so many bytes, and how many there are now. For LogEnd the text is empty.
+func (s *Server) LogsSince(ctx context.Context, read int64) (text string, end int64, err error) {
+	path := s.LogPath()
+	if path == "" {
+		text, err = s.Logs(ctx)
+		end = int64(len(text))
+		return text[min(read, end):], end, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	end = info.Size()
+	part := make([]byte, end-min(read, end))
+	_, err = file.ReadAt(part, end-int64(len(part)))
+	return string(part), end, err
+}
+
+// LogEnd is more than any log has bytes.
+const LogEnd = math.MaxInt64
 
 // LogPath names the file that Logs reads, which lives until Close. It is empty where the log is not a file: with
 // Docker and with TENANCY_DSN.

@@ -46,6 +46,15 @@ func TestStatementLogShowsEverythingThatArrives(t *testing.T) {
 	file, err := os.ReadFile(s.LogPath())
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(string(file), log))
+
+	_, end, err := s.LogsSince(t.Context(), LogEnd)
+	require.NoError(t, err)
+	execute(t, conn, "SELECT 'later'")
+	more, after, err := s.LogsSince(t.Context(), end)
+	require.NoError(t, err)
+	require.Contains(t, more, "'later'")
+	require.NotContains(t, more, "'only prepared'")
+	require.Equal(t, end+int64(len(more)), after)
 }
 
 func TestRestartKeepsDataAndAddress(t *testing.T) {

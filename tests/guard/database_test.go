@@ -99,10 +99,18 @@ func newDatabase(t testing.TB) *database {
 	return d
 }
 
-// arrived returns what the server has logged about statements of this login in this database. Pings don't count.
-func (d *database) arrived(t *testing.T, login pgserver.Login) []string {
+// logEnd returns how much the server has logged.
+func logEnd(t *testing.T) int64 {
 	t.Helper()
-	log, err := pgserver.Shared(t).Logs(t.Context())
+	_, end, err := pgserver.Shared(t).LogsSince(t.Context(), pgserver.LogEnd)
+	require.NoError(t, err)
+	return end
+}
+
+// arrived returns what the server has logged since then about statements of this login in this database. Pings don't count.
+func (d *database) arrived(t *testing.T, login pgserver.Login, since int64) []string {
+	t.Helper()
+	log, _, err := pgserver.Shared(t).LogsSince(t.Context(), since)
 	require.NoError(t, err)
 	var lines []string
 	for line := range strings.Lines(log) {

@@ -1,12 +1,13 @@
 package isolation
 
 import (
+	"database/sql"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
 
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
@@ -58,6 +59,7 @@ func newPartitionedDatabase(t testing.TB, count int) *database {
 
 func (d *database) withCountry(t testing.TB) *database {
 	t.Helper()
+	d.AsOwner(t, seedSQL)
 	require.NoError(t, d.AdminDB.Create(&Country{Code: "NO", Name: "Norway"}).Error)
 	return d
 }
@@ -73,55 +75,43 @@ func (d *database) newPair(t testing.TB) *pair {
 	return two
 }
 
+// seedSQL makes the function that makes a tenant's rows in one round trip: patientsEach patients, and one that is deleted.
+const seedSQL = `CREATE FUNCTION seed(tenant text, OUT doctor bigint, OUT tag bigint, OUT visit bigint, OUT hooked bigint, OUT patients bigint[])
+	LANGUAGE plpgsql AS $$
+	DECLARE patient bigint;
+	BEGIN
+		INSERT INTO hookeds (tenant_id, name) VALUES (tenant, 'hooked') RETURNING id INTO hooked;
+		INSERT INTO doctors (tenant_id, name) VALUES (tenant, 'Doctor') RETURNING id INTO doctor;
+		INSERT INTO tags (tenant_id, label) VALUES (tenant, 'tag') RETURNING id INTO tag;
+		FOR i IN 0..3 LOOP
+			INSERT INTO patients (tenant_id, name, age, doctor_id, updated_at, deleted_at)
+				VALUES (tenant, 'Patient ' || i, 30 + i, doctor, now(), CASE WHEN i = 3 THEN now() END) RETURNING id INTO patient;
+			INSERT INTO visits (tenant_id, patient_id, note) VALUES (tenant, patient, 'visit') RETURNING id INTO visit;
+			IF i < 3 THEN
+				INSERT INTO patient_tags (patient_id, tag_id, tenant_id) VALUES (patient, tag, tenant);
+			END IF;
+			patients := patients || patient;
+		END LOOP;
+	END $$`
+
 func (d *database) seed(t testing.TB, tenant string) (f fixture) {
 	t.Helper()
-	err := d.AdminDB.Transaction(func(tx *gorm.DB) error {
-		doctor := Doctor{TenantID: tenant, Name: "Doctor"}
-		tag := Tag{TenantID: tenant, Label: "tag"}
-		hooked := Hooked{TenantID: tenant, Name: "hooked"}
-		if err := tx.Session(&gorm.Session{SkipHooks: true}).Create(&hooked).Error; err != nil {
-			return err
-		}
-		for _, row := range []any{&doctor, &tag} {
-			if err := tx.Create(row).Error; err != nil {
-				return err
-			}
-		}
-		f.doctor, f.tag, f.hooked = doctor.ID, tag.ID, hooked.ID
-		for i := range patientsEach + 1 {
-			p := Patient{TenantID: tenant, Name: fmt.Sprintf("Patient %d", i), Age: 30 + i, DoctorID: &doctor.ID}
-			if err := tx.Create(&p).Error; err != nil {
-				return err
-			}
-			v := Visit{TenantID: tenant, PatientID: p.ID, Note: "visit"}
-			if err := tx.Create(&v).Error; err != nil {
-				return err
-			}
-			f.visit = v.ID
-			if i == patientsEach {
-				f.deleted = p.ID
-				return tx.Delete(&p).Error
-			}
-			f.patients[i] = p.ID
-			if err := tx.Exec("INSERT INTO patient_tags (patient_id, tag_id, tenant_id) VALUES (?, ?, ?)",
-				p.ID, tag.ID, tenant).Error; err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	require.NoError(t, err)
+	row := d.AdminDB.Raw("SELECT doctor, tag, visit, hooked, patients[1], patients[2], patients[3], patients[4] FROM seed(?)", tenant).Row()
+	require.NoError(t, row.Scan(&f.doctor, &f.tag, &f.visit, &f.hooked, &f.patients[0], &f.patients[1], &f.patients[2], &f.deleted))
 	return f
 }
 
-// state is all rows of a tenant in all tables, as text.
+// stateSQL returns all rows of a tenant in all tables, as text.
+var stateSQL = func() string {
+	var parts []string
+	for _, table := range []string{"doctors", "tags", "patients", "visits", "hookeds", "patient_tags"} {
+		parts = append(parts, "SELECT '"+table+" ' || t::text FROM "+table+" t WHERE tenant_id = @tenant")
+	}
+	return strings.Join(parts, " UNION ALL ") + " ORDER BY 1"
+}()
+
 func (d *database) state(t testing.TB, tenant string) (rows []string) {
 	t.Helper()
-	for _, table := range []string{"doctors", "tags", "patients", "visits", "hookeds", "patient_tags"} {
-		var some []string
-		require.NoError(t, d.AdminDB.Raw(
-			"SELECT '"+table+" ' || t::text FROM "+table+" t WHERE tenant_id = ? ORDER BY 1", tenant).Scan(&some).Error)
-		rows = append(rows, some...)
-	}
+	require.NoError(t, d.AdminDB.Raw(stateSQL, sql.Named("tenant", tenant)).Scan(&rows).Error)
 	return rows
 }

@@ -6,8 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -151,8 +149,7 @@ func equal(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b,
 func TestStatementsWithoutDecisionSendNothing(t *testing.T) {
 	d := newDatabase(t)
 	two := d.newPair(t)
-	log := &serverLog{}
-	log.statements(t, d)
+	log := newServerLog(t, d)
 	for _, s := range setups() {
 		t.Run(s.String(), func(t *testing.T) {
 			db := s.open(t, d)
@@ -172,31 +169,25 @@ var statementInLog = regexp.MustCompile(`(?m) LOG:  (statement|execute .*|parse 
 
 // serverLog tells which statements have reached the server since it was last asked.
 type serverLog struct {
-	read int       // bytes of the log
+	read int64     // bytes of the log
 	seen time.Time // by the server's clock, where there is no log
+}
+
+func newServerLog(t testing.TB, d *database) *serverLog {
+	t.Helper()
+	l := &serverLog{read: pgserver.LogEnd}
+	l.statements(t, d)
+	return l
 }
 
 func (l *serverLog) statements(t testing.TB, d *database) []string {
 	t.Helper()
-	server := pgserver.Shared(t)
-	if path := server.LogPath(); path != "" {
-		file, err := os.Open(path)
-		require.NoError(t, err)
-		defer file.Close()
-		_, err = file.Seek(int64(l.read), io.SeekStart)
-		require.NoError(t, err)
-		more, err := io.ReadAll(file)
-		require.NoError(t, err)
-		l.read += len(more)
-		return statementInLog.FindAllString(string(more), -1)
-	}
-	all, err := server.Logs(context.Background())
+	more, read, err := pgserver.Shared(t).LogsSince(context.Background(), l.read)
 	if errors.Is(err, pgserver.ErrNoLogs) {
 		return l.inActivity(t, d)
 	}
 	require.NoError(t, err)
-	more := all[l.read:]
-	l.read = len(all)
+	l.read = read
 	return statementInLog.FindAllString(more, -1)
 }
 

@@ -76,7 +76,7 @@ var logins atomic.Int64
 func (d database) newLogin(t *testing.T, attributes string) string {
 	t.Helper()
 	name := fmt.Sprintf("%s_login_%d", d.Name, logins.Add(1))
-	d.AsSuperuser(t, fmt.Sprintf("CREATE ROLE %s LOGIN %s PASSWORD '%[1]s' IN ROLE %[3]s", name, attributes, d.App.Role))
+	d.AsSuperuser(t, fmt.Sprintf("CREATE ROLE %s LOGIN %s PASSWORD '%s' IN ROLE %s", name, attributes, pgserver.Verifier(name), d.App.Role))
 	t.Cleanup(func() { d.AsSuperuser(t, "DROP ROLE "+name) })
 	return name
 }

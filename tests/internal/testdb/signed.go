@@ -55,7 +55,7 @@ func (d *Database) sign(t testing.TB) {
 	signer := d.signed.signer
 	d.AsSuperuser(t,
 		`CREATE ROLE `+signer+` NOLOGIN`, `GRANT `+signer+` TO `+d.Owner.Role, `GRANT CREATE ON DATABASE `+d.Name+` TO `+d.Owner.Role,
-		`CREATE ROLE `+app.Role+` LOGIN NOINHERIT PASSWORD 'secret'`, `ALTER ROLE `+app.Role+` SET track_activities = off`,
+		`CREATE ROLE `+app.Role+` LOGIN NOINHERIT PASSWORD '`+pgserver.Verifier("secret")+`'`, `ALTER ROLE `+app.Role+` SET track_activities = off`,
 		`GRANT `+d.Lookup.Role+` TO `+app.Role, `GRANT USAGE ON SCHEMA public TO `+app.Role,
 		`REVOKE TEMPORARY ON DATABASE `+d.Name+` FROM PUBLIC`, `REVOKE CREATE ON SCHEMA public FROM PUBLIC`,
 		`REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC`)

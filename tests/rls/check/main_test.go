@@ -48,7 +48,7 @@ func newDatabase(t testing.TB) database {
 	app.User = url.UserPassword(d.role, "secret")
 	d.super, d.app = super.String(), app.String()
 
-	d.run(t, d.super, `CREATE ROLE {app} LOGIN NOINHERIT PASSWORD 'secret'; GRANT {admin} TO {app}; GRANT USAGE ON SCHEMA public TO {app}`)
+	d.run(t, d.super, `CREATE ROLE {app} LOGIN NOINHERIT PASSWORD '`+pgserver.Verifier("secret")+`'; GRANT {admin} TO {app}; GRANT USAGE ON SCHEMA public TO {app}`)
 	t.Cleanup(func() {
 		d.run(t, d.super, `
 			DO $$
