@@ -19,6 +19,9 @@ const CodeFunctionsDiffer = "signed-functions-differ"
 // CodeStatementsVisible is the right that an application may keep, because not every server lets it be taken away.
 const CodeStatementsVisible = "signed-statements-visible"
 
+// recorders are the functions and views of extensions that keep the texts of statements, as SQL.
+const recorders = `'pg_stat_statements', 'pg_stat_monitor', 'pg_stat_monitor_internal', 'pg_store_plans', 'pg_qualstats'`
+
 // Breach is a right that a login has, as WallSQL returns it.
 type Breach struct {
 	Code    string
@@ -35,7 +38,7 @@ func WallSQL(login string) string {
 	for n, r := range Wall {
 		parts = append(parts, fmt.Sprintf("SELECT %d, '%s', %t, b.object, b.problem, b.fix FROM (%s) b (object, problem, fix)", n, r.Code, r.Refused, r.query))
 	}
-	names := strings.NewReplacer("@login", login, "@schema", Schema, "@functions", fmt.Sprint(len(Functions)), "@ours", IsOurs("p.oid"))
+	names := strings.NewReplacer("@login", login, "@recorders", recorders, "@schema", Schema, "@functions", fmt.Sprint(len(Functions)), "@ours", IsOurs("p.oid"))
 	return names.Replace(strings.ReplaceAll(wallTemplate, "@rights", strings.Join(parts, "\nUNION ALL\n")))
 }
 
@@ -100,7 +103,7 @@ var Wall = []Right{
             SELECT CASE WHEN pg_catalog.pg_has_role(c.login::pg_catalog.name, d.datdba, 'MEMBER') THEN 'CURRENT_USER' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(d.datdba)) END
             FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))] ELSE leaving.steps END
     FROM closure c JOIN pg_catalog.pg_shdepend d ON d.refobjid = c.oid AND d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
-        AND d.deptype = 'o' AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+        AND d.deptype = 'o' AND d.classid <> 'pg_catalog.pg_default_acl'::pg_catalog.regclass AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
         CROSS JOIN LATERAL (SELECT CASE WHEN d.classid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass THEN 'large objects'
             ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END) o (name)
         LEFT JOIN leaving ON leaving.oid = c.oid
@@ -122,11 +125,12 @@ var Wall = []Right{
     SELECT pg_catalog.format('%s %s', r.kind, r.named), pg_catalog.format('%s has %s on the %s %s, for which no policy is asked', l.name, r.privileges, r.kind, r.named), r.fix
     FROM login l, (
         SELECT 'table', k.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.string_agg(DISTINCT e.privilege_type, ', '),
-            pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE TRUNCATE, TRIGGER, REFERENCES ON TABLE %s FROM %s', k.oid::pg_catalog.regclass, g.name))
+            pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE TRUNCATE, TRIGGER, REFERENCES%s ON TABLE %s FROM %s',
+                CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 170000 THEN ', MAINTAIN' ELSE '' END, k.oid::pg_catalog.regclass, g.name))
         FROM pg_catalog.pg_class k, (SELECT c.oid, c.relacl FROM pg_catalog.pg_class c WHERE c.relrowsecurity
                 UNION ALL SELECT a.attrelid, a.attacl FROM pg_catalog.pg_attribute a) acls (oid, acl),
             pg_catalog.aclexplode(acls.acl) e JOIN grantees g ON g.oid = e.grantee
-        WHERE k.relrowsecurity AND acls.oid = k.oid AND e.grantee <> k.relowner AND e.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES')
+        WHERE k.relrowsecurity AND acls.oid = k.oid AND e.grantee <> k.relowner AND e.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES', 'MAINTAIN')
         GROUP BY k.oid
       UNION ALL
         SELECT 'sequence', k.oid::pg_catalog.regclass::pg_catalog.text, e.privilege_type,
@@ -146,17 +150,17 @@ var Wall = []Right{
     FROM login l, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
         AND EXISTS (SELECT FROM bound c WHERE pg_catalog.has_database_privilege(c.oid, d.oid, 'TEMPORARY'))`},
 	{"signed-statements-recorded", true, `
-    SELECT s.object, pg_catalog.format('%s can read pg_stat_statements, with the statements of all its sessions', l.name),
+    SELECT s.object, pg_catalog.format('%s can read %s, with the statements of all its sessions', l.name, s.name),
         (SELECT pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', s.object, g.name))
             FROM pg_catalog.aclexplode(s.acl) e JOIN grantees g ON g.oid = e.grantee)
     FROM login l, (
-        SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)),
+        SELECT p.proname, 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)),
             (SELECT pg_catalog.bool_or(pg_catalog.has_function_privilege(c.oid, p.oid, 'EXECUTE')) FROM bound c)
-        FROM pg_catalog.pg_proc p WHERE p.proname = 'pg_stat_statements'
+        FROM pg_catalog.pg_proc p WHERE p.proname IN (@recorders)
       UNION ALL
-        SELECT 'TABLE ' || k.oid::pg_catalog.regclass, k.relacl, (SELECT pg_catalog.bool_or(pg_catalog.has_table_privilege(c.oid, k.oid, 'SELECT')) FROM bound c)
-        FROM pg_catalog.pg_class k WHERE k.relname = 'pg_stat_statements'
-    ) s (object, acl, may) WHERE s.may`},
+        SELECT k.relname, 'TABLE ' || k.oid::pg_catalog.regclass, k.relacl, (SELECT pg_catalog.bool_or(pg_catalog.has_table_privilege(c.oid, k.oid, 'SELECT')) FROM bound c)
+        FROM pg_catalog.pg_class k WHERE k.relname IN (@recorders)
+    ) s (name, object, acl, may) WHERE s.may`},
 	{"signed-large-objects", true, `
     SELECT 'large objects', pg_catalog.format('%s has rights on large objects, which have no policies', l.name),
         pg_catalog.array_agg(DISTINCT pg_catalog.format('REVOKE ALL ON LARGE OBJECT %s FROM %s', m.oid, g.name))

@@ -43,6 +43,7 @@ var wallHoles = []struct{ code, make, undo, words string }{
 	{"signed-statements-visible", `ALTER ROLE @app IN DATABASE @db SET track_activities = on`, `ALTER ROLE @app IN DATABASE @db RESET track_activities`, "pg_stat_activity"},
 	{"signed-statements-recorded", `CREATE EXTENSION pg_stat_statements`, `DROP EXTENSION pg_stat_statements`, "pg_stat_statements"},
 	{"signed-statements-recorded", `CREATE EXTENSION pg_stat_statements; REVOKE ALL ON pg_stat_statements FROM PUBLIC`, `DROP EXTENSION pg_stat_statements`, "pg_stat_statements"},
+	{"signed-statements-recorded", `CREATE VIEW pg_stat_monitor AS SELECT 'x'::text AS query; GRANT SELECT ON pg_stat_monitor TO PUBLIC`, `DROP VIEW pg_stat_monitor`, "pg_stat_monitor"},
 	{"signed-role-unbound", `ALTER ROLE @app CREATEROLE`, `ALTER ROLE @app NOCREATEROLE`, "policies do not bind"},
 	{"signed-role-unbound", `ALTER ROLE @admin BYPASSRLS; GRANT @admin TO @app`, `ALTER ROLE @admin NOBYPASSRLS; REVOKE @admin FROM @app`, "policies do not bind"},
 	{"signed-role-unbound", `ALTER ROLE @app REPLICATION`, `ALTER ROLE @app NOREPLICATION`, "has REPLICATION"},
@@ -75,6 +76,12 @@ func TestWall(t *testing.T) {
 		hole := wallHoles[0]
 		hole.code, hole.words = "signed-rights-without-policy", "session_replication_role"
 		hole.make, hole.undo = `GRANT SET ON PARAMETER session_replication_role TO @app`, `REVOKE ALL ON PARAMETER session_replication_role FROM @app`
+		holes = append(holes, hole)
+	}
+	if pgserver.Shared(t).Version() >= sqltext.PostgreSQL17 { // has MAINTAIN
+		hole := wallHoles[0]
+		hole.code, hole.words = "signed-rights-without-policy", "has MAINTAIN on the table"
+		hole.make, hole.undo = `GRANT MAINTAIN ON pages TO @app`, `REVOKE MAINTAIN ON pages FROM @app`
 		holes = append(holes, hole)
 	}
 	for _, hole := range holes {

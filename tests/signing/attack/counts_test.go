@@ -20,6 +20,8 @@ var counts = map[string][]string{
 	"counters of all sessions":  {`SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'accounts'`},
 	"rows of the last analysis": {`SELECT reltuples FROM pg_class WHERE relname = 'accounts'`},
 	"size of the table":         {`SELECT pg_relation_size('accounts')`},
+	"size of the database":      {`SELECT pg_database_size(current_database())`},
+	"size of the disk":          {`SELECT pg_tablespace_size('pg_default')`},
 	"versions by their place":   {`SELECT currtid2('accounts', '(0,1)')`},
 }
 
@@ -37,7 +39,7 @@ func TestCountsCanBeClosed(t *testing.T) {
 	require.True(t, found)
 
 	closed := map[string]string{ // in a transaction, what answers afterwards
-		"counters of the session": "42501", "counters of all sessions": "42501", "versions by their place": "42501", "size of the table": "42501", "EXPLAIN in a DO": "42501", "EXPLAIN by itself": "client", "EXPLAIN by its estimates": "client",
+		"counters of the session": "42501", "counters of all sessions": "42501", "versions by their place": "42501", "size of the table": "42501", "size of the database": "42501", "size of the disk": "42501", "EXPLAIN in a DO": "42501", "EXPLAIN by itself": "client", "EXPLAIN by its estimates": "client",
 	}
 	for name, statements := range counts {
 		if codes := a.run(t, transaction, statements).codes; !strings.HasPrefix(name, "EXPLAIN by") {

@@ -231,10 +231,10 @@ func (g grammar) write(depth int) string {
 	}
 }
 
-// merge is known to PostgreSQL from version 15 on.
+// merge is known to PostgreSQL from version 15 on, its RETURNING from 17 on, as old and new are from 18 on.
 func (g grammar) merge() string {
 	return `MERGE INTO accounts x USING (SELECT ` + g.become() + ` AS b, ` + g.of("1", "7", "-1") + ` AS n) s ON x.tenant_id = '` + g.tenant() + `' WHEN MATCHED THEN ` +
-		g.of("DELETE", "UPDATE SET body = 'defaced'", "DO NOTHING") + ` WHEN NOT MATCHED THEN INSERT (tenant_id, body, amount) VALUES ('` + g.tenant() + `', 'planted', s.n)`
+		g.of("DELETE", "UPDATE SET body = 'defaced'", "DO NOTHING") + ` WHEN NOT MATCHED THEN INSERT (tenant_id, body, amount) VALUES ('` + g.tenant() + `', 'planted', s.n)` + g.of("", "", " RETURNING x.*", " RETURNING merge_action(), old, new")
 }
 
 // statement is any statement.
@@ -246,7 +246,7 @@ func (g grammar) statement(depth int) string {
 	case 8, 9, 10, 11:
 		return g.write(depth)
 	case 12, 13:
-		return g.write(depth) + ` RETURNING ` + g.of("*", "x", "x::text", "x.tenant_id, "+g.become(), "(SELECT count(*) FROM notes) AS counted")
+		return g.write(depth) + ` RETURNING ` + g.of("*", "x", "x::text", "old, new", "x.tenant_id, "+g.become(), "(SELECT count(*) FROM notes) AS counted")
 	case 14:
 		return g.merge()
 	case 15, 16, 17:

@@ -98,6 +98,7 @@ var bricks = []brick{
 			require.NoError(t, err)
 			return a.request(a.db, "victim")
 		}},
+	{name: "MAINTAIN", from: 170000, out: `GRANT MAINTAIN ON accounts TO {app}`, back: `REVOKE MAINTAIN ON accounts FROM {app}`, attack: []string{`CLUSTER accounts USING accounts_pkey`}},
 	{name: "REFERENCES", out: `GRANT REFERENCES ON accounts TO {app}`, back: `REVOKE REFERENCES ON accounts FROM {app}`, depth: "it needs a table of its own as well",
 		attack: []string{`CREATE TABLE mine (tenant_id text, id bigint, FOREIGN KEY (tenant_id, id) REFERENCES accounts)`}},
 	{name: "UPDATE of a sequence", out: `GRANT UPDATE ON SEQUENCE notes_id_seq TO {app}`, back: `REVOKE UPDATE ON SEQUENCE notes_id_seq FROM {app}`, attack: []string{`SELECT setval('notes_id_seq', (SELECT min(id) FROM notes) - 9)`}, then: func(t *testing.T, a *target) string {
@@ -207,4 +208,34 @@ func TestSessionCleaningIsPartOfTheWall(t *testing.T) {
 		require.False(t, err == nil && got == a.expected["victim"], statement)
 		require.NoError(t, s.Close(context.Background()))
 	}
+}
+
+// TestPreparedTextsOfOthers: pg_prepared_statements shows what others have prepared on the same connection, without arguments; modes of pgx
+// that prepare nothing under a name leave nothing to see. docs/injection.md lists that as open.
+func TestPreparedTextsOfOthers(t *testing.T) {
+	a := newTarget(t, true)
+	for _, mode := range modes {
+		db := a.pool(t, mode, signer(time.Hour, false, key("k1", 1)))
+		db.SetMaxOpenConns(1)
+		var found int
+		require.NoError(t, db.QueryRowContext(as("victim"), `SELECT count(*) FROM notes WHERE body <> 'a text of the victim' AND body <> $1`, canary).Scan(&found))
+		require.Positive(t, found)
+		var texts string
+		require.NoError(t, db.QueryRowContext(as("evil"), `SELECT coalesce(string_agg(statement, ';'), '') FROM pg_prepared_statements`).Scan(&texts))
+		require.NotContains(t, texts, canary, "an argument")
+		require.Equal(t, mode == pgx.QueryExecModeCacheStatement, contains(texts, "a text of the victim"), mode)
+	}
+}
+
+// TestDefaultPrivilegesKeepNoInstanceFromStarting: the login may set those of what it would make, which is nothing.
+func TestDefaultPrivilegesKeepNoInstanceFromStarting(t *testing.T) {
+	a := newTarget(t, true)
+	found := func() (breaches string) {
+		require.NoError(t, a.db.QueryRowContext(as("evil"), signing.WallSQL("session_user")).Scan(&breaches))
+		return breaches
+	}
+	before := found()
+	got := a.run(t, alone, []string{`ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC`})
+	require.Zero(t, got.errs)
+	require.Equal(t, before, found())
 }
