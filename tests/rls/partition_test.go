@@ -46,6 +46,20 @@ func (d database) bounds(t *testing.T, table string) []string {
 		FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = '`+table+`'::regclass ORDER BY 1`)
 }
 
+// makeByScript makes the tables by the script of SQL, which can be run back, and again without a change.
+func makeByScript(t *testing.T, d database, i rls.Isolation) {
+	t.Helper()
+	up, down, err := i.SQL(offline(t, &gorm.Config{}), &parcelled{}, &piece{})
+	require.NoError(t, err)
+	d.script(t, up)
+	d.script(t, down)
+	require.Empty(t, d.keys(t), "down drops all")
+	d.script(t, up)
+	before := d.dump(t)
+	d.script(t, up)
+	require.Equal(t, before, d.dump(t), "the script again")
+}
+
 func wantBounds(table string, hash int) []string {
 	list := make([]string, hash)
 	for n := range list {
@@ -65,17 +79,7 @@ func TestPartitionMakesTablesWithPartitions(t *testing.T) {
 				require.True(t, slices.ContainsFunc(planned.Steps, making))
 				require.Contains(t, d.migrateWith(t, i, &parcelled{}, &piece{}), "public.parcelleds_p00: make the partition")
 			},
-			"SQL": func(t *testing.T, d database, i rls.Isolation) {
-				up, down, err := i.SQL(offline(t, &gorm.Config{}), &parcelled{}, &piece{})
-				require.NoError(t, err)
-				d.script(t, up)
-				d.script(t, down)
-				require.Empty(t, d.keys(t), "down drops all")
-				d.script(t, up)
-				before := d.dump(t)
-				d.script(t, up)
-				require.Equal(t, before, d.dump(t), "the script again")
-			},
+			"SQL": makeByScript,
 		} {
 			t.Run(name+" by "+way, func(t *testing.T) {
 				t.Parallel()

@@ -35,17 +35,7 @@ func TestPartitionByListMakesTables(t *testing.T) {
 				require.True(t, slices.ContainsFunc(planned.Steps, func(s rls.Step) bool { return s.Table == "pieces_rest" && s.Description == "make the partition" }))
 				require.Contains(t, d.migrateWith(t, i, &parcelled{}, &piece{}), "public.parcelleds_t_huge: make the partition")
 			},
-			"SQL": func(t *testing.T, d database, i rls.Isolation) {
-				up, down, err := i.SQL(offline(t, &gorm.Config{}), &parcelled{}, &piece{})
-				require.NoError(t, err)
-				d.script(t, up)
-				d.script(t, down)
-				require.Empty(t, d.keys(t), "down drops all")
-				d.script(t, up)
-				before := d.dump(t)
-				d.script(t, up)
-				require.Equal(t, before, d.dump(t), "the script again")
-			},
+			"SQL": makeByScript,
 		} {
 			t.Run(name+" by "+way, func(t *testing.T) {
 				t.Parallel()

@@ -3,15 +3,12 @@ package signing_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -177,40 +174,13 @@ func TestRotationLosesNoStatement(t *testing.T) {
 	db, err := d.open(t, cfg)
 	require.NoError(t, err)
 
-	var wait sync.WaitGroup
-	var sent atomic.Int64
-	stop := make(chan struct{})
-	for n := range 4 {
-		wait.Go(func() {
-			ctx := tenancy.WithTenant(context.Background(), []string{"a", "b"}[n%2])
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				var found []Page
-				assert.NoError(t, db.WithContext(ctx).Find(&found).Error)
-				assert.Len(t, found, 1)
-				sent.Add(1)
-			}
-		})
-	}
-	signedBy := func() (id string) {
-		require.NoError(t, db.WithContext(tenancy.WithTenant(context.Background(), "a")).Raw(`SELECT substr(current_setting('app.tenant_id_proof'), 88)`).Scan(&id).Error)
-		return id
-	}
-	after := func(statements int64) {
-		for from := sent.Load(); sent.Load() < from+statements; {
-			runtime.Gosched()
-		}
-	}
+	after := readMeanwhile(t, db)
 	for _, step := range [][2]string{{"b", "c"}, {"c", "d"}} {
 		after(50)
 		d.add(t, step[1], step[1][0])
 		signWith(step[0], step[1])
 		clock.Advance(2 * time.Minute) // the keys are read again
-		require.Eventually(t, func() bool { return signedBy() == step[1] }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return signedBy(t, db) == step[1] }, time.Minute, time.Millisecond)
 		after(200)
 		d.asSigner(t, func(conn *pgx.Conn) {
 			_, err := conn.Exec(t.Context(), `DELETE FROM tenancy_signed.keys WHERE id = $1`, step[0])
@@ -219,8 +189,6 @@ func TestRotationLosesNoStatement(t *testing.T) {
 		signWith(step[1])
 		after(50)
 	}
-	close(stop)
-	wait.Wait()
 }
 
 // TestPluginRefusesWhatDoesNotFit: the wrong key, no key, the simple protocol, an unsigned database.

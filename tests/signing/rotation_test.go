@@ -99,6 +99,30 @@ func TestRotationByOperators(t *testing.T) {
 	db, err := d.open(t, cfg)
 	require.NoError(t, err)
 
+	after := readMeanwhile(t, db)
+	old, oldKey := "one", first
+	for n, by := range []rotation{byCommand{t, binary, d.Owner.DSN}, byHand{t, d}, byCommand{t, binary, d.Owner.DSN}} {
+		id := []string{"two", "three", "four"}[n]
+		key := by.add(id)
+		after(50)
+		keep(oldKey, key)
+		clock.Advance(2 * time.Minute) // the keys are read again
+		require.Eventually(t, func() bool { return signedBy(t, db) == id }, time.Minute, time.Millisecond)
+		after(200)
+		d.asSigner(t, func(conn *pgx.Conn) { // the time that an operator waits
+			_, err := conn.Exec(t.Context(), `UPDATE tenancy_signed.keys SET created_at = created_at - interval '4 minutes'`)
+			require.NoError(t, err)
+		})
+		by.retire(old)
+		keep(key)
+		after(50)
+		old, oldKey = id, key
+	}
+}
+
+// readMeanwhile has four readers of two tenants send statements, which must all succeed, until the test ends. What it returns waits for so many.
+func readMeanwhile(t *testing.T, db *gorm.DB) (after func(statements int64)) {
+	t.Helper()
 	var wait sync.WaitGroup
 	var sent atomic.Int64
 	stop := make(chan struct{})
@@ -118,30 +142,14 @@ func TestRotationByOperators(t *testing.T) {
 			}
 		})
 	}
-	defer wait.Wait()
-	defer close(stop)
-	after := func(statements int64) {
+	t.Cleanup(func() {
+		close(stop)
+		wait.Wait()
+	})
+	return func(statements int64) {
 		for from := sent.Load(); sent.Load() < from+statements; {
 			runtime.Gosched()
 		}
-	}
-	old, oldKey := "one", first
-	for n, by := range []rotation{byCommand{t, binary, d.Owner.DSN}, byHand{t, d}, byCommand{t, binary, d.Owner.DSN}} {
-		id := []string{"two", "three", "four"}[n]
-		key := by.add(id)
-		after(50)
-		keep(oldKey, key)
-		clock.Advance(2 * time.Minute) // the keys are read again
-		require.Eventually(t, func() bool { return signedBy(t, db) == id }, time.Minute, time.Millisecond)
-		after(200)
-		d.asSigner(t, func(conn *pgx.Conn) { // the time that an operator waits
-			_, err := conn.Exec(t.Context(), `UPDATE tenancy_signed.keys SET created_at = created_at - interval '4 minutes'`)
-			require.NoError(t, err)
-		})
-		by.retire(old)
-		keep(key)
-		after(50)
-		old, oldKey = id, key
 	}
 }
 
