@@ -179,17 +179,27 @@ func (p *Plugin) refusedSignature(behind time.Duration) error {
 // wallSQL returns what SQL of the login could use against other tenants, of what the catalog shows.
 var wallSQL = signing.WallSQL("session_user")
 
+// signedSQL asks whether the database can verify, and whether names and operators without a schema mean those of PostgreSQL, as those of wallSQL
+// must: a temporary schema comes before pg_catalog as well, but holds neither functions nor operators for such names.
+const signedSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) '` + signing.Schema + `'),
+       pg_catalog.array_position(pg_catalog.array_remove(pg_catalog.current_schemas(true),
+           (SELECT nspname FROM pg_catalog.pg_namespace WHERE oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())),
+           'pg_catalog'::pg_catalog.name) OPERATOR(pg_catalog.=) 1`
+
 // checkWall refuses a database that does not verify, and a login that can do what the signature does not protect from.
 func (p *Plugin) checkWall(ctx context.Context, through gorm.ConnPool) error {
 	var (
-		exists   bool
-		found    string
-		breaches []signing.Breach
+		exists, own bool
+		found       string
+		breaches    []signing.Breach
 	)
-	const firstSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) '` + signing.Schema + `')`
-	err := through.QueryRowContext(guard.Own(ctx, firstSQL), firstSQL).Scan(&exists)
+	err := through.QueryRowContext(guard.Own(ctx, signedSQL), signedSQL).Scan(&exists, &own)
 	if err == nil && !exists {
 		return wrapf(ErrUnsafeDatabase, "the schema %s is missing: migrate with rls.Isolation{Signed: true}, and add the key to it", signing.Schema)
+	}
+	if err == nil && !own {
+		return wrapf(ErrUnsafeSettings, "with SigningKeys no schema may come before pg_catalog in the search_path of the login, because its operators would answer "+
+			"the questions about the login's rights: leave pg_catalog out of it, so that it comes first (ALTER ROLE … RESET search_path, and the DSN)")
 	}
 	if err == nil {
 		err = through.QueryRowContext(guard.Own(ctx, wallSQL), wallSQL).Scan(&found)

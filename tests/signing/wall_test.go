@@ -104,6 +104,25 @@ func TestWall(t *testing.T) {
 	}
 }
 
+// TestWallIsAskedWithPostgreSQLsOperators: an operator of a schema before pg_catalog would answer that the login has no right at all.
+func TestWallIsAskedWithPostgreSQLsOperators(t *testing.T) {
+	t.Parallel()
+	d := newWalled(t, true)
+	d.AsSuperuser(t, `GRANT pg_read_all_data TO `+d.login.Role, `CREATE SCHEMA fake`, `GRANT USAGE ON SCHEMA fake TO PUBLIC`,
+		`CREATE FUNCTION fake.never(name, name) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false'`,
+		`CREATE OPERATOR fake.= (leftarg = name, rightarg = name, function = fake.never)`)
+	for path, want := range map[string]error{
+		`fake, pg_catalog, public`: tenancy.ErrUnsafeSettings,
+		`public, fake, pg_catalog`: tenancy.ErrUnsafeSettings,
+		`fake, public`:             tenancy.ErrUnsafeRole, // pg_catalog comes first
+		`pg_catalog, fake, public`: tenancy.ErrUnsafeRole,
+	} {
+		d.AsSuperuser(t, `ALTER ROLE `+d.login.Role+` SET search_path = `+path)
+		_, err := d.open(t, d.config(t))
+		require.ErrorIs(t, err, want, path)
+	}
+}
+
 // closeLargeObjects takes away the functions that make them.
 func (d walled) closeLargeObjects(t *testing.T) {
 	t.Helper()
