@@ -81,7 +81,7 @@ func roleError(role, login string, err error) error {
 }
 
 // errPrepared explains why the server does not know a statement that was prepared, or has it already.
-var errPrepared = errors.New("tenancy: a pooler in transaction mode has lost a prepared statement: let it track them (PgBouncer 1.21 " +
+var errPrepared = errors.New("tenancy: a pooler in transaction mode has lost a prepared statement: let it track them (PgBouncer 1.22 " +
 	"and later: max_prepared_statements), or add default_query_exec_mode=cache_describe and statement_cache_capacity=0 to the DSN")
 
 // preparedError adds errPrepared to errors about the guard's own prepared statements.

@@ -23,9 +23,26 @@ import (
 type bouncer struct {
 	program string
 	address string
-	// prepares reports whether it keeps account of prepared statements (1.21 and later), so that they can be used with
-	// whatever server connection comes next.
-	prepares bool
+	minor   int // 18 is PgBouncer 1.18
+	// prepared is how many prepared statements it keeps account of on a server connection, so that they can be used with whatever one
+	// comes next: max_prepared_statements, 0 for none.
+	prepared int
+}
+
+// The minor versions from which on PgBouncer keeps account of prepared statements, as 1.21 does as well but not across its own reset
+// of the server connection; and from which on it gives no server to the next client that still answers one that has left.
+const (
+	firstThatPrepares = 22
+	firstInStep       = 21
+)
+
+// preparedCounts are the numbers of prepared statements that PgBouncer can be set to keep account of.
+func preparedCounts(t testing.TB) []int {
+	t.Helper()
+	if minor(t, program(t)) < firstThatPrepares {
+		return []int{0}
+	}
+	return []int{0, maxPrepared}
 }
 
 // program is PgBouncer's: what TENANCY_PGBOUNCER names, or what is installed.
@@ -58,11 +75,12 @@ func minor(t testing.TB, program string) int {
 }
 
 // start starts a PgBouncer until the end of the test. Each role has as many server connections in a database as the
-// pool is large. It resets a connection to the server after each transaction, or as it is set up by default, never.
-func start(t testing.TB, pool int, resets bool, logins ...pgserver.Login) *bouncer {
+// pool is large. It resets a connection to the server after each transaction, or as it is set up by default, never. It keeps account of so
+// many prepared statements.
+func start(t testing.TB, pool int, resets bool, prepared int, logins ...pgserver.Login) *bouncer {
 	t.Helper()
-	b := &bouncer{program: program(t)}
-	b.prepares = minor(t, b.program) >= 21
+	b := &bouncer{program: program(t), prepared: prepared}
+	b.minor = minor(t, b.program)
 
 	server, err := url.Parse(pgserver.Shared(t).DSN())
 	require.NoError(t, err)
@@ -98,8 +116,8 @@ func start(t testing.TB, pool int, resets bool, logins ...pgserver.Login) *bounc
 	if resets {
 		config = append(config, "server_reset_query = DISCARD ALL", "server_reset_query_always = 1")
 	}
-	if b.prepares {
-		config = append(config, "max_prepared_statements = "+strconv.Itoa(maxPrepared))
+	if b.minor >= firstThatPrepares {
+		config = append(config, "max_prepared_statements = "+strconv.Itoa(prepared))
 	}
 	c, err := pgserver.StartCompanion(t.Context(), map[string]string{
 		"config": strings.Join(config, "\n") + "\n",
@@ -117,7 +135,7 @@ func start(t testing.TB, pool int, resets bool, logins ...pgserver.Login) *bounc
 	return b
 }
 
-// maxPrepared is the number of prepared statements that PgBouncer keeps on a server connection, where it does.
+// maxPrepared is fewer than the tests prepare, so that PgBouncer has to let some go.
 const maxPrepared = 20
 
 // await returns when PgBouncer takes connections.

@@ -56,7 +56,8 @@ func newDatabaseBehind(t testing.TB, resets bool) *database {
 		}
 		require.NoError(t, d.AdminDB.Create(&notes).Error)
 	}
-	d.bouncer = start(t, serverConns, resets, d.App)
+	counts := preparedCounts(t)
+	d.bouncer = start(t, serverConns, resets, counts[len(counts)-1], d.App)
 	return d
 }
 

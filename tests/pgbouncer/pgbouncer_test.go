@@ -24,7 +24,7 @@ import (
 // connections to the server.
 func TestTenantsShareServerConnections(t *testing.T) {
 	d := newDatabase(t)
-	t.Log(d.program, d.prepares)
+	t.Log(d.program, d.prepared)
 	for _, s := range setups() {
 		t.Run(s.String(), func(t *testing.T) {
 			db := s.open(t, d, 0)
@@ -154,7 +154,7 @@ func TestSessionsAreShared(t *testing.T) {
 // (https://github.com/pgbouncer/pgbouncer/issues/801).
 func (b *bouncer) cancellations() map[string]func(*pgx.ConnConfig) {
 	all := map[string]func(*pgx.ConnConfig){"by closing": func(*pgx.ConnConfig) {}}
-	if b.prepares {
+	if b.minor >= firstInStep {
 		all["by request"] = func(cfg *pgx.ConnConfig) {
 			cfg.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 				return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 10 * time.Second}
@@ -200,14 +200,14 @@ func TestContextEndsAtAnyTime(t *testing.T) {
 					return tx.Create(&Note{Text: "never"}).Error
 				})
 				require.Error(t, err, "and nothing is kept")
-				if d.prepares || !isOutOfStep(err) {
+				if d.minor >= firstInStep || !isOutOfStep(err) {
 					require.ErrorIs(t, err, context.Canceled)
 				}
 
 				for n := range tenants {
 					count := func() error { return countSeeds(db.WithContext(as(tenant(n))), notesEach) }
 					err := count()
-					for attempts := 0; !d.prepares && isOutOfStep(err) && attempts < 10; attempts++ {
+					for attempts := 0; d.minor < firstInStep && isOutOfStep(err) && attempts < 10; attempts++ {
 						err = count()
 					}
 					require.NoError(t, err)

@@ -3,6 +3,7 @@ package pgbouncer
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,9 +25,20 @@ const (
 // fail with an error that says what helps, and still none shows another tenant's row.
 func TestPreparedStatements(t *testing.T) {
 	d := newDatabase(t)
+	for _, count := range preparedCounts(t) {
+		t.Run(fmt.Sprintf("max_prepared_statements=%d", count), func(t *testing.T) {
+			behind := *d
+			behind.bouncer = start(t, serverConns, false, count, d.App)
+			testPreparedStatements(t, &behind)
+		})
+	}
+}
+
+func testPreparedStatements(t *testing.T, d *database) {
+	t.Helper()
 	for _, s := range []setup{{"cache_statement", false}, {"cache_statement", true}, {"exec", true}} {
 		t.Run(s.String(), func(t *testing.T) {
-			if d.prepares {
+			if d.prepared > 0 {
 				db := s.open(t, d, manyStatements)
 				everybody(t, db, func(db *gorm.DB, tenant string, w work) {
 					if err := w.run(db, tenant); err != nil {
@@ -47,7 +59,7 @@ func TestPreparedStatements(t *testing.T) {
 					t.Errorf("%s: %v", w.name, err)
 				case isCode(err, unknownStatement), isCode(err, duplicateStatement):
 					failed.Add(1)
-					if !strings.Contains(err.Error(), "PgBouncer 1.21 and later: max_prepared_statements") {
+					if !strings.Contains(err.Error(), "PgBouncer 1.22 and later: max_prepared_statements") {
 						t.Errorf("%s: the error does not say what helps: %v", w.name, err)
 					}
 				case err != nil && strings.Contains(err.Error(), "server_reset_query_always"):

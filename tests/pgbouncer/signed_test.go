@@ -14,9 +14,20 @@ import (
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
-// signedSetups are those that carry a proof and prepare nothing on the server.
-var signedSetups = []setup{
-	{"cache_describe", false}, {"cache_describe", true}, {"describe_exec", false}, {"describe_exec", true}, {"exec", false}, {"exec", true},
+// signedSetups are those that carry a proof, each as it prepares nothing on the server, and where PgBouncer keeps account of what is
+// prepared as it does. PgBouncer resets each connection to the server, so that its account must survive that.
+func signedSetups(d *database) map[setup]int {
+	setups := map[setup]int{}
+	for _, mode := range []string{"cache_describe", "describe_exec", "exec"} {
+		setups[setup{mode, false}], setups[setup{mode, true}] = 0, 0
+		if d.prepared > 0 {
+			setups[setup{mode, true}] = manyStatements
+		}
+	}
+	if d.prepared > 0 {
+		setups[setup{"cache_statement", false}], setups[setup{"cache_statement", true}] = manyStatements, manyStatements
+	}
+	return setups
 }
 
 func newSigned(t *testing.T) *database {
@@ -29,16 +40,16 @@ func newSigned(t *testing.T) *database {
 		}
 		require.NoError(t, d.AdminDB.Create(&notes).Error)
 	}
-	d.bouncer = start(t, serverConns, true, d.App)
+	d.bouncer = start(t, serverConns, true, 0, d.App)
 	return d
 }
 
 // openSigned is open for a database that demands proofs.
-func (s setup) openSigned(t *testing.T, d *database, unbound bool) (*gorm.DB, error) {
+func (s setup) openSigned(t *testing.T, d *database, cache int, unbound bool) (*gorm.DB, error) {
 	t.Helper()
 	cfg := d.Config()
 	cfg.DangerouslyUnboundProofs = unbound
-	dsn := d.dsn(t, d.App.DSN, "default_query_exec_mode="+s.mode, "statement_cache_capacity=0")
+	dsn := d.dsn(t, d.App.DSN, "default_query_exec_mode="+s.mode, fmt.Sprintf("statement_cache_capacity=%d", cache))
 	return testdb.OpenGuarded(t, dsn, cfg, testdb.FromPool(), testdb.Prepared(s.prepare))
 }
 
@@ -46,7 +57,7 @@ func (s setup) openSigned(t *testing.T, d *database, unbound bool) (*gorm.DB, er
 // plugin is installed.
 func TestSignedNeedsUnboundProofs(t *testing.T) {
 	d := newSigned(t)
-	_, err := setup{"exec", false}.openSigned(t, d, false)
+	_, err := setup{"exec", false}.openSigned(t, d, 0, false)
 	require.ErrorContains(t, err, "DangerouslyUnboundProofs")
 	require.ErrorIs(t, err, tenancy.ErrUnsafeDatabase)
 }
@@ -55,9 +66,20 @@ func TestSignedNeedsUnboundProofs(t *testing.T) {
 // and SQL that names another tenant sees none of that one's.
 func TestSignedTenantsShareServerConnections(t *testing.T) {
 	d := newSigned(t)
-	for _, s := range signedSetups {
+	for _, count := range preparedCounts(t) {
+		t.Run(fmt.Sprintf("max_prepared_statements=%d", count), func(t *testing.T) {
+			behind := *d
+			behind.bouncer = start(t, serverConns, true, count, d.App)
+			testSignedTenants(t, &behind)
+		})
+	}
+}
+
+func testSignedTenants(t *testing.T, d *database) {
+	t.Helper()
+	for s, cache := range signedSetups(d) {
 		t.Run(s.String(), func(t *testing.T) {
-			db, err := s.openSigned(t, d, true)
+			db, err := s.openSigned(t, d, cache, true)
 			require.NoError(t, err)
 			everybody(t, db, func(db *gorm.DB, name string, _ work) {
 				var notes []Note
@@ -88,7 +110,7 @@ func TestSignedTenantsShareServerConnections(t *testing.T) {
 // for no other tenant or login.
 func TestSignedProofOfAnotherClient(t *testing.T) {
 	d := newSigned(t)
-	db, err := setup{"exec", false}.openSigned(t, d, true)
+	db, err := setup{"exec", false}.openSigned(t, d, 0, true)
 	require.NoError(t, err)
 	var proof string
 	require.NoError(t, db.WithContext(as(tenant(1))).Raw(`SELECT current_setting('app.tenant_id_proof')`).Scan(&proof).Error)
