@@ -67,9 +67,9 @@ type Config struct {
 	KeepSettings []string
 
 	// Place, if not nil, returns the pool of the PostgreSQL server that a tenant lives on, for tenants on several servers: a pool of pgx's
-	// stdlib, always the same *sql.DB for a server, or the pool that GORM was opened with. It is asked for each statement, before and after
-	// the wait for a connection; a transaction stays where it began. If it returns an error, the statement is refused with it, also in a
-	// transaction: so a tenant can be locked out while it is moved. Each server's roles are checked before its first statement, and its tables before their first use.
+	// stdlib, always the same *sql.DB for a server, or the pool that GORM was opened with. It is asked for each statement, and again right
+	// before that is sent. A transaction stays where it began: once its tenant is placed elsewhere, its statements are refused. So they are with an
+	// error that it returns: a tenant can be locked out while it is moved. Each server's roles are checked before its first statement, and its tables before their first use.
 	//
 	// Statements under WithoutTenant go to the pool that GORM was opened with, or to that of OnServer. Clients of Bypass need OnServer or a
 	// tenant in their context, because no statement reaches all servers; ForEachServer visits them all. AdminDB cannot be used: see Servers.

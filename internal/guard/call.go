@@ -30,6 +30,7 @@ type call struct {
 	autocommit bool // it is sent without the BEGIN and COMMIT of its transaction, which has not begun on the server
 	block      bool // it is sent between a BEGIN and a COMMIT of the guard; see opensBlock
 	reaches    bool // what it runs under is set for Citus's workers, too
+	lends      bool // it is for SQL of the caller that the guard does not see
 	commits    bool // a CALL that may commit: it has no transaction, tenant or role that a commit would end
 
 	scope   scope

@@ -89,7 +89,7 @@ func (c *conn) lendInTx(ctx context.Context, text string, do task) (err error) {
 	}
 	return c.use(func(pc *pgx.Conn) error {
 		// An empty statement sets the scope, in a round trip of its own.
-		set := call{scope: q.scope, exec: true, mode: pgx.QueryExecModeSimpleProtocol}
+		set := call{scope: q.scope, exec: true, lends: true, mode: pgx.QueryExecModeSimpleProtocol}
 		if c.cfg.extended() {
 			set.mode = pgx.QueryExecModeExec
 		}

@@ -112,7 +112,9 @@ type description struct {
 
 // sendSteps sends what sets the scope.
 func (d *description) sendSteps(q *call) {
-	d.steps = slices.DeleteFunc(d.conn.steps(d.pc, q, nil), func(s step) bool { return s.kind == stepProof || s.kind == stepSequences || s.kind == stepReach })
+	d.steps = slices.DeleteFunc(d.conn.steps(d.pc, q, nil), func(s step) bool {
+		return s.kind == stepProof || s.kind == stepSequences || s.kind == stepReach || s.kind == stepHold
+	})
 	for _, s := range d.steps {
 		d.pipeline.SendQueryParams(s.command(q), s.params, nil, nil, nil)
 	}

@@ -16,6 +16,9 @@ func (c *conn) sendInterpolated(ctx context.Context, pc *pgx.Conn, q *call) (res
 		placeholder = "$1"
 		separator   = 2 // characters, by which pgx joins the parts of a batch
 	)
+	if err := c.stillHere(ctx, q.scope); err != nil {
+		return result{}, err
+	}
 	var buf [maxSteps]step
 	steps := c.steps(pc, q, buf[:0])
 	// pgx sends this batch as one message, and nothing can be put behind it. So the cleaning is a part of the batch, after a

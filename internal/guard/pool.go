@@ -140,6 +140,7 @@ type connector struct {
 	scopeSQL    scopeSQL
 	lookupSQL   scopeSQL               // with LookupRole in place of Role
 	observedSQL scopeSQL               // with the login's own role
+	holdSQL     string                 // see holdSteps
 	baselineSQL string                 // reads the settings of a new session
 	searchPath  atomic.Pointer[string] // of the first connection; all others should begin with the same
 
@@ -149,7 +150,7 @@ type connector struct {
 
 func newConnector(cfg Config, inner *sql.DB, direct driver.Connector) *connector {
 	return &connector{
-		cfg: cfg, inner: inner, home: &Server{inner, cfg.Share}, direct: direct, baselineSQL: cfg.baselineSQL(),
+		cfg: cfg, inner: inner, home: &Server{inner, cfg.Share}, direct: direct, baselineSQL: cfg.baselineSQL(), holdSQL: cfg.holdSQL(),
 		scopeSQL: newScopeSQL(cfg, cfg.Role), lookupSQL: newScopeSQL(cfg, cfg.LookupRole), observedSQL: newScopeSQL(cfg, ""),
 	}
 }

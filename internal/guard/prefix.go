@@ -56,10 +56,11 @@ const (
 	stepProof
 	stepSaid
 	stepSetting
+	stepHold
 )
 
 // maxSteps is more than any statement needs without proofs and settings.
-const maxSteps = 10
+const maxSteps = 11
 
 // steps returns what is sent before a statement, appended to into.
 func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
@@ -79,7 +80,7 @@ func (c *conn) steps(pc *pgx.Conn, q *call, into []step) []step {
 	if c.discardsSequences(q) {
 		into = append(into, step{kind: stepSequences, sql: `DISCARD SEQUENCES`})
 	}
-	into = c.scopeSteps(q, into)
+	into = c.holdSteps(q, c.scopeSteps(q, into))
 	for _, set := range q.sets {
 		into = append(into, step{kind: stepSetting, sql: set})
 	}

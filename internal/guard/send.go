@@ -215,6 +215,9 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 		return result{}, err
 	}
 
+	if err := c.stillHere(ctx, q.scope); err != nil {
+		return result{}, err
+	}
 	var buf [maxSteps]step
 	steps := c.steps(pc, q, buf[:0])
 	wrapped := c.wraps(q)
@@ -257,6 +260,9 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 // sendText uses the simple protocol: a message of SQL text is one transaction, however many statements it holds
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
 func (c *conn) sendText(ctx context.Context, pc *pgx.Conn, q *call) (result, error) {
+	if err := c.stillHere(ctx, q.scope); err != nil {
+		return result{}, err
+	}
 	var buf [maxSteps]step
 	before := textPrefix(c.steps(pc, q, buf[:0]), sqltext.Literal(q.scope.tenant))
 	shift := before.width()

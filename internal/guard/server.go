@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/internal/tenantlock"
 )
 
 // With Config.Place tenants live on several servers. A guarded connection is empty until its first statement, which knows its tenant, and
-// borrows from the pool of that tenant's server. A transaction stays on the server on which it began.
+// borrows from the pool of that tenant's server. A transaction stays on the server on which it began, and if its tenant is moved it ends.
 
 // Server is one that statements may go to: the pool that connections are borrowed from.
 type Server struct {
@@ -22,7 +25,7 @@ type Place func(ctx context.Context, tenant string, bypass bool) (*Server, error
 var errOtherServer = wrap(ErrTenantMismatch, errors.New("the transaction has begun on another server than that of the context's tenant: "+
 	"begin a transaction for each tenant"))
 
-var errMoved = errors.New("tenancy: the tenant was moved to another server while the statement waited for a connection: try again")
+var errMoved = errors.New("tenancy: the tenant was moved to another server before the statement was sent: try again, a transaction from its beginning")
 
 type serverKey struct{}
 
@@ -31,8 +34,8 @@ func OnServer(ctx context.Context, s *Server) context.Context {
 	return context.WithValue(ctx, serverKey{}, s)
 }
 
-// serverFor returns the server for a statement. A transaction that has begun stays where it is, also when its tenant is placed elsewhere by
-// now. But it is asked about, so that an error refuses its statements, too: a tenant that is locked out writes nothing more.
+// serverFor returns the server for a statement. It is asked for statements of a transaction that has begun as well: a tenant that is locked out, or
+// was moved since, writes nothing more where it was.
 func (c *conn) serverFor(ctx context.Context, s scope) (*Server, error) {
 	if c.cfg.Place == nil {
 		return c.pool.home, nil
@@ -46,9 +49,6 @@ func (c *conn) serverFor(ctx context.Context, s scope) (*Server, error) {
 	}
 	if server == nil || server.DB == nil {
 		return nil, errors.New("tenancy: Config.Place returned no pool")
-	}
-	if s.tenant != "" && c.inTransaction() && c.borrowed != nil && c.lentTo == s.tenant {
-		return c.server, nil
 	}
 	return server, nil
 }
@@ -71,6 +71,8 @@ func (c *conn) borrow(ctx context.Context, s scope) error {
 	case c.borrowed != nil && c.server == server:
 		c.lentTo = s.tenant
 		return nil
+	case c.borrowed != nil && c.inTransaction() && s.tenant != "" && c.lentTo == s.tenant:
+		return errMoved
 	case c.borrowed != nil && c.inTransaction():
 		return errOtherServer
 	}
@@ -88,18 +90,21 @@ func (c *conn) borrow(ctx context.Context, s scope) error {
 		c.leaveServer()
 		return err
 	}
+	return nil
+}
+
+// stillHere asks again, right before a statement is written to the connection: what came in between may have taken long, and the tenant may have
+// been locked out or moved meanwhile. It was the wait for the connection, a round trip that described the statement and waited for a lock, code
+// of the application such as Settings and Valuers, or an attempt that PostgreSQL has refused.
+func (c *conn) stillHere(ctx context.Context, s scope) error {
 	if c.cfg.Place == nil {
 		return nil
 	}
-	// The wait for the connection may have been long, and the tenant may have been locked out or moved in the meantime.
-	again, err := c.serverFor(ctx, s)
-	if err == nil && again != server {
+	server, err := c.serverFor(ctx, s)
+	if err == nil && server != c.server {
 		err = errMoved
 	}
-	if err != nil {
-		return errors.Join(err, c.release())
-	}
-	return nil
+	return err
 }
 
 // leaveServer lets another statement have the connection that was borrowed.
@@ -108,4 +113,19 @@ func (c *conn) leaveServer() {
 		c.server.Share.release(c.shareOf)
 	}
 	c.server = nil
+}
+
+// holdSQL takes the lock of the tenant, if it can be had without waiting: a tenant whose SQL holds another's must not stop that.
+func (cfg Config) holdSQL() string {
+	return `SELECT pg_catalog.pg_try_advisory_xact_lock_shared(` + tenantlock.Key(`pg_catalog.current_setting(`+sqltext.Literal(cfg.Setting)+`)`) + `)`
+}
+
+// holdSteps lets a transaction hold the lock of its tenant where its SQL may write late: in functions, whose tables PostgreSQL does not lock before
+// they run, and in the function of WithPgxConn. A move waits for those who hold it. Statements that write to tables themselves are found by
+// the locks of these.
+func (c *conn) holdSteps(q *call, into []step) []step {
+	if c.cfg.Place == nil || q.scope.tenant == "" || !q.lends && (q.plain || q.class == control) {
+		return into
+	}
+	return append(into, step{kind: stepHold, sql: c.pool.holdSQL})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gormtenancy/tenancy/internal/sqltext"
+	"github.com/gormtenancy/tenancy/internal/tenantlock"
 )
 
 // OpMove is the operation of a run of Transfer, which both databases have a record of.
@@ -338,7 +339,8 @@ func (r *TransferRun) CheckSequences(ctx context.Context) error {
 }
 
 // WaitForWriters waits until all transactions have ended that have, at the time of the call, written to a table of the tenant at the source, or
-// wait to do so. They are found by their locks, whichever tenant they are for.
+// wait to do so: they are found by their locks, whichever tenant they are for. And it waits for those that say that they may write later (see
+// package tenantlock), which are the tenant's own.
 func (r *TransferRun) WaitForWriters(ctx context.Context) error {
 	if err := r.prepare(ctx); err != nil {
 		return err
@@ -348,12 +350,13 @@ func (r *TransferRun) WaitForWriters(ctx context.Context) error {
 		names = append(names, sqltext.Literal(t.quoted())+"::pg_catalog.regclass")
 	}
 	query := `SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l
-		WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		WHERE l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
 			AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
-			AND l.relation IN (SELECT t FROM pg_catalog.unnest(ARRAY[` + strings.Join(names, ", ") + `]) t
-				UNION SELECT p.relid FROM pg_catalog.unnest(ARRAY[` + strings.Join(names, ", ") + `]) t, LATERAL pg_catalog.pg_partition_tree(t) p)`
-	waitFor, err := r.from.texts(ctx, query)
+			AND (l.locktype = 'advisory' AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = ` + tenantlock.Key("$1::text") + `
+				OR l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+				AND l.relation IN (SELECT t FROM pg_catalog.unnest(ARRAY[` + strings.Join(names, ", ") + `]) t
+					UNION SELECT p.relid FROM pg_catalog.unnest(ARRAY[` + strings.Join(names, ", ") + `]) t, LATERAL pg_catalog.pg_partition_tree(t) p))`
+	waitFor, err := r.from.texts(ctx, query, r.from.tenant)
 	for err == nil && len(waitFor) > 0 {
 		select {
 		case <-ctx.Done():
@@ -361,7 +364,7 @@ func (r *TransferRun) WaitForWriters(ctx context.Context) error {
 		case <-time.After(pollWriters):
 		}
 		var now []string
-		if now, err = r.from.texts(ctx, query); err == nil {
+		if now, err = r.from.texts(ctx, query, r.from.tenant); err == nil {
 			waitFor = slices.DeleteFunc(waitFor, func(v string) bool { return !slices.Contains(now, v) })
 		}
 	}

@@ -2,14 +2,18 @@ package placement
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/placement"
 	"github.com/gormtenancy/tenancy/rls/lifecycle"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
@@ -98,8 +102,9 @@ func TestMoveOfExchangedValues(t *testing.T) {
 func TestMoveWaitsForTransactions(t *testing.T) {
 	f := newFixture(t)
 	f.signUp(t, acme, 3)
-	tx := f.as(acme).Begin()
+	tx, reads := f.as(acme).Begin(), f.as(acme).Begin()
 	require.NoError(t, tx.Create(&Person{Name: "late"}).Error)
+	require.NoError(t, reads.Find(&[]Person{}).Error)
 	done := make(chan error, 1)
 	go func() { _, err := f.mover().Move(context.Background(), acme, "second"); done <- err }()
 	require.Eventually(t, func() bool { return f.state(t, acme).State == placement.Moving }, waitFor, pollEvery)
@@ -111,6 +116,71 @@ func TestMoveWaitsForTransactions(t *testing.T) {
 	var n int64
 	require.NoError(t, f.as(acme).Model(&Person{}).Where("name = 'late'").Count(&n).Error)
 	require.EqualValues(t, 1, n)
+
+	// No move waits for a transaction that has only read. It writes nothing where the tenant lived.
+	require.ErrorContains(t, reads.Create(&Person{Name: "lost"}).Error, "was moved to another server")
+	require.NoError(t, reads.Rollback().Error)
+}
+
+// TestMoveWaitsForSQLThatWritesLate: PostgreSQL has locked no table of it yet, and the guard does not see its statements.
+func TestMoveWaitsForSQLThatWritesLate(t *testing.T) {
+	f := newFixture(t)
+	f.signUp(t, acme, 1)
+	f.databases[0].AsOwner(t, `CREATE FUNCTION write_late() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM pg_advisory_lock_shared(18);
+		PERFORM pg_advisory_unlock_shared(18);
+		INSERT INTO words (word, count) VALUES ('by a function', 1);
+		RETURN 1;
+	END $$`)
+	gate, err := f.owners["first"].Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, gate.Close()) }()
+	_, err = gate.ExecContext(t.Context(), `SELECT pg_advisory_lock(18)`)
+	require.NoError(t, err)
+	isWaiting := func() (is bool) {
+		require.NoError(t, gate.QueryRowContext(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`).Scan(&is))
+		return is
+	}
+
+	writers := make(chan error, 2)
+	go func() { writers <- f.as(acme).Exec(`SELECT write_late()`).Error }()
+	pool, err := f.db.DB()
+	require.NoError(t, err)
+	lent, write := make(chan struct{}), make(chan struct{})
+	go func() {
+		conn, err := pool.Conn(context.Background())
+		if err == nil {
+			err = errors.Join(tenancy.WithPgxConn(as(acme), conn, func(c *pgx.Conn) error {
+				close(lent)
+				<-write
+				_, err := c.Exec(context.Background(), `INSERT INTO words (word, count) VALUES ('by pgx', 1)`)
+				return err
+			}), conn.Close())
+		}
+		writers <- err
+	}()
+	<-lent
+	require.Eventually(t, isWaiting, waitFor, pollEvery)
+
+	m := f.mover()
+	var verifies atomic.Bool
+	m.OnStep = func(s placement.Step) error {
+		verifies.Store(verifies.Load() || s == placement.StepVerify)
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { _, err := m.Move(context.Background(), acme, "second"); done <- err }()
+	require.Eventually(t, func() bool { return f.state(t, acme).State == placement.Moving }, waitFor, pollEvery)
+	require.Never(t, verifies.Load, ttl+time.Second, 10*pollEvery, "the last pass begins, and both have not written yet")
+	close(write)
+	_, err = gate.ExecContext(t.Context(), `SELECT pg_advisory_unlock(18)`)
+	require.NoError(t, err)
+	require.NoError(t, <-writers)
+	require.NoError(t, <-writers)
+	require.NoError(t, <-done)
+	var words []string
+	require.NoError(t, f.as(acme).Model(&Word{}).Where("word LIKE 'by %'").Order("word").Pluck("word", &words).Error)
+	require.Equal(t, []string{"by a function", "by pgx"}, words)
 }
 
 func TestMoveThatLocksOutTooLongIsBackedOut(t *testing.T) {

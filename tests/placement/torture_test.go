@@ -84,7 +84,7 @@ func (w *writer) expected(err error) error {
 		<-time.After(pollEvery) // as a client that tries again
 		return nil
 	}
-	if strings.Contains(err.Error(), "was moved to another server while the statement waited") {
+	if strings.Contains(err.Error(), "was moved to another server before the statement was sent") {
 		return nil
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -50,7 +51,8 @@ func testPlaceDecidesForEachStatement(t *testing.T) {
 		}, tenancy.Concurrency(3)))
 }
 
-// TestTransactionStaysOnItsServer: also when the tenant is moved meanwhile, and a transaction cannot reach a second server.
+// TestTransactionStaysOnItsServer: it cannot reach a second server, and writes nothing more when its tenant is moved: it may have read only until then,
+// so that the move did not wait for it.
 func TestTransactionStaysOnItsServer(t *testing.T) {
 	testdb.InBothForms(t, testTransactionStaysOnItsServer)
 }
@@ -58,14 +60,18 @@ func TestTransactionStaysOnItsServer(t *testing.T) {
 func testTransactionStaysOnItsServer(t *testing.T) {
 	f := newFixture(t, nil)
 	require.NoError(t, f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
-		require.NoError(t, tx.Create(&Note{Text: "before"}).Error)
+		require.NoError(t, tx.Find(&[]Note{}).Error)
 		f.places.Store(acme, 2)
-		require.NoError(t, tx.Create(&Note{Text: "after"}).Error)
-		require.NoError(t, tx.Create(&Remark{Text: "whose table was not proved here"}).Error)
-		return nil
+		for _, write := range []func() error{
+			func() error { return tx.Create(&Note{Text: "after"}).Error },
+			func() error { return tx.Exec(`INSERT INTO notes (text) VALUES ('after')`).Error },
+		} {
+			require.ErrorContains(t, write(), "was moved to another server")
+		}
+		f.places.Store(acme, 1)
+		return tx.Create(&Note{Text: "before"}).Error
 	}))
-	require.Equal(t, [3][]string{{}, {"before", "after"}, {}}, f.notes(t, acme))
-	f.places.Store(acme, 1)
+	require.Equal(t, [3][]string{{}, {"before"}, {}}, f.notes(t, acme))
 
 	err := f.db.Transaction(func(tx *gorm.DB) error {
 		require.NoError(t, tx.WithContext(tenancy.WithoutTenant(context.Background())).Find(&[]Country{}).Error)
@@ -77,7 +83,7 @@ func testTransactionStaysOnItsServer(t *testing.T) {
 		require.NoError(t, tx.WithContext(tenancy.WithoutTenant(context.Background())).Find(&[]Country{}).Error)
 		return tx.WithContext(as("initech")).Create(&Note{Text: "signed up"}).Error
 	}), "a tenant of the first server can be signed up in one transaction")
-	require.Equal(t, [3][]string{{}, {"before", "after"}, {}}, f.notes(t, acme))
+	require.Equal(t, [3][]string{{}, {"before"}, {}}, f.notes(t, acme))
 }
 
 // TestHeldConnectionFollowsTenant: a *sql.Conn that serves several tenants goes from server to server, and takes nothing along.
@@ -193,6 +199,90 @@ func TestPlaceLocksOut(t *testing.T) {
 	}
 }
 
+// TestLateStatementIsRefused: what comes between the first question and the statement may take long, and the tenant is moved meanwhile.
+func TestLateStatementIsRefused(t *testing.T) {
+	var inSettings func()
+	f := newFixture(t, func(_ *fixture, cfg *tenancy.Config) {
+		cfg.Settings = func(context.Context, string) map[string]string {
+			if inSettings != nil {
+				inSettings()
+			}
+			return nil
+		}
+	})
+	f.pools[1].SetMaxOpenConns(1)
+	db := f.db.WithContext(as(acme))
+	owner, err := f.databases[1].OwnerDB.DB()
+	require.NoError(t, err)
+
+	// whileLocked moves the tenant while the statement waits for the owner's lock.
+	whileLocked := func(lock string, move func(), do func() error) error {
+		tx, err := owner.Begin()
+		require.NoError(t, err)
+		defer func() { _ = tx.Rollback() }()
+		_, err = tx.Exec(lock)
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() { done <- do() }()
+		require.Eventually(t, func() (waits bool) {
+			require.NoError(t, tx.QueryRow(`SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'notes'::regclass AND NOT granted)`).Scan(&waits))
+			return waits
+		}, 10*time.Second, time.Millisecond)
+		move()
+		require.NoError(t, tx.Commit())
+		return <-done
+	}
+	again := func() error {
+		return db.Session(&gorm.Session{PrepareStmt: true}).Raw(`INSERT INTO notes (text) VALUES ('again') RETURNING *`).Scan(&[]Note{}).Error
+	}
+	require.NoError(t, again())
+	written := f.notes(t, acme)
+	require.Equal(t, []string{"again"}, written[1])
+
+	n := 0
+	for name, late := range map[string]func(move func()) error{
+		"code of the application": func(move func()) error {
+			inSettings = move
+			return db.Create(&Note{Text: "late"}).Error
+		},
+		"in a transaction": func(move func()) error {
+			inSettings = move
+			return db.Transaction(func(tx *gorm.DB) error { return tx.Create(&Note{Text: "late"}).Error })
+		},
+		"SQL text": func(move func()) error {
+			inSettings = move
+			return db.Exec(`INSERT INTO notes (text) VALUES ('late'); SELECT 1`).Error
+		},
+		"description": func(move func()) error {
+			n++ // a statement that the connection does not know
+			return whileLocked(`LOCK TABLE notes`, move, func() error {
+				return db.Exec(fmt.Sprintf(`INSERT INTO notes (text) VALUES (?) -- %d`, n), "late").Error
+			})
+		},
+		"second attempt": func(move func()) error {
+			n++ // what is prepared has other columns
+			return whileLocked(fmt.Sprintf(`ALTER TABLE notes ADD COLUMN added%d text`, n), move, again)
+		},
+	} {
+		for _, to := range []any{errors.New("moving"), 2} {
+			f.places.Store(acme, 1)
+			inSettings = nil
+			err := late(func() { f.places.Store(acme, to) })
+			require.Error(t, err, name)
+			if moving, ok := to.(error); ok {
+				require.ErrorIs(t, err, moving, name)
+			} else {
+				require.ErrorContains(t, err, "was moved to another server", name)
+			}
+			require.Equal(t, written, f.notes(t, acme), name)
+		}
+		inSettings = nil
+		f.places.Store(acme, 1)
+		require.NoError(t, db.Find(&[]Note{}).Error, "the connection is in order: "+name)
+	}
+	require.Zero(t, f.pools[1].Stats().InUse)
+}
+
 // TestServersAreVerified: what the first server is asked at the start, and about its tables, each server is asked.
 func TestServersAreVerified(t *testing.T) { testdb.InBothForms(t, testServersAreVerified) }
 
@@ -221,16 +311,15 @@ func testServersAreVerified(t *testing.T) {
 		require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
 		require.NoError(t, f.db.WithContext(as(acme)).Find(&[]Remark{}).Error)
 	})
-	t.Run("table that a transaction finds elsewhere", func(t *testing.T) {
+	t.Run("table of a tenant that is moved after the proof", func(t *testing.T) {
 		f := newFixture(t, nil)
-		require.NoError(t, f.db.WithContext(as(globex)).Find(&[]Note{}).Error)
 		f.databases[1].AsOwner(t, `ALTER TABLE notes DISABLE ROW LEVEL SECURITY`)
-		err := f.db.WithContext(as(acme)).Transaction(func(tx *gorm.DB) error {
-			require.NoError(t, tx.Find(&[]Remark{}).Error)
-			f.places.Store(acme, 2) // whose table is isolated, but the transaction does not go there
-			return tx.Find(&[]Note{}).Error
-		})
-		require.ErrorIs(t, err, tenancy.ErrNotIsolated)
+		db := f.db.WithContext(as(globex))
+		require.NoError(t, db.Find(&[]Note{}).Error)
+		require.NoError(t, f.db.Callback().Query().After("tenancy:query").Before("gorm:query").Register("test:move", func(*gorm.DB) {
+			f.places.Store(globex, 1)
+		}))
+		require.ErrorIs(t, db.Find(&[]Note{}).Error, tenancy.ErrNotIsolated)
 	})
 }
 

@@ -1,7 +1,8 @@
 package main
 
 const (
-	byServers = "tests/servers TestPlace|TestTransaction|TestHeld|TestServers|TestOnServer"
+	byServers = "tests/servers TestPlace|TestLate|TestTransaction|TestHeld|TestServers|TestOnServer"
+	byListed  = "tests/servers TestServersAreRefused|TestReplicas|TestAdminDB"
 	byPlaces  = "tests/placement TestPlace"
 	byMoves   = "tests/placement TestMoveFollows|TestMoveWaits|TestMoveOfAnotherRun|TestMovesOfOneTenant"
 	byFailed  = "tests/placement TestFailedMove|TestMoveThatLocksOut"
@@ -11,24 +12,24 @@ const (
 
 // serverMutations break Config.Place, and package placement.
 var serverMutations = []mutation{
-	{"Place is not asked again after the wait for a connection", []edit{
-		{"guard/server.go", "again, err := c.serverFor(ctx, s)", "again, err := server, error(nil)"},
+	{"Place is not asked again before a statement is sent", []edit{
+		{"guard/server.go", "server, err := c.serverFor(ctx, s)\n\tif err == nil && server", "server, err := c.server, error(nil)\n\tif err == nil && server"},
 	}, []string{byServers}},
 	{"a tenant that has moved during the wait is not noticed", []edit{
-		{"guard/server.go", "if err == nil && again != server {", "if false {"},
+		{"guard/server.go", "if err == nil && server != c.server {", "if err == nil && server == nil {"},
 	}, []string{byServers}},
 	{"a transaction goes on without Place", []edit{
 		{"guard/server.go", "server, err := c.cfg.Place(ctx, s.tenant, s.bypass != nil)", "if c.inTransaction() && c.borrowed != nil {\n\t\treturn c.server, nil\n\t}\n\tserver, err := c.cfg.Place(ctx, s.tenant, s.bypass != nil)"},
 	}, []string{byServers}},
-	{"a transaction follows its tenant to another server", []edit{
-		{"guard/server.go", `if s.tenant != "" && c.inTransaction() && c.borrowed != nil && c.lentTo == s.tenant {`, "if false {"},
-		{"guard/server.go", "case c.borrowed != nil && c.inTransaction():", "case false:"},
+	{"a transaction goes on where its tenant does not live any more", []edit{
+		{"guard/server.go", "case c.borrowed != nil && c.server == server:", "case c.borrowed != nil && (c.server == server || c.inTransaction()):"},
+		{"guard/server.go", "if err == nil && server != c.server {", "if err == nil && server != c.server && !c.inTransaction() {"},
 	}, []string{byServers}},
+	{"a transaction does not say that its SQL may write late", []edit{
+		{"guard/server.go", `if c.cfg.Place == nil || q.scope.tenant == "" ||`, "if true ||"},
+	}, []string{byMoves}},
 	{"a transaction goes to a second server", []edit{
 		{"guard/server.go", "case c.borrowed != nil && c.inTransaction():", "case false:"},
-	}, []string{byServers}},
-	{"a transaction keeps any tenant on its server", []edit{
-		{"guard/server.go", " && c.lentTo == s.tenant {", " {"},
 	}, []string{byServers}},
 	{"a held connection stays on its server", []edit{
 		{"guard/server.go", "case c.borrowed != nil && c.server == server:", "case c.borrowed != nil:"},
@@ -57,6 +58,23 @@ var serverMutations = []mutation{
 	{"the admin client takes one server for another", []edit{
 		{"../place.go", "if !b.below.placed && ctx.Value(serverKey{}) != nil {", "if false {"},
 	}, []string{byServers}},
+
+	{"an AdminDB of another server is taken", []edit{
+		{"../servers.go", "case is != want:", "case is != want && replica:"},
+	}, []string{byListed}},
+	{"a replica of another server is taken", []edit{
+		{"../servers.go", "case is != want && replica:", "case is != want && !replica:"},
+		{"../servers.go", "case is != want:", "case is != want && !replica:"},
+	}, []string{byListed}},
+	{"a replica that takes writes is taken", []edit{
+		{"../servers.go", "case replica && !standby:", "case replica && !standby && err != nil:"},
+	}, []string{byListed}},
+	{"a server that the list does not have is taken", []edit{
+		{"../servers.go", "if len(k.servers) == 0 ||", "if true ||"},
+	}, []string{byListed}},
+	{"clients of Bypass go through the application's login", []edit{
+		{"../servers.go", "case s.admin != nil:", "case s.admin == s:"},
+	}, []string{byListed}},
 
 	{"an answer about a place never ends", []edit{
 		{"../placement/places.go", "ok && now.Before(known.expires)", "ok && !known.expires.IsZero()"},
