@@ -57,6 +57,26 @@ func newPartitionedDatabase(t testing.TB, count int) *database {
 	return (&database{testdb.NewPartitioned(t, rls.Partitioned{Hash: count}, models[1:], models...)}).withCountry(t)
 }
 
+// newAuditedDatabase is one whose primary keys begin with the tenant column, and which records the changes of all tenant tables. In a subtest
+// called signed its policies demand the proof of a key.
+func newAuditedDatabase(t testing.TB) *database {
+	t.Helper()
+	d := testdb.NewTenantKeys(t)
+	isolation := d.Isolation()
+	for _, model := range models[1:] {
+		isolation.Audits = append(isolation.Audits, rls.Audit{Model: model})
+	}
+	d.Migrate(t, isolation, models...)
+	return (&database{d}).withCountry(t)
+}
+
+// records returns how many changes of a tenant's rows are recorded.
+func (d *database) records(t testing.TB, tenant string) (n int) {
+	t.Helper()
+	require.NoError(t, d.AdminDB.Raw("SELECT count(*) FROM tenancy_audit WHERE tenant_id = ?", tenant).Scan(&n).Error)
+	return n
+}
+
 func (d *database) withCountry(t testing.TB) *database {
 	t.Helper()
 	d.AsOwner(t, seedSQL)
