@@ -43,7 +43,7 @@ func (i Isolation) SQL(db *gorm.DB, models ...any) (up, down string, err error) 
 	if err != nil {
 		return "", "", fmt.Errorf("tenancy: %w", err)
 	}
-	return p.Up(made, p.Plan(tables)), plan.Down(tables), nil
+	return p.Up(made, p.Plan(tables)), p.Down(tables), nil
 }
 
 // IndexSQL returns a script that makes the indexes of the models' tables by CREATE INDEX CONCURRENTLY, to be run before that

@@ -46,7 +46,8 @@ func onCoordinators(t *testing.T, test func(t *testing.T, f *fake)) {
 func openCluster(t *testing.T, opts ...testdb.Option) (testdb.Cluster, *gorm.DB) {
 	t.Helper()
 	c := testdb.NewCluster(t, everyModel)
-	require.NoError(t, c.OwnerDB.Exec("BEGIN;"+script(t, c.Isolation, models...)+"COMMIT;").Error)
+	up := script(t, c.Isolation, models...)
+	c.AsOwner(t, up, up)
 	db, err := testdb.OpenGuarded(t, c.AppDSN, tenancy.Config{Engine: tenancy.Citus, AdminRole: c.Isolation.AdminRole}, opts...)
 	require.NoError(t, err)
 	return c, db

@@ -69,7 +69,7 @@ func (f *fake) open(t testing.TB, dsn string, cfg tenancy.Config, limit int, opt
 }
 
 func (f *fake) through(cfg *pgx.ConnConfig) {
-	cfg.Fallbacks = nil
+	cfg.Fallbacks, cfg.TLSConfig = nil, nil // the proxy reads what is sent
 	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		s := &session{fake: f, statements: map[string]string{}}
 		p, err := wire.New(f.target, wire.WithInterceptor(s.intercept))

@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -32,6 +31,16 @@ var standIns = []string{
 			RAISE 'cannot create constraint on %: PRIMARY KEY constraints that do not include the partition column', t;
 		END IF;
 	END $$`,
+	`CREATE FUNCTION refuse_alter() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE t regclass; BEGIN
+		FOR t IN SELECT objid FROM pg_event_trigger_ddl_commands() JOIN pg_catalog.pg_dist_partition ON logicalrelid = objid LOOP
+			IF current_query() ~ '^\s*(--[^\n]*\s*)*ALTER TABLE .*;' THEN
+				RAISE 'cannot insert multiple commands into a prepared statement';
+			ELSIF current_query() ~ 'ALTER TABLE .* ALTER COLUMN "?tenant_id' AND current_query() !~ '^\s*(--[^\n]*\s*)*DO' THEN
+				RAISE 'cannot execute ALTER TABLE command involving partition column';
+			END IF;
+		END LOOP;
+	END $$`,
+	`CREATE EVENT TRIGGER refuse_alter ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION refuse_alter()`,
 	`CREATE FUNCTION create_reference_table(t regclass) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM refuse_as_citus(t, NULL); INSERT INTO pg_catalog.pg_dist_partition VALUES (t, NULL, NULL); END $$`,
 	`CREATE FUNCTION pg_catalog.column_to_column_name(t regclass, partkey text) RETURNS text LANGUAGE sql AS 'SELECT partkey'`,
@@ -64,11 +73,7 @@ func newDistributed(t testing.TB, models ...any) *fake {
 	f.AsSuperuser(t, standIns...)
 	up := script(t, isolation(f.Database), models...)
 	for range 2 { // it can be repeated
-		conn, err := pgx.Connect(t.Context(), f.Owner.DSN)
-		require.NoError(t, err)
-		_, err = conn.Exec(t.Context(), "BEGIN;"+up+"COMMIT;")
-		require.NoError(t, err)
-		require.NoError(t, conn.Close(t.Context()))
+		testdb.RunScript(t, f.Owner.DSN, up)
 	}
 	return f
 }
@@ -80,6 +85,10 @@ func TestScriptDistributes(t *testing.T) {
 	require.NoError(t, f.OwnerDB.Raw(`SELECT logicalrelid || coalesce(' ' || partkey || ' ' || colocation, '')
 		FROM pg_dist_partition ORDER BY 1`).Scan(&distributed).Error)
 	require.Equal(t, []string{"countries", "projects tenant_id default", `tasks tenant_id "projects"`}, distributed)
+
+	_, down, err := isolation(f.Database).SQL(f.OwnerDB, models...)
+	require.NoError(t, err)
+	require.Contains(t, down, "SET LOCAL citus.multi_shard_modify_mode = 'sequential';", "otherwise Citus refuses the second table")
 
 	var sublinks, unforced, foreign int
 	require.NoError(t, f.OwnerDB.Raw(`SELECT count(*) FROM pg_policy WHERE polqual::text LIKE '%SUBLINK%'`).Scan(&sublinks).Error)

@@ -15,19 +15,35 @@ const Sequential = "SET LOCAL citus.multi_shard_modify_mode = 'sequential'"
 // type says on which shard a tenant is, for all others.
 func (p Planner) planDistribution(c *collector, t Table, first map[string]string) {
 	name := sqltext.Literal(t.Quoted())
-	const unless = " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = %s::pg_catalog.regclass)"
+	unless := " WHERE NOT " + isDistributed(t)
 	switch {
 	case t.whole != "", t.Distributed != nil:
 	case !t.isTenant():
-		c.add("copy to all workers", fmt.Sprintf("SELECT create_reference_table(%s)"+unless, name, name))
+		c.add("copy to all workers", fmt.Sprintf("SELECT create_reference_table(%s)", name)+unless)
 	default:
 		with, found := first[t.columnType]
 		if !found {
 			with = "default"
 			first[t.columnType] = t.Quoted()
 		}
-		c.add("distribute by "+p.Column, fmt.Sprintf("SELECT create_distributed_table(%s, %s, colocate_with => %s)"+unless,
-			name, sqltext.Literal(p.Column), sqltext.Literal(with), name))
+		c.add("distribute by "+p.Column, fmt.Sprintf("SELECT create_distributed_table(%s, %s, colocate_with => %s)",
+			name, sqltext.Literal(p.Column), sqltext.Literal(with))+unless)
+	}
+}
+
+// isDistributed is the condition that Citus has the table.
+func isDistributed(t Table) string {
+	return fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = %s::pg_catalog.regclass)", sqltext.Literal(t.Quoted()))
+}
+
+// beforeDistribution has a script that is repeated leave the tenant column as it is, which Citus does not let change any more. The changes from
+// first on are about it.
+func (p Planner) beforeDistribution(c *collector, t Table, first int) {
+	if !p.Distributes {
+		return
+	}
+	for _, change := range c.changes[first:] {
+		change.unless(isDistributed(t))
 	}
 }
 

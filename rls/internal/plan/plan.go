@@ -172,6 +172,7 @@ func (p Planner) isolates(t *Table) bool {
 // planColumn ensures that every row has a tenant. The column is added without its default, which would give the rows
 // that are there already to whatever tenant the migrating connection happens to have set.
 func (p Planner) planColumn(c *collector, t Table) {
+	defer p.beforeDistribution(c, t, len(c.changes))
 	var (
 		live  = catalog.Column{}
 		alter = "ALTER TABLE " + t.Quoted()

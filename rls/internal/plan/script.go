@@ -34,8 +34,8 @@ func (p Planner) Up(made []model.Made, plan []Change) string {
 	if roles := p.Roles(); len(roles) > 0 {
 		fmt.Fprintf(&b, "-- These roles must exist: %s.\n", comment(strings.Join(roles, ", ")))
 	}
-	if p.Distributes {
-		b.WriteString("\n-- Citus changes shards one after the other.\n" + Sequential + ";\n")
+	if sequential := p.sequential(); sequential != "" {
+		b.WriteString("\n" + strings.TrimSuffix(sequential, "\n"))
 	}
 	b.WriteString("\n-- The tables as GORM makes them.\n")
 	for _, table := range made {
@@ -63,11 +63,20 @@ func (p Planner) Up(made []model.Made, plan []Change) string {
 	return b.String()
 }
 
+// sequential begins a script where Citus distributes tables.
+func (p Planner) sequential() string {
+	if !p.Distributes {
+		return ""
+	}
+	return "-- Citus changes shards one after the other.\n" + Sequential + ";\n\n"
+}
+
 // Down writes the script that takes away what Up made.
-func Down(tables []Table) string {
+func (p Planner) Down(tables []Table) string {
 	var b strings.Builder
 	b.WriteString("-- Drops the tables, with their rows; their policies, defaults, indexes and grants go with them. Foreign keys go first,\n" +
 		"-- because they can refer to each other's tables. What refers to the tables from outside keeps them from being dropped.\n\n")
+	b.WriteString(p.sequential())
 	for _, t := range slices.Backward(tables) {
 		for _, r := range t.references {
 			fmt.Fprintf(&b, "ALTER TABLE IF EXISTS %s DROP CONSTRAINT IF EXISTS %s;\n", t.Quoted(), sqltext.Ident(r.Name))

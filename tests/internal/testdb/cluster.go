@@ -3,8 +3,11 @@ package testdb
 import (
 	"net/url"
 	"os"
+	"regexp"
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -41,12 +44,42 @@ func NewCluster(t testing.TB, models []any, opts ...Option) Cluster {
 			CREATE ROLE ` + admin + ` LOGIN PASSWORD '` + password + `';
 			CREATE ROLE ` + app + ` LOGIN NOINHERIT PASSWORD '` + password + `' IN ROLE ` + admin + `;
 		END IF; END $$`
-	for _, sql := range []string{down, roles} {
-		require.NoError(t, c.OwnerDB.Exec(sql).Error)
-	}
+	c.AsOwner(t, down, "-- +goose StatementBegin\n"+roles)
 	as, err := url.Parse(c.DSN)
 	require.NoError(t, err)
 	as.User = url.UserPassword(app, password)
 	c.AppDSN = as.String()
 	return c
 }
+
+// AsOwner runs scripts as the superuser, each in a transaction and statement by statement.
+func (c Cluster) AsOwner(t testing.TB, scripts ...string) {
+	t.Helper()
+	for _, script := range scripts {
+		RunScript(t, c.DSN, script)
+	}
+}
+
+// RunScript runs a script in a transaction and statement by statement, as tools do for which package rls marks the blocks in it.
+func RunScript(t testing.TB, dsn, script string) {
+	t.Helper()
+	ctx := t.Context()
+	conn, err := pgx.Connect(ctx, dsn)
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	tx, err := conn.Begin(ctx)
+	require.NoError(t, err)
+	for n, part := range blocks.Split(script, -1) {
+		statements := []string{part}
+		if block := n%2 == 1; !block {
+			statements = strings.Split(part, ";\n")
+		}
+		for _, sql := range statements {
+			_, err := tx.Exec(ctx, sql)
+			require.NoError(t, err, sql)
+		}
+	}
+	require.NoError(t, tx.Commit(ctx))
+}
+
+var blocks = regexp.MustCompile(`-- \+goose Statement(?:Begin|End)`)
