@@ -10,6 +10,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
@@ -126,22 +127,21 @@ func (t *sharded) alter(action string) []string {
 	return []string{"ALTER TABLE " + t.Quoted() + " " + action}
 }
 
-// replaceOnShards makes policies of the table again on all its shards. Citus passes on CREATE POLICY, but not that a policy is RESTRICTIVE:
-// so each shard is told itself, and drops and makes in one transaction. One that opens there is only dropped.
-func (c *checker) replaceOnShards(t *sharded) []string {
-	var steps []string
+// replacePolicies makes policies of the table again, and Citus those of its shards. A restrictive one it would make permissive: it is dropped.
+// run_command_on_shards would do that too, but waits forever for what the same transaction has done to the table before.
+func (t *sharded) replacePolicies() []string {
+	steps := []string{"SET LOCAL citus.multi_shard_modify_mode = 'sequential'"}
 	for _, name := range t.policies {
-		command := "DROP POLICY IF EXISTS " + sqltext.Ident(name) + " ON %1$s"
-		opens := slices.ContainsFunc(c.facts.Policies, func(p livePolicy) bool {
-			return p.Name == name && p.table.Quoted() == t.Quoted() && p.opens(c)
-		})
-		if definition, wanted := t.Security.Policies[name]; wanted && !opens {
-			command += "; CREATE POLICY " + sqltext.Ident(name) + " ON %1$s " + strings.ReplaceAll(definition, "%", "%%")
+		steps = append(steps, policy.Drop(name, t.Quoted()))
+		if definition, wanted := t.Security.Policies[name]; wanted && !strings.HasPrefix(definition, restrictive) {
+			steps = append(steps, fmt.Sprintf("CREATE POLICY %s ON %s %s", sqltext.Ident(name), t.Quoted(), definition))
 		}
-		steps = append(steps, fmt.Sprintf("SELECT * FROM run_command_on_shards(%s, %s)", sqltext.Literal(t.Quoted()), sqltext.Literal(command)))
 	}
 	return steps
 }
+
+// restrictive begins the definition of a restrictive policy.
+const restrictive = "AS RESTRICTIVE "
 
 // someOf names shards, but not all of many.
 func someOf(shards []string) string {
@@ -173,7 +173,7 @@ var shardRules = []rule[*sharded]{
 		problem: "Policies on shards of it (%s) are not those of the table: there, tenants see and change what these let through, which may be the " +
 			"rows of all.",
 		detail: func(_ *checker, t *sharded) string { return someOf(t.differing) },
-		fix:    func(c *checker, t *sharded) []string { return c.replaceOnShards(t) },
+		fix:    func(_ *checker, t *sharded) []string { return t.replacePolicies() },
 	},
 }
 
