@@ -1,6 +1,7 @@
 package statement_test
 
 import (
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,4 +26,7 @@ func newCitus(t *testing.T) *side {
 }
 
 // refusedByCitus are errors of operations in whose SQL the application has written tables without their tenant.
-var refusedByCitus = map[string]string{}
+var refusedByCitus = map[string]string{"a right join": "complex joins are only supported"}
+
+// ofShard finds what names of indexes have more in a shard.
+var ofShard = regexp.MustCompile(`(_pkey)_[0-9]+"`)
