@@ -27,6 +27,8 @@ import (
 // ConcurrentIndexes and KeepSchema change nothing about it: within a transaction no index can be made concurrently, and on tables without
 // rows that would gain nothing. IndexSQL returns the indexes apart, for tables that have rows.
 //
+// With Engine Citus, the tool must send statement by statement, as psql and goose do.
+//
 // psql and golang-migrate take up and down as they are, the latter as its files .up.sql and .down.sql and without
 // x-multi-statement. For goose, put the line -- +goose Up before up and -- +goose Down before down, in one file: blocks that
 // have semicolons within are marked for it. Atlas takes up as it is, as a file of its migration directory; it wants

@@ -1,8 +1,11 @@
 package citus
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -78,5 +81,33 @@ func TestApplicationWorksOnCoordinators(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the coordinator sends to workers for a statement: one statement on one shard, in a transaction that has the tenant. On the fake the
+// condition in the statement is seen instead: see checkAll.
+func TestStatementUsesOneShard(t *testing.T) {
+	if !testdb.HasCluster() {
+		return
+	}
+	var sent []string
+	_, db := openCluster(t, testdb.FromPool(func(cfg *pgx.ConnConfig) {
+		cfg.RuntimeParams["citus.log_remote_commands"] = "on"
+		cfg.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
+			if sql, found := strings.CutPrefix(notice.Message, "issuing "); found {
+				sent = append(sent, sql)
+			}
+		}
+	}))
+	seed(t, db)
+	for range 2 {
+		for _, op := range operations {
+			sent = nil
+			require.NoError(t, op.do(db.WithContext(as(acme))), op.name)
+			require.Len(t, sent, 3, op.name)
+			require.Contains(t, sent[0], `SET LOCAL "app"."tenant_id" = 'acme'`)
+			require.Regexp(t, `\.(projects|tasks)_[0-9]+`, sent[1], op.name)
+			require.Equal(t, "COMMIT", sent[2], op.name)
+		}
 	}
 }

@@ -136,7 +136,7 @@ func checkShards(t *testing.T, c cluster) {
 		t.Helper()
 		var all [][]check.Finding
 		for _, db := range []*gorm.DB{c.owner, c.app} { // any role will do
-			report, err := c.isolation.Check(t.Context(), db, check.Models(models...))
+			report, err := c.isolation.Check(t.Context(), db, check.ModelsOnly(models...))
 			require.NoError(t, err)
 			require.Empty(t, report.NotChecked)
 			all = append(all, report.Findings)
