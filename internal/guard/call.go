@@ -138,9 +138,24 @@ func (c *conn) chooseMode(q *call) {
 	if q.mode == pgx.QueryExecModeSimpleProtocol && c.cfg.extended() {
 		q.mode = pgx.QueryExecModeExec
 	}
-	if q.mode == pgx.QueryExecModeCacheStatement && q.origin != nil && q.origin.PlansEach && c.described.capacity > 0 {
+	if q.mode != pgx.QueryExecModeCacheStatement {
+		return
+	}
+	if q.origin != nil && q.origin.PlansEach && c.described.capacity > 0 {
 		q.mode = pgx.QueryExecModeCacheDescribe // PostgreSQL keeps no plan for an unnamed statement
 	}
+	if c.showsValues(q) {
+		q.mode = pgx.QueryExecModeDescribeExec
+		if c.described.capacity > 0 {
+			q.mode = pgx.QueryExecModeCacheDescribe
+		}
+	}
+}
+
+// showsValues reports whether a statement must not be prepared under a name, because SQL of the next tenant on the connection could read values
+// in its text (https://www.postgresql.org/docs/current/view-pg-prepared-statements.html).
+func (c *conn) showsValues(q *call) bool {
+	return c.cfg.signs() && c.prepared.get(q.sql) == nil && mayHoldValue(q.sql)
 }
 
 // argBuffer returns a slice for n arguments. It is the slice of the last statement, unless there is a tracer, which may keep it.

@@ -200,6 +200,20 @@ func mayOpen(before, last token) bool {
 	}
 }
 
+// mayHoldValue reports whether a text may hold a constant, or a comment.
+func mayHoldValue(sql string) bool {
+	for rest := sql; ; {
+		next, after, ok := nextToken(rest)
+		switch {
+		case !ok, next.kind == constantToken, next.kind == wordToken && next.text[0] >= '0' && next.text[0] <= '9':
+			return true
+		case next.kind == endToken:
+			return false
+		}
+		rest = after
+	}
+}
+
 // token is a piece of SQL text. Its kind is one of the constants below, or the byte itself of anything else.
 type token struct {
 	kind byte

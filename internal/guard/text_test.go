@@ -46,6 +46,26 @@ func TestMaySeveral(t *testing.T) {
 	}
 }
 
+func TestMayHoldValue(t *testing.T) {
+	for sql, want := range map[string]bool{
+		`SELECT * FROM "notes" WHERE "notes"."id" = $1 AND t1.a2 IS NULL LIMIT $12`: false,
+		`INSERT INTO "it's" VALUES ($1)`:                                            false,
+		`SELECT * FROM notes LIMIT 10`:                                              true,
+		`SELECT * FROM notes WHERE a=-.5`:                                           true,
+		`SELECT 'x'`:                                                                true,
+		`SELECT E'x'`:                                                               true,
+		`SELECT U&'x'`:                                                              true,
+		`SELECT $$x$$`:                                                              true,
+		`SELECT $a$x$a$`:                                                            true,
+		`SELECT a -- x`:                                                             true,
+		`SELECT a /* x */`:                                                          true,
+		`SELECT a;`:                                                                 true, // which is only slower
+		``:                                                                          false,
+	} {
+		require.Equal(t, want, mayHoldValue(sql), "%q", sql)
+	}
+}
+
 func TestIsStateless(t *testing.T) {
 	for _, sql := range []string{
 		`SELECT * FROM "notes" WHERE "notes"."id" = $1 ORDER BY "notes"."id" LIMIT $2`,
