@@ -204,7 +204,7 @@ func (i *isolating) switchOver(ctx context.Context) error {
 	return err
 }
 
-// lock locks the table itself first: whoever comes later then waits before it has chosen a partition. After it come the tables that refer to it, or that
+// lock locks the table itself first: a statement that comes later then waits before it has chosen a partition. After it come the tables that refer to it, or that
 // it refers to, whose foreign keys are made, the partitions of the rest, and the copy. From then on a statement takes at most MaxLock.
 func (i *isolating) lock(ctx context.Context, began *time.Time) error {
 	s := i.source

@@ -146,9 +146,9 @@ func TestIsolate(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, int64(10), other.Tables[0].Rows)
 		require.Equal(t, []string{"people_t_globex"}, d.at(t, "people", testdb.Globex))
-		nobody, err := l.Isolate(t.Context(), "nobody yet", lifecycle.IsolateOptions{})
+		empty, err := l.Isolate(t.Context(), "no rows yet", lifecycle.IsolateOptions{})
 		require.NoError(t, err)
-		require.Zero(t, nobody.Tables[0].Rows)
+		require.Zero(t, empty.Tables[0].Rows)
 		require.Equal(t, rows, d.rows(t))
 	})
 }
@@ -251,7 +251,7 @@ func TestIsolateGoesOnAfterAKill(t *testing.T) {
 		require.Equal(t, -1, exit.ExitCode(), "%s: %s", at, out)
 		if n < 3 {
 			require.Equal(t, []string{"people_t_acme"}, d.copies(t))
-			// The copy is nobody's while nobody works on it, and no other run takes it for a table of the tenant's.
+			// No role has a right on the copy while it is filled, and no other run takes it for a table of the tenant's.
 			require.ErrorContains(t, db.WithContext(testdb.As(testdb.Acme)).Exec("SELECT FROM people_t_acme").Error, "permission denied")
 			report, err := tenants(t, d.Database).Count(t.Context(), testdb.Acme)
 			require.NoError(t, err)

@@ -45,7 +45,7 @@ func (b *bench) keyedByTenant(ctx context.Context, rows, tenants, partitions int
 	return d, onDatabase(d.super, func(super *gorm.DB) error { return d.find(ctx, super) })
 }
 
-// load inserts the rows as a superuser, whom no policy binds, and whose references hold without being verified.
+// load inserts the rows as a superuser, which no policy binds, and whose references hold without being verified.
 func (d *skewDatabase) load(ctx context.Context) error {
 	errs := make(chan error, len(skewInserts))
 	for n, insert := range skewInserts {
