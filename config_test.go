@@ -66,8 +66,11 @@ func TestConfigIsValidated(t *testing.T) {
 		{tenancy.Config{Engine: tenancy.Citus, LookupRole: "lookup"}, "Engine Citus and LookupRole"},
 		{tenancy.Config{Engine: tenancy.Citus, SigningKeys: tenancy.FixedSigningKeys()}, "Engine Citus and SigningKeys"},
 		{tenancy.Config{Engine: tenancy.Citus, DangerouslyObserve: func(context.Context, tenancy.Refusal) {}}, "Engine Citus and DangerouslyObserve"},
-		{tenancy.Config{Engine: tenancy.Citus, Place: func(context.Context, string) (*sql.DB, error) { return nil, nil }}, "Engine Citus and Place"},
+		{tenancy.Config{Engine: tenancy.Citus, Place: nowhere}, "Engine Citus and Place"},
 		{tenancy.Config{CheckOptions: []check.Option{check.Schemas("public")}}, "CheckOptions"},
+		{tenancy.Config{Servers: []tenancy.Server{{Name: "a", DB: new(sql.DB)}}}, "set Place"},
+		{tenancy.Config{Place: nowhere, Servers: []tenancy.Server{{Name: "a", DB: new(sql.DB), AdminDB: new(sql.DB)}}}, "unset DangerouslyAllowUnsafeRole"},
+		{tenancy.Config{Place: nowhere, Servers: []tenancy.Server{{Name: "a", DB: new(sql.DB), Replicas: []*sql.DB{new(sql.DB)}}}}, "unset DangerouslyAllowUnsafeRole"},
 	} {
 		cfg := c.cfg
 		cfg.DangerouslyAllowUnsafeRole = true
@@ -79,6 +82,8 @@ func TestConfigIsValidated(t *testing.T) {
 		require.ErrorContains(t, err, c.wrong)
 	}
 }
+
+func nowhere(context.Context, string) (*sql.DB, error) { return nil, nil }
 
 type mysql struct{ gorm.Dialector }
 

@@ -22,7 +22,7 @@ type Server struct {
 	DB *sql.DB
 
 	// AdminDB is for clients of Bypass on this server what Config.AdminDB is where there is one server: a pool with its own credentials, to the
-	// same database. A read replica is taken, too. If it is nil, clients of Bypass take Config.AdminRole there; if it is set on other servers,
+	// same database, which is verified together with the roles. A read replica is taken, too. If it is nil, clients of Bypass take Config.AdminRole there; if it is set on other servers,
 	// they are refused there with ErrNoAdminRole.
 	AdminDB *sql.DB
 
@@ -95,6 +95,8 @@ func (c Config) validateServers() error {
 			return fmt.Errorf("Servers[%d]: the name %q must be set, and no other server may have it", n, s.Name)
 		case s.DB == nil:
 			return fmt.Errorf("Servers: %q has no DB", s.Name)
+		case c.DangerouslyAllowUnsafeRole && (s.AdminDB != nil || len(s.Replicas) > 0):
+			return fmt.Errorf("Servers: %q has an AdminDB or Replicas, which are verified together with the roles: unset DangerouslyAllowUnsafeRole", s.Name)
 		}
 		names[s.Name] = true
 		all := append([]*sql.DB{s.DB}, s.Replicas...)
