@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -252,9 +253,16 @@ func (c *conn) noteTag(tag pgconn.CommandTag) {
 	}
 }
 
-// noteError notes an error that says that the server is broken or out of resources, which the session may hold. The connection
-// is not used again.
+// noteError notes an error that says that the server is broken or out of resources, which the session may hold: the connection is
+// not used again. An error about row_security, which code of the database has switched off, has the session cleaned.
 func (c *conn) noteError(err error) {
+	if err == nil {
+		return
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Routine == rowSecurityRoutine {
+		c.dirty = true
+	}
 	switch state := sqlState(err); {
 	case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):
 		c.unusable = true

@@ -145,7 +145,7 @@ func (d *description) prepareScope(q *call) {
 func (c *conn) nextScope(q *call) string {
 	corrects := c.corrects
 	if c.baseline == nil {
-		corrects = c.cfg.Role != "" || c.cfg.LookupRole != ""
+		corrects = c.correctionFor(&baseline{role: noRole, rowSecurity: true})
 	}
 	return c.scopeSQLOf(q.scope).inClean(q.scope.readOnly(), corrects, c.temporary)
 }

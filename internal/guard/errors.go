@@ -130,6 +130,16 @@ func isFromServer(err error, state, routine string) bool {
 	return errors.As(err, &pgErr) && pgErr.Code == state && pgErr.Routine == routine && pgErr.Where == ""
 }
 
+// isRowSecurityOff reports whether PostgreSQL has refused the statement, before it ran, because row_security is off
+// (https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-ROW-SECURITY).
+func isRowSecurityOff(err error) bool {
+	const insufficientPrivilege = "42501"
+	return isFromServer(err, insufficientPrivilege, rowSecurityRoutine)
+}
+
+// rowSecurityRoutine is the C function in which PostgreSQL raises that error.
+const rowSecurityRoutine = "check_enable_rls"
+
 // sqlState returns the SQLSTATE of an error from the server, and "" for any other.
 func sqlState(err error) string {
 	if err == nil {

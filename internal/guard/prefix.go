@@ -175,7 +175,11 @@ func (c *conn) scopeSteps(q *call, into []step) []step {
 // cleanScope is the SQL that sets the scope in a clean session. As long as the baseline is not known, it also corrects the
 // session.
 func (c *conn) cleanScope(s scope) string {
-	return c.scopeSQLOf(s).inClean(s.readOnly(), c.baseline == nil || c.corrects, c.temporary)
+	corrects := c.corrects
+	if c.baseline == nil {
+		corrects = correctAll
+	}
+	return c.scopeSQLOf(s).inClean(s.readOnly(), corrects, c.temporary)
 }
 
 // controlScope sets the scope without taking a snapshot, so that SET TRANSACTION and LOCK TABLE can follow

@@ -16,7 +16,7 @@ import (
 
 // scopeSQL holds the texts of one pool.
 type scopeSQL struct {
-	clean     [2][2][2]string // by readOnly, corrects, temporary
+	clean     [2][3][2]string // by readOnly, correction, temporary
 	dirty     string          // up to the condition on which the role is set
 	dirtyEnd  string
 	procedure string // for a CALL that may commit, with what is said as its parameter
@@ -45,7 +45,7 @@ const (
 		` WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass` +
 		` AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())`
 
-	uncleanSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `')`
+	uncleanMarkSQL = `'` + uncleanMark + `'`
 
 	// endedSQL raises an error if SQL of the caller has ended the transaction, and perhaps begun another.
 	endedSQL = `CASE WHEN coalesce(pg_catalog.current_setting('` + txSetting + `', true), '') OPERATOR(pg_catalog.<>) ` + markParam +
@@ -63,7 +63,7 @@ const (
 
 	// dirtyTemporarySQL is added in a dirty session that has not been checked yet: the first SQL of the caller took no snapshot,
 	// so it was no SELECT and made no table.
-	dirtyTemporarySQL = `, CASE WHEN ` + temporarySQL + hasTemporarySQL + uncleanSQL + ` END`
+	dirtyTemporarySQL = `, CASE WHEN ` + temporarySQL + hasTemporarySQL + ` THEN pg_catalog.current_setting(` + uncleanMarkSQL + `) END`
 
 	// readOnlySQL ends the SELECT. The SELECT takes a snapshot, which makes the setting final: PostgreSQL lets a transaction
 	// become writable only before its first query (https://www.postgresql.org/docs/current/sql-set-transaction.html).
@@ -116,36 +116,55 @@ func newScopeSQL(cfg Config, roleName string) scopeSQL {
 		s.procedure += `, pg_catalog.set_config(` + proof + `, '', false)`
 	}
 	s.procedure += lastingSaidSQL
-	setTenant := `pg_catalog.set_config(` + setting + `, ` + tenantParam + `, true)`
-	otherRole := `pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) ` + role
-	setRole := ` THEN pg_catalog.set_config('role', ` + role + `, true) END`
-	const rowSecurityOff = `pg_catalog.current_setting('row_security') OPERATOR(pg_catalog.<>) 'on'`
-
-	s.dirty = `SELECT ` + setTenant + signed + `, ` + endedSQL + `, CASE WHEN ` + otherRole
-	if cfg.Citus {
-		s.dirty = `SELECT ` + setTenant + `, ` + endedSQL + `, CASE` + foreignRoleSQL(role) + ` WHEN ` + otherRole
+	otherRole := `current_user OPERATOR(pg_catalog.<>) ` + role
+	if roleName == "" {
+		otherRole = `current_user OPERATOR(pg_catalog.<>) session_user`
 	}
-	s.dirtyEnd = setRole
+	setRole := `, pg_catalog.set_config('role', ` + role + `, true)`
+
+	setTenant := func(name string) string {
+		return `SELECT pg_catalog.set_config(` + name + `, ` + tenantParam + `, true)` + signed
+	}
+
+	s.dirty = setTenant(setting) + `, ` + endedSQL + `, CASE`
+	if cfg.Citus {
+		s.dirty += foreignRoleSQL(role)
+	}
+	s.dirty += ` WHEN ` + otherRole
+	s.dirtyEnd = ` THEN pg_catalog.set_config('role', ` + role + `, true) END`
 
 	for temporary, has := range []string{"", hasTemporarySQL} {
-		// The role is compared, which costs the server less than setting it.
-		asBegun := `SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff + ` OR ` + differsSQL + has + uncleanSQL + ` ELSE ` + setTenant + ` END` + signed
-		corrected := `SELECT ` + setTenant + signed + `, CASE WHEN ` + otherRole + setRole +
-			`, CASE WHEN ` + rowSecurityOff + ` THEN pg_catalog.set_config('row_security', 'on', true) END` +
-			`, CASE WHEN ` + differsSQL + has + uncleanSQL + ` END`
+		// A check that fails sets, in place of the tenant, a setting that cannot exist, which raises an error. That is for the server
+		// less work than to call a function that raises it.
+		checked := func(problem string) string {
+			return setTenant(`CASE WHEN ` + problem + ` THEN ` + uncleanMarkSQL + ` ELSE ` + setting + ` END`)
+		}
+		asBegun := checked(otherRole + ` OR ` + differsSQL + has)
+		withRole := checked(differsSQL+has) + setRole
+		withAll := withRole + `, pg_catalog.set_config('row_security', 'on', true)`
 		for readOnly, end := range []string{"", readOnlySQL} {
-			s.clean[readOnly][0][temporary] = asBegun + end
-			s.clean[readOnly][1][temporary] = corrected + end
+			for correction, sql := range [...]string{noCorrection: asBegun, correctRole: withRole, correctAll: withAll} {
+				s.clean[readOnly][correction][temporary] = sql + end
+			}
 		}
 	}
 	return s
 }
 
+// correction is what the statement that sets the scope also sets, because the session does not begin with it.
+type correction uint8
+
+const (
+	noCorrection correction = iota
+	correctRole             // the pool's role, where the session begins with another one or statements change their role
+	correctAll              // also row_security, which ALTER ROLE can turn off for a login
+)
+
 // inClean is for a clean session. It also checks that the session is clean: functions that triggers and policies call can change
-// it without the guard noticing. Corrects is for sessions that do not begin with the pool's role and with row_security on, or
-// whose statements change their role. ALTER ROLE can turn row_security off for a login, and PostgreSQL then refuses each statement that a policy would filter.
-func (s *scopeSQL) inClean(readOnly, corrects, temporary bool) string {
-	return s.clean[index(readOnly)][index(corrects)][index(temporary)]
+// it without the guard noticing. It does not check row_security, because PostgreSQL itself refuses each statement that a policy would
+// filter where that is off: see rowSecurityOff.
+func (s *scopeSQL) inClean(readOnly bool, corrects correction, temporary bool) string {
+	return s.clean[index(readOnly)][corrects][index(temporary)]
 }
 
 // inDirty is for a session in which SQL of the caller has run since the connection was borrowed.

@@ -17,7 +17,7 @@ import (
 // statement's own first message.
 func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err error) {
 	const idle = 'I'
-	wasIdle := pc.PgConn().TxStatus() == idle
+	wasIdle, wasClean := pc.PgConn().TxStatus() == idle, !c.dirty
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return result{}, c.tx.over()
 	}
@@ -47,6 +47,9 @@ func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err e
 	}
 	q.aborted = aborted(pc)
 	a, err = c.sendOnce(ctx, pc, q)
+	if wasClean && isRowSecurityOff(err) && q.class == query && !maySeveral(q.sql) {
+		err = errUnclean
+	}
 	if c.shouldResend(q, err) && wasIdle {
 		a, err = c.resend(ctx, pc, q, err)
 	}
@@ -88,7 +91,7 @@ func (c *conn) resend(ctx context.Context, pc *pgx.Conn, q *call, why error) (re
 		if err := c.clean(ctx, pc, c.checked); err != nil {
 			return result{}, err
 		}
-		c.temporary, c.corrects = true, true // behind a pooler, another connection of the server may have been cleaned
+		c.temporary, c.corrects = true, correctAll // behind a pooler, another connection of the server may have been cleaned
 	}
 	return c.sendOnce(ctx, pc, q)
 }

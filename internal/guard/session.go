@@ -38,7 +38,7 @@ type session struct {
 	staleSequences bool // lastval and currval may return what an earlier user of the connection has inserted
 	saidLasts      bool // a CALL that may commit has left what was said about it
 	temporary      bool // the session has had temporary objects, so that it has a temporary schema for good
-	corrects       bool // the session does not begin with the pool's role and row_security on, or statements change their role
+	corrects       correction
 	otherPath      bool // it began with another search_path than the pool's other connections
 	unusable       bool // the server has said that it is out of resources or broken
 }
@@ -141,16 +141,29 @@ func (c *conn) readBaseline(ctx context.Context, pc *pgx.Conn) error {
 // guard before, or its login was altered since. Names may mean other tables on it, so no proof of another connection counts.
 func (c *conn) setBaseline(b *baseline) {
 	c.baseline = b
-	c.corrects = !b.rowSecurity || b.role != cmp.Or(c.cfg.Role, noRole) || c.cfg.LookupRole != "" || c.cfg.Observe != nil
+	c.corrects = c.correctionFor(b)
 	path := string(b.searchPath)
 	if !c.pool.searchPath.CompareAndSwap(nil, &path) {
 		c.otherPath = *c.pool.searchPath.Load() != path
 	}
 }
 
-// The names of settings that do not exist. current_setting raises an error for them, and PostgreSQL stops before the statement.
+// correctionFor returns what is to be set with each scope in a session that has begun like this.
+func (c *conn) correctionFor(b *baseline) correction {
+	switch {
+	case !b.rowSecurity:
+		return correctAll
+	case b.role != cmp.Or(c.cfg.Role, noRole), c.cfg.LookupRole != "", c.cfg.Observe != nil:
+		return correctRole
+	default:
+		return noCorrection
+	}
+}
+
+// The names of settings that do not exist. current_setting raises an error for them, and PostgreSQL stops before the statement. So does
+// set_config for uncleanMark, which no extension can have, because it has no dot.
 const (
-	uncleanMark  = "tenancy.session_is_not_clean"
+	uncleanMark  = "tenancy_session_is_not_clean"
 	preparedMark = "tenancy.statements_were_prepared_by_sql"
 	endedMark    = "tenancy.transaction_was_ended"
 )

@@ -159,11 +159,7 @@ func TestSessionSequencesOfAFailure(t *testing.T) {
 func TestSessionRowSecurityOfTrigger(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	d.AsOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-			PERFORM set_config('row_security', 'off', false);
-			RETURN NULL;
-		END $$;
-		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
+	switchesRowSecurityOff(t, d)
 	d.eachApp(t, func(t *testing.T, p *pool) {
 		insert := `INSERT INTO "shared" ("id") VALUES (1)`
 		_, err := p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
@@ -173,6 +169,64 @@ func TestSessionRowSecurityOfTrigger(t *testing.T) {
 		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
 		require.NoError(t, err)
 		require.Equal(t, []string{"b1"}, p.notesOf(tenant(t, "b"), t, p))
+
+		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
+		require.NoError(t, err)
+		tx := begin(tenant(t, "a"), t, p, nil)
+		require.Equal(t, []string{"a1", "a2"}, p.notesOf(tenant(t, "a"), t, tx), "in a transaction")
+		require.NoError(t, tx.Commit())
+	})
+}
+
+// switchesRowSecurityOff makes inserts into the shared table switch row_security off, which the guard cannot see in their text.
+func switchesRowSecurityOff(t *testing.T, d *database) {
+	d.AsOwner(t, `CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM set_config('row_security', 'off', false);
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER leave AFTER INSERT ON shared EXECUTE FUNCTION leave()`)
+}
+
+// TestSessionRowSecurityInFunction: a function that PostgreSQL refuses because a trigger has switched row_security off may have done
+// something before, so that its statement is not sent again. The session is cleaned.
+func TestSessionRowSecurityInFunction(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	switchesRowSecurityOff(t, d)
+	d.AsOwner(t, `CREATE FUNCTION counted() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT count(*) FROM notes); END $$`,
+		`CREATE VIEW counts AS SELECT counted() AS n`, `GRANT SELECT ON counts TO PUBLIC`)
+	d.eachApp(t, func(t *testing.T, p *pool) {
+		count := `SELECT "n"::text FROM "counts"`
+		_, err := texts(p.QueryContext(tenant(t, "a"), count))
+		require.NoError(t, err)
+		insert := `INSERT INTO "shared" ("id") VALUES (1)`
+		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
+		require.NoError(t, err)
+		_, err = texts(p.QueryContext(tenant(t, "a"), count))
+		require.ErrorContains(t, err, "42501")
+		n, err := texts(p.QueryContext(tenant(t, "a"), count))
+		require.NoError(t, err)
+		require.Equal(t, []string{"2"}, n)
+	})
+}
+
+// TestSessionRowSecurityOfSeveralStatements: SQL text that may have committed before PostgreSQL refused its second statement is not sent again.
+func TestSessionRowSecurityOfSeveralStatements(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	switchesRowSecurityOff(t, d)
+	d.AsOwner(t, `CREATE TABLE once (id bigint)`, `GRANT SELECT, INSERT ON once TO PUBLIC`)
+	d.eachApp(t, func(t *testing.T, p *pool) {
+		before, err := texts(p.QueryContext(tenant(t, "a"), `SELECT "id"::text FROM "once"`))
+		require.NoError(t, err)
+		insert := `INSERT INTO "shared" ("id") VALUES (1)`
+		_, err = p.ExecContext(origin(tenant(t, "b"), insert, true), insert)
+		require.NoError(t, err)
+		_, err = p.ExecContext(tenant(t, "a"), `INSERT INTO once VALUES (1); COMMIT; SELECT count(*) FROM notes`)
+		require.Error(t, err)
+		after, err := texts(p.QueryContext(tenant(t, "a"), `SELECT "id"::text FROM "once"`))
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(after), len(before)+1)
 	})
 }
 

@@ -38,18 +38,25 @@ var guardMutations = []mutation{
 	}, nil},
 	{"the role is not local", []edit{
 		{"guard/scopesql.go", "set_config('role', ` + role + `, true) END`", "set_config('role', ` + role + `, false) END`"},
+		{"guard/scopesql.go", "set_config('role', ` + role + `, true)`\n", "set_config('role', ` + role + `, false)`\n"},
 		{"guard/scopesql.go", `scopeSQL{role: "SET LOCAL ROLE "`, `scopeSQL{role: "SET ROLE "`},
 		{"guard/scopesql.go", `s.role = "SET LOCAL ROLE "`, `s.role = "SET ROLE "`},
 		{"guard/session.go", "`SET ROLE NONE`, ", ""},
 	}, nil},
 	{"the role is not set back in a used session", []edit{
-		{"guard/scopesql.go", "s.dirtyEnd = setRole", "s.dirtyEnd = ` THEN '' END`"},
+		{"guard/scopesql.go", "s.dirtyEnd = ` THEN pg_catalog.set_config('role', ` + role + `, true) END`", "s.dirtyEnd = ` THEN '' END`"},
 	}, nil},
 	{"the role is not looked at in a clean session", []edit{
-		{"guard/scopesql.go", "`SELECT CASE WHEN ` + otherRole + ` OR ` + rowSecurityOff", "`SELECT CASE WHEN ` + rowSecurityOff"},
+		{"guard/scopesql.go", "checked(otherRole + ` OR ` + differsSQL", "checked(differsSQL"},
 	}, nil},
-	{"row_security is not looked at in a clean session", []edit{
-		{"guard/scopesql.go", "otherRole + ` OR ` + rowSecurityOff + ` OR `", "otherRole + ` OR `"},
+	{"a session with row_security off is not cleaned", []edit{
+		{"guard/send.go", "wasClean && isRowSecurityOff(err)", "!wasClean && isRowSecurityOff(err)"},
+	}, nil},
+	{"a session in which code of the database failed with row_security off is not cleaned", []edit{
+		{"guard/call.go", "pgErr.Routine == rowSecurityRoutine", "false"},
+	}, nil},
+	{"SQL text of several statements is sent again after row_security was off", []edit{
+		{"guard/send.go", "isRowSecurityOff(err) && q.class == query && !maySeveral(q.sql)", "isRowSecurityOff(err)"},
 	}, nil},
 	{"statements of the same beginning share a name", []edit{
 		{"guard/cache.go", `sha256.Sum256([]byte(sql))`, `sha256.Sum256([]byte(sql[:min(len(sql), 12)]))`},
@@ -171,7 +178,7 @@ var guardMutations = []mutation{
 		{"guard/send.go", "case c.dirty && c.servedTenant != q.scope.tenant:", "case false:"},
 	}, nil},
 	{"a session is not looked at", []edit{
-		{"guard/scopesql.go", "uncleanSQL = ` THEN pg_catalog.current_setting('` + uncleanMark + `')`", "uncleanSQL = ` THEN ''`"},
+		{"guard/scopesql.go", "`CASE WHEN ` + problem + ` THEN ` + uncleanMarkSQL + ` ELSE ` + setting + ` END`", "setting"},
 	}, nil},
 	{"a connection is kept after 53200", []edit{
 		{"guard/call.go", `case state == "53200", state == "53300", strings.HasPrefix(state, "XX"):`, `case state == "mutation":`},
