@@ -165,7 +165,18 @@ func (p *Plugin) isIsolated(stmt *gorm.Statement, key subject) bool {
 		return false
 	}
 	known := on.proofs.of(key)
+	if known == nil { // asked about as the table of a model
+		known = on.proofs.of(subject{table: strings.Trim(tableNamed(key), `"`), kind: kindTenant})
+	}
 	return known != nil && known.holdsTenants()
+}
+
+// tableNamed returns the table of a subject, without an alias.
+func tableNamed(key subject) string {
+	if key.sql {
+		return tableIn(&clause.Expr{SQL: key.table})
+	}
+	return key.table
 }
 
 // selectsFromTable reports whether the statement is about its own table: clause.From can name other tables.
@@ -181,7 +192,7 @@ func selectsFromTable(stmt *gorm.Statement) bool {
 // would remove them.
 func keepsOtherRows(stmt *gorm.Statement) bool {
 	for i := range stmt.Joins {
-		if outer(string(stmt.Joins[i].JoinType)) || outer(stmt.Joins[i].Name) && relations(stmt.Schema, stmt.Joins[i].Name) == nil {
+		if isOuter(stmt.Joins[i].JoinType) || outerJoin.MatchString(stmt.Joins[i].Name) && relations(stmt.Schema, stmt.Joins[i].Name) == nil {
 			return true
 		}
 	}
@@ -189,17 +200,20 @@ func keepsOtherRows(stmt *gorm.Statement) bool {
 	for i := range from.Joins {
 		raw, _ := from.Joins[i].Expression.(clause.NamedExpr)
 		expr, _ := from.Joins[i].Expression.(clause.Expr)
-		if outer(string(from.Joins[i].Type)) || outer(raw.SQL) || outer(expr.SQL) {
+		if isOuter(from.Joins[i].Type) || outerJoin.MatchString(raw.SQL) || outerJoin.MatchString(expr.SQL) {
 			return true
 		}
 	}
 	return false
 }
 
-func outer(join string) bool {
-	join = strings.ToUpper(join)
-	return strings.Contains(join, "RIGHT") || strings.Contains(join, "FULL")
+func isOuter(join clause.JoinType) bool {
+	kind := strings.ToUpper(string(join))
+	return strings.Contains(kind, "RIGHT") || strings.Contains(kind, "FULL")
 }
+
+// outerJoin finds a RIGHT or FULL JOIN in SQL of the caller, with a comment in between as well.
+var outerJoin = regexp.MustCompile(`(?i)\b(?:RIGHT|FULL)\s*(?:OUTER\b|JOIN\b|--|/\*)`)
 
 // Condition returns the tenant condition, "n"."tenant_id" = $1, on a table or alias of SQL that GORM does not build, to be used
 // for a placeholder:

@@ -16,6 +16,9 @@ func (p *Plugin) writeWhere(stmt *gorm.Statement, c clause.Clause) clause.Clause
 		return c
 	}
 	c = p.bindIn(stmt, c)
+	if stmt.DB.Statement != stmt {
+		return c // GORM puts the text into another statement, in which placeholders have other numbers
+	}
 	tenant, ok := p.conditionOf(stmt)
 	switch where := c.Expression.(type) {
 	case noConditions:
@@ -64,22 +67,50 @@ func (w conditioned) Build(b clause.Builder) {
 // parentheses harm nothing.
 func mayHoldOr(e clause.Expression) bool {
 	switch e := e.(type) {
-	case clause.Eq, clause.Neq, clause.Gt, clause.Gte, clause.Lt, clause.Lte, clause.Like, clause.IN:
-		return false
+	case clause.Eq:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.Neq:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.Gt:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.Gte:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.Lt:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.Lte:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.Like:
+		return isSQL(e.Column) || isSQL(e.Value)
+	case clause.IN:
+		return isSQL(e.Column) || slices.ContainsFunc(e.Values, isSQL)
 	case clause.Expr:
-		return slices.ContainsFunc([]string{"or", "Or", "oR", "OR", "--", "/*"}, func(s string) bool { return strings.Contains(e.SQL, s) })
+		return slices.ContainsFunc([]string{"or", "Or", "oR", "OR", "--", "/*"}, func(s string) bool { return strings.Contains(e.SQL, s) }) ||
+			slices.ContainsFunc(e.Vars, isSQL)
 	default:
 		return true
 	}
 }
 
-// without removes conditions that equal the tenant condition.
+// isSQL reports whether GORM writes a column or a value as SQL of the caller, without parentheses of its own.
+func isSQL(v any) bool {
+	switch v := v.(type) {
+	case clause.Column:
+		return v.Raw
+	case clause.Expression, gorm.Valuer:
+		return true
+	default:
+		return false
+	}
+}
+
+// without removes conditions that equal the tenant condition. Beside an OR they stay: T OR x is true for all of the tenant's rows.
 func (t condition) without(exprs []clause.Expression) []clause.Expression {
 	same := func(e clause.Expression) bool {
 		eq, ok := e.(clause.Eq)
 		return ok && t.isColumn(eq.Column) && reflect.DeepEqual(eq.Value, t.value)
 	}
-	if !slices.ContainsFunc(exprs, same) {
+	isOr := func(e clause.Expression) bool { _, ok := e.(clause.OrConditions); return ok }
+	if !slices.ContainsFunc(exprs, same) || slices.ContainsFunc(exprs, isOr) {
 		return exprs
 	}
 	return slices.DeleteFunc(slices.Clone(exprs), same)

@@ -1,10 +1,12 @@
 package statement_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy"
@@ -70,6 +72,71 @@ func TestConditionInDryRun(t *testing.T) {
 		s.db.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.Where("age = ?", 3).Delete(&Author{}) }))
 }
 
+// TestConditionIsInParentheses: SQL of the caller that may hold an OR is, wherever it stands.
+func TestConditionIsInParentheses(t *testing.T) {
+	s := newGuarded(t, "or", tenancy.Config{DangerouslyWarnOnly: true}, disabled()...)
+	s.reset(t)
+	for name, where := range map[string]any{
+		"text":            "id = 1 or true",
+		"expression":      gorm.Expr("id = 1 or true"),
+		"of another":      gorm.Expr("?", gorm.Expr("id = 1 or true")),
+		"value":           map[string]any{"id": gorm.Expr("1 or true")},
+		"value of a list": clause.IN{Column: "id", Values: []any{gorm.Expr("1 or true")}},
+		"comparison":      clause.Gt{Column: "id", Value: gorm.Expr("1 or true")},
+		"column":          clause.Eq{Column: clause.Column{Name: "true or id", Raw: true}, Value: 1},
+		"Or":              clause.Or(clause.Eq{Column: "id", Value: 1}, clause.Expr{SQL: "true"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var authors []Author
+			require.NoError(t, s.db.Where(where).Find(&authors).Error)
+			require.Len(t, authors, 4)
+		})
+	}
+}
+
+// TestConditionOfApplicationBesideOr: one that the application has of its own is true for all of its rows.
+func TestConditionOfApplicationBesideOr(t *testing.T) {
+	s := newGuarded(t, "own", tenancy.Config{})
+	own := map[string]any{"tenant_id": acme}
+	for name, where := range map[string]func(db *gorm.DB) *gorm.DB{
+		"before":       func(db *gorm.DB) *gorm.DB { return db.Where(own).Or("id = ?", 1) },
+		"of a struct":  func(db *gorm.DB) *gorm.DB { return db.Where(&Author{TenantID: acme}).Or("id = ?", 1) },
+		"behind":       func(db *gorm.DB) *gorm.DB { return db.Where("id = ?", 1).Or(own) },
+		"before two":   func(db *gorm.DB) *gorm.DB { return db.Where(own).Or("id = ?", 1).Or("id = ?", 2) },
+		"before a Not": func(db *gorm.DB) *gorm.DB { return db.Where(own).Or("id = ?", 1).Not("id = ?", 99) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.reset(t)
+			var authors []Author
+			require.NoError(t, where(s.db).Find(&authors).Error)
+			require.Len(t, authors, 4)
+			require.EqualValues(t, 4, where(s.db.Model(&Author{})).Update("age", 1).RowsAffected)
+			require.EqualValues(t, 4, where(s.db).Delete(&Author{}).RowsAffected)
+		})
+	}
+	require.Equal(t, `SELECT * FROM "authors" WHERE "authors"."tenant_id" = 'acme' AND age = 3`,
+		s.db.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.Where(own).Where("age = ?", 3).Find(&[]Author{}) }), "alone it is not repeated")
+}
+
+// TestConditionWithJoins: it is left out where a join keeps other rows, and nowhere else.
+func TestConditionWithJoins(t *testing.T) {
+	s := newGuarded(t, "joins", tenancy.Config{})
+	for join, has := range map[string]bool{
+		"RIGHT JOIN companies ON true":                                  false,
+		"NATURAL full\nouter join companies":                            false,
+		"RIGHT/**/JOIN companies ON true":                               false,
+		"FULL -- all\nJOIN companies ON true":                           false,
+		"JOIN companies ON companies.name <> 'the right one'":           true,
+		"JOIN companies ON right(companies.name, 1) = 'A'":              true,
+		"JOIN companies AS copyright ON copyright.name = authors.name":  true,
+		"LEFT JOIN companies ON companies.name = authors.full_name":     true,
+		"LEFT JOIN companies ON companies.name LIKE '%brightest, full'": true,
+	} {
+		sent := s.db.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.Joins(join).Find(&[]Author{}) })
+		require.Equal(t, has, strings.Contains(sent, `"authors"."tenant_id" = 'acme'`), sent)
+	}
+}
+
 // TestConditionOfUnknownTable: a table that only the caller names gets the condition once PostgreSQL has said that it has the
 // column, and none where it has not.
 func TestConditionOfUnknownTable(t *testing.T) {
@@ -80,6 +147,8 @@ func TestConditionOfUnknownTable(t *testing.T) {
 		require.NoError(t, s.db.Table("countries").Where("id > ?", 0).Find(&[]map[string]any{}).Error)
 		require.NoError(t, s.db.Model(&Author{}).Table("countries").Select("id").Find(&[]brief{}).Error, "a model of another table")
 	}
+	require.NoError(t, s.db.Find(&[]Company{}).Error)
+	require.NoError(t, s.db.Table("companies").Find(&[]map[string]any{}).Error, "a table of which it has said so with a model")
 	require.Equal(t, []string{
 		`SELECT * FROM "authors" WHERE age > 1`,
 		`SELECT * FROM "countries" WHERE id > 0`,
@@ -87,5 +156,7 @@ func TestConditionOfUnknownTable(t *testing.T) {
 		`SELECT * FROM "authors" WHERE "authors"."tenant_id" = 'acme' AND age > 1`,
 		`SELECT * FROM "countries" WHERE id > 0`,
 		`SELECT "id" FROM "countries"`,
+		`SELECT * FROM "companies" WHERE "companies"."tenant_id" = 'acme'`,
+		`SELECT * FROM "companies" WHERE "companies"."tenant_id" = 'acme'`,
 	}, s.log.sent)
 }
