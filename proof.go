@@ -18,6 +18,7 @@ import (
 	"github.com/gormtenancy/tenancy/internal/clock"
 	"github.com/gormtenancy/tenancy/internal/guard"
 	"github.com/gormtenancy/tenancy/internal/policy"
+	"github.com/gormtenancy/tenancy/internal/private"
 )
 
 // proofValid is how long a yes of PostgreSQL counts for the statements of a pool.
@@ -28,8 +29,8 @@ const proofValid = 30 * time.Second
 // with a statement when the last yes is too old: see guard.Proof. About other tables it always travels with the statement, so
 // that shared tables cost no round trip.
 //
-// It checks the statement's table and relations that it joins. Preloads and associations are statements of their own. It does
-// not see tables in raw SQL and in subqueries; check.Run of package rls/check does.
+// It checks the statement's table, relations that it joins and tables of clause.From. Preloads and associations are statements of
+// their own. It does not see tables in raw SQL and in subqueries; check.Run of package rls/check does.
 func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.DangerouslySkipProof || s.DryRun || s.op == "raw" || readsColumnTypes(s) {
 		return nil
@@ -61,7 +62,43 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 			}
 		}
 	}
+	return p.proveFrom(s, on, origin)
+}
+
+// proveFrom asks about tables that clause.From names, such as the join table of a many2many association.
+func (p *Plugin) proveFrom(s *statement, on *server, origin *guard.Origin) error {
+	from, _ := s.Clauses["FROM"].Expression.(clause.From)
+	tables := slices.Clip(from.Tables)
+	for i := range from.Joins {
+		if from.Joins[i].Expression == nil {
+			tables = append(tables, from.Joins[i].Table)
+		}
+	}
+	for i := range tables {
+		key := subject{table: tables[i].Name, kind: kindTable}
+		if tables[i].Raw || key.table == "" || key.table == clause.CurrentTable || key.table == s.Table ||
+			on.proofs.of(key) == nil && p.isSharedTable(s, key.table) {
+			continue
+		}
+		if err := p.proveTable(s, on, key, origin); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// isSharedTable reports whether a model that GORM has parsed declares the table shared.
+func (p *Plugin) isSharedTable(s *statement, table string) (shared bool) {
+	known := private.CacheStore(s.DB.Config)
+	if known == nil {
+		return false
+	}
+	known.Range(func(_, v any) bool {
+		model, ok := v.(*schema.Schema)
+		shared = ok && model.Table == table && policy.IsShared(model)
+		return !shared
+	})
+	return shared
 }
 
 // subject is what a proof is about: a table by its name in a statement.
