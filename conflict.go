@@ -20,6 +20,8 @@ import (
 // writeConflict completes a clause ON CONFLICT.
 func (p *Plugin) writeConflict(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	if conflict, ok := c.Expression.(clause.OnConflict); ok {
+		conflict.DoUpdates, _ = p.bindSet(stmt, conflict.DoUpdates)
+		conflict.Where.Exprs, _ = p.bindAll(stmt, conflict.Where.Exprs)
 		c.Expression = p.withTenant(stmt, conflict)
 	}
 	return c

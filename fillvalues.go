@@ -14,6 +14,11 @@ const laterKey = "tenancy:later"
 // writeValues writes the tenant into the rows of a VALUES clause that leave it unset, and DEFAULT for a statement that is observed.
 func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	values, ok := c.Expression.(clause.Values)
+	switch stmt.Dest.(type) {
+	case map[string]any, *map[string]any, []map[string]any, *[]map[string]any:
+		values.Values = p.bindRows(stmt, values.Values)
+		c.Expression = values
+	}
 	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
 		return c
 	}
@@ -49,6 +54,15 @@ func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Claus
 	values.Values = rows
 	c.Expression = values
 	return c
+}
+
+// bindRows binds subqueries among the values of rows. Only maps can hold them.
+func (p *Plugin) bindRows(stmt *gorm.Statement, rows [][]any) [][]any {
+	rows = slices.Clone(rows)
+	for i := range rows {
+		rows[i], _ = p.bindVars(stmt, rows[i])
+	}
+	return rows
 }
 
 // isDefaultValue reports whether a value is what GORM writes for a field that is unset in some rows: DEFAULT.

@@ -1,7 +1,11 @@
 package tenancy
 
 import (
+	"database/sql"
+	"maps"
+	"reflect"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -181,10 +185,50 @@ func (p *Plugin) bindVar(stmt *gorm.Statement, v any) (_ any, changed bool) {
 		if bound, ok := p.bindVars(stmt, v); ok {
 			return bound, true
 		}
+	case map[string]any: // of named arguments
+		return p.bindNamed(stmt, v)
+	case sql.NamedArg:
+		if value, ok := p.bindVar(stmt, v.Value); ok {
+			v.Value = value
+			return v, true
+		}
 	case clause.Expression:
 		if bound, ok := p.bind(stmt, v); ok {
 			return bound, true
 		}
+		return p.bindGeneric(stmt, v)
 	}
 	return nil, false
+}
+
+func (p *Plugin) bindNamed(stmt *gorm.Statement, vars map[string]any) (_ map[string]any, changed bool) {
+	for name, v := range vars {
+		if v, bound := p.bindVar(stmt, v); bound {
+			if !changed {
+				vars, changed = maps.Clone(vars), true
+			}
+			vars[name] = v
+		}
+	}
+	return vars, changed
+}
+
+// bindGeneric is bindVar for a query of GORM's generics, such as gorm.G[Note](db).Select("id"). GORM builds it under
+// context.Background(), whatever the context of db. It has a type for each model, so only reflection reaches its method Scopes.
+func (p *Plugin) bindGeneric(stmt *gorm.Statement, query clause.Expression) (_ any, changed bool) {
+	v := reflect.ValueOf(query)
+	if t := reflect.Indirect(v).Type(); t.PkgPath() != "gorm.io/gorm" || !strings.HasSuffix(t.Name(), "]") {
+		return nil, false
+	}
+	scopes := v.MethodByName("Scopes")
+	id := p.conditionTenant(stmt)
+	if !scopes.IsValid() || id == "" {
+		return nil, false
+	}
+	inherit := func(of *gorm.Statement) {
+		if guard.CheckTenant(of.Context) == guard.ErrNoTenant { //nolint:errorlint // as in bindVar
+			of.Context = guard.WithTenant(of.Context, id)
+		}
+	}
+	return scopes.Call([]reflect.Value{reflect.ValueOf(inherit)})[0].Interface(), true
 }
