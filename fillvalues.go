@@ -14,12 +14,15 @@ const laterKey = "tenancy:later"
 // writeValues writes the tenant into the rows of a VALUES clause that leave it unset, and DEFAULT for a statement that is observed.
 func (p *Plugin) writeValues(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	values, ok := c.Expression.(clause.Values)
+	if !ok { // another plugin's
+		return c
+	}
 	switch stmt.Dest.(type) {
 	case map[string]any, *map[string]any, []map[string]any, *[]map[string]any:
 		values.Values = p.bindRows(stmt, values.Values)
 		c.Expression = values
 	}
-	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later || !ok {
+	if _, later := stmt.Settings.LoadAndDelete(laterKey); !later {
 		return c
 	}
 	s := p.statementOf(stmt)
