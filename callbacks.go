@@ -107,8 +107,7 @@ func (p *Plugin) row(db *gorm.DB) {
 		err, db.Error = db.Error, nil
 	}
 	if err != nil {
-		err = explain(db.Statement, "row", err)
-		if !isReported(err) {
+		if err = explain(db.Statement, "row", err); isRefusal(err) && !isReported(err) {
 			err = p.reportRefusal(db.Statement.Context, err)
 		}
 		db.Statement.ConnPool = refusedPool{err: err, instead: db.Statement.ConnPool}
@@ -187,5 +186,6 @@ func (s *statement) scope() (string, error) {
 	if id, decided := guard.Tenant(s.Context); decided || s.bypass != nil || !gormtx.In(s.ConnPool) {
 		return id, nil
 	}
-	return guard.TransactionTenant(s.Context, unprepared(s.ConnPool))
+	id, err := guard.TransactionTenant(s.Context, unprepared(s.ConnPool))
+	return id, notAnswered(err)
 }

@@ -120,7 +120,8 @@ type Config struct {
 	// OnRefuse, if not nil, is called once for each statement and each transaction that the plugin refuses, on the goroutine that
 	// sent it, for metrics and alerts. GORM's logger gets each refusal as an error, too, with the application's line: the logger of
 	// the statement's *gorm.DB, or for a refused Begin that of the *gorm.DB the plugin was installed on. Statements that do not pass
-	// GORM, such as Exec of what (*gorm.DB).DB returns, are not reported: their error is all there is. Transactions are.
+	// GORM, such as Exec of what (*gorm.DB).DB returns, are not reported: their error is all there is. Transactions are. A statement that
+	// is not sent because its context has ended, its transaction has failed or its connection was lost is not refused.
 	//
 	// It must be safe for concurrent use. It must not use the database, because a connection may be held meanwhile. If it panics, the
 	// statement's error is joined with a PanicError, which Logger gets as well.

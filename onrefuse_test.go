@@ -80,7 +80,8 @@ func TestRefusalIsLoggedWithoutValues(t *testing.T) {
 		"create": func(db *gorm.DB) error { return db.Create(&Patient{TenantID: secret, Name: secret}).Error },
 		"query":  func(db *gorm.DB) error { return db.First(&Patient{}, "name = ?", secret).Error },
 		"tenant": func(db *gorm.DB) error {
-			return db.WithContext(as(acme)).Create(&Patient{TenantID: secret, Name: secret}).Error
+			dry := db.Session(&gorm.Session{DryRun: true}) // or it would ask PostgreSQL first, and there is none
+			return dry.WithContext(as(acme)).Create(&Patient{TenantID: secret, Name: secret}).Error
 		},
 		"begin": func(db *gorm.DB) error { return db.WithContext(as(secret + "\x00")).Begin().Error },
 	} {

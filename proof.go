@@ -248,7 +248,7 @@ func (p *Plugin) ask(ctx context.Context, pool gorm.ConnPool, about *proof) (ver
 		sql = askShardsSQL
 	}
 	if err := pool.QueryRowContext(guard.Own(ctx, sql), sql, args...).Scan(&v, &document); err != nil {
-		return "", err
+		return "", notAnswered(err)
 	}
 	if document != "" {
 		return "", readLeak(document).err(p.config)

@@ -22,7 +22,26 @@ func refuse(db *gorm.DB, op string, err error) {
 	if err != nil {
 		_ = db.AddError(explain(db.Statement, op, err))
 		keepFirstError(db)
+		db.InstanceSet(notSentKey, true)
 	}
+}
+
+// notSentKey is where a statement notes that it was not sent.
+const notSentKey = "tenancy:not_sent"
+
+// unanswered is why PostgreSQL has not answered a question that had to be asked before a statement: a context that has ended, a transaction
+// that has failed, a connection that was lost. It is the statement's error as it is, because the statement would have failed in the same
+// way without the plugin. It is no refusal.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// notAnswered marks the error of a question, unless the guard has refused the question.
+func notAnswered(err error) error {
+	if err == nil || guard.Refused(err) {
+		return err
+	}
+	return unanswered{err}
 }
 
 // refuseAll makes tx, a session of db, a client whose every statement returns err.
@@ -39,11 +58,15 @@ func refuseAll(tx, db *gorm.DB, op string, err error) *gorm.DB {
 	return tx
 }
 
-// explain adds to err which statement was refused.
+// explain adds to err which statement was refused, if it was.
 func explain(stmt *gorm.Statement, op string, err error) error {
 	var known *Error
-	if errors.As(err, &known) {
+	var failed unanswered
+	switch {
+	case errors.As(err, &known):
 		return err
+	case errors.As(err, &failed):
+		return failed.error
 	}
 	return &Error{Op: op, Table: stmt.Table, Err: err}
 }
@@ -74,7 +97,10 @@ func (p *Plugin) restoreError(db *gorm.DB, op string) {
 		if db.Error == nil {
 			db.Error = rowRefusal{refused.err}
 		}
-		logRefusal(db.Statement)
+		db.InstanceSet(notSentKey, true)
+		if isRefusal(refused.err) {
+			logRefusal(db.Statement)
+		}
 	}
 	if db.Error == nil {
 		return
@@ -93,6 +119,9 @@ func (p *Plugin) restoreError(db *gorm.DB, op string) {
 	if isRefusal(db.Error) && !isReported(db.Error) {
 		db.Error = p.reportRefusal(db.Statement.Context, explain(db.Statement, op, db.Error))
 		logRefusal(db.Statement)
+	}
+	if _, unsent := db.InstanceGet(notSentKey); unsent && db.Statement.SQL.Len() == 0 {
+		db.Statement.SQL.WriteString("-- not sent") // or GORM would not log the error
 	}
 	if db.Statement.Result != nil {
 		db.Statement.Result.Error = db.Error

@@ -147,3 +147,52 @@ func TestRolesAreAskedForInEveryMode(t *testing.T) {
 		})
 	}
 }
+
+// A question that PostgreSQL has not answered fails the statement as it would fail without the plugin, and is no refusal.
+func TestUnansweredQuestionIsNoRefusal(t *testing.T) {
+	for name, fail := range map[string]func(tx *gorm.DB) (*gorm.DB, string){
+		"cancelled": func(tx *gorm.DB) (*gorm.DB, string) {
+			ctx, cancel := context.WithCancel(tx.Statement.Context)
+			cancel()
+			return tx.WithContext(ctx), "context canceled"
+		},
+		"aborted transaction": func(tx *gorm.DB) (*gorm.DB, string) {
+			tx = tx.Begin()
+			_ = tx.Exec("SELECT 1/0")
+			return tx, "ERROR: current transaction is aborted, commands ignored until end of transaction block (SQLSTATE 25P02)"
+		},
+		"lost connection": func(tx *gorm.DB) (*gorm.DB, string) {
+			tx = tx.Begin()
+			_ = tx.Exec("SELECT pg_terminate_backend(pg_backend_pid())")
+			return tx, "conn closed"
+		},
+		"ended transaction": func(tx *gorm.DB) (*gorm.DB, string) {
+			tx = tx.Begin()
+			_ = tx.Rollback()
+			return tx, "sql: transaction has already been committed or rolled back"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t)
+			var refusals []tenancy.Refusal
+			var log record
+			db := d.Open(t, tenancy.Config{
+				OnRefuse: func(_ context.Context, r tenancy.Refusal) { refusals = append(refusals, r) },
+			}, testdb.Breaks)
+			db.Logger = logger.New(&log, logger.Config{LogLevel: logger.Error})
+			tx, text := fail(db.WithContext(as(acme)))
+			log.Reset()
+			var n int
+			for _, err := range []error{
+				tx.Create(&Patient{Name: "secret"}).Error, tx.Find(&[]Patient{}).Error, tx.Model(&Patient{}).Select("1").Row().Scan(&n),
+				tx.Model(&Patient{}).Where("name = ?", "secret").Update("name", "x").Error,
+			} {
+				require.EqualError(t, err, text)
+			}
+			require.Equal(t, 4, strings.Count(log.String(), text), log.String())
+			require.NotContains(t, log.String(), "refused")
+			require.Empty(t, refusals)
+			_ = tx.Rollback()
+		})
+	}
+}
