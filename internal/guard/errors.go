@@ -40,6 +40,8 @@ var (
 	errUnclean = errors.New("tenancy: the session has another row_security or search_path, or temporary tables, and cannot be cleaned: another client of " +
 		"the server's connection has left them, or settings of the login or the database (ALTER ROLE … SET). Reset those settings; a " +
 		"pooler in transaction mode must reset its connections (PgBouncer: server_reset_query_always)")
+	errBusy = errors.New("conn busy: the rows of another statement on this connection are open: close them, or read them to their end, before the next statement")
+
 	errTxFailed = wrap(sql.ErrTxDone, errors.New("the transaction failed with its first statement"))
 	errTxEnded  = wrap(sql.ErrTxDone, errors.New("the transaction was already ended by a COMMIT or ROLLBACK in raw SQL"))
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,9 @@ import (
 // statement's own first message.
 func (c *conn) send(ctx context.Context, pc *pgx.Conn, q *call) (a result, err error) {
 	const idle = 'I'
+	if pc.PgConn().IsBusy() && !c.cleaning && !c.committing {
+		return result{}, errBusy // and the state of its transaction is not known
+	}
 	wasIdle, wasClean := pc.PgConn().TxStatus() == idle, !c.dirty
 	if c.tx != nil && (c.tx.ended || wasIdle && c.tx.begun) {
 		return result{}, c.tx.over()
@@ -216,6 +220,9 @@ func (c *conn) sendExtended(ctx context.Context, pc *pgx.Conn, q *call) (result,
 	}
 	if err := c.eqb.Build(pc.TypeMap(), sd, q.args); err != nil {
 		return result{}, err
+	}
+	if len(c.eqb.ParamValues) > math.MaxUint16 { // PostgreSQL counts them in 16 bits
+		return result{}, fmt.Errorf("extended protocol limited to %d parameters", math.MaxUint16)
 	}
 
 	if err := c.stillHere(ctx, q.scope); err != nil {

@@ -3,6 +3,7 @@ package guard_test
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -129,6 +130,50 @@ func TestErrorsInTransaction(t *testing.T) {
 			require.Equal(t, []string{"a1", "a2"}, way.notesOf(ctx, t, tx))
 			require.NoError(t, tx.Commit())
 		}
+		p.requireFree(t)
+	})
+}
+
+// TestTooManyArguments: PostgreSQL counts them in 16 bits. A statement with more is not sent, and costs no connection.
+func TestTooManyArguments(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	args := make([]any, math.MaxUint16+1)
+	params := make([]string, len(args))
+	for i := range args {
+		args[i], params[i] = i, fmt.Sprintf("$%d::int", i+1)
+	}
+	eachPool(t, func(t *testing.T, way way) {
+		stock := open(t, config(t, d.App, way.mode))
+		p := d.app(t, way)
+		ctx := tenant(t, "a")
+		for _, call := range []string{"", "pg_sleep(0), "} { // behind the second one the session is cleaned
+			sql := "SELECT " + call + "1 WHERE 1 IN (" + strings.Join(params, ", ") + ")"
+			_, stockErr := way.exec(ctx, t, stock, sql, args...)
+			before := p.one(ctx, t, p, "SELECT pg_backend_pid()")
+			_, err := way.exec(ctx, t, p, sql, args...)
+			requireSameError(t, stockErr, err, call)
+			require.Equal(t, before, p.one(ctx, t, p, "SELECT pg_backend_pid()"))
+		}
+		p.requireFree(t)
+	})
+}
+
+// TestOpenRowsInTransaction: a statement beside rows that are open is refused for that reason, and the transaction goes on.
+func TestOpenRowsInTransaction(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.eachAppWay(t, func(t *testing.T, p *pool) {
+		ctx := tenant(t, "a")
+		tx := begin(ctx, t, p, nil)
+		rows, err := p.query(ctx, t, tx, "SELECT body FROM notes")
+		require.NoError(t, err)
+		require.True(t, rows.Next())
+		_, err = p.exec(ctx, t, tx, "SELECT 1")
+		require.ErrorContains(t, err, "conn busy")
+		require.NoError(t, rows.Close())
+		require.Equal(t, "1", p.one(ctx, t, tx, "SELECT 1"))
+		require.NoError(t, tx.Commit())
 		p.requireFree(t)
 	})
 }
