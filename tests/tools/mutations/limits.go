@@ -43,7 +43,7 @@ var limitMutations = []mutation{
 		{"guard/share.go", "\t}\n\ts.free(t)\n}", "\t}\n}"},
 	}, []string{byShare, "tests/plugin TestShareLosesNothing"}},
 	{"a statement that leaves the queue stays in it", []edit{
-		{"guard/share.go", "t.waiting = append(t.waiting[:n], t.waiting[n+1:]...)\n", ""},
+		{"guard/share.go", "t.waiting = append(t.waiting[:n], t.waiting[n+1:]...)\n", "_ = n\n"},
 	}, []string{byShare}},
 	{"a connection that is given back counts on", []edit{
 		{"guard/server.go", "if c.server.Share != nil {\n\t\tc.server.Share.release(c.shareOf)", "if false {\n\t\tc.server.Share.release(c.shareOf)"},
