@@ -11,6 +11,7 @@ import (
 
 	"github.com/gormtenancy/tenancy/internal/gormtx"
 	"github.com/gormtenancy/tenancy/internal/guard"
+	"github.com/gormtenancy/tenancy/internal/identity"
 )
 
 // Server is a PostgreSQL server on which tenants live: see Config.Servers. Its pools are of pgx's stdlib, and the plugin does not close them.
@@ -116,19 +117,9 @@ func (c Config) validateServers() error {
 	return nil
 }
 
-// identitySQL asks which database of which cluster this is, which a primary and its standbys have in common, and whether it is a standby.
-const identitySQL = `SELECT pg_catalog.concat((pg_catalog.pg_control_system()).system_identifier, '/',
-    (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())), pg_catalog.pg_is_in_recovery()`
-
 // checkPools refuses an AdminDB and replicas that lead to another database than that of their server: rows of tenants would be written, or looked for,
 // where these do not live.
 func (p *Plugin) checkPools(ctx context.Context, s *server) error {
-	ask := func(db *sql.DB) (identity string, standby bool, err error) {
-		if err = db.QueryRowContext(ctx, identitySQL).Scan(&identity, &standby); err != nil {
-			err = fmt.Errorf("tenancy: ask PostgreSQL which database it is: %w", err)
-		}
-		return identity, standby, err
-	}
 	var other *sql.DB
 	of, replica := p.known.replicas[s.DB], true
 	if of != nil {
@@ -139,11 +130,11 @@ func (p *Plugin) checkPools(ctx context.Context, s *server) error {
 	if other == nil {
 		return nil
 	}
-	want, _, err := ask(of.DB)
+	want, _, err := identity.Of(ctx, of.DB)
 	if err != nil {
 		return err
 	}
-	is, standby, err := ask(other)
+	is, standby, err := identity.Of(ctx, other)
 	switch {
 	case err != nil:
 		return err

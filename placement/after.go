@@ -31,7 +31,7 @@ func (m Mover) BackOut(ctx context.Context, tenant string) (lifecycle.Report, er
 	if err != nil {
 		return report, err
 	}
-	changed, err := m.update(ctx, `state = 'placed', other = '' WHERE tenant = $1 AND state = 'copying' AND run = ''`, tenant)
+	changed, err := m.update(ctx, `state = 'placed', other = '', other_database_id = '' WHERE tenant = $1 AND state = 'copying' AND run = ''`, tenant)
 	if err == nil && !changed {
 		err = fmt.Errorf("%w: another run has changed it", ErrState)
 	}
@@ -72,7 +72,7 @@ func (m Mover) EraseOld(ctx context.Context, tenant string) (lifecycle.Report, e
 	if report, err = m.tenants(row.Other).EraseCopy(ctx, tenant, erasure); err != nil {
 		return report, err
 	}
-	_, err = m.update(ctx, `state = 'placed', other = '', run = '', fingerprint = '' WHERE tenant = $1 AND state = 'erasing' AND other = $2`, tenant, row.Other)
+	_, err = m.update(ctx, `state = 'placed', other = '', other_database_id = '', run = '', fingerprint = '' WHERE tenant = $1 AND state = 'erasing' AND other = $2`, tenant, row.Other)
 	return report, err
 }
 
@@ -90,6 +90,8 @@ func (m Mover) leftover(ctx context.Context, tenant, none, other string, states 
 		err = fmt.Errorf("%w: %s", ErrState, none)
 	case m.Servers[row.Other] == nil:
 		err = fmt.Errorf("%w: %s is none of the servers", ErrNoServer, other)
+	default:
+		err = m.verifyDatabases(ctx, row)
 	}
 	return m, row, err
 }

@@ -10,6 +10,10 @@ var (
 	// ErrNoServer is the error of a tenant that has no placement, where there is no default, and of a placement on a server that is not configured.
 	ErrNoServer = errors.New("placement: the tenant has no server")
 
+	// ErrOtherDatabase is the error of a run in which the name of a server leads to another database than it did when the tenant was moved, as
+	// where two DSNs are swapped. Nothing was changed.
+	ErrOtherDatabase = errors.New("placement: the name of a server leads to another database than when the tenant was moved")
+
 	// ErrCatalog is the error where the placement of a tenant cannot be read, or not in time. The tenant's statements are refused.
 	ErrCatalog = errors.New("placement: the placement of the tenant cannot be read")
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gormtenancy/tenancy/internal/identity"
+	"github.com/gormtenancy/tenancy/internal/sqltext"
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/rls/lifecycle"
 )
@@ -117,9 +119,19 @@ func (m Mover) Move(ctx context.Context, tenant, to string) (Report, error) {
 	if err := m.canMove(row, to); err != nil {
 		return report, err
 	}
+	if err := m.verifyDatabases(ctx, row); err != nil {
+		return report, err
+	}
+	// Now: a pool may have one connection, which the run holds.
+	var ids [2]string
+	for n, server := range []string{row.Server, to} {
+		if ids[n], err = m.databaseID(ctx, server); err != nil {
+			return report, err
+		}
+	}
 	report.From = row.Server
 	err = lifecycle.Transfer(ctx, m.tenants(row.Server), m.tenants(to), tenant, func(run *lifecycle.TransferRun) error {
-		v := &moving{Mover: m, run: run, row: row, report: &report}
+		v := &moving{Mover: m, run: run, row: row, ids: ids, report: &report}
 		return v.move(ctx)
 	})
 	if err == nil {
@@ -132,7 +144,7 @@ func (m Mover) Move(ctx context.Context, tenant, to string) (Report, error) {
 func (m Mover) canMove(row Placement, to string) error {
 	switch {
 	case m.Servers[row.Server] == nil:
-		return fmt.Errorf("%w: the tenant is placed on one that is not named", ErrNoServer)
+		return fmt.Errorf("%w: the tenant is placed on %q, which is not named", ErrNoServer, row.Server)
 	case row.State == Moved || row.State == Erasing:
 		return fmt.Errorf("%w: it was moved before, and the rows on the server %q are not erased yet: erase them first", ErrState, row.Other)
 	case row.Server == to:
@@ -143,11 +155,40 @@ func (m Mover) canMove(row Placement, to string) error {
 	return nil
 }
 
+// verifyDatabases refuses names of servers that lead to other databases than they did in an earlier run: what that run has left would be looked for, or
+// erased, where the tenant lives.
+func (m Mover) verifyDatabases(ctx context.Context, row Placement) error {
+	for _, s := range []struct{ name, id, columns string }{{row.Server, row.DatabaseID, "database_id = '' WHERE server"}, {row.Other, row.OtherDatabaseID, "other_database_id = '' WHERE other"}} {
+		if s.id == "" || m.Servers[s.name] == nil {
+			continue
+		}
+		is, err := m.databaseID(ctx, s.name)
+		switch {
+		case err != nil:
+			return err
+		case is != s.id:
+			return fmt.Errorf("%w: %q: are DSNs swapped? If this server was made again or upgraded since, let any database be taken for it: UPDATE %s SET %s = %s",
+				ErrOtherDatabase, s.name, qualified(m.Schema), s.columns, sqltext.Literal(s.name))
+		}
+	}
+	return nil
+}
+
+// databaseID returns the identity of the database that the name of a server leads to.
+func (m Mover) databaseID(ctx context.Context, server string) (string, error) {
+	id, _, err := identity.Of(ctx, m.Servers[server])
+	if err != nil {
+		err = fmt.Errorf("on the server %q: %w", server, err)
+	}
+	return id, err
+}
+
 // moving is a move.
 type moving struct {
 	Mover
 	run    *lifecycle.TransferRun
 	row    Placement // as it was found; Run is the token of this move
+	ids    [2]string // of the databases of the source and the target
 	report *Report
 }
 
@@ -187,8 +228,9 @@ func (v *moving) begin(ctx context.Context) error {
 	if _, err := v.Catalog.ExecContext(ctx, insert, v.row.Tenant, v.row.Server); err != nil {
 		return inCatalog(err)
 	}
-	changed, err := v.update(ctx, `state = $2, other = $3, run = $4 WHERE tenant = $1 AND server = $5 AND state = $6 AND other = $7 AND run = $8`,
-		v.row.Tenant, Copying, v.row.Other, v.row.Run, previous.Server, previous.State, previous.Other, previous.Run)
+	changed, err := v.update(ctx, `state = $2, other = $3, run = $4, database_id = $9, other_database_id = $10
+		WHERE tenant = $1 AND server = $5 AND state = $6 AND other = $7 AND run = $8`,
+		v.row.Tenant, Copying, v.row.Other, v.row.Run, previous.Server, previous.State, previous.Other, previous.Run, v.ids[0], v.ids[1])
 	if err == nil && !changed {
 		err = fmt.Errorf("%w: it has changed meanwhile: try again", ErrState)
 	}
@@ -265,7 +307,8 @@ func (v *moving) underLock(ctx context.Context) error {
 		if err := v.step(StepSwitch); err != nil {
 			return err
 		}
-		return v.setState(ctx, Moving, `state = 'moved', server = other, other = server, fingerprint = $4`, pass.Fingerprint)
+		return v.setState(ctx, Moving, `state = 'moved', server = other, other = server, database_id = other_database_id, other_database_id = database_id,
+			fingerprint = $4`, pass.Fingerprint)
 	}
 	return fmt.Errorf("%w: rows differ after %d passes while nothing is written at the source: look for triggers and policies at the target", ErrNotEqual, maxLastPasses)
 }
@@ -345,8 +388,8 @@ func (m Mover) step(s Step) error {
 // read reads the placement of a tenant, which may be that by default.
 func (m Mover) read(ctx context.Context, tenant string) (Placement, error) {
 	p := Placement{Tenant: tenant}
-	err := m.Catalog.QueryRowContext(ctx, `SELECT server, state, other, run, fingerprint, updated_at FROM `+qualified(m.Schema)+` WHERE tenant = $1`, tenant).
-		Scan(&p.Server, &p.State, &p.Other, &p.Run, &p.Fingerprint, &p.UpdatedAt)
+	err := m.Catalog.QueryRowContext(ctx, `SELECT server, state, other, run, fingerprint, database_id, other_database_id, updated_at FROM `+qualified(m.Schema)+` WHERE tenant = $1`, tenant).
+		Scan(&p.Server, &p.State, &p.Other, &p.Run, &p.Fingerprint, &p.DatabaseID, &p.OtherDatabaseID, &p.UpdatedAt)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) && m.Default == "":
 		return p, fmt.Errorf("%w: it has no placement, and there is no default", ErrNoServer)

@@ -14,10 +14,15 @@ type Placement struct {
 	State  State  `gorm:"type:text;not null;default:'placed'"`
 
 	// Other is the target of a move in the states Copying and Moving, and in the states Moved and Erasing the server with the rows as they were.
-	Other       string    `gorm:"type:text;not null;default:''"`
-	Run         string    `gorm:"type:text;not null;default:''"` // the run of Mover that may change the row
-	Fingerprint string    `gorm:"type:text;not null;default:''"` // of the rows, when they were moved
-	UpdatedAt   time.Time `gorm:"type:timestamptz;not null;default:now()"`
+	Other       string `gorm:"type:text;not null;default:''"`
+	Run         string `gorm:"type:text;not null;default:''"` // the run of Mover that may change the row
+	Fingerprint string `gorm:"type:text;not null;default:''"` // of the rows, when they were moved
+
+	// DatabaseID and OtherDatabaseID are the clusters and databases that Server and Other led to when the tenant was moved: no later run takes
+	// another database for them. Empty means that any is taken.
+	DatabaseID      string    `gorm:"type:text;not null;default:''"`
+	OtherDatabaseID string    `gorm:"type:text;not null;default:''"`
+	UpdatedAt       time.Time `gorm:"type:timestamptz;not null;default:now()"`
 }
 
 // Table is the name of the table.
@@ -51,6 +56,8 @@ func SQL(catalogRole string) string {
 	other text NOT NULL DEFAULT '',
 	run text NOT NULL DEFAULT '',
 	fingerprint text NOT NULL DEFAULT '',
+	database_id text NOT NULL DEFAULT '',
+	other_database_id text NOT NULL DEFAULT '',
 	updated_at timestamptz NOT NULL DEFAULT now()
 );
 REVOKE ALL ON public.` + Table + ` FROM PUBLIC;

@@ -210,7 +210,7 @@ func (r *TransferRun) isVacant(ctx context.Context) error {
 				return fmt.Errorf("%s: %w", t.name(), explain(err))
 			}
 			if n > 0 {
-				return fmt.Errorf("%w: the tenant has rows in %s at the target, and no move has put them there: erase them first", ErrConflict, t.name())
+				return fmt.Errorf("%w: the tenant has rows in %s at the target, and no move has put them there: look whether the DSNs of the servers are swapped, and whether the tenant works with these rows, before you erase them", ErrConflict, t.name())
 			}
 		}
 		return nil
