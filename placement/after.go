@@ -83,6 +83,9 @@ func (m Mover) leftover(ctx context.Context, tenant, none, other string, states 
 	if err != nil {
 		return m, Placement{}, err
 	}
+	if err := m.verifyCatalog(ctx); err != nil {
+		return m, Placement{}, err
+	}
 	row, err := m.read(ctx, tenant)
 	switch {
 	case err != nil:

@@ -14,6 +14,10 @@ var (
 	// where two DSNs are swapped. Nothing was changed.
 	ErrOtherDatabase = errors.New("placement: the name of a server leads to another database than when the tenant was moved")
 
+	// ErrOtherCatalog is the error of a run if another server than the catalog's has placements, so that applications may read those. Nothing
+	// was changed.
+	ErrOtherCatalog = errors.New("placement: another server has placements too")
+
 	// ErrCatalog is the error where the placement of a tenant cannot be read, or not in time. The tenant's statements are refused.
 	ErrCatalog = errors.New("placement: the placement of the tenant cannot be read")
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -112,6 +113,9 @@ func (m Mover) Move(ctx context.Context, tenant, to string) (Report, error) {
 	if err := m.step(StepCheck); err != nil {
 		return report, err
 	}
+	if err := m.verifyCatalog(ctx); err != nil {
+		return report, err
+	}
 	row, err := m.read(ctx, tenant)
 	if err != nil {
 		return report, err
@@ -151,6 +155,38 @@ func (m Mover) canMove(row Placement, to string) error {
 		return fmt.Errorf("%w: it lives on that server", ErrState)
 	case row.State != Placed && row.Other != to:
 		return fmt.Errorf("%w: it is being moved to the server %q: go on, or back out first", ErrState, row.Other)
+	}
+	return nil
+}
+
+// verifyCatalog refuses a catalog if another of the servers has placements too. Applications read one of these tables: by the other, a tenant would be moved
+// that goes on to work at the source, and EraseOld would erase its rows there.
+func (m Mover) verifyCatalog(ctx context.Context) error {
+	catalog, _, err := identity.Of(ctx, m.Catalog)
+	if err != nil {
+		return inCatalog(err)
+	}
+	table := qualified(m.Schema)
+	for _, name := range slices.Sorted(maps.Keys(m.Servers)) {
+		id, err := m.databaseID(ctx, name)
+		if err != nil {
+			return err
+		}
+		if id == catalog {
+			continue
+		}
+		var found bool
+		err = m.Servers[name].QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, table).Scan(&found)
+		if err == nil && found {
+			err = m.Servers[name].QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM `+table+`)`).Scan(&found)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("placement: look for placements on the server %q: %w", name, err)
+		case found:
+			return fmt.Errorf("%w: the server %q: connect to the database whose placements the applications read, and drop the other table %s",
+				ErrOtherCatalog, name, table)
+		}
 	}
 	return nil
 }

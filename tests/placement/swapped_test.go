@@ -67,3 +67,26 @@ func TestMoverRefusesSwappedServers(t *testing.T) {
 	_, sums := f.rows(t, acme)
 	require.Equal(t, before[0], sums[0])
 }
+
+// TestMoverRefusesOtherCatalog: placements on a server that applications do not read them from let no tenant be moved.
+func TestMoverRefusesOtherCatalog(t *testing.T) {
+	f := newFixture(t)
+	f.signUp(t, acme, 3)
+	f.databases[0].AsOwner(t, `INSERT INTO tenant_placements (tenant, server) VALUES ('`+globex+`', 'first')`)
+	_, before := f.rows(t, acme)
+	wrong := f.mover()
+	wrong.Catalog = f.owners["second"]
+	for name, run := range map[string]func() error{
+		"Move":     func() error { _, err := wrong.Move(t.Context(), acme, "second"); return err },
+		"BackOut":  func() error { _, err := wrong.BackOut(t.Context(), acme); return err },
+		"EraseOld": func() error { _, err := wrong.EraseOld(t.Context(), acme); return err },
+	} {
+		err := run()
+		require.ErrorIs(t, err, placement.ErrOtherCatalog, name)
+		require.ErrorContains(t, err, `"first"`, name)
+	}
+	_, err := f.mover().Move(t.Context(), acme, "second")
+	require.NoError(t, err, "the tables of the other servers are empty")
+	_, sums := f.rows(t, acme)
+	require.Equal(t, before[0], sums[1])
+}
