@@ -182,7 +182,7 @@ func (s *session) intercept(from wire.Side, m []byte) wire.Fate {
 
 var (
 	setLocal  = regexp.MustCompile(`(?i)\bSET LOCAL "?app"?\."?tenant_id"? = '((?:[^']|'')*)'`)
-	setConfig = regexp.MustCompile(`(?i)\bset_config\('app\.tenant_id'`)
+	setConfig = regexp.MustCompile(`(?i)\bset_config\((CASE .*? ELSE )?'app\.tenant_id'`)
 )
 
 // toWorkers renames what a coordinator would not tell its workers.
@@ -190,7 +190,7 @@ func (s *session) toWorkers(sql string) string {
 	if s.fake.plain.Load() {
 		return sql
 	}
-	sql = setConfig.ReplaceAllString(sql, `set_config('coordinator.tenant_id'`)
+	sql = setConfig.ReplaceAllString(sql, `set_config($1'coordinator.tenant_id'`)
 	if s.block && s.propagates {
 		return sql
 	}

@@ -46,7 +46,7 @@ func words(all []message) []string {
 		switch {
 		case m.kind == 'S':
 			word = "sync"
-		case strings.HasPrefix(sql, "select") && strings.Contains(sql, "set_config('app.tenant_id'"):
+		case strings.HasPrefix(sql, "select") && setConfig.MatchString(sql):
 			word = "check"
 		case strings.HasPrefix(sql, "select") && strings.Contains(sql, "set_config('tenancy.transaction'"):
 			word = "mark"
