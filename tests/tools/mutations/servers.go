@@ -109,8 +109,14 @@ var serverMutations = []mutation{
 	{"a move that is backed out keeps its token", []edit{
 		{"../placement/after.go", "`state = 'copying', run = '' WHERE tenant = $1 AND state IN ('copying', 'moving')`", "`state = 'copying' WHERE tenant = $1 AND state IN ('copying', 'moving')`"},
 		{"../placement/after.go", "now.State != Copying || now.Run != \"\" || now.Other", "now.State != Copying || now.Other"},
-		{"../placement/after.go", "`state = 'placed', other = '' WHERE tenant = $1 AND state = 'copying' AND run = ''`", "`state = 'placed', other = '' WHERE tenant = $1 AND state = 'copying'`"},
+		{"../placement/after.go", "`state = 'placed', other = '', other_database_id = '' WHERE tenant = $1 AND state = 'copying' AND run = ''`", "`state = 'placed', other = '' WHERE tenant = $1 AND state = 'copying'`"},
 	}, []string{byMoves, byRefused}},
+	{"names of servers may lead to other databases than before", []edit{
+		{"../placement/mover.go", "case is != s.id:", "case false:"},
+	}, []string{"tests/placement TestMoverRefuses"}},
+	{"a second table of placements is taken", []edit{
+		{"../placement/mover.go", "case found:", "case false:"},
+	}, []string{"tests/placement TestMoverRefuses"}},
 	{"two moves write one copy", []edit{
 		{"../rls/lifecycle/transfer.go", `if err == nil && string(row[0]) != "t" {`, "if false {"},
 	}, []string{byMoves}},
