@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,21 +36,21 @@ func (p *Plugin) checkDatabases(db *gorm.DB, pool *pool) error {
 		return nil
 	}
 	ctx := guard.InTenantRole(db.Statement.Context)
-	name := ""
+	name, admin := "", p.config.AdminDB
 	if s := p.known.servers[pool.inner]; s != nil {
-		name = s.Name
+		name, admin = s.Name, s.AdminDB
 	}
-	errs := []error{p.checkDatabase(ctx, db, name)}
+	errs := []error{p.checkDatabase(ctx, db, name, admin)}
 	for _, s := range p.config.Servers {
 		if s.DB != pool.inner && !pool.reads {
-			errs = append(errs, p.checkDatabase(OnServer(ctx, s.DB), db, s.Name))
+			errs = append(errs, p.checkDatabase(OnServer(ctx, s.DB), db, s.Name, s.AdminDB))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // checkDatabase looks for holes in one database. The catalog is read in one transaction, for no tenant, under the role of every statement.
-func (p *Plugin) checkDatabase(ctx context.Context, db *gorm.DB, server string) error {
+func (p *Plugin) checkDatabase(ctx context.Context, db *gorm.DB, server string, admin *sql.DB) error {
 	log, on := p.config.Logger, ""
 	if server != "" {
 		log, on = log.With("server", server), fmt.Sprintf(" on the server %q", server)
@@ -59,7 +60,12 @@ func (p *Plugin) checkDatabase(ctx context.Context, db *gorm.DB, server string) 
 		ReadOnlyRole: p.config.ReadOnlyRole, LookupRole: p.config.LookupRole,
 		Signed: p.signer != nil, DangerouslyAcceptUnsigned: p.config.DangerouslyAcceptUnsigned,
 	}
-	report, err := isolation.Check(ctx, db, append([]check.Option{check.Login("")}, p.config.CheckOptions...)...)
+	options, err := adminLogin(ctx, admin)
+	var report check.Report
+	if err == nil {
+		options = append(append(options, check.Login("")), p.config.CheckOptions...)
+		report, err = isolation.Check(ctx, db, options...)
+	}
 	switch {
 	case err != nil && p.config.Check == CheckRefuse:
 		return fmt.Errorf("tenancy: check the database%s: %w", on, err)
@@ -72,6 +78,35 @@ func (p *Plugin) checkDatabase(ctx context.Context, db *gorm.DB, server string) 
 		return fmt.Errorf("%w%s: %w", ErrUnsafeDatabase, on, report.Err())
 	}
 	return nil
+}
+
+// adminRolesSQL asks for the roles that policies exempt, and whose rights the login of clients of Bypass has.
+const adminRolesSQL = `
+SELECT DISTINCT r.rolname::pg_catalog.text
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) ANY (p.polroles)
+WHERE p.polpermissive AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) OPERATOR(pg_catalog.=) 'true'
+	AND pg_catalog.pg_has_role(current_user, r.oid, 'USAGE')`
+
+// adminLogin returns the option for a database to which clients of Bypass log in through a pool of their own, and none without one. These
+// roles are known there alone: the configuration names a pool.
+func adminLogin(ctx context.Context, admin *sql.DB) (options []check.Option, err error) {
+	if admin == nil {
+		return nil, nil
+	}
+	rows, err := admin.QueryContext(ctx, adminRolesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("ask AdminDB about its roles: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var roles []string
+	for rows.Next() {
+		var role string
+		if err := rows.Scan(&role); err != nil {
+			return nil, err
+		}
+		roles = append(roles, role)
+	}
+	return []check.Option{check.AdminLogin(roles...)}, rows.Err()
 }
 
 // warn writes a record for each finding, and for what was not looked at.

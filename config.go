@@ -133,7 +133,8 @@ type Config struct {
 	OmitTenantCondition bool
 
 	// Check says whether Initialize checks the whole database, and with Servers that of each, as check.Run of package rls/check does, and what it does about holes. The zero
-	// value, CheckOff, does not check, because a development database has holes until it is migrated. In each case the plugin asks
+	// value, CheckOff, does not check, because a development database has holes until it is migrated. An AdminDB is asked for the roles of its
+	// login, which the application must not be able to take. In each case the plugin asks
 	// PostgreSQL about each tenant table before its first use.
 	Check CheckMode
 

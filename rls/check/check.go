@@ -53,6 +53,13 @@ func Login(role string) Option {
 	return func(c *checker) { c.login, c.logsIn = role, true }
 }
 
+// AdminLogin says that clients of tenancy.Bypass have a login of their own, tenancy.Config.AdminDB, and names the roles that policies exempt and
+// whose rights it has: these count as AdminRole does, which can be set as well. It is a finding then, RoleBecomesAdmin, that the application
+// can take one of these roles or the read-only role. The names of the application's role and of its login are ignored.
+func AdminLogin(roles ...string) Option {
+	return func(c *checker) { c.adminApart, c.admins = true, append(c.admins, roles...) }
+}
+
 // Config names what the database is checked for. Isolation of package rls has the same fields, and a method Check.
 type Config struct {
 	Setting, Column                              string // as in rls.Isolation, with its defaults
@@ -127,6 +134,9 @@ type checker struct {
 	server  int   // the server's own
 	login   string
 	logsIn  bool
+
+	adminApart bool     // clients of Bypass have a login of their own
+	admins     []string // its roles
 
 	narrowed bool     // to the tables of the models
 	tables   []string // these

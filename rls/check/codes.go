@@ -24,6 +24,7 @@ const (
 
 	// The roles that it can become.
 	RoleBecomesSuperuser Code = "role-becomes-superuser"
+	RoleBecomesAdmin     Code = "role-becomes-admin" // where clients of Bypass have a login of their own
 	RoleBecomesBypassRLS Code = "role-becomes-bypass-rls"
 	RoleBecomesOwner     Code = "role-becomes-owner"
 	RoleCreatesRoles     Code = "role-creates-roles"

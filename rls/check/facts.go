@@ -100,7 +100,7 @@ var subjects = []struct {
 }
 
 // common is what the subjects share. The parameters are: $1 the tenant column, $2 the application's role, $3 the admin
-// role and the read-only role, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
+// role, the read-only role and the roles of the admin's login, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
 // tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's,
 // $10 the setting, $11 the backup role, $12 the tables of audited models by oid.
 const common = `WITH RECURSIVE
@@ -259,7 +259,7 @@ func (c *checker) read(ctx context.Context, db *gorm.DB, models []*modelTable) e
 		}
 		known = append(known, m.oid)
 	}
-	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, []string{c.AdminRole, c.ReadOnlyRole},
+	err = catalog.ReadJSON(ctx, conn, &c.facts, c.statement(unreadable), c.Column, c.AppRole, append([]string{c.AdminRole, c.ReadOnlyRole}, c.admins...),
 		append([]string{}, c.schemas...), allowed, shared, known, c.LookupRole, c.login, c.Setting, c.BackupRole, c.auditedOIDs)
 	if err != nil {
 		return err
@@ -307,6 +307,7 @@ func (c *checker) readPrelude(ctx context.Context, db *gorm.DB, models []*modelT
 	if c.logsIn {
 		c.login = cmp.Or(c.login, prelude.Login)
 	}
+	c.admins = slices.DeleteFunc(slices.Clone(c.admins), func(role string) bool { return role == c.AppRole || role == c.login })
 	for n, m := range models {
 		m.oid = prelude.Models[n]
 	}

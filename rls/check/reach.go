@@ -14,7 +14,7 @@ type reached struct {
 	Path       []string // from the login to the role
 	Becomes    bool     // by SET ROLE, perhaps after granting itself the role; otherwise it inherits
 	Inherited  bool     // the application has the role's rights as it is
-	Trusted    bool     // the admin role, the read-only role or the lookup role
+	Trusted    bool     // the admin role, one of the admin's login, the read-only role or the lookup role
 	Beyond     bool     // one of these leads to it
 	Superuser  bool
 	BypassRLS  bool
@@ -97,7 +97,7 @@ func attributeRule(code Code, severity Severity, problem, attribute string, foun
 		code: code, severity: severity, problem: problem, found: found,
 		detail: func(_ *checker, r reached) string { return r.which() },
 		fix: func(c *checker, r reached) []string {
-			if len(r.Path) == 1 || r.Trusted {
+			if len(r.Path) == 1 || r.Trusted && !c.adminApart {
 				return []string{asSuperuser, fmt.Sprintf("ALTER ROLE %s %s", sqltext.Ident(r.Name), attribute)}
 			}
 			return r.leave(c)
@@ -111,9 +111,19 @@ var reachRules = []rule[reached]{
 		"NOSUPERUSER", func(c *checker, r reached) bool { return r.Superuser && r.Becomes && r.Name != c.AppRole }),
 	attributeRule(RoleBecomesBypassRLS, Critical, "No policy binds SQL that a tenant gets to run: %s has BYPASSRLS.",
 		"NOBYPASSRLS", func(c *checker, r reached) bool {
-			exempt := r.Trusted && r.Name != c.LookupRole
+			exempt := r.Trusted && r.Name != c.LookupRole && !c.adminApart
 			return r.BypassRLS && !r.Superuser && r.Becomes && r.Name != c.AppRole && !exempt
 		}),
+	{
+		code: RoleBecomesAdmin, severity: Critical,
+		problem: "SQL that a tenant gets to run can read the rows of all tenants, although clients of Bypass have a login of their own: %s.",
+		detail:  func(_ *checker, r reached) string { return r.way() },
+		found: func(c *checker, r reached) bool {
+			exempt := r.Superuser || r.BypassRLS || r.Beyond || r.Inherited || r.Name == c.LookupRole
+			return c.adminApart && r.Trusted && !exempt
+		},
+		fix: func(c *checker, r reached) []string { return r.leave(c) },
+	},
 	{
 		code: RoleBecomesOwner, severity: High,
 		problem: "SQL that a tenant gets to run can switch isolation off: %s.",

@@ -55,6 +55,9 @@ func (c *checker) trusted() []string {
 			list = append(list, r.kind+r.name)
 		}
 	}
+	for _, name := range c.admins {
+		list = append(list, "admin role "+name)
+	}
 	return list
 }
 

@@ -101,6 +101,43 @@ func TestCheckAtStartUpFindsRolesThatTheLoginCanBecome(t *testing.T) {
 	require.ErrorContains(t, err, "policy-always-true (policy tenant_admin on public.patients)")
 }
 
+// AdminDB keeps the admin's role away from the application's login. Where it does, the admin's policies are no hole; where it does not, the
+// membership is the hole, and not the policies, which clients of Bypass need.
+func TestCheckAtStartUpKnowsTheRoleOfAdminDB(t *testing.T) {
+	d := newDatabase(t)
+	jobs := d.newLogin(t, "")
+	d.AsSuperuser(t, "GRANT "+d.Admin.Role+" TO "+jobs, "ALTER ROLE "+jobs+" INHERIT")
+	for name, dsn := range map[string]string{"the admin's role": d.Admin.DSN, "a login that inherits from it": d.login(jobs)} {
+		t.Run(name, func(t *testing.T) {
+			initialize := func() error {
+				_, err := testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{
+					AdminDB:      testdb.OpenSQL(t, dsn),
+					Check:        tenancy.CheckRefuse,
+					CheckOptions: []check.Option{check.ServerVersion(190000), check.Models(&Membership{})},
+				})
+				return err
+			}
+			require.EqualError(t, initialize(), "tenancy: unsafe database: tenancy: 1 finding: role-becomes-admin (role "+d.Admin.Role+")")
+
+			d.AsSuperuser(t, "REVOKE "+d.Admin.Role+" FROM "+d.App.Role)
+			require.NoError(t, initialize())
+
+			d.AsOwner(t, "CREATE POLICY everyone ON patients USING (true)")
+			require.ErrorContains(t, initialize(), "policy-always-true (policy everyone on public.patients)")
+			d.AsOwner(t, "DROP POLICY everyone ON patients")
+			d.AsOwner(t, "CREATE POLICY app ON patients TO "+d.App.Role+" USING (true)")
+			require.ErrorContains(t, initialize(), "policy-always-true (policy app on public.patients)")
+			d.AsOwner(t, "DROP POLICY app ON patients")
+			d.AsSuperuser(t, "GRANT "+d.Admin.Role+" TO "+d.App.Role)
+		})
+	}
+
+	closed := testdb.OpenSQL(t, d.Admin.DSN)
+	require.NoError(t, closed.Close())
+	_, err := testdb.OpenGuarded(t, d.App.DSN, tenancy.Config{AdminDB: closed, Check: tenancy.CheckRefuse})
+	require.ErrorContains(t, err, "tenancy: check the database: ask AdminDB about its roles")
+}
+
 // Who may not read the whole catalog is told what was left out.
 func TestCheckOfACatalogThatIsPartlyHidden(t *testing.T) {
 	d := newDatabase(t)

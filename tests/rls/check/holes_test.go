@@ -22,6 +22,7 @@ type hole struct {
 	fixed  []check.Option // instead of opts, where no SQL can fix the hole
 	attack attack         // nil where there is nothing to attack
 	gone   bool           // opts are not needed any more when the hole is fixed
+	admins []string       // the roles of the admin's login, if it has one of its own
 	says   string         // what the problem must name, such as the way to a role
 }
 
@@ -134,6 +135,29 @@ var holes = map[string]hole{
 		code: check.RoleBecomesBypassRLS, object: "role reports_of_{app}", says: "{app} may SET ROLE reports_of_{app}, which has BYPASSRLS",
 		open: superuser + `
 			CREATE ROLE reports_of_{app} BYPASSRLS; GRANT SELECT ON notes TO reports_of_{app}; GRANT reports_of_{app} TO {app}`,
+		attack: leaks(ofAcme, "SET LOCAL ROLE reports_of_{app}; "+allNotes),
+	},
+	"becomes the admin, who logs in apart": {
+		code: check.RoleBecomesAdmin, object: "role {admin}", says: "{app} may SET ROLE {admin}",
+		opts:   []check.Option{check.AdminLogin()},
+		attack: leaks(ofAcme, "SET LOCAL ROLE {admin}; "+allNotes),
+	},
+	"becomes a role of the admin's login": {
+		code: check.RoleBecomesAdmin, object: "role reports_of_{app}", says: "{app} may SET ROLE reports_of_{app}",
+		open: superuser + `
+			REVOKE {admin} FROM {app};
+			CREATE ROLE reports_of_{app}; GRANT reports_of_{app} TO {app}; GRANT SELECT ON notes TO reports_of_{app};
+			GRANT USAGE ON SCHEMA public TO reports_of_{app}; CREATE POLICY reports ON notes TO reports_of_{app} USING (true)`,
+		admins: []string{"reports_of_{app}", "{app}"},
+		attack: leaks(ofAcme, "SET LOCAL ROLE reports_of_{app}; "+allNotes),
+	},
+	"becomes a role with BYPASSRLS of the admin's login": {
+		code: check.RoleBecomesBypassRLS, object: "role reports_of_{app}", says: "{app} may SET ROLE reports_of_{app}",
+		open: superuser + `
+			REVOKE {admin} FROM {app};
+			CREATE ROLE reports_of_{app} BYPASSRLS; GRANT reports_of_{app} TO {app}; GRANT SELECT ON notes TO reports_of_{app};
+			GRANT USAGE ON SCHEMA public TO reports_of_{app}`,
+		admins: []string{"reports_of_{app}"},
 		attack: leaks(ofAcme, "SET LOCAL ROLE reports_of_{app}; "+allNotes),
 	},
 	"becomes the owner": {
@@ -900,6 +924,13 @@ func (hole hole) test(t *testing.T) {
 		require.True(t, hole.attack(t, d), "the attack must succeed while the hole is open")
 	}
 
+	if hole.admins != nil {
+		roles := make([]string, len(hole.admins))
+		for n, role := range hole.admins {
+			roles[n] = d.fill(role)
+		}
+		hole.opts = append(hole.opts, check.AdminLogin(roles...))
+	}
 	report := d.check(t, append(d.allowances(), hole.opts...)...)
 	require.Equal(t, []string{string(hole.code) + ": " + object}, found(report))
 	finding := report.Findings[0]
