@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"database/sql"
 	"fmt"
 	"testing"
 	"time"
@@ -25,4 +26,22 @@ func TestCacheIsBounded(t *testing.T) {
 		p.keep("other", answer{expires: now.Add(time.Second)})
 	}
 	require.LessOrEqual(t, len(p.recent)+len(p.older), 2, "answers of the past are let go")
+}
+
+// TestPlaceRefusesAnswerThatGotOld: the question ends in time, and the statement that waits for it goes on later than that, for instance
+// because the process was stopped. A move does not wait for it any longer.
+func TestPlaceRefusesAnswerThatGotOld(t *testing.T) {
+	now := time.Now()
+	done, server := make(chan struct{}), &sql.DB{}
+	close(done)
+	p := &Places{now: func() time.Time { return now }, asked: map[string]*lookup{
+		"acme": {done: done, answer: answer{server: server, expires: now.Add(time.Second)}},
+	}}
+	now = now.Add(time.Second - 1)
+	found, err := p.Place(t.Context(), "acme")
+	require.NoError(t, err)
+	require.Same(t, server, found)
+	now = now.Add(1)
+	_, err = p.Place(t.Context(), "acme")
+	require.ErrorIs(t, err, ErrCatalog)
 }

@@ -84,7 +84,7 @@ var serverMutations = []mutation{
 	}, []string{byPlaces}},
 	{"an answer about a place that came late is used", []edit{
 		{"../placement/places.go", "case !p.now().Before(running.answer.expires):", "case false:"},
-	}, []string{byPlaces}},
+	}, []string{"placement TestPlaceRefusesAnswerThatGotOld"}},
 	{"a question about a place outlives Invalidate", []edit{
 		{"../placement/places.go", "delete(p.older, tenant)\n\tdelete(p.asked, tenant)", "delete(p.older, tenant)"},
 		{"../placement/places.go", "if p.asked[tenant] == running { // and was not forgotten meanwhile", "if true {"},
