@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gormtenancy/tenancy/internal/guard"
@@ -20,8 +19,15 @@ type server struct {
 	admin     *server // where clients of Bypass reach it, if it has an AdminDB
 	proofs    proofs
 	keys      keys
-	verifying sync.Mutex
 	safe      atomic.Bool // its roles are safe, or Config skips the question
+	verifying atomic.Pointer[verification]
+}
+
+// verification is a question about the roles of a server that is under way.
+type verification struct {
+	done      chan struct{} // closed when err and cancelled are there
+	err       error
+	cancelled bool // the context of the statement that asks has ended
 }
 
 type serverKey struct{}
@@ -142,29 +148,62 @@ func (p *Plugin) newServer(db *sql.DB) *server {
 	return s
 }
 
-// verifyServer asks a server about its roles before its first statement, as Initialize asks the first one. A no is not remembered.
+// verifyServer has a server asked about its roles before its first statement, as Initialize asks the first one. Statements that begin
+// meanwhile wait for the answer until their own contexts end. A no is not remembered.
 func (p *Plugin) verifyServer(ctx context.Context, pool *pool, s *server) error {
-	if s.safe.Load() || s == pool.home {
-		return nil
+	for !s.safe.Load() && s != pool.home {
+		running := s.verifying.Load()
+		if running == nil {
+			mine := &verification{done: make(chan struct{})}
+			if s.verifying.CompareAndSwap(nil, mine) {
+				return p.verify(ctx, pool, s, mine)
+			}
+			continue
+		}
+		select {
+		case <-running.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if running.err != nil && !running.cancelled {
+			return running.err
+		}
 	}
-	s.verifying.Lock()
-	defer s.verifying.Unlock()
+	return nil
+}
+
+// verify asks the server, and tells those that wait.
+func (p *Plugin) verify(ctx context.Context, pool *pool, s *server, mine *verification) (err error) {
+	defer func() {
+		mine.err, mine.cancelled = err, ctx.Err() != nil
+		s.verifying.Store(nil)
+		close(mine.done)
+	}()
 	if s.safe.Load() {
 		return nil
 	}
+	if err := p.askServer(ctx, pool, s); err != nil {
+		return err
+	}
+	s.safe.Store(true)
+	return nil
+}
+
+// askServer refuses a pool that cannot be guarded, and a server whose roles are not safe.
+func (p *Plugin) askServer(ctx context.Context, pool *pool, s *server) error {
 	if _, guarded := guard.Of(s.DB); guarded {
 		return errors.New("tenancy: Config.Place returned a guarded pool: open it with pgx's stdlib")
 	}
 	if err := guard.Supported(ctx, s.DB); err != nil {
 		return err
 	}
-	if !p.config.DangerouslyAllowUnsafeRole {
-		ctx = guard.OnServer(guard.InTenantRole(ctx), &s.Server)
-		if err := p.askAll(ctx, pool, s, pool.guarded); err != nil {
-			return fmt.Errorf("on another server: %w", err)
-		}
+	if p.config.DangerouslyAllowUnsafeRole {
+		return nil
 	}
-	s.safe.Store(true)
+	ctx = guard.OnServer(guard.InTenantRole(ctx), &s.Server)
+	if err := p.askAll(ctx, pool, s, pool.guarded); err != nil {
+		return fmt.Errorf("on another server: %w", err)
+	}
 	return nil
 }
 

@@ -41,11 +41,17 @@ var serverMutations = []mutation{
 		{"../place.go", "case err != nil:\n\t\treturn nil, fmt.Errorf(\"tenancy: the tenant's server cannot be used: %w\", err)", "case err != nil:\n\t\treturn pool.home, nil"},
 	}, []string{byServers}},
 	{"servers are not verified", []edit{
-		{"../place.go", "if !p.config.DangerouslyAllowUnsafeRole {", "if false {"},
+		{"../place.go", "if p.config.DangerouslyAllowUnsafeRole {", "if true {"},
 	}, []string{byServers}},
 	{"a server that was refused once is taken for verified", []edit{
-		{"../place.go", "\tif !p.config.DangerouslyAllowUnsafeRole {", "\ts.safe.Store(true)\n\tif !p.config.DangerouslyAllowUnsafeRole {"},
+		{"../place.go", "if err := p.askServer(ctx, pool, s); err != nil {", "s.safe.Store(true)\n\tif err := p.askServer(ctx, pool, s); err != nil {"},
 	}, []string{byServers}},
+	{"a statement waits for a server longer than its context", []edit{
+		{"../place.go", "case <-ctx.Done():\n\t\t\treturn ctx.Err()", "case <-make(chan struct{}):"},
+	}, []string{"tests/servers TestSlowServer"}},
+	{"a statement fails because another one was cancelled", []edit{
+		{"../place.go", "mine.err, mine.cancelled = err, ctx.Err() != nil", "mine.err = err"},
+	}, []string{"tests/servers TestSlowServer"}},
 	{"a guarded pool is a server", []edit{
 		{"../place.go", "if _, guarded := guard.Of(s.DB); guarded {", "if false {"},
 	}, []string{byServers}},
