@@ -61,9 +61,12 @@ func (p *Plugin) checkEngine(citus bool) error {
 // checked the value. One of the admin client must be bound to rows of that tenant; from any other Citus gets the column, and refuses it.
 func (p *Plugin) writeSet(stmt *gorm.Statement, c clause.Clause) clause.Clause {
 	c = p.bindIn(stmt, c)
+	if p.config.Engine != Citus {
+		return c
+	}
 	bound, isBound := stmt.Settings.LoadAndDelete(boundKey)
 	set, ok := c.Expression.(clause.Set)
-	if !ok || p.config.Engine != Citus || !isBound && p.conditionTenant(stmt) == "" {
+	if !ok || !isBound && p.conditionTenant(stmt) == "" {
 		return c
 	}
 	column := p.conditionColumn(stmt)

@@ -134,11 +134,12 @@ func (k *keys) ask(table string, ask func() (bool, error)) bool {
 // bindKeys has an update or delete by the admin client mean the rows of the tenants that its structs name. GORM goes by the id alone, which
 // rows of several tenants can have.
 func (s *statement) bindKeys() error {
-	field := s.tenant.field
-	if s.Statement != nil {
-		s.Settings.Delete(boundKey) // of an earlier use of the statement
+	if s.bypass == nil || s.Statement == nil {
+		return nil
 	}
-	if s.bypass == nil || s.Statement == nil || s.Schema == nil || field == nil || s.SQL.Len() > 0 ||
+	s.Settings.Delete(boundKey) // of an earlier use of the statement
+	field := s.tenant.field
+	if s.Schema == nil || field == nil || s.SQL.Len() > 0 ||
 		slices.Contains(s.Schema.PrimaryFields, field) || policy.IsShared(s.Schema) {
 		return nil
 	}

@@ -47,6 +47,7 @@ type call struct {
 	ctx     context.Context     // for the ends of traces and reports
 	eventID string              // of a bypass; empty until its begin is reported
 	tags    []pgconn.CommandTag // of SQL text with several statements, those that were completed
+	tag     pgconn.CommandTag   // of an exec, its result
 }
 
 // start begins a statement: its trace, its report if it is a bypass, and the choice of how it is sent. The context it returns is
@@ -276,27 +277,26 @@ func (c *conn) exec(ctx context.Context, q call, args []driver.NamedValue) (_ dr
 		return nil, err
 	}
 	q.exec = true
-	var tag pgconn.CommandTag
 	err = c.use(func(pc *pgx.Conn) error {
 		ctx, err := c.start(ctx, pc, &q, args)
 		if err == nil {
 			var a result
 			if a, err = c.send(ctx, pc, &q); err == nil {
-				tag, err = a.close()
-				c.noteOutcome(&q, tag, err)
+				q.tag, err = a.close()
+				c.noteOutcome(&q, q.tag, err)
 				err = procedureError(&q, err)
 			}
 			if c.cfg.extended() && c.needsNoTransaction(&q, err) {
-				tag, err = c.sendAlone(ctx, pc, &q)
+				q.tag, err = c.sendAlone(ctx, pc, &q)
 			}
 			err = c.severalError(err)
 		}
-		return c.retryable(c.done(pc, &q, tag, err))
+		return c.retryable(c.done(pc, &q, q.tag, err))
 	})
 	if err != nil {
 		return nil, err
 	}
-	return driver.RowsAffected(tag.RowsAffected()), nil
+	return driver.RowsAffected(q.tag.RowsAffected()), nil
 }
 
 // query runs a statement and returns its rows, which are read from the wire as they are asked for.
