@@ -28,6 +28,7 @@ const (
 	RoleBecomesBypassRLS Code = "role-becomes-bypass-rls"
 	RoleBecomesOwner     Code = "role-becomes-owner"
 	RoleCreatesRoles     Code = "role-creates-roles"
+	RoleReplicates       Code = "role-replicates"
 	RolePredefined       Code = "role-predefined" // PostgreSQL's own roles that read or write everything
 
 	// Tenant tables.

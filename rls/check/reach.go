@@ -19,6 +19,7 @@ type reached struct {
 	Superuser  bool
 	BypassRLS  bool
 	CreateRole bool
+	Replicates bool
 	Owns       []string // tenant tables, schemas and the database, for people
 	Grants     []membership
 }
@@ -37,6 +38,7 @@ SELECT json_agg(json_build_object(
 	'superuser',  r.rolsuper,
 	'bypassrls',  r.rolbypassrls,
 	'createrole', r.rolcreaterole,
+	'replicates', r.rolreplication,
 	'owns',       (
 		SELECT json_agg(name ORDER BY name) FROM (
 			SELECT nspname || '.' || relname FROM tenants WHERE relowner = r.oid
@@ -146,6 +148,9 @@ var reachRules = []rule[reached]{
 	},
 	attributeRule(RoleCreatesRoles, High, "SQL that a tenant gets to run can make roles, and give itself others that no policy binds: %s has CREATEROLE.",
 		"NOCREATEROLE", func(_ *checker, r reached) bool { return r.CreateRole && r.Becomes && !r.Superuser }),
+	attributeRule(RoleReplicates, High, "SQL that a tenant gets to run, or who has the password, can read the log of all changes, and copy the database, "+
+		"and no policy applies there: %s has REPLICATION.",
+		"NOREPLICATION", func(_ *checker, r reached) bool { return r.Replicates && r.Becomes && !r.Superuser }),
 	{
 		code: RolePredefined, severity: Critical,
 		problem: "SQL that a tenant gets to run reads or writes what no policy covers, such as copies of rows or the files of the server: %s.",

@@ -177,6 +177,11 @@ var holes = map[string]hole{
 		open:   superuser + "\nALTER ROLE {app} CREATEROLE",
 		attack: does("CREATE ROLE mine_of_{app}"),
 	},
+	"replicates": {
+		code: check.RoleReplicates, object: "role {app}", says: "{app} itself has REPLICATION",
+		open:   superuser + "\nALTER ROLE {app} REPLICATION",
+		attack: decodes,
+	},
 	"reads everything": {
 		code: check.RolePredefined, object: "role pg_read_all_data", says: "{app} may SET ROLE pg_read_all_data (by staff_of_{app})",
 		open: superuser + `

@@ -53,3 +53,28 @@ func subscribes(table, columns, values string) attack {
 		return got
 	}
 }
+
+// decodes is an attack by the application's own login: it gets what acme writes, by decoding it from the log.
+func decodes(t *testing.T, d database) bool {
+	conn := d.connect(t, d.app)
+	var level string
+	require.NoError(t, conn.QueryRow(t.Context(), "SHOW wal_level").Scan(&level))
+	create, slot := "SELECT pg_create_logical_replication_slot($1, 'test_decoding', temporary => true)", "log_of_"+d.Name
+	if level != "logical" { // a server of the user's own: a slot keeps its log for a standby of the attacker's
+		create = "SELECT pg_create_physical_replication_slot($1, temporary => true)"
+	}
+	_, err := conn.Exec(t.Context(), create, slot)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "42501" {
+		return false
+	}
+	require.NoError(t, err)
+	if level != "logical" {
+		return true
+	}
+	require.NoError(t, d.as(t, d.app, "acme", "SET LOCAL synchronous_commit = on; INSERT INTO notes (id, body) SELECT 9 + count(*), 'of acme alone' FROM notes"))
+	var got bool
+	require.NoError(t, conn.QueryRow(t.Context(),
+		"SELECT coalesce(bool_or(data LIKE '%of acme alone%'), false) FROM pg_logical_slot_peek_changes($1, NULL, NULL)", slot).Scan(&got))
+	return got
+}
