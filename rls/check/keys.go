@@ -130,10 +130,12 @@ type foreignKey struct {
 	child, parent *tenantTable
 }
 
-// A foreign key is no hole while another between the same columns holds the tenant as well.
+// A foreign key is no hole while another between the same columns holds the tenant as well, unless it is not checked because of a column of its
+// own that is NULL (MATCH SIMPLE).
 const foreignKeysQuery = `
 WITH fks AS (
-	SELECT con.*, c.nspname, p.attnum AS parentattnum, c.attnum || '-' || p.attnum AS tenant,
+	SELECT con.*, c.nspname, p.attnum AS parentattnum, c.attnum AS childattnum,
+		c.attnum || '-' || p.attnum AS tenant,
 		ARRAY(SELECT k || '-' || f FROM unnest(con.conkey, con.confkey) pair (k, f)) AS pairs
 	FROM pg_constraint con
 	JOIN tenants c ON c.oid = con.conrelid
@@ -163,7 +165,10 @@ FROM fks
 WHERE tenant <> ALL (pairs) AND NOT EXISTS (
 	SELECT FROM pg_constraint other
 	WHERE other.conrelid = fks.conrelid AND other.contype = 'f' AND other.confrelid = fks.confrelid AND other.convalidated
-		AND ARRAY(SELECT k || '-' || f FROM unnest(other.conkey, other.confkey) pair (k, f)) @> (pairs || tenant))`
+		AND ARRAY(SELECT k || '-' || f FROM unnest(other.conkey, other.confkey) pair (k, f)) @> (pairs || tenant)
+		AND (other.confmatchtype = 'f' OR NOT EXISTS (
+			SELECT FROM pg_attribute a
+			WHERE a.attrelid = other.conrelid AND a.attnum = ANY (other.conkey) AND a.attnum <> ALL (fks.conkey || fks.childattnum) AND NOT a.attnotnull)))`
 
 func (k foreignKey) String() string { return fmt.Sprintf("constraint %s on %s", k.Name, k.child) }
 

@@ -453,6 +453,13 @@ var holes = map[string]hole{
 		open:   "ALTER TABLE logs ADD COLUMN previous_id bigint, ADD CONSTRAINT previous FOREIGN KEY (previous_id) REFERENCES logs DEFERRABLE INITIALLY DEFERRED",
 		attack: does("INSERT INTO logs (id, previous_id) VALUES (3, 1); SET CONSTRAINTS ALL IMMEDIATE"),
 	},
+	"foreign key beside one that a NULL switches off": {
+		code: check.ForeignKeyWithoutTenant, object: "constraint fk_notes_comments on public.comments",
+		open: `ALTER TABLE notes ADD COLUMN kind text, ADD UNIQUE (tenant_id, id, kind);
+			ALTER TABLE comments ADD COLUMN kind text, DROP CONSTRAINT comments_note,
+				ADD CONSTRAINT comments_note FOREIGN KEY (tenant_id, note_id, kind) REFERENCES notes (tenant_id, id, kind)`,
+		attack: does("INSERT INTO comments (id, note_id) VALUES (3, 1)"),
+	},
 	"foreign key that cascades": {
 		code: check.ForeignKeyCascades, object: "constraint fk_notes_comments on public.comments",
 		open: `ALTER TABLE comments DROP CONSTRAINT comments_note, DROP CONSTRAINT fk_notes_comments,
