@@ -103,7 +103,7 @@ var subjects = []struct {
 // role, the read-only role and the roles of the admin's login, $4 the schemas to look at, all if empty, $5 tables that are shared, as "schema.table", $6 the same by oid, $7 the
 // tables of models by oid, $8 the lookup role, $9 the login, if it is another role than the application's,
 // $10 the setting, $11 the backup role, $12 the tables of audited models by oid.
-const common = `WITH RECURSIVE
+var common = `WITH RECURSIVE
 -- The role of the application.
 app AS (
 	SELECT oid, rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = $2
@@ -175,20 +175,29 @@ tenants AS MATERIALIZED (
 audited AS (
 	SELECT unnest($12::oid[]) AS oid
 ),
--- What views read, through other views as well.
+-- What views read, through other views as well, and by whose rights: those of the owner of the view that names the table, or the caller's
+-- (NULL) if that one is the invoker's, whatever view is around it. A materialized view on the way holds a copy, which policies do not see.
 reads AS (
-	SELECT DISTINCT r.ev_class AS reader, d.refobjid AS relation
+	SELECT DISTINCT r.ev_class AS reader, d.refobjid AS relation, v.relkind = 'm' AS copied,
+		CASE WHEN NOT ` + isInvoker("v") + ` THEN v.relowner END AS owner
 	FROM pg_depend d
 	JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> d.refobjid
+	JOIN pg_class v ON v.oid = r.ev_class
 	JOIN tenants t ON t.oid = d.refobjid
 	WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
 	UNION
-	SELECT r.ev_class, reads.relation
+	SELECT r.ev_class, reads.relation, reads.copied OR v.relkind = 'm', reads.owner
 	FROM reads
 	JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reads.reader
 	JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.ev_class <> d.refobjid
+	JOIN pg_class v ON v.oid = r.ev_class
 )
 `
+
+// isInvoker is the SQL for whether a relation is a view that reads by the rights of its caller.
+func isInvoker(relation string) string {
+	return `EXISTS (SELECT FROM pg_options_to_table(` + relation + `.reloptions) WHERE option_name = 'security_invoker' AND option_value::bool)`
+}
 
 const sharedQuery = `
 SELECT json_agg(n.nspname || '.' || c.relname) FROM pg_class c JOIN spaces n ON n.oid = c.relnamespace

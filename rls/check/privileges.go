@@ -26,7 +26,7 @@ CROSS JOIN LATERAL (
 	LEFT JOIN reads ON reads.reader = d.refobjid
 	JOIN tenants t ON t.oid IN (d.refobjid, reads.relation) AND t.oid <> c.oid
 	WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-		AND (` + bypassed("c.relowner", "t") + `)
+		AND (reads.copied OR ` + bypassed("CASE WHEN reads.reader IS NULL THEN c.relowner ELSE reads.owner END", "t") + `)
 ) reached
 WHERE w.ev_type <> '1' AND reached.names IS NOT NULL AND c.relowner NOT IN (SELECT oid FROM self) AND ` + accessible("c")
 

@@ -10,13 +10,14 @@ import (
 // view is a view that reads tenant tables and is open to the application.
 type view struct {
 	catalog.Relation
-	Materialized  bool
-	Invoker       bool
-	OwnerBypasses bool     // a policy of a table it reads
-	Heir          string   // the owner of a table it reads, which is neither exempt from policies nor inherits from an exempt role; quoted
-	Unforced      []string // the tables it reads whose owners bypass their policies, quoted
-	Grantees      []string // by whose rights the application has access, quoted
-	Reads         []string // tables, for people
+	Materialized bool
+	Invoker      bool
+	Bypasses     bool     // a policy of a table it reads, by the rights of its owner or in another view
+	Within       bool     // in another view
+	Heir         string   // the owner of a table it reads, which is neither exempt from policies nor inherits from an exempt role; quoted
+	Unforced     []string // the tables it reads whose owners bypass their policies, quoted
+	Grantees     []string // by whose rights the application has access, quoted
+	Reads        []string // tables, for people
 }
 
 var viewsQuery = `
@@ -25,10 +26,9 @@ SELECT json_agg(json_build_object(
 	'table',         v.relname,
 	'owner',         pg_get_userbyid(v.relowner),
 	'materialized',  v.relkind = 'm',
-	'invoker',       EXISTS (
-		SELECT FROM pg_options_to_table(v.reloptions)
-		WHERE option_name = 'security_invoker' AND option_value::bool),
-	'ownerbypasses', r.bypassed,
+	'invoker',       ` + isInvoker("v") + `,
+	'bypasses',      r.bypassed,
+	'within',        r.within,
 	'heir',          coalesce(quote_ident(r.heir), ''),
 	'unforced',      r.unforced,
 	'grantees',      ` + granteesOf("v") + `,
@@ -37,8 +37,9 @@ FROM app, (
 	SELECT reads.reader, json_agg(DISTINCT t.nspname || '.' || t.relname) AS names,
 		min(pg_get_userbyid(t.relowner)) FILTER (WHERE t.relowner NOT IN (SELECT oid FROM above)) AS heir,
 		json_agg(DISTINCT format('%I.%I', t.nspname, t.relname)) FILTER (WHERE NOT t.relforcerowsecurity) AS unforced,
-		bool_or(` + bypassed("owner.relowner", "t") + `) AS bypassed
-	FROM reads JOIN tenants t ON t.oid = reads.relation JOIN pg_class owner ON owner.oid = reads.reader
+		bool_or(` + bypassed("reads.owner", "t") + ` OR reads.copied) AS bypassed,
+		bool_or((` + bypassed("reads.owner", "t") + `) AND reads.owner <> v.relowner OR reads.copied) AS within
+	FROM reads JOIN tenants t ON t.oid = reads.relation JOIN pg_class v ON v.oid = reads.reader
 	GROUP BY reads.reader
 ) r
 JOIN pg_class v ON v.oid = r.reader AND v.relkind IN ('v', 'm')
@@ -69,9 +70,9 @@ var viewRules = []rule[view]{
 	},
 	{
 		code: ViewOwnerBypasses, severity: Critical,
-		found: func(_ *checker, v view) bool { return !v.Invoker && v.OwnerBypasses },
-		problem: "It reads %s with the rights of its owner, to which policies do not apply: each tenant reads, and through a simple " +
-			"view changes, the rows of all.",
+		found: func(_ *checker, v view) bool { return !v.Invoker && v.Bypasses },
+		problem: "It reads %s with the rights of its owner, or by another view, to which policies do not apply: each tenant reads, and " +
+			"through a simple view changes, the rows of all.",
 		detail: func(_ *checker, v view) string { return some(v.Reads) }, by: func(v view) []string { return v.Grantees },
 		fix: (*checker).fixView,
 	},
@@ -90,7 +91,7 @@ func (c *checker) fixView(v view) []string {
 	if c.version >= sqltext.PostgreSQL15 {
 		return []string{fmt.Sprintf("ALTER VIEW %s SET (security_invoker = true)", v.Quoted())}
 	}
-	if v.Heir == "" {
+	if v.Heir == "" || v.Within {
 		return []string{fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", v.Quoted(), join(v.Grantees))}
 	}
 	steps := []string{asSuperuser, fmt.Sprintf("ALTER VIEW %s OWNER TO %s", v.Quoted(), v.Heir)}

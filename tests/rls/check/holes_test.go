@@ -578,6 +578,21 @@ var holes = map[string]hole{
 		opts:   []check.Option{check.Allow(check.TableNotForced, "public.logs", "to see what follows from it")},
 		attack: leaks(ofAcme, "SELECT body FROM all_bodies"),
 	},
+	"view of a superuser's view": {
+		code: check.ViewOwnerBypasses, object: "public.bodies",
+		open: superuser + `
+			CREATE VIEW all_notes AS SELECT * FROM notes; GRANT SELECT ON all_notes TO {owner};
+			CREATE VIEW bodies AS SELECT body FROM all_notes; ALTER VIEW bodies OWNER TO {owner}; GRANT SELECT ON bodies TO {app}`,
+		attack: leaks(ofAcme, "SELECT body FROM bodies"),
+	},
+	"view of a materialized view": {
+		code: check.ViewOwnerBypasses, object: "public.counts",
+		open: superuser + `
+			ALTER MATERIALIZED VIEW note_counts OWNER TO CURRENT_USER; REFRESH MATERIALIZED VIEW note_counts;
+			GRANT SELECT ON note_counts TO {owner};
+			CREATE VIEW counts AS SELECT tenant_id FROM note_counts; ALTER VIEW counts OWNER TO {owner}; GRANT SELECT ON counts TO {app}`,
+		attack: leaks("acme", "SELECT tenant_id FROM counts"),
+	},
 	"view by the policies of its owner": {
 		code: check.ViewNotInvoker, object: "public.topic_names", since: 150000,
 		open:   "CREATE VIEW topic_names AS SELECT name FROM topics; GRANT SELECT ON topic_names TO {app}",
@@ -690,6 +705,14 @@ var holes = map[string]hole{
 			CREATE VIEW my_notes WITH (security_invoker = true) AS SELECT id, body FROM notes; GRANT SELECT, INSERT ON my_notes TO {app};
 			CREATE RULE wipe AS ON INSERT TO my_notes DO INSTEAD DELETE FROM notes`,
 		attack: leaks("(0 left)", "INSERT INTO my_notes VALUES (1); SELECT set_config('app.tenant_id', 'acme', true); SELECT format('(%s left)', count(*)) FROM notes"),
+	},
+	"rule that reads a superuser's view": {
+		code: check.RuleOwnerBypasses, object: "rule copy on public.topics",
+		open: superuser + `
+			CREATE VIEW all_notes AS SELECT * FROM notes; GRANT SELECT ON all_notes TO {owner};
+			CREATE RULE copy AS ON INSERT TO topics WHERE NEW.name = 'copy'
+				DO ALSO INSERT INTO logs (id, body) SELECT 9 + id, body FROM all_notes`,
+		attack: leaks(ofAcme, "INSERT INTO topics (id, name) VALUES (9, 'copy'); SELECT body FROM logs"),
 	},
 	"leakproof function": {
 		code: check.FunctionLeakproof, object: "function public.peek(text)",
