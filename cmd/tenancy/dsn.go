@@ -16,7 +16,7 @@ const connectTimeout = 10 * time.Second
 // parseDSN parses a DSN. Errors hold no part of it: in a malformed DSN the password may be anywhere.
 func parseDSN(dsn, source string) (*pgx.ConnConfig, error) {
 	if misplacedAt(dsn) {
-		return nil, fmt.Errorf("%s has an @ after the host: write %%40 for @, %%2F for /, %%3F for ? and %%23 for # in a password, "+
+		return nil, fmt.Errorf("%s has more than one @, or one after the host: write %%40 for @, %%2F for /, %%3F for ? and %%23 for # in a password, "+
 			"or set PGPASSWORD", source)
 	}
 	config, err := pgx.ParseConfig(dsn)
@@ -37,12 +37,16 @@ func parseDSN(dsn, source string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// misplacedAt recognises a URL whose password holds a character that ends the host. The rest of the password would be parsed
-// as the name of the database, which errors show.
+// misplacedAt recognises a URL whose password holds a character that ends the password or the host. The rest of the password would be
+// parsed as the host or as the name of the database, which errors show.
 func misplacedAt(dsn string) bool {
 	_, rest, isURL := strings.Cut(dsn, "://")
-	if end := strings.IndexAny(rest, "/?#"); isURL && end >= 0 {
-		return strings.Contains(rest[end:], "@")
+	if !isURL {
+		return false
 	}
-	return false
+	if strings.Count(rest, "@") > 1 {
+		return true
+	}
+	end := strings.IndexAny(rest, "/?#")
+	return end >= 0 && strings.Contains(rest[end:], "@")
 }

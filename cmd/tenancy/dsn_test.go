@@ -13,6 +13,8 @@ func TestErrorsOfADSNShowNothingOfIt(t *testing.T) {
 		"postgres://u:1/" + secret + "@h/db",
 		"postgres://u:1?" + secret + "@h/db",
 		"postgres://u:1#" + secret + "@h/db",
+		"postgres://u:x@" + secret + "@h/db",
+		"postgres://u:x@" + secret + "@h",
 		"postgres://u:x@1/" + secret + "@h/db",
 		"postgres://u:%zz" + secret + "@h/db",
 		"postgres://u:" + secret + "@h:port/db",
