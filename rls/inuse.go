@@ -133,7 +133,11 @@ func (s *steps) addColumns(ctx context.Context) error {
 		return nil
 	}
 	return s.short(ctx, func(tx *gorm.DB) error {
-		return s.readable(ctx, tx, func() error { return s.set.Migrator(tx).AddColumns() })
+		tables, err := s.Foresee(ctx, tx.Statement.ConnPool, s.set.Migrator(tx), s.set)
+		if err != nil {
+			tables = nil // Survey says so, where it still is one afterwards
+		}
+		return s.readable(ctx, tx.Statement.ConnPool, tables, func() error { return s.set.Migrator(tx).AddColumns() })
 	})
 }
 

@@ -232,9 +232,13 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 			return nil, err
 		}
 	}
-	m.Added, m.Hidden = m.before(ctx, tx)
+	before, err := m.Foresee(ctx, conn, m.set.Migrator(tx), m.set)
+	if err != nil {
+		before = nil // Survey says so, where it still is one after AutoMigrate
+	}
+	m.note(before)
 	if !m.KeepSchema {
-		err := m.readable(ctx, tx, func() error { return m.set.Migrator(tx).AutoMigrate(m.models...) })
+		err := m.readable(ctx, conn, before, func() error { return m.set.Migrator(tx).AutoMigrate(m.models...) })
 		if err != nil {
 			return nil, err
 		}
@@ -257,20 +261,29 @@ func (m migration) run(ctx context.Context, tx *gorm.DB) ([]Change, error) {
 		}
 		changes = append(changes, newChange(c))
 	}
-	// PostgreSQL answers some statements with a mere warning, such as a GRANT by a role that may not make it. A policy calls other functions
-	// than PostgreSQL's own where the search_path names their schema before pg_catalog.
-	left, err := m.Survey(ctx, conn, m.set.Migrator(tx), m.set)
-	if err != nil {
-		return nil, err
+	if len(changes) > 0 {
+		if err := m.verifyMade(ctx, tx); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.checkShadow(ctx, tx); err != nil {
 		return nil, err
 	}
+	return changes, nil
+}
+
+// verifyMade returns an error if one of the changes was not made. PostgreSQL answers some statements with a mere warning, such as a GRANT by a
+// role that may not make it. A policy calls other functions than PostgreSQL's own where the search_path names their schema before pg_catalog.
+func (m migration) verifyMade(ctx context.Context, tx *gorm.DB) error {
+	left, err := m.Survey(ctx, tx.Statement.ConnPool, m.set.Migrator(tx), m.set)
+	if err != nil {
+		return err
+	}
 	if left = plan.Left(left); len(left) > 0 {
-		return nil, fmt.Errorf("%s: %s: PostgreSQL took the statement and changed nothing: "+
+		return fmt.Errorf("%s: %s: PostgreSQL took the statement and changed nothing: "+
 			"let the owner of the table and its schema run %s, with no schema before pg_catalog in the search_path", left[0].Table, left[0].Description, left[0].SQL)
 	}
-	return changes, nil
+	return nil
 }
 
 // backfill gives rows their tenant before a change that requires it.
@@ -292,19 +305,18 @@ func (m migration) backfill(ctx context.Context, tx *gorm.DB, c plan.Change) err
 // readable runs what reads from the tables, as GORM does to learn their columns. The owner is bound by policies that are to be replaced, and
 // they may fail without a tenant: they ask for the setting without missing_ok, or cast it although it is empty. So such tables are not
 // forced on the owner meanwhile, which no other session sees.
-func (m migration) readable(ctx context.Context, tx *gorm.DB, do func() error) error {
-	conn := tx.Statement.ConnPool
-	tables, err := m.Foresee(ctx, conn, m.set.Migrator(tx), m.set)
-	if err != nil {
-		return do() //nolint:nilerr // Survey says so, where it still is one afterwards
-	}
+func (m migration) readable(ctx context.Context, conn gorm.ConnPool, tables []plan.Table, do func() error) error {
 	var forced []string
 	for _, name := range plan.Replaced(m.Plan(tables)) {
 		if slices.ContainsFunc(tables, func(t plan.Table) bool { return t.Quoted() == name && t.Forced }) {
 			forced = append(forced, name)
 		}
 	}
-	if forced, err = catalog.Own(ctx, conn, forced); err != nil {
+	if len(forced) == 0 {
+		return do()
+	}
+	forced, err := catalog.Own(ctx, conn, forced)
+	if err != nil {
 		return err
 	}
 	alter := func(how string) error {
@@ -324,18 +336,13 @@ func (m migration) readable(ctx context.Context, tx *gorm.DB, do func() error) e
 	return alter(" FORCE")
 }
 
-// before returns the tables to which the transaction adds the tenant column, and those whose policies hide rows from the owner: so they
-// are again when it is rolled back, and rows are looked for.
-func (m migration) before(ctx context.Context, tx *gorm.DB) (added, hidden map[string]bool) {
-	tables, err := m.Foresee(ctx, tx.Statement.ConnPool, m.set.Migrator(tx), m.set)
-	if err != nil {
-		return nil, nil // Survey says so, where it still is one after AutoMigrate
-	}
-	added, hidden = map[string]bool{}, map[string]bool{}
+// note keeps to which of these tables the transaction adds the tenant column, and whose policies hide rows from the owner: so they are again
+// when it is rolled back, and rows are looked for.
+func (m *migration) note(tables []plan.Table) {
+	m.Added, m.Hidden = map[string]bool{}, map[string]bool{}
 	for _, t := range tables {
-		added[t.Quoted()], hidden[t.Quoted()] = t.Column == nil, t.Enabled && t.Forced
+		m.Added[t.Quoted()], m.Hidden[t.Quoted()] = t.Column == nil, t.Enabled && t.Forced
 	}
-	return added, hidden
 }
 
 // explain says of an error what to do about the rows that stand in the way of a change, and names the query that finds them.

@@ -2,9 +2,11 @@ package rls_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -218,6 +220,37 @@ func TestMigrateKeepsCommentsMadeByHand(t *testing.T) {
 	before := d.snapshot(t)
 	require.Empty(t, d.migrate(t, &note{}))
 	require.Equal(t, before, d.snapshot(t))
+}
+
+// readings counts how often the catalog is read.
+type readings struct{ count int }
+
+func (r *readings) TraceQueryStart(ctx context.Context, _ *pgx.Conn, query pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(query.SQL, "'partedbytenant'") {
+		r.count++
+	}
+	return ctx
+}
+
+func (*readings) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// To read the catalog is most of what a migration costs that changes nothing, as each start of an application does.
+func TestMigrateReadsTheCatalogNoOftenerThanNeeded(t *testing.T) {
+	d := newDatabase(t)
+	read := &readings{}
+	db := testdb.OpenPlain(t, d.Owner.DSN, testdb.FromPool(func(c *pgx.ConnConfig) { c.Tracer = read }))
+	migrate := func() (changes int) {
+		read.count = 0
+		result, err := d.Isolation().Migrate(t.Context(), db, &note{})
+		require.NoError(t, err)
+		return len(result.Changes)
+	}
+	migrate()
+	require.Zero(t, migrate())
+	require.Equal(t, 3, read.count, "once for the sizes, and in the transaction before and after AutoMigrate")
+	d.AsOwner(t, "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY")
+	require.NotZero(t, migrate())
+	require.Equal(t, 4, read.count, "and once to see that the changes were made")
 }
 
 // Replicas of an application start together, and all of them migrate.
