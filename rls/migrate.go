@@ -113,6 +113,7 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 		result.Changes, err = m.atOnce(ctx, db)
 	}
 	if err != nil {
+		m.waited.report()
 		return result, fmt.Errorf("tenancy: %w", catalog.Explain(err, m.Column))
 	}
 	if i.AppRole == "" {
@@ -120,6 +121,7 @@ func (i Isolation) Migrate(ctx context.Context, db *gorm.DB, models ...any) (Res
 	}
 	report, err := i.Check(ctx, db, check.ModelsOnly(models...))
 	if err != nil {
+		m.waited.report()
 		return result, fmt.Errorf("tenancy: migrated, but not checked: %w", err)
 	}
 	result.Findings = report.Findings
@@ -156,7 +158,11 @@ func (i Isolation) prepare(ctx context.Context, db *gorm.DB, models []any) (migr
 	if p.Audits, err = i.audits(db, set); err != nil {
 		return migration{}, nil, fmt.Errorf("tenancy: %w", err)
 	}
-	return i.migration(p, set, models), db, nil
+	m := i.migration(p, set, models)
+	if !gormtx.In(db.Statement.ConnPool) { // where nothing is tried again
+		db = db.Session(&gorm.Session{Logger: retryLogger{db.Logger, m.waited}})
+	}
+	return m, db, nil
 }
 
 // migration is one call of Migrate.
@@ -171,12 +177,13 @@ type migration struct {
 	lockTimeout, giveUpAfter time.Duration
 	progress                 func(Progress)
 	busy                     *locks.Busy
+	waited                   *lastWait
 }
 
 func (i Isolation) migration(p plan.Planner, set *model.Set, models []any) migration {
 	return migration{
 		Planner: p, give: i.Backfill, set: set, models: models,
-		busy: new(locks.Busy), concurrent: i.ConcurrentIndexes, progress: i.Progress,
+		busy: new(locks.Busy), waited: new(lastWait), concurrent: i.ConcurrentIndexes, progress: i.Progress,
 		lockTimeout: cmp.Or(i.LockTimeout, locks.DefaultTimeout), giveUpAfter: cmp.Or(i.GiveUpAfter, locks.DefaultGiveUpAfter),
 	}
 }

@@ -33,7 +33,10 @@ func (m migration) limitWaits(ctx context.Context, tx *gorm.DB) error {
 
 // retry calls try until it gets its locks, or has tried for too long.
 func (m migration) retry(ctx context.Context, try func() error) error {
-	gaveUp, err := locks.Retry(ctx, m.giveUpAfter, try)
+	gaveUp, err := locks.Retry(ctx, m.giveUpAfter, func() error {
+		m.waited.set(nil)
+		return try()
+	})
 	if gaveUp {
 		err = catalog.ServerError{Cause: err, Text: fmt.Sprintf("other sessions hold locks, tried for %s: %s", m.giveUpAfter, catalog.Explain(err, m.Column))}
 	}

@@ -3,6 +3,7 @@ package rls_test
 import (
 	"context"
 	"fmt"
+	stdlog "log"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
@@ -233,6 +236,65 @@ func TestMigrateWaitsShortlyForLocks(t *testing.T) {
 			require.Empty(t, d.migrateWith(t, d.depots(), depots...))
 		})
 	}
+}
+
+// TestMigrateLogsNoErrorForWhatIsTriedAgain: that a lock is not free is expected. It is an error when the migration gives up.
+func TestMigrateLogsNoErrorForWhatIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, large := range map[string]bool{"small": false, "large": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t)
+			if large {
+				d.oldDepots(t)
+			} else {
+				require.NoError(t, d.OwnerDB.AutoMigrate(depots...))
+			}
+			d.AsOwner(t, "ALTER TABLE parcels DROP COLUMN body") // so that GORM adds it
+			pool := testdb.OpenSQL(t, d.Owner.DSN)
+			reader, err := pool.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = reader.Rollback() })
+			_, err = reader.Exec("SELECT FROM parcels")
+			require.NoError(t, err)
+
+			var log strings.Builder
+			client := d.OwnerDB.Session(&gorm.Session{Logger: logger.New(stdlog.New(&log, "", 0), logger.Config{LogLevel: logger.Error})})
+			i := d.depots()
+			i.LockTimeout, i.GiveUpAfter = 20*time.Millisecond, time.Millisecond
+			_, err = i.Migrate(t.Context(), client, depots...)
+			require.ErrorContains(t, err, "other sessions hold locks, tried for 1ms")
+			require.Equal(t, 1, strings.Count(log.String(), "canceling statement due to lock timeout"), log.String())
+			require.Contains(t, log.String(), `ALTER TABLE "parcels" ADD "body"`)
+
+			log.Reset()
+			var infos strings.Builder
+			client = client.Session(&gorm.Session{Logger: splitLogger{client.Logger, &infos}})
+			i.GiveUpAfter = time.Minute
+			migrated := make(chan error, 1)
+			go func() {
+				_, err := i.Migrate(context.Background(), client, depots...)
+				migrated <- err
+			}()
+			for range 2 { // tries
+				d.await(t, "SELECT FROM pg_locks WHERE NOT granted AND relation = 'parcels'::regclass")
+				d.await(t, "SELECT WHERE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'parcels'::regclass)")
+			}
+			require.NoError(t, reader.Rollback())
+			require.NoError(t, <-migrated)
+			require.Empty(t, log.String())
+			require.Contains(t, infos.String(), "tries again, because a lock was not free")
+		})
+	}
+}
+
+// splitLogger notes what is logged at the level Info.
+type splitLogger struct {
+	logger.Interface
+	infos *strings.Builder
+}
+
+func (l splitLogger) Info(_ context.Context, format string, values ...any) {
+	fmt.Fprintf(l.infos, format+"\n", values...)
 }
 
 // TestMigrateLeavesOldVersionRunningWhenItFails: rows without a tenant are written again when no migration is under way.

@@ -28,7 +28,7 @@ func Retry(ctx context.Context, giveUpAfter time.Duration, try func() error) (ga
 	started, pause := time.Now(), firstPause
 	for {
 		err := try()
-		if !notFree(err) {
+		if !NotFree(err) {
 			return false, err
 		}
 		if time.Since(started) > giveUpAfter {
@@ -45,8 +45,8 @@ func Retry(ctx context.Context, giveUpAfter time.Duration, try func() error) (ga
 	}
 }
 
-// notFree reports whether an error says that another session held a lock, or waited for one of ours.
-func notFree(err error) bool {
+// NotFree reports whether an error says that another session held a lock, or waited for one of ours.
+func NotFree(err error) bool {
 	const (
 		deadlockDetected = "40P01"
 		lockNotAvailable = "55P03"
