@@ -110,8 +110,8 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 		return 0, misused("--new-keys is for import and diff")
 	case c.move.given() && args[0] != "move":
 		return 0, misused("--to, --server, --default, --ttl, --stop-timeout, --grace and --erase-old are for move")
-	case c.move.backOut && args[0] != "move" && args[0] != "isolate" || c.isolate.maxLock != 0 && args[0] != "isolate":
-		return 0, misused("--back-out is for move and isolate, and --max-lock for isolate")
+	case c.move.backOut && args[0] != "move" && args[0] != "isolate" || c.isolate.given() && args[0] != "isolate":
+		return 0, misused("--back-out is for move and isolate, and --max-lock and --allow-empty for isolate")
 	case !isFile(c.file):
 		return 0, misused("--file: must be a file (not shown: it looks like a DSN)")
 	}

@@ -22,12 +22,17 @@ interrupted goes on when it is called again.
 
 // isolateOptions are the options of tenant isolate alone.
 type isolateOptions struct {
-	maxLock time.Duration
+	maxLock    time.Duration
+	allowEmpty bool
 }
 
 func (i *isolateOptions) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&i.maxLock, "max-lock", 0, "with isolate, how long a table may be locked at the end, as a `duration`; what takes longer is rolled back (default 5s)")
+	fs.BoolVar(&i.allowEmpty, "allow-empty", false, "with isolate, make partitions for a tenant that has no rows yet. There is no way back")
 }
+
+// given reports whether there is any of the options that no other action has.
+func (i *isolateOptions) given() bool { return i.maxLock != 0 || i.allowEmpty }
 
 // isolated is the result of tenant isolate.
 type isolated struct {
@@ -43,7 +48,7 @@ func (c *tenantCommand) isolateTenant(ctx context.Context, l lifecycle.Tenants) 
 		fmt.Fprintf(&text, "Dropped %s of rows. Tables that have the partition keep it.\n", copies(len(dropped)))
 		return tenantOutcome{isolated{Dropped: dropped}, text.String(), exitClean}, err
 	}
-	report, err := l.Isolate(ctx, c.tenant, lifecycle.IsolateOptions{MaxLock: c.isolate.maxLock, OnStep: func(s lifecycle.IsolateStep, table string) error {
+	report, err := l.Isolate(ctx, c.tenant, lifecycle.IsolateOptions{MaxLock: c.isolate.maxLock, AllowEmpty: c.isolate.allowEmpty, OnStep: func(s lifecycle.IsolateStep, table string) error {
 		_, err := io.WriteString(c.bar, "step="+string(s)+" table="+line(table)+"\n")
 		return err
 	}})
@@ -60,8 +65,11 @@ func (c *tenantCommand) isolateTenant(ctx context.Context, l lifecycle.Tenants) 
 		if len(report.Tables) > 0 {
 			_ = write(c.move.s, text.String()) // what was done
 		}
-		if errors.Is(err, lifecycle.ErrLocked) {
+		switch {
+		case errors.Is(err, lifecycle.ErrLocked):
 			err = fmt.Errorf("%w; allow more by --max-lock, at an hour at which that is no harm", err)
+		case errors.Is(err, lifecycle.ErrNoRows):
+			err = fmt.Errorf("%w (--allow-empty)", err)
 		}
 		return tenantOutcome{}, err
 	}

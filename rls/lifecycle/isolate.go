@@ -17,11 +17,18 @@ const OpIsolate Operation = "isolate"
 // ErrLocked is the error of an Isolate that would have kept others from the table for longer than MaxLock. Nothing was changed.
 var ErrLocked = errors.New("the table would be locked for too long")
 
+// ErrNoRows is the error of an Isolate for a tenant that has no row in the tables, and no partition of its own. Nothing was changed.
+var ErrNoRows = errors.New("the tenant has no rows in the tables that are partitioned by LIST")
+
 // IsolateOptions are options of Isolate. The zero value is good.
 type IsolateOptions struct {
 	// MaxLock is how long the table may be locked for all tenants, at the end. What takes longer is rolled back, with ErrLocked. Zero means
 	// five seconds. The time grows with the rows of the tenant, and with those that the others have in the part of the table where these were.
 	MaxLock time.Duration
+
+	// AllowEmpty gives a tenant partitions that has no row in the tables. Without it that is ErrNoRows, because the id may be misspelled, tables are
+	// locked for all tenants, and there is no way back.
+	AllowEmpty bool
 
 	// OnStep is called at the beginning of each step of a table. An error ends the run. It may be nil.
 	OnStep func(step IsolateStep, table string) error
@@ -88,6 +95,11 @@ func (t Tenants) Isolate(ctx context.Context, tenant string, o IsolateOptions) (
 				return err
 			}
 		}
+		if !o.AllowEmpty {
+			if err := notEmpty(ctx, source, tables); err != nil {
+				return err
+			}
+		}
 		for _, i := range tables {
 			err := i.run(ctx)
 			if err == nil || i.report.Rows > 0 {
@@ -100,6 +112,25 @@ func (t Tenants) Isolate(ctx context.Context, tenant string, o IsolateOptions) (
 		return nil
 	})
 	return report, err
+}
+
+// notEmpty refuses a tenant without rows. One that has a partition already is known.
+func notEmpty(ctx context.Context, source *session, tables []*isolating) error {
+	return source.inTransaction(ctx, beginReading, func() error {
+		for _, i := range tables {
+			if i.live.own(source.tenant, i.key.Base) {
+				return nil
+			}
+			n, err := source.number(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT 1) t", i.from(), i.condition()), source.tenant)
+			if err != nil {
+				return fmt.Errorf("%s: %w", i.name(), explain(err))
+			}
+			if n > 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("%w: is the id right? AllowEmpty gives it partitions all the same", ErrNoRows)
+	})
 }
 
 // BackOutIsolate drops what an Isolate that has not ended has made for a tenant. Tables that have its partition keep it. It returns the copies

@@ -22,10 +22,15 @@ func TestTenantIsIsolated(t *testing.T) {
 	}
 	run().failed(t, "isolate needs --tenant")
 	run("--tenant", "acme", "--to", "second").failed(t, "are for move")
-	command{args: []string{"tenant", "count", "--tenant", "acme", "--max-lock", "1s"}, url: d.Owner.DSN}.run(t).failed(t, "--max-lock for isolate")
+	command{args: []string{"tenant", "count", "--tenant", "acme", "--max-lock", "1s"}, url: d.Owner.DSN}.run(t).failed(t, "--max-lock and --allow-empty for isolate")
+	command{args: []string{"tenant", "count", "--tenant", "acme", "--allow-empty"}, url: d.Owner.DSN}.run(t).failed(t, "--allow-empty for isolate")
 	command{args: []string{"tenant", "isolate", "--tenant", "acme"}, url: plain.Owner.DSN}.run(t).failed(t, "no table is partitioned by LIST")
 	run("--tenant", "acme", "--max-lock", "1ms").failed(t, "the table would be locked for too long", "allow more by --max-lock")
-	r := run("--tenant", "acme", "--back-out")
+	run("--tenant", "acmee").failed(t, "the tenant has no rows", "is the id right?", "--allow-empty")
+	r := run("--tenant", "acmee", "--allow-empty")
+	require.Zero(t, r.exit, r.errors)
+	require.Contains(t, r.out, "moved no rows into public.letters_t_acmee")
+	r = run("--tenant", "acme", "--back-out")
 	require.Zero(t, r.exit, r.errors)
 	require.Contains(t, r.out, "Dropped 1 copy of rows.")
 
