@@ -221,8 +221,8 @@ func (l *leak) remedy(c Config) string {
 	}
 }
 
-// identifier is the table name at the beginning of what was given to db.Table, such as "s"."t" AS x.
-var identifier = regexp.MustCompile(`^\s*(` + qualifiedName + `)(\s*\()?`)
+// identifier is the table name at the beginning of what was given to db.Table, such as "s"."t" AS x, or ONLY t.
+var identifier = regexp.MustCompile(`^\s*(?:(?i:ONLY)(?:\s*\(|\s)\s*)?(` + qualifiedName + `)(\s*\()?`)
 
 // onlyIdentifier is a table name alone.
 var onlyIdentifier = regexp.MustCompile(`^` + qualifiedName + `$`)

@@ -35,6 +35,8 @@ var ways = map[string]func(db *gorm.DB) error{
 	"preload":    func(db *gorm.DB) error { return db.Preload("Patients").Find(&[]Doctor{}).Error },
 	"table":      func(db *gorm.DB) error { return db.Table("patients").Find(&[]map[string]any{}).Error },
 	"alias":      func(db *gorm.DB) error { return db.Table(`"public"."patients" AS p`).Find(&[]map[string]any{}).Error },
+	"only":       func(db *gorm.DB) error { return db.Table("ONLY public.patients").Find(&[]map[string]any{}).Error },
+	"only alias": func(db *gorm.DB) error { return db.Table("only (patients) AS p").Find(&[]map[string]any{}).Error },
 	"table scan": func(db *gorm.DB) error { return db.Table("patients").Scan(&[]map[string]any{}).Error },
 	"table row":  func(db *gorm.DB) error { var id int64; return db.Table("patients").Select("id").Row().Scan(&id) },
 	"generics":   func(db *gorm.DB) error { _, err := gorm.G[Patient](db).Find(as(acme)); return err },
