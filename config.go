@@ -186,7 +186,8 @@ type Config struct {
 	DangerouslySkipProof bool
 
 	// DangerouslyTrustPolicies names tables, as in SQL ("notes", "archive.notes"), whose policies have another form than those of
-	// package rls and are trusted to bind each row to its tenant. Row-level security must still be on for the role.
+	// package rls and are trusted to bind each row to its tenant, and views with security_invoker that make the tenant column from another one of
+	// such a table. Row-level security must still be on for the role.
 	DangerouslyTrustPolicies []string
 
 	// DangerouslyTrustCallbacks names packages, such as "github.com/go-gorm/caches/v4", that may replace GORM's callbacks for

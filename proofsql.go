@@ -29,7 +29,8 @@ import (
 // in; without WITH CHECK, USING is used.
 //
 // A view that runs with the rights of the role that asks (security_invoker) is as safe as the relations beneath it, which
-// are checked instead. Temporary relations are the caller's own: the guard ensures that no earlier user has left any.
+// are checked instead: one of them must have the column, which a view can make from any other. What inherits from a table is read with
+// it, by the table's policies and not by its own. Temporary relations are the caller's own: the guard ensures that no earlier user has left any.
 var answersSQL = `(
 WITH RECURSIVE named (oid, temporary, columned) AS (
     SELECT c.oid, c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema(), ` + hasColumn + `
@@ -45,6 +46,10 @@ WITH RECURSIVE named (oid, temporary, columned) AS (
     JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
         AND d.objid OPERATOR(pg_catalog.=) w.oid
         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+), heirs (oid) AS (
+    SELECT oid FROM named WHERE NOT columned
+  UNION
+    SELECT i.inhrelid FROM heirs h JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) h.oid
 )
 SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THEN 'temporary'
             WHEN n.temporary THEN 'temporary, columnless' WHEN NOT n.columned THEN 'columnless'
@@ -59,7 +64,20 @@ SELECT CASE WHEN n.oid IS NULL THEN 'absent' WHEN n.temporary AND n.columned THE
     FROM pg_catalog.pg_constraint con
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) con.confrelid
     WHERE con.conrelid OPERATOR(pg_catalog.=) n.oid AND con.contype OPERATOR(pg_catalog.=) 'f' AND ` + hasColumn + `
-    HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0)
+    HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0
+  UNION ALL
+    SELECT pg_catalog.json_build_object('table', n.oid::pg_catalog.regclass::pg_catalog.text,
+               'heir', pg_catalog.min(c.oid::pg_catalog.regclass::pg_catalog.text))::pg_catalog.text
+    FROM heirs h
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) h.oid
+    WHERE ` + hasColumn + `
+    HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0
+    LIMIT 1)
+            WHEN n.columned AND NOT EXISTS (
+    SELECT FROM beneath b
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.oid
+    WHERE NOT (` + isInvoker + `) AND (` + hasColumn + ` OR pg_catalog.row_security_active(c.oid) AND ` + isTrusted("n.oid") + `)) THEN
+    pg_catalog.json_build_object('table', n.oid::pg_catalog.regclass::pg_catalog.text, 'renames', true)::pg_catalog.text
             ELSE (
     SELECT pg_catalog.json_build_object(
                'table', c.oid::pg_catalog.regclass::pg_catalog.text, 'kind', c.relkind, 'role', current_user,
@@ -144,6 +162,8 @@ type leak struct {
 	Table      string // as in SQL
 	Columnless bool   // it has no tenant column, and should
 	Parent     string // it has none either, and refers to this tenant table
+	Heir       string // it has none either, and this tenant table inherits from it
+	Renames    bool   // it is a view that has the column, and no relation beneath it has
 	Kind       string // pg_class.relkind
 	Role       string // in use
 	Exempt     bool   // the role is, from all policies
@@ -192,6 +212,12 @@ func (l *leak) remedy(c Config) string {
 	case l.Parent != "":
 		return l.Table + " refers to the tenant table " + l.Parent + " and has no column " + quote(column) + ", so that every tenant " +
 			"would see the rows of all: isolate it with rls.Isolation{}.Migrate, or let the model implement SharedModel if all may read it"
+	case l.Heir != "":
+		return "the tenant table " + l.Heir + " inherits from " + l.Table + ", so that every tenant would see the rows of all: take it out of there by " +
+			"ALTER TABLE " + l.Heir + " NO INHERIT"
+	case l.Renames:
+		return "the view " + l.Table + " has a column " + quote(column) + ", and no table beneath it has: let it show the column of its table, or, if you " +
+			"are sure of that table's policies, name the view in Config.DangerouslyTrustPolicies"
 	case l.Exempt:
 		return "no policy applies to the role " + quote(l.Role) + ", a superuser or one with BYPASSRLS: use another role"
 	case l.Kind == view:

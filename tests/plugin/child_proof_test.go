@@ -33,6 +33,21 @@ func TestProofRefusesChildWithoutColumn(t *testing.T) {
 	require.NoError(t, trusting.Find(&[]Visit{}).Error)
 }
 
+// TestProofRefusesParentByInheritance: a query of the parent reads the children, by the policies of the parent.
+func TestProofRefusesParentByInheritance(t *testing.T) {
+	d := newDatabase(t)
+	d.AsOwner(t, "CREATE TABLE people (id bigint, name text)", "GRANT SELECT ON people TO PUBLIC", "CREATE TABLE guests () INHERITS (people)")
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
+	require.NoError(t, db.Table("people").Find(&[]map[string]any{}).Error)
+	d.AsOwner(t, "CREATE TABLE regulars (tenant_id text) INHERITS (guests)")
+	db = d.Open(t, tenancy.Config{}).WithContext(as(acme))
+	err := db.Table("people").Find(&[]map[string]any{}).Error
+	require.ErrorIs(t, err, tenancy.ErrNotIsolated)
+	require.ErrorContains(t, err, "the tenant table regulars inherits from people")
+	d.AsOwner(t, "ALTER TABLE regulars NO INHERIT guests")
+	require.NoError(t, db.Table("people").Find(&[]map[string]any{}).Error)
+}
+
 // TestProofRefusesLooseCollation: to such a column acme and ACME are one tenant.
 func TestProofRefusesLooseCollation(t *testing.T) {
 	d := newDatabase(t)

@@ -85,6 +85,7 @@ type proofCase struct {
 	table   string
 	remedy  string // empty: isolated
 	since   int    // server_version_num that knows the syntax
+	trusted string // in Config.DangerouslyTrustPolicies
 }
 
 // proofCases are in the order in which they are prepared.
@@ -116,6 +117,29 @@ func proofCases(d database) []proofCase {
 			remedy:  "row-level security is off on doctors",
 		},
 		{
+			name: "view of who asks, with a column of its own", dsn: d.App.DSN, table: "renamed", since: 150000,
+			prepare: []string{
+				"CREATE TABLE visits (id bigint, clinic text)", "ALTER TABLE visits ENABLE ROW LEVEL SECURITY",
+				"CREATE POLICY everyone ON visits USING (true)",
+				"CREATE VIEW renamed WITH (security_invoker = on) AS SELECT id, clinic AS tenant_id FROM visits", "GRANT SELECT ON visits, renamed TO PUBLIC",
+			},
+			remedy: "no table beneath it has",
+		},
+		{name: "the same, trusted", dsn: d.App.DSN, table: "renamed", since: 150000, trusted: "renamed"},
+		{
+			name: "the same, trusted, without row-level security", dsn: d.App.DSN, table: "renamed", since: 150000, trusted: "renamed",
+			prepare: []string{"ALTER TABLE visits DISABLE ROW LEVEL SECURITY"},
+			remedy:  "no table beneath it has",
+		},
+		{
+			name: "view of who asks, with a column of its own, of a view of its owner", dsn: d.App.DSN, table: "twice", since: 150000,
+			prepare: []string{
+				"CREATE VIEW owned AS SELECT id, tenant_id AS clinic FROM patients",
+				"CREATE VIEW twice WITH (security_invoker = on) AS SELECT id, clinic AS tenant_id FROM owned", "GRANT SELECT ON owned, twice TO PUBLIC",
+			},
+			remedy: "no table beneath it has",
+		},
+		{
 			name: "materialized view", dsn: d.App.DSN, table: "kept",
 			prepare: []string{"CREATE MATERIALIZED VIEW kept AS SELECT * FROM patients", "GRANT SELECT ON kept TO PUBLIC"},
 			remedy:  "kept is not a table",
@@ -136,7 +160,11 @@ func TestProofSaysWhyNotIsolated(t *testing.T) {
 			if dsn == "super" {
 				dsn = d.SuperuserDSN(t)
 			}
-			db, err := testdb.OpenGuarded(t, dsn, tenancy.Config{DangerouslyAllowUnsafeRole: true})
+			cfg := tenancy.Config{DangerouslyAllowUnsafeRole: true}
+			if c.trusted != "" {
+				cfg.DangerouslyTrustPolicies = []string{c.trusted}
+			}
+			db, err := testdb.OpenGuarded(t, dsn, cfg)
 			require.NoError(t, err)
 			err = db.WithContext(as(acme)).Table(c.table).Find(&[]map[string]any{}).Error
 			if c.remedy == "" {
