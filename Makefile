@@ -33,7 +33,7 @@ vet: ## formatting, go vet, and that each module's go.mod and go.sum are complet
 # test reads, a program is linked in less time.
 race: ## all tests, with the race detector; vet is a target of its own
 	@set -o pipefail; log=$$(mktemp); trap 'rm -f $$log' EXIT; \
-	go test -race -vet=off -ldflags=-w -count=1 -timeout 15m ./tests/... ./examples/... ./examples/tasks/... $(MODULES:%=%/...) 2>&1 | tee -a $$log || \
+	go test -race -vet=off -ldflags=-w -count=1 -timeout 20m ./tests/... ./examples/... ./examples/tasks/... $(MODULES:%=%/...) 2>&1 | tee -a $$log || \
 	{ echo "=== tests failed"; $(failures); exit 1; }
 
 # The workspace needs the Go version of its newest module. The others do without it, and are for users of an older one.
