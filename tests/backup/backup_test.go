@@ -258,6 +258,67 @@ func TestOneTenant(t *testing.T) {
 	require.Equal(t, before, sums(t, d.super))
 }
 
+// Folder and Entry have partitions. The entries come first in a dump.
+type (
+	Folder struct {
+		ID       int64
+		TenantID string
+		Name     string
+		Entries  []Entry
+	}
+	Entry struct {
+		ID       int64
+		TenantID string
+		FolderID int64
+	}
+)
+
+// partitioned has the tables of Folder and Entry.
+func partitioned(t *testing.T) database {
+	t.Helper()
+	d := emptyDatabase(t)
+	d.backup.TenantKeys = true
+	d.backup.Partition = []rls.Partitioned{{Model: &Folder{}, Hash: 2}, {Model: &Entry{}, Hash: 2}}
+	d.Migrate(t, d.backup, &Folder{}, &Entry{})
+	return d
+}
+
+// TestDumpOfPartitions: the owner restores the data with the foreign keys verified at the end, and the dump of one tenant is empty.
+func TestDumpOfPartitions(t *testing.T) {
+	d, target := partitioned(t), partitioned(t)
+	d.AsSuperuser(t, "INSERT INTO folders (id, tenant_id, name) SELECT i, CASE WHEN i > 5 THEN 'acme' ELSE 'globex' END, 'a name' FROM generate_series(1, 12) i",
+		"INSERT INTO entries (tenant_id, folder_id) SELECT tenant_id, id FROM folders")
+	backup := call{login: d.login, args: []string{"--data-only", "--load-via-partition-root"}}
+	_, problem, err := backup.try(t, "pg_dump")
+	require.Error(t, err)
+	require.Contains(t, problem, "permission denied", "the page says what the role needs")
+	d.AsSuperuser(t, "GRANT pg_read_all_data TO "+d.backup.BackupRole)
+	dump := backup.run(t, "pg_dump")
+
+	_, problem, err = psql(target.Owner.DSN, "", snippet(t, "-- lift.sql")+dump+snippet(t, "-- force.sql")).try(t, "psql")
+	require.Error(t, err)
+	require.Contains(t, problem, "violates foreign key constraint", "the page says what is needed")
+	before := query(t, target.super, isolation)
+	const keys = "SELECT conrelid::regclass, conname, condeferrable, condeferred, convalidated FROM pg_constraint WHERE contype = 'f' ORDER BY 1, 2"
+	keysBefore := query(t, target.super, keys)
+	restore := func(dump string) call {
+		return psql(target.Owner.DSN, "", snippet(t, "-- lift.sql")+snippet(t, "-- defer.sql")+dump+snippet(t, "-- verify.sql")+snippet(t, "-- force.sql"))
+	}
+	_, problem, err = restore(dump+"\nDELETE FROM public.folders WHERE id = 7;\n").try(t, "psql")
+	require.Error(t, err, "an entry without its folder")
+	require.Contains(t, problem, "violates foreign key constraint")
+	restore(dump).run(t, "psql")
+	const rows = "SELECT string_agg(f::text || e::text, ',' ORDER BY f.id) FROM folders f JOIN entries e USING (tenant_id) WHERE e.folder_id = f.id"
+	require.Contains(t, query(t, target.super, rows), "acme")
+	require.Equal(t, query(t, d.super, rows), query(t, target.super, rows))
+	require.Equal(t, before, query(t, target.super, isolation))
+	require.Equal(t, keysBefore, query(t, target.super, keys))
+	require.Empty(t, target.Migrate(t, target.backup, &Folder{}, &Entry{}))
+
+	one := call{login: d.App.DSN, tenant: "acme", args: []string{"--enable-row-security", "--data-only", "--inserts", "--table=folders"}}
+	require.NotContains(t, one.run(t, "pg_dump"), "INSERT", "the page warns of it")
+}
+
 // TestDumpHoldsNoRoles: what must be there before a dump is restored.
 func TestDumpHoldsNoRoles(t *testing.T) {
 	d := newDatabase(t)
