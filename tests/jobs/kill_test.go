@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,7 @@ const (
 	appEnv    = "TENANCY_JOBS_APP" // the application's DSN
 	workerEnv = "TENANCY_JOBS_WORKER"
 	rolesEnv  = "TENANCY_JOBS_ROLES"
+	keyEnv    = "TENANCY_JOBS_KEY" // the secret of the signing key, in hexadecimal; empty without one
 )
 
 // workers is how many jobs a process works on at a time.
@@ -78,7 +80,17 @@ func child() error {
 	if err != nil {
 		return err
 	}
-	if err := db.Use(tenancy.New(tenancy.Config{Logger: testdb.Quiet})); err != nil {
+	cfg := tenancy.Config{Logger: testdb.Quiet}
+	if secret, err := hex.DecodeString(os.Getenv(keyEnv)); err != nil {
+		return err
+	} else if len(secret) > 0 {
+		key, err := tenancy.NewSigningKey(testdb.FirstKey, secret, time.Time{})
+		if err != nil {
+			return err
+		}
+		cfg.SigningKeys, iso.Signed = tenancy.FixedSigningKeys(key), true
+	}
+	if err := db.Use(tenancy.New(cfg)); err != nil {
 		return err
 	}
 	jobs, err := tenancyriver.New(context.Background(), pool, tenancyriver.Config{Isolation: iso, Logger: testdb.Quiet})
@@ -95,10 +107,20 @@ func child() error {
 	select {}
 }
 
-// TestWorkersThatAreKilledLoseNothing: 20 times, in the middle of jobs, while more are inserted.
+// TestWorkersThatAreKilledLoseNothing: 20 times, in the middle of jobs, while more are inserted. Signed databases have the tenant in their keys.
 func TestWorkersThatAreKilledLoseNothing(t *testing.T) {
+	testdb.InBothForms(t, func(t *testing.T) {
+		newDatabase := testdb.New
+		if testdb.InSignedForm(t) {
+			newDatabase = testdb.NewTenantKeys
+		}
+		testWorkersThatAreKilled(t, newDatabase(t, &Order{}))
+	})
+}
+
+func testWorkersThatAreKilled(t *testing.T, d *testdb.Database) {
 	const kills, perKill = 20, 8
-	q := newQueue(t, kills*workers) // a worker that is killed keeps its slots until its jobs are rescued
+	q := newQueueOf(t, d, kills*workers) // a worker that is killed keeps its slots until its jobs are rescued
 	tenants := []string{testdb.Acme, testdb.Globex, "initech"}
 	stop := make(chan struct{})
 	var inserting sync.WaitGroup
@@ -169,6 +191,9 @@ func (q *queue) workAndKill(t *testing.T, jobs int) {
 	command := exec.Command(os.Args[0]) // a child outlives no test: it is waited for
 	command.Env = append(os.Environ(), appEnv+"="+q.App.DSN, workerEnv+"="+testdb.WithLogin(q.App.DSN, q.iso.WorkerRole, q.iso.WorkerRole),
 		rolesEnv+"="+fmt.Sprint(q.iso.AppRole, " ", q.iso.WorkerRole, " ", q.iso.AdminRole, " ", q.iso.Slots))
+	if q.Signed() {
+		command.Env = append(command.Env, keyEnv+"="+hex.EncodeToString(testdb.FirstSecret()))
+	}
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
 	require.NoError(t, err)

@@ -32,7 +32,7 @@ type Database struct {
 // it does what NewSigned does where that says so.
 func New(t testing.TB, models ...any) *Database {
 	t.Helper()
-	if inSignedForm(t) {
+	if InSignedForm(t) {
 		return NewSigned(t, models...)
 	}
 	return Of(t, pgserver.New(t), models...)

@@ -21,6 +21,15 @@ type signed struct {
 	key    tenancy.SigningKey
 }
 
+// FirstKey is the id of the key that a signed database begins with. Its secret is FirstSecret.
+const (
+	FirstKey    = "first"
+	firstLetter = 'f'
+)
+
+// FirstSecret returns the secret of the key FirstKey.
+func FirstSecret() []byte { return secretOf(firstLetter) }
+
 // signedForm is the name of a subtest in which New makes signed databases.
 const signedForm = "signed"
 
@@ -32,7 +41,8 @@ func InBothForms(t *testing.T, test func(t *testing.T)) {
 	t.Run(signedForm, test)
 }
 
-func inSignedForm(t testing.TB) bool {
+// InSignedForm reports whether New makes a signed database.
+func InSignedForm(t testing.TB) bool {
 	return slices.Contains(strings.Split(t.Name(), "/"), signedForm)
 }
 
@@ -64,7 +74,7 @@ func (d *Database) sign(t testing.TB) {
 	})
 	d.App = app
 	d.AsOwner(t, signing.Setup(signer))
-	d.signed.key = d.AddKey(t, "first", 'f')
+	d.signed.key = d.AddKey(t, FirstKey, firstLetter)
 }
 
 // Signed reports whether policies demand a proof.
@@ -78,13 +88,18 @@ func (d *Database) Modes() []pgx.QueryExecMode {
 	})
 }
 
-// AddKey adds a key whose secret is made of a letter.
-func (d *Database) AddKey(t testing.TB, id string, letter byte) tenancy.SigningKey {
-	t.Helper()
+func secretOf(letter byte) []byte {
 	secret := make([]byte, signing.MinSecret)
 	for n := range secret {
 		secret[n] = letter + byte(n)
 	}
+	return secret
+}
+
+// AddKey adds a key whose secret is made of a letter.
+func (d *Database) AddKey(t testing.TB, id string, letter byte) tenancy.SigningKey {
+	t.Helper()
+	secret := secretOf(letter)
 	conn, err := pgx.Connect(t.Context(), d.Owner.DSN)
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
