@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os/user"
 	"slices"
 	"strings"
@@ -69,6 +70,7 @@ type tenantOutcome struct {
 	result any
 	text   string
 	exit   int
+	empty  bool // the tenant has no rows, perhaps because its id is misspelled
 }
 
 // action is one of the things that the command does.
@@ -124,15 +126,24 @@ func (c *tenantCommand) run(ctx context.Context, args []string, s streams) (int,
 		return 0, err
 	}
 	bar := &progressLine{s: s}
+	log := bar.summaries()
 	c.bar, c.move.s = bar, s
 	l := lifecycle.Tenants{
-		DB: pool, Actor: c.who(), Skip: c.skip, NewKeys: c.newKeys, Progress: bar.show, Logger: bar.summary(),
+		DB: pool, Actor: c.who(), Skip: c.skip, NewKeys: c.newKeys, Progress: bar.show, Logger: slog.New(log),
 		Isolation: rls.Isolation{Setting: c.setting, Column: c.column, AppRole: c.appRole},
 	}
 	done, err := chosen.run(c, ctx, l)
 	bar.clear()
+	if ctx.Err() != nil {
+		log.end(ctx, nil) // the command says that it was interrupted, and no more
+	} else {
+		log.end(ctx, err)
+	}
 	if err != nil {
 		return 0, err
+	}
+	if done.empty {
+		fmt.Fprintln(s.err, "tenancy tenant: warning: the tenant has no rows: is --tenant right?")
 	}
 	if c.format == "json" {
 		if done.text, err = indented(done.result); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/gormtenancy/tenancy/rls/lifecycle"
@@ -14,7 +15,7 @@ import (
 
 func (c *tenantCommand) count(ctx context.Context, l lifecycle.Tenants) (tenantOutcome, error) {
 	report, err := l.Count(ctx, c.tenant)
-	return tenantOutcome{report, tablesAsText("There are", report.Tables, report.Left), exitClean}, err
+	return tenantOutcome{report, tablesAsText("There are", report.Tables, report.Left), exitClean, empty(report)}, err
 }
 
 // export writes beside the file, and renames what is complete: a file of that name is a whole export.
@@ -38,11 +39,11 @@ func (c *tenantCommand) export(ctx context.Context, l lifecycle.Tenants) (tenant
 		_ = os.Remove(partial)
 		return tenantOutcome{}, err
 	}
-	tables := make([]lifecycle.Table, len(manifest.Tables))
-	for n, t := range manifest.Tables {
-		tables[n] = t.Table
+	exported := lifecycle.Report{Left: manifest.Left}
+	for _, t := range manifest.Tables {
+		exported.Tables = append(exported.Tables, t.Table)
 	}
-	return tenantOutcome{manifest, tablesAsText("Exported", tables, manifest.Left), exitClean}, nil
+	return tenantOutcome{manifest, tablesAsText("Exported", exported.Tables, manifest.Left), exitClean, empty(exported)}, nil
 }
 
 func (c *tenantCommand) writeExport(ctx context.Context, l lifecycle.Tenants, file *os.File) (lifecycle.Manifest, error) {
@@ -66,7 +67,7 @@ func (c *tenantCommand) importFile(ctx context.Context, l lifecycle.Tenants) (te
 	}
 	defer file.Close()
 	report, err := l.Import(ctx, c.tenant, file)
-	return tenantOutcome{report, tablesAsText("Imported", report.Tables, report.Left), exitClean}, err
+	return tenantOutcome{report, tablesAsText("Imported", report.Tables, report.Left), exitClean, false}, err
 }
 
 func (c *tenantCommand) diff(ctx context.Context, l lifecycle.Tenants) (tenantOutcome, error) {
@@ -79,7 +80,7 @@ func (c *tenantCommand) diff(ctx context.Context, l lifecycle.Tenants) (tenantOu
 	if err != nil {
 		return tenantOutcome{}, err
 	}
-	result := tenantOutcome{append([]lifecycle.Difference{}, differences...), "No differences.\n", exitClean}
+	result := tenantOutcome{append([]lifecycle.Difference{}, differences...), "No differences.\n", exitClean, false}
 	if len(differences) > 0 {
 		result.text, result.exit = "", exitFound
 	}
@@ -87,6 +88,11 @@ func (c *tenantCommand) diff(ctx context.Context, l lifecycle.Tenants) (tenantOu
 		result.text += fmt.Sprintf("%s: %s (file: %s, database: %s)\n", line(d.Table), line(d.Reason), rowsOf(d.File), rowsOf(d.Database))
 	}
 	return result, nil
+}
+
+// empty reports whether the tenant has no rows, in tables that were left out either.
+func empty(r lifecycle.Report) bool {
+	return r.Rows() == 0 && !slices.ContainsFunc(r.Left, func(l lifecycle.Left) bool { return l.Rows > 0 })
 }
 
 // rowsOf is a number of rows of a table that may not be there.
@@ -102,9 +108,9 @@ func (c *tenantCommand) erase(ctx context.Context, l lifecycle.Tenants) (tenantO
 	if !c.yes {
 		report, err := l.PlanErase(ctx, c.tenant)
 		text := tablesAsText("Would delete", report.Tables, report.Left)
-		return tenantOutcome{report, text + "\nNothing was deleted. Add --yes to delete these rows.\n", exitClean}, err
+		return tenantOutcome{report, text + "\nNothing was deleted. Add --yes to delete these rows.\n", exitClean, empty(report)}, err
 	}
 	report, err := l.Erase(ctx, c.tenant)
 	text := tablesAsText("Deleted", report.Tables, report.Left)
-	return tenantOutcome{report, text + "\nProved: no row of the tenant is left in these tables.\n", exitClean}, err
+	return tenantOutcome{report, text + "\nProved: no row of the tenant is left in these tables.\n", exitClean, empty(report)}, err
 }

@@ -46,7 +46,7 @@ func (c *tenantCommand) isolateTenant(ctx context.Context, l lifecycle.Tenants) 
 	if c.move.backOut {
 		dropped, err := l.BackOutIsolate(ctx, c.tenant)
 		fmt.Fprintf(&text, "Dropped %s of rows. Tables that have the partition keep it.\n", copies(len(dropped)))
-		return tenantOutcome{isolated{Dropped: dropped}, text.String(), exitClean}, err
+		return tenantOutcome{isolated{Dropped: dropped}, text.String(), exitClean, false}, err
 	}
 	report, err := l.Isolate(ctx, c.tenant, lifecycle.IsolateOptions{MaxLock: c.isolate.maxLock, AllowEmpty: c.isolate.allowEmpty, OnStep: func(s lifecycle.IsolateStep, table string) error {
 		_, err := io.WriteString(c.bar, "step="+string(s)+" table="+line(table)+"\n")
@@ -73,7 +73,7 @@ func (c *tenantCommand) isolateTenant(ctx context.Context, l lifecycle.Tenants) 
 		}
 		return tenantOutcome{}, err
 	}
-	return tenantOutcome{isolated{Isolate: &report}, text.String(), exitClean}, nil
+	return tenantOutcome{isolated{Isolate: &report}, text.String(), exitClean, false}, nil
 }
 
 func copies(n int) string {

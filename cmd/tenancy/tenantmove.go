@@ -112,7 +112,7 @@ func (c *tenantCommand) moveTenant(ctx context.Context, l lifecycle.Tenants) (te
 		result.Erased = &report
 		text.WriteString(tablesAsText(verb, report.Tables, report.Left))
 	}
-	return tenantOutcome{result, text.String(), exitClean}, nil
+	return tenantOutcome{result, text.String(), exitClean, result.Move != nil && result.Move.Rows == 0}, nil
 }
 
 // mover opens the servers. The function closes them.

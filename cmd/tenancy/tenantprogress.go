@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/gormtenancy/tenancy/rls/lifecycle"
 )
@@ -47,5 +49,54 @@ func (p *progressLine) Write(text []byte) (int, error) {
 	return p.s.err.Write(text)
 }
 
-// summary is the log that the record of the run goes to.
-func (p *progressLine) summary() *slog.Logger { return slog.New(slog.NewTextHandler(p, nil)) }
+// summaries is the log that the records of runs go to. It keeps those of runs that failed until the error of the command is known: what that says,
+// they do not say again.
+type summaries struct {
+	slog.Handler
+	failed *[]slog.Record
+}
+
+func (p *progressLine) summaries() summaries {
+	return summaries{slog.NewTextHandler(p, nil), new([]slog.Record)}
+}
+
+// Handle writes the record of a run that has succeeded.
+func (s summaries) Handle(ctx context.Context, r slog.Record) error {
+	if errorIn(r) != "" {
+		*s.failed = append(*s.failed, r.Clone())
+		return nil
+	}
+	return s.Handler.Handle(ctx, r)
+}
+
+// end writes the records that were kept. Err is the error of the command, or nil.
+func (s summaries) end(ctx context.Context, err error) {
+	for _, r := range *s.failed {
+		text := strings.TrimPrefix(errorIn(r), "tenancy: ")
+		if err == nil || !strings.Contains(err.Error(), text) {
+			_ = s.Handler.Handle(ctx, r)
+			continue
+		}
+		short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "error" {
+				a = slog.Bool("failed", true)
+			}
+			short.AddAttrs(a)
+			return true
+		})
+		_ = s.Handler.Handle(ctx, short)
+	}
+}
+
+// errorIn returns the error in the record of a run. It is empty if the run has succeeded.
+func errorIn(r slog.Record) string {
+	text := ""
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "error" {
+			text = a.Value.String()
+		}
+		return text == ""
+	})
+	return text
+}

@@ -37,7 +37,14 @@ func moveTenant(t *testing.T, d *testdb.Database) {
 		require.Contains(t, r.out, out)
 		require.Contains(t, r.errors, "operation=")
 		require.NotContains(t, r.out+r.errors, "secret")
+		require.NotContains(t, r.errors, "warning")
 	}
+	for _, args := range [][]string{{"count"}, {"export", "--file", file + ".empty"}, {"erase"}, {"erase", "--yes"}} {
+		r := run(append(args, "--tenant", "acmee")...)
+		require.Zero(t, r.exit, r.errors)
+		require.Contains(t, r.errors, "warning: the tenant has no rows: is --tenant right?", args)
+	}
+	require.NoError(t, os.Remove(file+".empty"))
 	succeeds("There are 7 rows in 1 table.", "count", "--tenant", "acme")
 	succeeds("Exported 7 rows", "export", "--tenant", "acme", "--file", file, "--actor", "alice")
 	info, err := os.Stat(file)

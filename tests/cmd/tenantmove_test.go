@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,8 +28,13 @@ func TestTenantMovesToAnotherServer(t *testing.T) {
 	run("--tenant", "acme", "--to", "third").failed(t, "the target is none of the servers")
 	run("--tenant", "acme", "--back-out").failed(t, "no move is under way")
 	run("--tenant", "acme", "--erase-old").failed(t, "no move has left rows")
+	second.AsOwner(t, "ALTER TABLE letters ADD COLUMN more text")
+	r := run("--tenant", "acme", "--to", "second")
+	r.failed(t, "failed=true")
+	require.Equal(t, 1, strings.Count(r.errors, "letters"), "the error is there once: %s", r.errors)
+	second.AsOwner(t, "ALTER TABLE letters DROP COLUMN more")
 	run("--tenant", "acme", "--to", "second", "--server", "third=NO_SUCH_URL").failed(t, "the variable NO_SUCH_URL is not set")
-	r := run("--tenant", "acme", "--to", "second", "--server", "third=postgres://u:hidden@h/d")
+	r = run("--tenant", "acme", "--to", "second", "--server", "third=postgres://u:hidden@h/d")
 	r.failed(t)
 	require.NotContains(t, r.errors, "hidden")
 	command{args: []string{"tenant", "count", "--tenant", "acme", "--to", "second"}, url: first.Owner.DSN}.run(t).failed(t, "are for move")
@@ -38,6 +44,10 @@ func TestTenantMovesToAnotherServer(t *testing.T) {
 	require.Contains(t, r.out, "Moved 7 rows from first to second. The tenant was locked out for ")
 	require.Contains(t, r.out, "erase them with --erase-old")
 	require.Contains(t, r.errors, "step=switch")
+	require.NotContains(t, r.errors, "warning")
+	r = run("--tenant", "acmee", "--to", "second")
+	require.Zero(t, r.exit, "a tenant without rows can be moved: %s", r.errors)
+	require.Contains(t, r.errors, "warning: the tenant has no rows: is --tenant right?")
 	r = run("--tenant", "acme", "--erase-old", "--grace", "1ms", "--format", "json")
 	require.Zero(t, r.exit, r.errors)
 	var result struct {
