@@ -53,9 +53,8 @@ type Isolation struct {
 	Lookups []Lookup
 
 	// BackupRole is the login of backups: it has BYPASSRLS, without which pg_dump fails or leaves rows out, and is granted SELECT on
-	// the migrated tables and their sequences, but not on partitions, those of tenancy_audit included: where there are some, grant it
-	// pg_read_all_data. AppRole must not be a member of it, also not through other roles. Where the server
-	// refuses BYPASSRLS, back up as ReadOnlyRole (docs/backups.md). Empty means that there is none.
+	// the migrated tables, their partitions and their sequences. AppRole must not be a member of it, also not through other roles. Where
+	// the server refuses BYPASSRLS, back up as ReadOnlyRole (docs/backups.md). Empty means that there is none.
 	BackupRole string
 
 	// Audits name the models whose tables are audited: each row that is inserted, updated or deleted is recorded in the table tenancy_audit,

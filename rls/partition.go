@@ -12,7 +12,7 @@ import (
 
 // Partitioned names a model whose table has partitions by the tenant column, so that a statement which names the tenant plans and reads one
 // of them. Migrate and SQL make the table with them, and Migrate makes those that are missing later. Each gets the policies of the
-// whole, and no role of Isolation any right on it: rows are used through the whole.
+// whole, and no role of Isolation any right on it but BackupRole, which reads it: rows are used through the whole.
 //
 // With Hash alone, tenants are spread over so many partitions. With ByList, a tenant can have a partition of its own: those that List
 // names, and those that lifecycle.Tenants.Isolate (the command tenancy tenant isolate) moves there later. The other tenants share the rest:

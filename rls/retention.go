@@ -29,8 +29,8 @@ type Retention struct {
 // they belong, and changes of audited tables wait meanwhile. It is one transaction, under the lock of migrations, and waits for other locks as Migrate
 // does. The result has what it did; a second run does nothing.
 //
-// It needs the table that Migrate makes where Audits are named, and of i the Column alone: partitions get the policies of the whole. Two
-// runs at once take turns. Errors are those of PostgreSQL, or say that there is no such table, or whose it is.
+// It needs the table that Migrate makes where Audits are named, and of i the Column alone: partitions get the policies of the whole,
+// and roles with BYPASSRLS that may read the whole, as BackupRole, may read them. Two runs at once take turns. Errors are those of PostgreSQL, or say that there is no such table, or whose it is.
 func (i Isolation) MaintainAudit(ctx context.Context, db *gorm.DB, r Retention) (changes []Change, err error) {
 	return i.maintainAudit(ctx, db, r, false)
 }
@@ -51,7 +51,7 @@ func (i Isolation) maintainAudit(ctx context.Context, db *gorm.DB, r Retention, 
 	if r.Ahead == 0 {
 		r.Ahead = 3
 	}
-	i.Audits, i.Lookups, i.Fills = nil, nil, nil // which are about models
+	i.Audits, i.Lookups, i.Fills, i.Partition = nil, nil, nil, nil // which are about models
 	m, db, err := i.prepare(ctx, db, nil)
 	if err != nil {
 		return nil, err
@@ -92,6 +92,7 @@ type records struct {
 	Oldest       *time.Time // in the default partition
 	Parts        []string   // their names
 	Policies     []recordsPolicy
+	Backups      []string // roles that no policy binds and that may read the table, quoted
 	Grantees     []string // who default privileges may give rights on a new table, quoted
 }
 
@@ -167,6 +168,9 @@ func (m migration) records(ctx context.Context, conn gorm.ConnPool) (found recor
 				'roles', (SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ') FROM unnest(polroles) r),
 				'using', coalesce(pg_get_expr(polqual, polrelid), ''), 'check', coalesce(pg_get_expr(polwithcheck, polrelid), '')) ORDER BY polname)
 			FROM pg_policy WHERE polrelid = c.oid AND polname <> $3),
+		'backups', (
+			SELECT json_agg(quote_ident(r.rolname)) FROM aclexplode(c.relacl) e JOIN pg_roles r ON r.oid = e.grantee
+			WHERE e.privilege_type = 'SELECT' AND r.rolbypassrls AND r.oid <> c.relowner),
 		'grantees', (
 			SELECT json_agg(DISTINCT CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(e.grantee)) END)
 			FROM pg_default_acl d, aclexplode(d.defaclacl) e
@@ -207,6 +211,9 @@ func (r records) partition(name string, month time.Time) []string {
 	steps := []string{fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING INDEXES)", part, whole)}
 	if len(r.Grantees) > 0 {
 		steps = append(steps, fmt.Sprintf("REVOKE ALL ON TABLE %s FROM %s", part, strings.Join(r.Grantees, ", ")))
+	}
+	if len(r.Backups) > 0 { // pg_dump reads each partition by its own name
+		steps = append(steps, fmt.Sprintf("GRANT SELECT ON TABLE %s TO %s", part, strings.Join(r.Backups, ", ")))
 	}
 	steps = append(steps, r.unforced(fmt.Sprintf("WITH moved AS (DELETE FROM %s WHERE at >= '%s' AND at < '%s' RETURNING *) INSERT INTO %s SELECT * FROM moved",
 		rest, from, to, part))...)

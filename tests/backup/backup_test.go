@@ -224,10 +224,6 @@ func TestDataOnlyRestoreKeepsRecords(t *testing.T) {
 	_, err := d.backup.MaintainAudit(t.Context(), d.OwnerDB, rls.Retention{Keep: 24})
 	require.NoError(t, err)
 	require.NoError(t, d.Open(t, tenancy.Config{}).WithContext(tenancy.WithTenant(t.Context(), "acme")).Exec("UPDATE notes SET body = body || '!'").Error)
-	_, problem, err := call{login: d.login, args: []string{"--data-only"}}.try(t, "pg_dump")
-	require.Error(t, err)
-	require.Contains(t, problem, "permission denied for table tenancy_audit_", "the page says what the role needs")
-	d.AsSuperuser(t, "GRANT pg_read_all_data TO "+d.backup.BackupRole)
 	dump := call{login: d.login, args: []string{"--data-only", "--load-via-partition-root"}}.run(t, "pg_dump")
 
 	psql(target.Owner.DSN, "", snippet(t, "lift.sql")+dump+snippet(t, "records.sql")+snippet(t, "force.sql")).run(t, "psql")

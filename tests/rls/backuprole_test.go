@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gormtenancy/tenancy/internal/pgserver"
+	"github.com/gormtenancy/tenancy/rls"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -47,6 +48,50 @@ func TestBackupRoleReadsAll(t *testing.T) {
 	require.Len(t, d.migrateWith(t, i, &note{}), 1)
 	_, err = backup.Exec("INSERT INTO notes (id) VALUES (3)")
 	requireCode(t, err, insufficientPrivilege)
+}
+
+// TestBackupRoleReadsPartitions, which pg_dump reads by their own names: of tables that are made with them, of records, and one that is made by hand.
+// No other role may.
+func TestBackupRoleReadsPartitions(t *testing.T) {
+	d := newDatabase(t)
+	role := d.App.Role + "_backup"
+	d.AsSuperuser(t, "CREATE ROLE "+role+" LOGIN BYPASSRLS PASSWORD 'secret'")
+	t.Cleanup(func() { d.AsSuperuser(t, "DROP OWNED BY "+role, "DROP ROLE "+role) })
+	d.AsOwner(t, "ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT ON TABLES TO "+role+", "+d.App.Role)
+	i := d.keyed()
+	i.BackupRole = role
+	i.Partition = []rls.Partitioned{{Model: &parcelled{}, ByList: true, Hash: 2, List: []string{"huge"}}, {Model: &piece{}, Hash: 2}}
+	i.Audits = []rls.Audit{{Model: &parcelled{}}}
+	models := []any{&parcelled{}, &piece{}}
+	d.migrateWith(t, i, models...)
+	require.Empty(t, d.migrateWith(t, i, models...), "again")
+	d.AsOwner(t, "CREATE SCHEMA parts", "CREATE TABLE parts.big PARTITION OF parcelleds FOR VALUES IN ('big')", "REVOKE ALL ON parts.big FROM "+role+", "+d.App.Role)
+	changes := d.migrateWith(t, i, models...)
+	require.Contains(t, changes, "parts.big: grant SELECT to "+role)
+	require.Contains(t, changes, "parts.big: grant USAGE on schema parts to "+role)
+	_, err := i.MaintainAudit(t.Context(), d.OwnerDB, rls.Retention{Ahead: 2})
+	require.NoError(t, err)
+	require.Empty(t, d.migrateWith(t, i, models...), "after the partitions of records")
+
+	pool := testdb.OpenSQL(t, d.SuperuserDSN(t))
+	const parts = "SELECT oid::regclass::text FROM pg_class WHERE relispartition AND relkind IN ('r', 'p') ORDER BY 1"
+	require.Len(t, collect(t, pool, parts), 5+2+4, "parcelleds, pieces, records")
+	const granted = `SELECT DISTINCT concat_ws(' ', pg_get_userbyid(grantee), privilege_type) FROM pg_class, aclexplode(relacl)
+		WHERE relispartition AND relkind IN ('r', 'p') AND grantee <> relowner`
+	require.Equal(t, []string{role + " SELECT"}, collect(t, pool, granted))
+	dsn, err := url.Parse(d.SuperuserDSN(t))
+	require.NoError(t, err)
+	dsn.User = url.UserPassword(role, "secret")
+	backup := testdb.OpenSQL(t, dsn.String())
+	for _, part := range collect(t, pool, parts) {
+		var n int
+		require.NoError(t, backup.QueryRow("SELECT count(*) FROM "+part).Scan(&n), part)
+		requireCode(t, d.fails(t, "acme", "SELECT FROM "+part), insufficientPrivilege)
+	}
+	d.AsOwner(t, "ALTER DEFAULT PRIVILEGES REVOKE SELECT, INSERT ON TABLES FROM "+role+", "+d.App.Role)
+	report, err := i.Check(t.Context(), d.OwnerDB)
+	require.NoError(t, err)
+	require.Empty(t, report.Findings)
 }
 
 // TestBackupRoleRefusesMembers refuses each kind of membership, also one that is for administering only.

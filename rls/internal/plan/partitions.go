@@ -110,8 +110,9 @@ func (p Planner) withPartitions(tables []Table) ([]Table, error) {
 		}
 		add := func(name, of, bound string, partitioned bool) {
 			part := Table{
-				Relation: catalog.Relation{Schema: t.Schema, Table: name, Owner: t.Owner, Partition: true, Partitioned: partitioned, Version: t.Version},
-				Fresh:    true, whole: t.name, columnType: t.columnType, sharing: t.sharing, ownColumn: t.ownColumn,
+				Relation: catalog.Relation{Schema: t.Schema, Table: name, Owner: t.Owner, Usable: p.Roles(), // by what is granted for the whole
+					Partition: true, Partitioned: partitioned, Version: t.Version},
+				Fresh: true, whole: t.name, columnType: t.columnType, sharing: t.sharing, ownColumn: t.ownColumn,
 			}
 			part.name = part.Quoted()
 			part.making = fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF %s %s", part.Quoted(), of, bound)
@@ -188,7 +189,7 @@ func checkNames(ctx context.Context, conn gorm.ConnPool, tables []Table) error {
 	return nil
 }
 
-// planPartition makes a partition. Nothing is granted on it, by default privileges either: the rows are used through the whole.
+// planPartition makes a partition. Nothing is granted on it but to BackupRole, by default privileges either: the rows are used through the whole.
 func (p Planner) planPartition(c *collector, t Table) {
 	c.add("make the partition", t.making)
 	if roles := p.Roles(); len(roles) > 0 {

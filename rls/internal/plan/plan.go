@@ -118,7 +118,7 @@ func (p Planner) Plan(tables []Table) []Change {
 				p.planAuditPolicy(c, *t)
 			}
 			for _, role := range p.Roles() {
-				if t.whole == "" {
+				if t.whole == "" || role == p.BackupRole { // pg_dump reads each part by its own name
 					p.planGrants(c, *t, role)
 				} else { // what is granted on the whole will do
 					onTables, _ := p.Privileges(role, t.sharing)
