@@ -9,6 +9,7 @@ import (
 
 	"github.com/gormtenancy/tenancy"
 	"github.com/gormtenancy/tenancy/rls"
+	"github.com/gormtenancy/tenancy/rls/check"
 	"github.com/gormtenancy/tenancy/tests/internal/testdb"
 )
 
@@ -237,6 +238,50 @@ func TestAutoMigrateAfterMigrate(t *testing.T) {
 			require.Empty(t, d.migrateWith(t, i, test.model), "Migrate after AutoMigrate")
 			require.Equal(t, before, d.snapshot(t))
 		})
+	}
+}
+
+// TestPlainAutoMigrateIsReported: it takes NOT NULL and the default of the tenant column away. The check says so, tenants still reach no rows but
+// theirs, a row without a tenant needs the admin role, and the fix of the report or Migrate restores both.
+func TestPlainAutoMigrateIsReported(t *testing.T) {
+	d := newDatabase(t)
+	i := d.Isolation()
+	d.migrateWith(t, i, &autoPlain{})
+	findings := func() (codes []check.Code, fixes []string) {
+		report, err := i.Check(t.Context(), d.OwnerDB)
+		require.NoError(t, err)
+		for _, f := range report.Findings {
+			codes, fixes = append(codes, f.Code), append(fixes, f.Fix)
+		}
+		return codes, fixes
+	}
+	codes, _ := findings()
+	require.Empty(t, codes)
+	table := "auto_plains"
+	for _, fix := range []string{"of the report", "Migrate"} {
+		require.NoError(t, testdb.OpenPlain(t, d.Owner.DSN).AutoMigrate(&autoPlain{}))
+		codes, fixes := findings()
+		require.Equal(t, []check.Code{check.TenantColumnNullable, check.TenantColumnDefault}, codes)
+		for _, tenant := range []string{"", "acme"} {
+			for _, values := range []string{"DEFAULT VALUES", "(tenant_id) VALUES (NULL)", "(tenant_id) VALUES ('globex')"} {
+				requireCode(t, d.fails(t, tenant, "INSERT INTO "+table+" "+values), insufficientPrivilege)
+			}
+		}
+		admin := d.admin(t) // to which this is open
+		_, err := admin.Exec("INSERT INTO " + table + " DEFAULT VALUES")
+		require.NoError(t, err)
+		require.Equal(t, []string{"0"}, d.sees(t, "acme", "SELECT count(*)::text FROM "+table))
+		_, err = i.Migrate(t.Context(), d.OwnerDB, &autoPlain{})
+		require.ErrorContains(t, err, "has rows without a tenant")
+		_, err = admin.Exec("DELETE FROM " + table + " WHERE tenant_id IS NULL")
+		require.NoError(t, err)
+		if fix == "Migrate" {
+			d.migrateWith(t, i, &autoPlain{})
+		} else {
+			d.AsOwner(t, fixes...)
+		}
+		codes, _ = findings()
+		require.Empty(t, codes, fix)
 	}
 }
 
