@@ -23,8 +23,8 @@ type BypassEvent struct {
 	// Phase says which of the two events it is. At BypassBegin the fields from Kind on are zero.
 	Phase BypassPhase
 
-	Reason   string
-	ReadOnly bool
+	Reason   string // as given to Bypass
+	ReadOnly bool   // whether the client is one of BypassReadOnly
 	Table    string // as GORM names it; empty for raw SQL
 
 	// Kind is the command in PostgreSQL's command tag, such as "SELECT"; empty if the statement failed. For SQL text with several
@@ -37,8 +37,8 @@ type BypassEvent struct {
 
 	Rows     int64         // returned and affected by all statements of the text together
 	Duration time.Duration // from sending to the end of the rows
-	Failed   bool
-	SQLState string // of the failure, if PostgreSQL reported it
+	Failed   bool          // whether the statement or the reading of its rows failed
+	SQLState string        // of the failure, if PostgreSQL reported it
 }
 
 // BypassPhase says when a BypassEvent is reported.

@@ -119,7 +119,7 @@ func StopAtError() ForEachOption {
 type TenantError struct {
 	Index  int    // of the tenant in the list
 	Tenant string // its id, as WithTenant writes it
-	Err    error
+	Err    error  // what the function returned, a *PanicError, or why it was not called
 }
 
 // Error returns the index and the text of Err.

@@ -167,7 +167,7 @@ func (s *statement) defaultValues(values clause.Values) clause.Values {
 // from one line of the application.
 type Observation struct {
 	Operation, Table, Caller string // as in Refusal; all are empty for what came after the first 1000 of these
-	Count                    uint64
+	Count                    uint64 // of statements
 }
 
 // maxObservations bounds how many lines and tables are told apart, so that neither memory nor a metric's labels grow without end.

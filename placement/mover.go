@@ -73,8 +73,8 @@ const (
 // Report says what a move has done.
 type Report struct {
 	Tenant string           `json:"tenant"`
-	From   string           `json:"from"`
-	To     string           `json:"to"`
+	From   string           `json:"from"` // the name of the server it lived on
+	To     string           `json:"to"`   // and of the one it lives on after the move
 	Rows   int64            `json:"rows"` // of the tenant, at the end
 	Live   []lifecycle.Pass `json:"live"` // while the tenant worked
 	Last   []lifecycle.Pass `json:"last"` // while it was locked out. The last one found no difference

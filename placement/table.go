@@ -9,9 +9,9 @@ import (
 // Placement is the model of the table of placements. Give it to rls.Isolation.Migrate on the first server, or make the table with SQL.
 // Tenants can read it by raw SQL, also the ids of others, and not write it; with SQL only the role that is named reads it.
 type Placement struct {
-	Tenant string `gorm:"primaryKey;type:text"`
-	Server string `gorm:"type:text;not null;default:''"` // the name of the server that the tenant lives on
-	State  State  `gorm:"type:text;not null;default:'placed'"`
+	Tenant string `gorm:"primaryKey;type:text"`                // its id, as WithTenant writes it
+	Server string `gorm:"type:text;not null;default:''"`       // the name of the server that the tenant lives on
+	State  State  `gorm:"type:text;not null;default:'placed'"` // whether it is being moved
 
 	// Other is the target of a move in the states Copying and Moving, and in the states Moved and Erasing the server with the rows as they were.
 	Other       string `gorm:"type:text;not null;default:''"`

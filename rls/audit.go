@@ -41,14 +41,14 @@ type Audit struct {
 //
 // The table is made by Migrate, and this model is none for Migrate or AutoMigrate.
 type AuditRecord struct {
-	TenantID string
-	At       time.Time
-	ID       int64 `gorm:"primaryKey"` // in the order in which they were made
-	Xact     int64 // the transaction, the same in all of its records, as txid_current returns it
+	TenantID string    // of the row
+	At       time.Time // when the row was changed
+	ID       int64     `gorm:"primaryKey"` // in the order in which they were made
+	Xact     int64     // the transaction, the same in all of its records, as txid_current returns it
 
 	Operation string // INSERT, UPDATE or DELETE
 	Schema    string `gorm:"column:table_schema"` // of the table or, for a partition, of the partition
-	Table     string `gorm:"column:table_name"`
+	Table     string `gorm:"column:table_name"`   // for a partition, the name of the whole
 
 	Key    json.RawMessage `gorm:"type:jsonb"` // the primary key by column, after the change; nil if the table has none
 	Before json.RawMessage `gorm:"type:jsonb"` // the row before; of an UPDATE the columns that it changed; nil for an INSERT

@@ -10,7 +10,9 @@ import (
 
 // Fill says which tenant the rows of a model's table belong to that are older than the tenant column.
 type Fill struct {
+	// Model is one of those that are migrated.
 	Model any
+
 	// Tenant is an expression in SQL of the tenant of a row, of the type of the tenant column, such as "customer_id" or
 	// "(SELECT o.tenant_id FROM orders o WHERE o.id = order_id)". It is not for values from outside the program.
 	Tenant string

@@ -137,7 +137,7 @@ type Isolation struct {
 
 // Lookup names columns of a model's table.
 type Lookup struct {
-	Model   any
+	Model   any      // one of those that are migrated
 	Columns []string // as in the database
 }
 

@@ -63,9 +63,9 @@ func AdminLogin(roles ...string) Option {
 // Config names what the database is checked for. Isolation of package rls has the same fields, and a method Check.
 type Config struct {
 	Setting, Column                              string // as in rls.Isolation, with its defaults
-	AppRole, AdminRole, ReadOnlyRole, LookupRole string
-	BackupRole                                   string
-	Signed, DangerouslyAcceptUnsigned            bool
+	AppRole, AdminRole, ReadOnlyRole, LookupRole string // as there; an empty AppRole means the current role
+	BackupRole                                   string // empty for none
+	Signed, DangerouslyAcceptUnsigned            bool   // what policies must ask for, as there
 }
 
 // form is what policies are to ask for.

@@ -60,7 +60,7 @@ func (f Finding) String() string {
 // Allowed is a finding that the allow-list tolerates, and why.
 type Allowed struct {
 	Finding
-	Reason string
+	Reason string // as given to Allow
 }
 
 // Report is what Run found.

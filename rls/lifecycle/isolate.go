@@ -49,7 +49,7 @@ const (
 // IsolateReport says what Isolate has done.
 type IsolateReport struct {
 	Tenant string          `json:"tenant"`
-	Tables []IsolatedTable `json:"tables"`
+	Tables []IsolatedTable `json:"tables"` // in the order of the work
 }
 
 // IsolatedTable is a table with a partition for the tenant.

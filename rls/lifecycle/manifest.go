@@ -12,23 +12,23 @@ const formatVersion = 1
 
 // Manifest says what is in a file of Export. It is the last entry of the tar archive, manifest.json, so that a file that was cut off has none.
 type Manifest struct {
-	Version  int             `json:"version"`
-	Tenant   string          `json:"tenant"`
+	Version  int             `json:"version"`           // of the format, now 1
+	Tenant   string          `json:"tenant"`            // whose rows they are
 	Subject  string          `json:"subject,omitempty"` // the key of the person in a file of Subjects.Export, which no Import takes
-	Time     time.Time       `json:"time"`
-	Server   string          `json:"server"`   // PostgreSQL's server_version
-	Snapshot string          `json:"snapshot"` // by pg_current_snapshot: all rows are from this one
-	Schema   string          `json:"schema"`   // the SHA-256 of the tables with their columns and types
-	Tables   []ManifestTable `json:"tables"`   // in the order of foreign keys, parents first
-	Left     []Left          `json:"left,omitempty"`
+	Time     time.Time       `json:"time"`              // of the export
+	Server   string          `json:"server"`            // PostgreSQL's server_version
+	Snapshot string          `json:"snapshot"`          // by pg_current_snapshot: all rows are from this one
+	Schema   string          `json:"schema"`            // the SHA-256 of the tables with their columns and types
+	Tables   []ManifestTable `json:"tables"`            // in the order of foreign keys, parents first
+	Left     []Left          `json:"left,omitempty"`    // what is not in the file
 }
 
 // ManifestTable is a table in a file.
 type ManifestTable struct {
 	Table
-	Directory string           `json:"directory"` // of its parts, each with rows as lines of JSON
-	Columns   []ManifestColumn `json:"columns"`   // as in the rows
-	Generated []string         `json:"generated,omitempty"`
+	Directory string           `json:"directory"`           // of its parts, each with rows as lines of JSON
+	Columns   []ManifestColumn `json:"columns"`             // as in the rows
+	Generated []string         `json:"generated,omitempty"` // the columns that PostgreSQL computes, which are not in the rows
 }
 
 // ManifestColumn is a column in a file.

@@ -141,19 +141,19 @@ func Keep(reason string) Value { return Value{kind: valueKeep, text: reason} }
 type SubjectReport struct {
 	Tenant   string          `json:"tenant"`
 	Request  string          `json:"request"`
-	Holdings []SubjectRows   `json:"holdings"` // in the order of the work
-	Records  int64           `json:"records"`  // of changes (rls.Audit) whose values were masked
-	Kept     []SubjectColumn `json:"kept,omitempty"`
-	Left     []Left          `json:"left,omitempty"`
+	Holdings []SubjectRows   `json:"holdings"`       // in the order of the work
+	Records  int64           `json:"records"`        // of changes (rls.Audit) whose values were masked
+	Kept     []SubjectColumn `json:"kept,omitempty"` // by Keep
+	Left     []Left          `json:"left,omitempty"` // what it has not worked on
 }
 
 // SubjectRows is what a holding had.
 type SubjectRows struct {
 	Table   string     `json:"table"`
-	Erasure string     `json:"erasure"` // delete, anonymise, retain or unlink
-	Rows    int64      `json:"rows"`    // of a plan, those that are there; of an erase, those that were changed by this call or are retained
-	Basis   string     `json:"basis,omitempty"`
-	Until   *time.Time `json:"until,omitempty"`
+	Erasure string     `json:"erasure"`         // delete, anonymise, retain or unlink
+	Rows    int64      `json:"rows"`            // of a plan, those that are there; of an erase, those that were changed by this call or are retained
+	Basis   string     `json:"basis,omitempty"` // of rows that are retained
+	Until   *time.Time `json:"until,omitempty"` // nil without an end, and where rows are not retained
 }
 
 // SubjectColumn is a column that an anonymised row keeps, and why.

@@ -50,8 +50,8 @@ type Tenants struct {
 // Event is the record of a run. It holds no values of rows.
 type Event struct {
 	Operation Operation
-	Actor     string
-	Tenant    string
+	Actor     string // that of Tenants or Subjects
+	Tenant    string // its id
 	Request   string // of a run for one person: that of Subjects. The person's key is in no record
 	Tables    int    // that were worked on
 	Rows      int64  // that were counted, read or written. Of an Erase that failed, those of the batches that were committed
@@ -92,16 +92,16 @@ type Table struct {
 
 // Left is what a run has left alone.
 type Left struct {
-	Object string `json:"object"`
-	Reason string `json:"reason"`
+	Object string `json:"object"`         // such as a table, as schema.table
+	Reason string `json:"reason"`         // in English, or as Skip gives it
 	Rows   int64  `json:"rows,omitempty"` // of the tenant, in a tenant table that Erase has kept
 }
 
 // Report says what a run has done.
 type Report struct {
 	Tenant string  `json:"tenant"`
-	Tables []Table `json:"tables"` // in the order of foreign keys, parents first
-	Left   []Left  `json:"left,omitempty"`
+	Tables []Table `json:"tables"`         // in the order of foreign keys, parents first
+	Left   []Left  `json:"left,omitempty"` // what it has not worked on
 }
 
 // Rows returns the sum of the rows.

@@ -33,10 +33,10 @@ func (p TransferPass) Differences() int64 { return p.Inserted + p.Updated + p.De
 
 // Pass is what a pass has brought over, for reports.
 type Pass struct {
-	Inserted int64         `json:"inserted"`
-	Updated  int64         `json:"updated"`
-	Deleted  int64         `json:"deleted"`
-	Took     time.Duration `json:"took_ns"`
+	Inserted int64         `json:"inserted"` // rows
+	Updated  int64         `json:"updated"`  // rows
+	Deleted  int64         `json:"deleted"`  // rows
+	Took     time.Duration `json:"took_ns"`  // in nanoseconds, as JSON
 }
 
 // Differences is how many rows differed.
