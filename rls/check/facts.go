@@ -30,6 +30,7 @@ type facts struct {
 	ForeignKeys    []foreignKey
 	Parents        []parent
 	Views          []view
+	Readers        []catalog.Relation // all views of tenant tables
 	Functions      []function
 	Triggers       []trigger
 	Routines       []routine
@@ -76,6 +77,7 @@ var subjects = []struct {
 	{"foreignkeys", foreignKeysQuery, []string{"pg_constraint", "pg_index"}},
 	{"parents", parentsQuery, []string{"pg_inherits"}},
 	{"views", viewsQuery, []string{"pg_rewrite", "pg_depend"}},
+	{"readers", readersQuery, []string{"pg_rewrite", "pg_depend"}},
 	{"functions", functionsQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
 	{"triggers", triggersQuery, []string{"pg_trigger", "pg_proc"}},
 	{"routines", routinesQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},

@@ -54,7 +54,7 @@ type deed struct {
 
 func (c *checker) sources() sources {
 	s := sources{relations: map[string]string{}, byName: map[string][]*routine{}, byOID: map[int64]*routine{}}
-	for _, v := range c.facts.Views {
+	for _, v := range c.facts.Readers {
 		s.relations[v.Table] = v.String()
 	}
 	for _, t := range c.facts.Tables {

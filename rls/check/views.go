@@ -47,6 +47,12 @@ JOIN pg_namespace n ON n.oid = v.relnamespace
 WHERE v.relowner NOT IN (SELECT oid FROM self)
 	AND ` + canUse + ` AND ` + accessible("v")
 
+// Functions read views that the application itself may not.
+const readersQuery = `
+SELECT json_agg(json_build_object('schema', n.nspname, 'table', v.relname) ORDER BY n.nspname, v.relname)
+FROM pg_class v JOIN pg_namespace n ON n.oid = v.relnamespace
+WHERE v.oid IN (SELECT reader FROM reads)`
+
 // bypassed is the SQL for whether no policy of a table applies to a role ("Row Security Policies").
 func bypassed(role, table string) string {
 	return role + ` IN (SELECT oid FROM above)

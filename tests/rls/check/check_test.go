@@ -373,6 +373,7 @@ func TestCheckNotChecked(t *testing.T) {
 	require.Empty(t, found(report))
 	require.Equal(t, []string{
 		"The connection's role may not read what tells about views (pg_rewrite, pg_depend).",
+		"The connection's role may not read what tells about readers (pg_rewrite, pg_depend).",
 		"The connection's role may not read what tells about functions (pg_proc, pg_depend, pg_rewrite, pg_language).",
 		"The connection's role may not read what tells about routines (pg_proc, pg_depend, pg_rewrite, pg_language).",
 		"The connection's role may not read what tells about rewrites (pg_rewrite, pg_depend).",

@@ -614,6 +614,14 @@ var holes = map[string]hole{
 			AS $$ BEGIN RETURN QUERY SELECT body FROM public.NOTES WHERE body LIKE wanted; END $$`,
 		attack: leaks(ofAcme, "SELECT all_notes('%')"),
 	},
+	"definer function of a view that the application may not read": {
+		code: check.FunctionDefinerReads, object: "function public.bodies()",
+		open: superuser + `
+			CREATE VIEW all_notes AS SELECT * FROM notes;
+			CREATE FUNCTION bodies() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+			AS $$ SELECT string_agg(body, ', ') FROM all_notes $$`,
+		attack: leaks(ofAcme, "SELECT bodies()"),
+	},
 	"definer function, parsed": {
 		code: check.FunctionDefinerReads, object: "function public.all_notes()",
 		open: superuser + `
