@@ -9,9 +9,10 @@ import (
 
 // Difference is a table in which a file and the database differ.
 type Difference struct {
-	Table          string `json:"table"`
-	File, Database int64  // rows; -1 if there is no such table
-	Reason         string `json:"reason"`
+	Table    string `json:"table"`    // schema.table
+	File     int64  `json:"file"`     // its rows in the file; -1 if there is no such table
+	Database int64  `json:"database"` // and in the database
+	Reason   string `json:"reason"`   // in English
 }
 
 // Diff compares the rows of a tenant with a file of Export, by counts and hashes, in one snapshot. An empty tenant is that of the file; for

@@ -60,6 +60,8 @@ func moveTenant(t *testing.T, d *testdb.Database) {
 	r := run("diff", "--file", file)
 	require.Equal(t, 1, r.exit)
 	require.Contains(t, r.out, "public.letters: the counts differ (file: 7 rows, database: no rows)")
+	r = run("diff", "--file", file, "--format", "json")
+	require.JSONEq(t, `[{"table": "public.letters", "file": 7, "database": 0, "reason": "the counts differ"}]`, r.out)
 	succeeds("Imported 7 rows", "import", "--file", file, "--tenant", "new")
 	run("import", "--file", file, "--tenant", "third").failed(t, "a key is taken", "--new-keys")
 	succeeds("There are 5 rows", "count", "--tenant", "globex")
