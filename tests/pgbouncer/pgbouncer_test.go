@@ -40,6 +40,28 @@ func TestTenantsShareServerConnections(t *testing.T) {
 	}
 }
 
+// TestSettingsOfTheLogin: PgBouncer refuses settings in the DSN, and those of the login reach the tenants' statements.
+func TestSettingsOfTheLogin(t *testing.T) {
+	d := newDatabaseBehind(t, true)
+	_, err := pgx.Connect(t.Context(), d.dsn(t, d.App.DSN, "statement_timeout=5000"))
+	require.ErrorContains(t, err, "unsupported startup parameter: statement_timeout")
+	require.ErrorContains(t, err, "08P01")
+
+	d.AsSuperuser(t, "ALTER ROLE "+d.App.Role+" IN DATABASE "+d.Name+" SET statement_timeout = '5s'",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+d.App.Role+"'")
+	db := setups()[0].open(t, d, 0)
+	timeout := func() (value string, err error) {
+		err = db.WithContext(as(tenant(1))).Raw("SHOW statement_timeout").Scan(&value).Error
+		return value, err
+	}
+	require.Eventually(t, func() bool { value, err := timeout(); return err == nil && value == "5s" }, 10*time.Second, 10*time.Millisecond)
+	for range 2 * serverConns {
+		value, err := timeout()
+		require.NoError(t, err)
+		require.Equal(t, "5s", value)
+	}
+}
+
 // clients are how many work at the same time, each on a connection of its own to PgBouncer.
 const clients = 10
 
