@@ -100,7 +100,11 @@ func (r *TransferRun) prepare(ctx context.Context) error {
 	}
 	for _, s := range []*session{r.from, r.to} {
 		if err := s.inTransaction(ctx, beginReading, func() error { return nil }); err != nil {
-			return err
+			at := "source"
+			if s == r.to {
+				at = "target"
+			}
+			return fmt.Errorf("at the %s: %w", at, err)
 		}
 	}
 	if err := r.match(); err != nil {

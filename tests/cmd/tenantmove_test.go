@@ -29,6 +29,8 @@ func TestTenantMovesToAnotherServer(t *testing.T) {
 	run("--tenant", "acme", "--back-out").failed(t, "no move is under way")
 	run("--tenant", "acme", "--erase-old").failed(t, "no move has left rows")
 	second.AsOwner(t, "ALTER TABLE letters ADD COLUMN more text")
+	t.Setenv("EMPTY_URL", testdb.New(t).Owner.DSN)
+	run("--tenant", "acme", "--to", "empty", "--server", "empty=EMPTY_URL").failed(t, "at the target: no table has the column")
 	r := run("--tenant", "acme", "--to", "second")
 	r.failed(t, "failed=true")
 	require.Equal(t, 1, strings.Count(r.errors, "letters"), "the error is there once: %s", r.errors)
