@@ -53,6 +53,15 @@ func TestBackupRoleReadsAll(t *testing.T) {
 // TestBackupRoleReadsPartitions, which pg_dump reads by their own names: of tables that are made with them, of records, and one that is made by hand.
 // No other role may.
 func TestBackupRoleReadsPartitions(t *testing.T) {
+	models := []any{&parcelled{}, &piece{}}
+	t.Run("Migrate", func(t *testing.T) {
+		testBackupRoleReadsPartitions(t, func(t *testing.T, d database, i rls.Isolation) { d.migrateWith(t, i, models...) }, models)
+	})
+	t.Run("SQL", func(t *testing.T) { testBackupRoleReadsPartitions(t, makeByScript, models) })
+}
+
+func testBackupRoleReadsPartitions(t *testing.T, run func(t *testing.T, d database, i rls.Isolation), models []any) {
+	t.Helper()
 	d := newDatabase(t)
 	role := d.App.Role + "_backup"
 	d.AsSuperuser(t, "CREATE ROLE "+role+" LOGIN BYPASSRLS PASSWORD 'secret'")
@@ -62,8 +71,7 @@ func TestBackupRoleReadsPartitions(t *testing.T) {
 	i.BackupRole = role
 	i.Partition = []rls.Partitioned{{Model: &parcelled{}, ByList: true, Hash: 2, List: []string{"huge"}}, {Model: &piece{}, Hash: 2}}
 	i.Audits = []rls.Audit{{Model: &parcelled{}}}
-	models := []any{&parcelled{}, &piece{}}
-	d.migrateWith(t, i, models...)
+	run(t, d, i)
 	require.Empty(t, d.migrateWith(t, i, models...), "again")
 	d.AsOwner(t, "CREATE SCHEMA parts", "CREATE TABLE parts.big PARTITION OF parcelleds FOR VALUES IN ('big')", "REVOKE ALL ON parts.big FROM "+role+", "+d.App.Role)
 	changes := d.migrateWith(t, i, models...)
