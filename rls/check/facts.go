@@ -79,7 +79,7 @@ var subjects = []struct {
 	{"views", viewsQuery, []string{"pg_rewrite", "pg_depend"}},
 	{"readers", readersQuery, []string{"pg_rewrite", "pg_depend"}},
 	{"functions", functionsQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
-	{"triggers", triggersQuery, []string{"pg_trigger", "pg_proc"}},
+	{"triggers", triggersQuery, []string{"pg_trigger", "pg_proc", "pg_depend", "pg_rewrite"}},
 	{"routines", routinesQuery, []string{"pg_proc", "pg_depend", "pg_rewrite", "pg_language"}},
 	{"auditstores", auditStoresQuery, []string{"pg_proc"}},
 	{"auditedtables", auditedTablesQuery, []string{"pg_trigger", "pg_proc"}},

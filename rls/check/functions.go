@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/gormtenancy/tenancy/internal/signing"
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
 // function is a SECURITY DEFINER function that the application may call. Those that verify signatures, which qualify each name instead of having a
@@ -102,13 +103,20 @@ func (c *checker) readSources() {
 	}
 	for n := range c.facts.Triggers {
 		t := &c.facts.Triggers[n]
-		t.deed = sources.deeds(t.Source, nil)
+		if t.Exempt {
+			t.deed = sources.deeds(t.Source, nil)
+		} else { // what it reads from tables is bound by policies
+			t.deed = sources.of(t.Views).deeds(t.Source, nil)
+		}
 	}
 }
 
-// trigger is a trigger whose function runs with the rights of a role to which policies of tenant tables do not apply.
+// trigger is a trigger whose function runs with the rights of a role to which policies of tenant tables do not apply, or that may read views
+// to which they do not.
 type trigger struct {
 	Tenant              bool // it is on a tenant table
+	Exempt              bool // policies do not apply to the role
+	Views               []catalog.Relation
 	Schema, Table, Name string
 	Function            string // with the schema, quoted
 	Owner               string // of the function
@@ -125,6 +133,8 @@ SELECT json_agg(json_build_object(
 	'function', p.oid::regprocedure::text,
 	'owner',    pg_get_userbyid(p.proowner),
 	'tenant',   t.tenant,
+	'exempt',   r.exempt,
+	'views',    r.views,
 	'source',   p.prosrc) ORDER BY t.nspname, t.relname, g.tgname)
 FROM (
 	SELECT c.oid, c.relacl, c.relname, n.nspname, EXISTS (SELECT FROM tenants WHERE tenants.oid = c.oid) AS tenant
@@ -132,8 +142,17 @@ FROM (
 ) t
 JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgparentid = 0
 JOIN pg_proc p ON p.oid = g.tgfoid
+CROSS JOIN LATERAL (
+	SELECT EXISTS (SELECT FROM tenants b WHERE (b.oid = t.oid OR NOT t.tenant) AND (` + bypassed("p.proowner", "b") + `)) AS exempt, (
+		SELECT json_agg(DISTINCT jsonb_build_object('schema', vn.nspname, 'table', v.relname))
+		FROM reads
+		JOIN tenants b ON b.oid = reads.relation
+		JOIN pg_class v ON v.oid = reads.reader
+		JOIN pg_namespace vn ON vn.oid = v.relnamespace
+		WHERE (reads.copied OR ` + bypassed("reads.owner", "b") + `) AND has_table_privilege(p.proowner, v.oid, 'SELECT')) AS views
+) r
 WHERE p.prosecdef AND p.proowner NOT IN (SELECT oid FROM self) AND (t.tenant OR ` + accessible("t") + `)
-	AND EXISTS (SELECT FROM tenants b WHERE (b.oid = t.oid OR NOT t.tenant) AND (` + bypassed("p.proowner", "b") + `))`
+	AND (r.exempt OR r.views IS NOT NULL)`
 
 // readsOf is the SQL for the tenant tables that the parsed body of the function p refers to, and callsOf for the functions.
 const (
@@ -154,10 +173,15 @@ func (t trigger) String() string {
 
 var triggerRules = []rule[trigger]{{
 	code: TriggerOwnerBypasses, severity: High,
-	found: func(_ *checker, t trigger) bool { return t.Tenant || t.reads != "" || t.dynamic },
+	found: func(_ *checker, t trigger) bool { return t.reads != "" || t.Exempt && (t.Tenant || t.dynamic) },
 	problem: "Its function runs with the rights of %s, to which policies do not apply: what a tenant writes makes it read and " +
 		"change the rows of all.",
-	detail: func(_ *checker, t trigger) string { return t.Owner },
+	detail: func(_ *checker, t trigger) string {
+		if !t.Exempt {
+			return t.Owner + ", and reads " + t.reads + t.through()
+		}
+		return t.Owner
+	},
 	fix: func(_ *checker, t trigger) []string {
 		return []string{"ALTER ROUTINE " + t.Function + " SECURITY INVOKER"}
 	},

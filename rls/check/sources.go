@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/gormtenancy/tenancy/rls/internal/catalog"
 )
 
 // routine is a function of the database, of which the application may call none or which calls others.
@@ -68,6 +70,20 @@ func (c *checker) sources() sources {
 		s.byName[r.Plain], s.byOID[r.OID] = append(s.byName[r.Plain], r), r
 	}
 	return s
+}
+
+// of returns sources that know of no other relations than these.
+func (s sources) of(views []catalog.Relation) sources {
+	only := sources{relations: map[string]string{}, byName: map[string][]*routine{}, byOID: map[int64]*routine{}}
+	for _, v := range views {
+		only.relations[v.Table] = v.String()
+	}
+	for oid, r := range s.byOID {
+		unread := *r
+		unread.Reads = nil
+		only.byName[r.Plain], only.byOID[oid] = append(only.byName[r.Plain], &unread), &unread
+	}
+	return only
 }
 
 // lookup returns the key of a map that a word of SQL means, if it is there.

@@ -375,6 +375,7 @@ func TestCheckNotChecked(t *testing.T) {
 		"The connection's role may not read what tells about views (pg_rewrite, pg_depend).",
 		"The connection's role may not read what tells about readers (pg_rewrite, pg_depend).",
 		"The connection's role may not read what tells about functions (pg_proc, pg_depend, pg_rewrite, pg_language).",
+		"The connection's role may not read what tells about triggers (pg_trigger, pg_proc, pg_depend, pg_rewrite).",
 		"The connection's role may not read what tells about routines (pg_proc, pg_depend, pg_rewrite, pg_language).",
 		"The connection's role may not read what tells about rewrites (pg_rewrite, pg_depend).",
 		"The connection's role may not read what tells about defaults (pg_default_acl).",

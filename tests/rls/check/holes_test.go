@@ -652,6 +652,20 @@ var holes = map[string]hole{
 		attack: leaks(ofAcme, "INSERT INTO logs (id) VALUES (3) RETURNING body"),
 	},
 
+	"trigger of a bound role that reads a superuser's view": {
+		code: check.TriggerOwnerBypasses, object: "trigger remember on public.logs", says: ", and reads public.all_notes through public.everything",
+		open: superuser + `
+			CREATE VIEW all_notes AS SELECT * FROM notes;
+			REVOKE ALL ON all_notes FROM PUBLIC, {app}; GRANT SELECT ON all_notes TO {owner};
+			CREATE FUNCTION everything() RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN RETURN (SELECT string_agg(body, ', ') FROM public.all_notes); END $$;
+			CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+			AS $$ BEGIN NEW.body := public.everything(); RETURN NEW; END $$;
+			ALTER FUNCTION remember() OWNER TO {owner};
+			CREATE TRIGGER remember BEFORE INSERT ON logs FOR EACH ROW EXECUTE FUNCTION remember()`,
+		attack: leaks(ofAcme, "INSERT INTO logs (id) VALUES (3) RETURNING body"),
+	},
+
 	"definer function that runs what it is given": {
 		code: check.FunctionDefinerDynamic, object: "function public.run(text)",
 		open: superuser + `
