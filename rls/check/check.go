@@ -217,6 +217,7 @@ func (c *checker) check(ctx context.Context, tx *gorm.DB) error {
 	judge(c, rewriteRules, c.facts.Rewrites)
 	judge(c, sequenceRules, c.facts.Sequences)
 	judge(c, largeObjectRules, []largeObjects{c.facts.LargeObjects})
+	judge(c, secretRules, c.facts.Secrets)
 	judge(c, parameterRules, c.facts.Parameters)
 	judge(c, foreignServerRules, c.facts.ForeignServers)
 	judge(c, grantRules, c.facts.Tables)

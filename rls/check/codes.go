@@ -101,6 +101,7 @@ const (
 	ForeignServerUsable Code = "foreign-server-usable"
 	GrantCreate         Code = "grant-create"
 	DefaultPrivileges   Code = "default-privileges"
+	CatalogReadable     Code = "catalog-readable"
 
 	// What the login of an application that signs its tenants must not be able to do, and the keys.
 	SignedFunctionsDiffer     Code = "signed-functions-differ"

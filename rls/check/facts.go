@@ -42,6 +42,7 @@ type facts struct {
 	Rewrites       []rewrite
 	Sequences      []sequence
 	LargeObjects   largeObjects
+	Secrets        []secret
 	Parameters     []parameter
 	ForeignServers []foreignServer
 	Schemas        []space
@@ -89,6 +90,7 @@ var subjects = []struct {
 	{"rewrites", rewritesQuery, []string{"pg_rewrite", "pg_depend"}},
 	{"sequences", sequencesQuery, nil},
 	{"largeobjects", largeObjectsQuery, []string{"pg_largeobject_metadata"}},
+	{"secrets", secretsQuery, nil},
 	{"parameters", parametersQuery, nil}, // from PostgreSQL 15 on
 	{"foreignservers", foreignServersQuery, []string{"pg_foreign_server"}},
 	{"schemas", schemasQuery, nil},

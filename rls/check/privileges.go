@@ -60,12 +60,14 @@ type (
 	parameter     struct{ grant }
 	foreignServer struct{ grant }
 	fileFunction  struct{ grant }
+	secret        struct{ grant } // a table of PostgreSQL's own
 )
 
 func (s sequence) String() string      { return "sequence " + s.Name }
 func (p parameter) String() string     { return "parameter " + p.Name }
 func (s foreignServer) String() string { return "server " + s.Name }
 func (f fileFunction) String() string  { return "function " + f.Name }
+func (s secret) String() string        { return "table " + s.Name }
 
 // granted is the SQL for by whose rights the application has one privilege.
 func granted(acl, owner, privilege string) string {
@@ -136,6 +138,36 @@ var fileFunctionRules = []rule[fileFunction]{{
 	fix: func(_ *checker, f fileFunction) []string {
 		return append([]string{asSuperuser}, f.revoke("EXECUTE")...)
 	},
+}}
+
+// PostgreSQL keeps what these hold from all but superusers (https://www.postgresql.org/docs/current/catalog-pg-statistic.html).
+var secretsQuery = `
+SELECT json_agg(json_build_object('kind', 'TABLE', 'name', 'pg_catalog.' || c.relname, 'grantees', g.names) ORDER BY c.relname)
+FROM pg_class c
+CROSS JOIN LATERAL (
+	SELECT json_agg(DISTINCT self.name) AS names FROM ` + aclOf("c") + ` e JOIN self ON self.oid = e.grantee
+	WHERE e.privilege_type = 'SELECT' AND e.grantee <> c.relowner) g
+WHERE c.relnamespace = 'pg_catalog'::regnamespace AND g.names IS NOT NULL
+	AND c.relname IN ('pg_authid', 'pg_largeobject', 'pg_statistic', 'pg_statistic_ext_data', 'pg_user_mapping')`
+
+var secretRules = []rule[secret]{{
+	code: CatalogReadable, severity: High,
+	found:   func(*checker, secret) bool { return true },
+	problem: "No policy applies to it, and PostgreSQL lets only superusers read it, because it holds %s.",
+	detail: func(_ *checker, s secret) string {
+		switch s.Name {
+		case "pg_catalog.pg_authid":
+			return "the hashes of all passwords"
+		case "pg_catalog.pg_user_mapping":
+			return "passwords for other servers"
+		case "pg_catalog.pg_largeobject":
+			return "all large objects"
+		default: // of statistics
+			return "values from the rows of all tenants"
+		}
+	},
+	by:  func(s secret) []string { return s.Grantees },
+	fix: func(_ *checker, s secret) []string { return append([]string{asSuperuser}, s.revoke("SELECT")...) },
 }}
 
 // largeObjects are those that the application may read or write.

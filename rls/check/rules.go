@@ -104,6 +104,7 @@ func Rules() []Rule {
 		describe(grantRules),
 		describe(sequenceRules),
 		describe(largeObjectRules),
+		describe(secretRules),
 		describe(parameterRules),
 		describe(foreignTableRules),
 		describe(foreignServerRules),

@@ -772,6 +772,16 @@ var holes = map[string]hole{
 	},
 
 	// Privileges.
+	"statistics": {
+		code: check.CatalogReadable, object: "table pg_catalog.pg_statistic", says: "values from the rows of all tenants",
+		open:   superuser + "\nANALYZE notes; GRANT SELECT ON pg_statistic TO {app}",
+		attack: leaks(ofAcme, "SELECT concat_ws(' ', stavalues1, stavalues2) FROM pg_statistic WHERE starelid = 'notes'::regclass"),
+	},
+	"passwords, one column": {
+		code: check.CatalogReadable, object: "table pg_catalog.pg_authid", says: "the hashes of all passwords",
+		open:   superuser + "\nGRANT SELECT (rolpassword) ON pg_authid TO PUBLIC",
+		attack: does("SELECT rolpassword FROM pg_authid"),
+	},
 	"sequence": {
 		code: check.SequenceUpdatable, object: "sequence public.numbers",
 		open:   "CREATE SEQUENCE numbers; GRANT ALL ON SEQUENCE numbers TO {app}",
