@@ -74,7 +74,11 @@ func newQueueOf(t *testing.T, d *testdb.Database, slots int) *queue {
 	require.NoError(t, err)
 	worker := d.Name + "_worker"
 	d.AsSuperuser(t, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%[1]s'", worker))
-	t.Cleanup(func() { d.AsSuperuser(t, "DROP OWNED BY "+worker+" CASCADE", "DROP ROLE "+worker) })
+	t.Cleanup(func() {
+		// Sessions of processes that were killed may still have a statement to finish, and locks.
+		d.AsSuperuser(t, fmt.Sprintf("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND usename IN ('%s', '%s')", worker, d.App.Role),
+			"DROP OWNED BY "+worker+" CASCADE", "DROP ROLE "+worker)
+	})
 	q := &queue{Database: d, iso: tenancyriver.Isolation{AppRole: d.App.Role, WorkerRole: worker, AdminRole: d.Admin.Role, Slots: slots, Signed: d.Signed()}}
 	require.NoError(t, q.iso.Migrate(t.Context(), owner))
 	require.NoError(t, q.iso.Migrate(t.Context(), owner), "again")
