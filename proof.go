@@ -62,6 +62,11 @@ func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 			}
 		}
 	}
+	for _, table := range furtherTables(s.TableExpr) {
+		if err := p.proveTable(s, on, subject{table: table, sql: true, kind: kindTable}, origin); err != nil {
+			return err
+		}
+	}
 	return p.proveFrom(s, on, origin)
 }
 

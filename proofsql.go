@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"gorm.io/gorm/clause"
 
 	"github.com/gormtenancy/tenancy/internal/policy"
 	"github.com/gormtenancy/tenancy/internal/signing"
@@ -249,6 +250,23 @@ func (l *leak) remedy(c Config) string {
 
 // identifier is the table name at the beginning of what was given to db.Table, such as "s"."t" AS x, or ONLY t.
 var identifier = regexp.MustCompile(`^\s*(?:(?i:ONLY)(?:\s*\(|\s)\s*)?(` + qualifiedName + `)(\s*\()?`)
+
+// further finds the other tables in it, such as those of "notes, tasks", "notes JOIN tasks ON …" and "(SELECT … FROM tasks) AS t". What it finds
+// need not be a table: PostgreSQL is asked, and knows.
+var further = regexp.MustCompile(`(?:[,(]|\*/|--[^\n]*\n|\b(?i:JOIN|FROM)\s)\s*(?:(?i:LATERAL|ONLY)(?:\s*\(|\s)\s*)?(` + name + `(?:\.` + name + `)?)(\s*\(|\s*\.)?`)
+
+// furtherTables returns the tables that the caller has named in db.Table after the first one.
+func furtherTables(e *clause.Expr) (tables []string) {
+	if e == nil || !strings.ContainsAny(e.SQL, ", (\n") {
+		return nil
+	}
+	for _, m := range further.FindAllStringSubmatch(e.SQL, -1) {
+		if m[2] == "" { // neither a function nor a column
+			tables = append(tables, m[1])
+		}
+	}
+	return tables
+}
 
 // onlyIdentifier is a table name alone.
 var onlyIdentifier = regexp.MustCompile(`^` + qualifiedName + `$`)

@@ -37,6 +37,19 @@ var ways = map[string]func(db *gorm.DB) error{
 	"alias":      func(db *gorm.DB) error { return db.Table(`"public"."patients" AS p`).Find(&[]map[string]any{}).Error },
 	"only":       func(db *gorm.DB) error { return db.Table("ONLY public.patients").Find(&[]map[string]any{}).Error },
 	"only alias": func(db *gorm.DB) error { return db.Table("only (patients) AS p").Find(&[]map[string]any{}).Error },
+	"list":       func(db *gorm.DB) error { return db.Table("pg_am a, patients p").Find(&[]map[string]any{}).Error },
+	"list only":  func(db *gorm.DB) error { return db.Table("pg_am a,ONLY(patients)").Find(&[]map[string]any{}).Error },
+	"join": func(db *gorm.DB) error {
+		return db.Table("pg_am a LEFT JOIN\tpatients p ON true").Find(&[]map[string]any{}).Error
+	},
+	"subselect": func(db *gorm.DB) error {
+		return db.Table("(SELECT id FROM public.patients) AS p").Find(&[]map[string]any{}).Error
+	},
+	"comment": func(db *gorm.DB) error { return db.Table("/* all */ patients").Find(&[]map[string]any{}).Error },
+	"line":    func(db *gorm.DB) error { return db.Table("-- all\n patients").Find(&[]map[string]any{}).Error },
+	"beside": func(db *gorm.DB) error {
+		return db.Table("(?) AS v, patients", db.Model(&Visitor{})).Find(&[]map[string]any{}).Error
+	},
 	"table scan": func(db *gorm.DB) error { return db.Table("patients").Scan(&[]map[string]any{}).Error },
 	"table row":  func(db *gorm.DB) error { var id int64; return db.Table("patients").Select("id").Row().Scan(&id) },
 	"generics":   func(db *gorm.DB) error { _, err := gorm.G[Patient](db).Find(as(acme)); return err },
@@ -74,6 +87,26 @@ func TestProofRefusesTablesNotIsolated(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestProofLetsOtherTablesPass: what is given to db.Table names more than tables.
+func TestProofLetsOtherTablesPass(t *testing.T) {
+	d := newDatabase(t)
+	db := d.Open(t, tenancy.Config{}).WithContext(as(acme))
+	require.NoError(t, db.Create(&Patient{Name: "Ann"}).Error)
+	for _, table := range []string{
+		"patients p, doctors d", "patients AS p, generate_series(1, 1) AS g (n)", "(SELECT id, name FROM patients) AS p (id, name)",
+		"patients LEFT JOIN public.doctors ON (public.doctors.id = public.patients.id)", "ONLY (patients) AS p CROSS JOIN LATERAL (SELECT p.name) AS n (again)",
+		"jsonb_to_recordset('[{\"a\": 1}, {\"b.c.d\": 2}]') AS r (a int)", "(SELECT extract(year FROM now()) AS y, substring('x' FROM 1)) AS s",
+		"/* doctors */ patients -- of all\n", "(VALUES (1, 'a'), (2, 'b')) AS v (n, s)",
+	} {
+		t.Run(table, func(t *testing.T) {
+			for range 2 {
+				require.NoError(t, db.Table(table).Find(&[]map[string]any{}).Error)
+				require.NoError(t, db.Transaction(func(tx *gorm.DB) error { return tx.Table(table).Limit(1).Scan(&[]map[string]any{}).Error }))
+			}
+		})
 	}
 }
 
