@@ -29,8 +29,8 @@ const proofValid = 30 * time.Second
 // with a statement when the last yes is too old: see guard.Proof. About other tables it always travels with the statement, so
 // that shared tables cost no round trip.
 //
-// It checks the statement's table, relations that it joins and tables of clause.From. Preloads and associations are statements of
-// their own. It does not see tables in raw SQL and in subqueries; check.Run of package rls/check does.
+// It checks the statement's table, all that db.Table names, relations that it joins and tables of clause.From. Preloads and associations are
+// statements of their own. It does not see tables in raw SQL and in other subqueries; check.Run of package rls/check does.
 func (p *Plugin) verifyIsolation(s *statement, pool *pool) error {
 	if p.config.DangerouslySkipProof || s.DryRun || s.op == "raw" || readsColumnTypes(s) {
 		return nil

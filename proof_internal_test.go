@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 )
 
 // What is remembered costs a statement nothing.
@@ -56,6 +57,20 @@ func TestTableNames(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 	}
+}
+
+func TestFurtherTables(t *testing.T) {
+	for given, want := range map[string][]string{
+		`"patients"`:                            nil,
+		`s.patients AS p, doctors d,"Do,ctors"`: {"doctors", `"Do,ctors"`},
+		`a LEFT JOIN b ON (b.id = s.a.id) CROSS JOIN LATERAL f(x) y`:           {"b", "b.id"},
+		`(select * from s.notes JOIN ONLY (tasks) USING (id), tasks) "select"`: {"s.notes", "tasks", "id"},
+		"/* a */ notes": {"notes"},
+		"-- a\n notes":  {"notes"},
+	} {
+		require.Equal(t, want, furtherTables(&clause.Expr{SQL: given}), given)
+	}
+	require.Empty(t, furtherTables(nil))
 }
 
 func TestProofsAreBounded(t *testing.T) {

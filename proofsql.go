@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -255,13 +256,13 @@ var identifier = regexp.MustCompile(`^\s*(?:(?i:ONLY)(?:\s*\(|\s)\s*)?(` + quali
 // need not be a table: PostgreSQL is asked, and knows.
 var further = regexp.MustCompile(`(?:[,(]|\*/|--[^\n]*\n|\b(?i:JOIN|FROM)\s)\s*(?:(?i:LATERAL|ONLY)(?:\s*\(|\s)\s*)?(` + name + `(?:\.` + name + `)?)(\s*\(|\s*\.)?`)
 
-// furtherTables returns the tables that the caller has named in db.Table after the first one.
+// furtherTables returns what may be the tables that the caller has named in db.Table after the first one, each once.
 func furtherTables(e *clause.Expr) (tables []string) {
 	if e == nil || !strings.ContainsAny(e.SQL, ", (\n") {
 		return nil
 	}
 	for _, m := range further.FindAllStringSubmatch(e.SQL, -1) {
-		if m[2] == "" { // neither a function nor a column
+		if m[2] == "" && !strings.EqualFold(m[1], "SELECT") && !slices.Contains(tables, m[1]) { // neither a function nor a column
 			tables = append(tables, m[1])
 		}
 	}
